@@ -1,0 +1,265 @@
+"""From a graph's outputs to a finding: probability, label, novelty, cautions, heat map.
+
+Shape suffixes: N or K views of one image, h and w map rows and columns, H and W
+picture rows and columns, 3 colour channels.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cxr.radiograph import Caution, Metadata, Sex, View, WarningCode
+from cxr.tta import POLICIES, undo_view
+
+PLAIN_READING = "plain"
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the graph says of a batch; all float32.
+
+    `logit_N` is raw, before calibration.  `cam_Nhw` is the logit's own map:
+    `pool(cam) + bias == logit` with the pool and the bias of the bundle.
+    `novelty_N` is the whitened distance of the features from the training set's.
+    """
+
+    logit_N: NDArray[np.float32]
+    cam_Nhw: NDArray[np.float32]
+    novelty_N: NDArray[np.float32]
+
+
+class Part(BaseModel):
+    """Base of the specs: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Labels(Part):
+    """The two words of the answer."""
+
+    negative: str
+    positive: str
+
+
+class Calibration(Part):
+    """Platt scaling (Platt 1999): `probability = sigmoid(slope * logit + intercept)`."""
+
+    slope: Annotated[float, Field(gt=0.0)]
+    intercept: float
+
+    def probability(self, logit: float) -> float:
+        """Give the calibrated probability of a raw logit."""
+        score = self.slope * logit + self.intercept
+        return 1.0 / (1.0 + math.exp(-score)) if score >= 0 else math.exp(score) / (1.0 + math.exp(score))
+
+
+class Reading(Part):
+    """How logits become labels under one way of looking: the plain image, or a TTA policy's mean."""
+
+    calibration: Calibration
+    thresholds: Annotated[dict[str, Probability], Field(min_length=1)]
+    """Smallest positive probability at each operating point."""
+
+
+class Cam(Part):
+    """How the map adds up to the logit: `pool(cam) + bias == logit`."""
+
+    pool: Literal["mean", "lse"]
+    bias: float
+
+
+class NoveltyLimits(Part):
+    """Distances from the training images at which to speak up, and how they were found."""
+
+    warn: Annotated[float, Field(gt=0.0)]
+    novel: Annotated[float, Field(gt=0.0)]
+    source: str
+
+
+class Scope(Part):
+    """Whom and what the model was made for; None means that it makes no difference."""
+
+    min_age_years: float | None = None
+    max_age_years: float | None = None
+    sexes: tuple[Sex, ...] | None = None
+    views: tuple[View, ...] | None = None
+    modalities: tuple[str, ...]
+
+
+class InterpretSpec(Part):
+    """Everything of a manifest that turns outputs into a finding."""
+
+    finding: str
+    labels: Labels
+    readings: dict[str, Reading]
+    """By name: `plain`, and the TTA policy's."""
+    default_operating_point: str
+    tta_policy: str
+    cam: Cam
+    novelty: NoveltyLimits
+    scope: Scope
+
+    @model_validator(mode="after")
+    def _readings_agree(self) -> Self:
+        if self.tta_policy not in POLICIES:
+            raise ValueError("tta_policy is not known to this version")
+        if not {PLAIN_READING, self.tta_policy} <= self.readings.keys():
+            raise ValueError("readings lack the plain one or the TTA policy's")
+        if len({frozenset(reading.thresholds) for reading in self.readings.values()}) != 1:
+            raise ValueError("readings differ in their operating points")
+        if self.default_operating_point not in self.operating_points:
+            raise ValueError("default_operating_point has no threshold")
+        return self
+
+    @property
+    def operating_points(self) -> tuple[str, ...]:
+        """The names of the operating points, as the plain reading lists them."""
+        return tuple(self.readings[PLAIN_READING].thresholds)
+
+
+@dataclass(frozen=True, slots=True)
+class Tta:
+    """How many views were read, and how far apart their probabilities lie (max - min)."""
+
+    views: int
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """How far the image lies from the training images; `is_novel` when `score` > `limit`."""
+
+    score: float
+    limit: float
+    is_novel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the model says of one image.
+
+    `label` is the positive one exactly when `probability >= threshold`.
+    `cam_hw` is float32 in units of the logit, in the plain image's place.
+    """
+
+    probability: float
+    label: str
+    threshold: float
+    operating_point: str
+    tta: Tta | None
+    novelty: Novelty
+    cam_hw: NDArray[np.float32]
+    cautions: tuple[Caution, ...]
+
+
+def interpret(outputs: Outputs, spec: InterpretSpec, *, operating_point: str | None = None) -> Finding:
+    """Read the outputs of one image's views: the plain one alone, or the bundle's TTA policy in order.
+
+    Logits of views are averaged (their mean is what the policy's calibration
+    was fitted on), maps too, each after its view was undone.  Novelty is the
+    plain view's.
+
+    Raises:
+        KeyError: the operating point is not one of the spec's.
+    """
+    views = POLICIES[spec.tta_policy] if len(outputs.logit_N) > 1 else POLICIES[spec.tta_policy][:1]
+    reading = spec.readings[spec.tta_policy if len(views) > 1 else PLAIN_READING]
+    name = operating_point or spec.default_operating_point
+    threshold = reading.thresholds[name]
+    probability = reading.calibration.probability(float(outputs.logit_N.mean(dtype=np.float64)))
+    novelty = _novelty(float(outputs.novelty_N[0]), spec)
+    maps = [undo_view(cam_hw, view) for cam_hw, view in zip(outputs.cam_Nhw, views, strict=True)]
+    return Finding(
+        probability=probability,
+        label=spec.labels.positive if probability >= threshold else spec.labels.negative,
+        threshold=threshold,
+        operating_point=name,
+        tta=_tta(outputs, spec) if len(views) > 1 else None,
+        novelty=novelty,
+        cam_hw=np.mean(maps, axis=0, dtype=np.float32),
+        cautions=tuple(_novelty_cautions(novelty.score, spec)),
+    )
+
+
+def scope_cautions(metadata: Metadata, scope: Scope) -> Iterator[Caution]:
+    """Say where the stated age, sex or view lies outside what the model was made for, or is missing."""
+    age = metadata.age_years
+    low, high = scope.min_age_years, scope.max_age_years
+    if (low, high) != (None, None):
+        if age is None:
+            yield Caution(WarningCode.AGE_MISSING, f"The age is not stated; the model was made for {_range_years(low, high)}.")
+        elif (low is not None and age < low) or (high is not None and age > high):
+            yield Caution(WarningCode.OUTSIDE_AGE_SCOPE, f"The model was made for {_range_years(low, high)}.")
+    if scope.views is not None:
+        if metadata.view_position is None:
+            yield Caution(
+                WarningCode.VIEW_MISSING, f"The view is not stated; the model was made for {' and '.join(scope.views)}."
+            )
+        elif metadata.view_position not in scope.views:
+            yield Caution(WarningCode.OUTSIDE_VIEW_SCOPE, f"The model was made for {' and '.join(scope.views)} views.")
+    if scope.sexes is not None and metadata.sex is not None and metadata.sex not in scope.sexes:
+        yield Caution(WarningCode.OUTSIDE_SEX_SCOPE, "The model was not made for patients of this sex.")
+
+
+def draw_heatmap(cam_hw: NDArray[np.float32], picture_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Draw a map over its radiograph, on one scale for every image.
+
+    Only evidence for the finding is drawn.  Its colour and strength follow the
+    map's value in units of the logit, full at `FULL_EVIDENCE`, so that two pictures
+    compare; nothing is stretched to the image's own maximum.
+
+    Returns:
+        `overlay_HW3`, uint8.
+    """
+    height, width = picture_HW.shape
+    smooth = Image.fromarray(cam_hw).resize((width, height), Image.Resampling.BICUBIC)
+    strength_HW = np.clip(np.asarray(smooth) / FULL_EVIDENCE, 0.0, 1.0)
+    color_HW3 = COLORS_256_3[np.rint(strength_HW * 255).astype(np.uint8)]
+    alpha_HW1 = (_MAX_ALPHA * np.sqrt(strength_HW))[..., None]
+    overlay_HW3 = picture_HW[..., None] * (1 - alpha_HW1) + color_HW3 * alpha_HW1
+    return np.rint(overlay_HW3).astype(np.uint8)
+
+
+FULL_EVIDENCE = 10.0
+"""Map value at full colour: one cell in fifty that is this strong moves a mean-pooled logit by 0.2."""
+
+_MAX_ALPHA = 0.65
+
+
+def _color_ramp() -> NDArray[np.float32]:
+    """Ramp [256, 3] from deep blue over violet and orange to pale yellow; brightness rises throughout."""
+    stops = np.array([[20, 10, 80], [120, 20, 140], [220, 60, 80], [250, 150, 30], [252, 250, 160]], np.float32)
+    places = np.linspace(0, 1, len(stops))
+    return np.stack([np.interp(np.linspace(0, 1, 256), places, stops[:, c]) for c in range(3)], axis=1).astype(np.float32)
+
+
+COLORS_256_3 = _color_ramp()
+
+
+def _tta(outputs: Outputs, spec: InterpretSpec) -> Tta:
+    calibration = spec.readings[spec.tta_policy].calibration
+    probabilities = [calibration.probability(float(logit)) for logit in outputs.logit_N]
+    return Tta(views=len(probabilities), spread=max(probabilities) - min(probabilities))
+
+
+def _novelty(score: float, spec: InterpretSpec) -> Novelty:
+    return Novelty(score=score, limit=spec.novelty.novel, is_novel=score > spec.novelty.novel)
+
+
+def _novelty_cautions(score: float, spec: InterpretSpec) -> Iterator[Caution]:
+    if score > spec.novelty.warn:
+        yield Caution(WarningCode.NOVEL_INPUT, "The image differs from those that the model has learned from.")
+
+
+def _range_years(low: float | None, high: float | None) -> str:
+    if low is None:
+        return f"patients up to {high:g} years"
+    return f"patients from {low:g} years on" if high is None else f"patients from {low:g} to {high:g} years"
