@@ -1,0 +1,210 @@
+"""What a training is: every choice in one frozen, range-checked recipe.
+
+A recipe comes from a named function in `training.recipes`; a user changes
+single fields of it with `--set key=value` (`augment.rotate_degrees=5` reaches
+into the nested parts).  The resolved recipe stands in a RUN's run.json and in
+the bundle that is exported from it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from cxr.interpret import Labels, Scope
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Size = Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+"""Pixels on a side; the networks halve it five times, and every half must be whole."""
+Slug = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
+
+NetworkName = Literal["efficientnet-b0"]
+Imbalance = Literal["sampler", "class-weights"]
+Validation = Literal["holdout", "folds"]
+
+_CLOSED = ConfigDict(extra="forbid")
+
+
+class ConfigError(ValueError):
+    """A recipe or an override of it makes no sense; the message is for the person at the keyboard."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
+class Augmentation:
+    """How far training images are moved and their grey values bent; zero everywhere leaves them as they are."""
+
+    mirror: Fraction = 0.5
+    """Probability of a flip left to right."""
+    rotate_degrees: Annotated[float, Field(ge=0.0, le=45.0)] = 10.0
+    """Rotation, uniform in +-."""
+    shift: Annotated[float, Field(ge=0.0, le=0.5)] = 0.08
+    """Shift, uniform in +-, as a fraction of the side."""
+    scale: Annotated[float, Field(ge=0.0, le=0.9)] = 0.15
+    """Zoom, log-uniform in exp(+-); drawn for each side by itself up to a quarter of this."""
+    gamma: Annotated[float, Field(ge=0.0, le=2.0)] = 0.5
+    """Exponent on grey values, log-uniform in exp(+-)."""
+    contrast: Annotated[float, Field(ge=0.0, le=2.0)] = 0.4
+    """Gain about the image's mean, log-uniform in exp(+-)."""
+    brightness: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
+    """Offset, uniform in +-, of a 0..1 grey scale."""
+    blur: Fraction = 0.2
+    """Share of images that are smoothed (3 x 3 binomial)."""
+    noise: Annotated[float, Field(ge=0.0, le=0.5)] = 0.04
+    """Largest standard deviation of added Gaussian noise, of a 0..1 grey scale; each image draws its own below it."""
+    mixup: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Alpha of the Beta distribution that mixes pairs of images (Zhang et al. 2018); 0 is off."""
+    mixup_until: Fraction = 0.8
+    """Share of the epochs after which mixing stops, so that the network ends on whole images."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
+class Recipe:
+    """Everything that decides how a RUN comes out, besides its data."""
+
+    # What it is
+    name: Slug
+    task: Slug
+    finding: str
+    labels: Labels
+    scope: Scope
+    intended_use: str
+    limits: str
+    data_licence: str
+    tta_policy: str = "mirror"
+
+    # Network
+    network: NetworkName = "efficientnet-b0"
+    init_weights: str | None = None
+    """A .safetensors file of this package to start from (its head is drawn anew); None starts from scratch."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+
+    # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]
+    epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)]
+    batch: Annotated[int, Field(ge=2, le=4096)] = 32
+    lr: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    warmup_epochs: Annotated[float, Field(ge=0.0)] = 1.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998
+    """Decay of the running average of weights, which is what is kept; it warms up, and 0 switches it off."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.05
+
+    # Data
+    imbalance: Imbalance = "sampler"
+    """`sampler`: each epoch draws as many of either class; `class-weights`: 1 - n_c / N on the loss."""
+    augment: Augmentation = Field(default_factory=Augmentation)
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    validation: Validation = "folds"
+    """`holdout`: fold 0 is held back from the one model; `folds`: a model for each fold, and a final one on everything."""
+
+    # Machine
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """CPU threads; 0 takes the cores that this process may use.  Another number may change the last bits of the weights."""
+
+    @property
+    def size(self) -> int:
+        """Rows and columns of the final input, in pixels: what the exported graph reads."""
+        return self.sizes[-1]
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs over all sizes."""
+        return sum(self.epochs)
+
+    def size_of_epoch(self, epoch: int) -> int:
+        """Give the image size that an epoch (from 0) trains at."""
+        for epochs, size in zip(self.epochs, self.sizes, strict=True):
+            if epoch < epochs:
+                return size
+            epoch -= epochs
+        raise IndexError("epoch lies after the last one")
+
+    @model_validator(mode="after")
+    def _stages_agree(self) -> Self:
+        if len(self.epochs) != len(self.sizes):
+            raise ValueError("epochs and sizes differ in length: each size needs its number of epochs")
+        if list(self.sizes) != sorted(self.sizes):
+            raise ValueError("sizes must not shrink")
+        if self.warmup_epochs > self.total_epochs:
+            raise ValueError("warmup_epochs exceeds the epochs")
+        return self
+
+
+_RECIPE = TypeAdapter(Recipe)
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Give a recipe as plain JSON values."""
+    plain: dict[str, Any] = _RECIPE.dump_python(recipe, mode="json")
+    return plain
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """Read a recipe from plain JSON values; raises `ConfigError`."""
+    try:
+        return _RECIPE.validate_python(values)
+    except ValidationError as exc:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in exc.errors())
+        raise ConfigError(faults) from exc
+
+
+def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
+    """Change fields of a recipe by `key=value` texts, each read by its field's type.
+
+    Tuples are written with commas (`epochs=9,3`), None as `none`.  Raises
+    `ConfigError` for an unknown key (it lists the known ones), a value that is
+    no such thing, or one out of its range.
+    """
+    values = recipe_to_dict(recipe)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"{setting!r}: expected key=value")
+        parts = key.strip().split(".")
+        target = values
+        for part in parts[:-1]:
+            target = target[part] if isinstance(target.get(part), dict) else _unknown(key)
+        if parts[-1] not in target or isinstance(target[parts[-1]], dict):
+            _unknown(key)
+        target[parts[-1]] = _read_value(text.strip(), _type_of(parts))
+    return recipe_from_dict(values)
+
+
+def known_keys(kind: type = Recipe, prefix: str = "") -> list[str]:
+    """List every key that `--set` knows, dotted where it lies in a nested part."""
+    keys = []
+    for name, hint in _hints(kind).items():
+        nested = is_dataclass(hint) or _is_model(hint)
+        keys += known_keys(hint, f"{prefix}{name}.") if nested else [f"{prefix}{name}"]
+    return keys
+
+
+def _unknown(key: str) -> Any:
+    raise ConfigError(f"unknown key {key!r}; known are: {', '.join(known_keys())}")
+
+
+def _type_of(parts: list[str]) -> Any:
+    kind: Any = Recipe
+    for part in parts:
+        kind = _hints(kind)[part]
+    return kind
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind, include_extras=False)
+    names = kind.model_fields if issubclass(kind, BaseModel) else [item.name for item in fields(kind)]
+    return {name: hints[name] for name in names}
+
+
+def _is_model(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseModel)
+
+
+def _read_value(text: str, hint: Any) -> Any:
+    """Split what is a tuple; pydantic reads numbers and switches from text by itself."""
+    if text.lower() == "none":
+        return None
+    return [part.strip() for part in text.split(",")] if "tuple[" in str(hint) else text

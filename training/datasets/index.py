@@ -1,0 +1,132 @@
+"""The index: one row an image, whatever layout it came from."""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.radiograph import Sex, View
+
+Label = Literal[0, 1]
+
+
+class DataError(Exception):
+    """A data folder is not what it should be; the message says what was expected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexRow:
+    """One image: what it is called, where it lies, whose it is and what it shows.
+
+    `path` is relative to the data folder.  Images that share a `person_group`
+    never lie in different folds.  Age, sex and view come from the file itself
+    and stay None until it was decoded, or where it states nothing.
+    """
+
+    image_id: str
+    path: str
+    sha256: str
+    person_group: str
+    label: Label
+    age_years: float | None = None
+    sex: Sex | None = None
+    view_position: View | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataIndex:
+    """All images of a data folder, sorted by path."""
+
+    name: str
+    rows: tuple[IndexRow, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def label_N(self) -> NDArray[np.int64]:
+        """Labels, 1 where the finding is there."""
+        return np.array([row.label for row in self.rows], dtype=np.int64)
+
+    @property
+    def person_groups(self) -> int:
+        """How many groups of images there are that may share a person."""
+        return len({row.person_group for row in self.rows})
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the sorted pairs of an image's SHA-256 and its label: the data's identity, paths aside."""
+        pairs = sorted(f"{row.sha256} {row.label}\n" for row in self.rows)
+        return hashlib.sha256("".join(pairs).encode()).hexdigest()
+
+    def subset(self, keep: Iterable[int]) -> "DataIndex":
+        """Give the index of some rows, by position."""
+        return replace(self, rows=tuple(self.rows[i] for i in keep))
+
+    def write_csv(self, path: Path) -> None:
+        """Write index.csv; what is None stays empty."""
+        names = [item.name for item in fields(IndexRow)]
+        table = [[_cell(getattr(row, name)) for name in names] for row in self.rows]
+        write_table(path, names, table)
+
+    @classmethod
+    def read_csv(cls, path: Path, name: str) -> "DataIndex":
+        """Read index.csv; raises `DataError`."""
+        try:
+            return cls(name, tuple(_row(line) for line in read_table(path)))
+        except (KeyError, ValueError) as exc:
+            raise DataError(f"{path} is no index: {exc}") from exc
+
+
+def join_groups(rows: Sequence[IndexRow]) -> tuple[IndexRow, ...]:
+    """Give groups that share a file, byte for byte, one name; the same picture is the same person."""
+    root: dict[str, str] = {}
+
+    def find(group: str) -> str:
+        while root.setdefault(group, group) != group:
+            group = root[group]
+        return group
+
+    seen: dict[str, str] = {}
+    for row in rows:
+        one, other = find(row.person_group), find(seen.setdefault(row.sha256, row.person_group))
+        root[max(one, other)] = min(one, other)
+    return tuple(replace(row, person_group=find(row.person_group)) for row in rows)
+
+
+def write_table(path: Path, names: Sequence[str], table: Iterable[Sequence[str]]) -> None:
+    """Write a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(table)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file into one dictionary a row; names and values lose the spaces around them."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        names = [name.strip() for name in next(reader, [])]
+        return [dict(zip(names, (cell.strip() for cell in line), strict=False)) for line in reader if line]
+
+
+def _cell(value: str | float | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _row(line: dict[str, str]) -> IndexRow:
+    return IndexRow(
+        image_id=line["image_id"],
+        path=line["path"],
+        sha256=line["sha256"],
+        person_group=line["person_group"],
+        label=1 if line["label"] == "1" else 0,
+        age_years=float(line["age_years"]) if line["age_years"] else None,
+        sex=line["sex"] or None,  # type: ignore[arg-type]  # written by write_csv
+        view_position=line["view_position"] or None,  # type: ignore[arg-type]
+    )
