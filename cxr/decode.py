@@ -1,9 +1,17 @@
 """From the bytes of an upload to a radiograph: sniff the format, enforce the limits, dispatch."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from cxr.radiograph import Format, Radiograph
+from cxr import dicom
+from cxr.errors import TooLarge, UnsupportedFormat
+from cxr.radiograph import Caution, Format, Processing, Radiograph, WarningCode
+from cxr.raster import JPEG_MAGIC, PNG_MAGIC, read_jpeg, read_png
+
+ScopePolicy = Literal["refuse", "warn"]
+
+USUAL_ASPECT = (0.5, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +25,52 @@ class DecodeLimits:
 
 def sniff(data: bytes) -> Format:
     """Tell the format by its first bytes, never by a name; raises `UnsupportedFormat`."""
-    raise NotImplementedError
+    if data.startswith(PNG_MAGIC):
+        return "png"
+    if data.startswith(JPEG_MAGIC):
+        return "jpeg"
+    if dicom.is_dicom(data):
+        return "dicom"
+    raise UnsupportedFormat("The file is neither DICOM (with its preamble), PNG nor JPEG.")
 
 
-def decode(
-    data: bytes, *, limits: DecodeLimits, size: int | None = None, scope: Literal["refuse", "warn"] = "refuse"
-) -> Radiograph:
-    """Decode one upload whole; raises `ImageError`."""
-    raise NotImplementedError
+def needs_worker(data: bytes) -> bool:
+    """Tell, by content, whether decoding must run in a process that can be stopped."""
+    return dicom.is_dicom(data) and dicom.needs_worker(data)
+
+
+def decode(data: bytes, *, limits: DecodeLimits, size: int | None = None, scope: ScopePolicy = "refuse") -> Radiograph:
+    """Decode one upload whole.
+
+    Args:
+        data: the upload.
+        limits: bounds that hold before memory is taken.
+        size: side of the model's input: where the codec can average by a power of two for
+            nothing (JPEG), it does so as far as `preprocess` would; None decodes every pixel.
+        scope: refuse another body part or a lateral view, or only warn.
+
+    Raises:
+        ImageError: any of its kinds; the message is for the sender.
+    """
+    if len(data) > limits.max_bytes:
+        raise TooLarge(f"The file has more than {limits.max_bytes} bytes.")
+    radiograph = _read(data, limits, size, scope)
+    return replace(radiograph, cautions=(*radiograph.cautions, *_size_cautions(radiograph.processing, size)))
+
+
+def _read(data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy) -> Radiograph:
+    match sniff(data):
+        case "png":
+            return read_png(data, max_pixels=limits.max_pixels)
+        case "jpeg":
+            return read_jpeg(data, max_pixels=limits.max_pixels, size=size)
+        case "dicom":
+            bounds = dicom.DicomLimits(max_pixels=limits.max_pixels, max_inflated_bytes=limits.max_inflated_bytes)
+            return dicom.read_dicom(data, limits=bounds, size=size, refuse_scope=scope == "refuse")
+
+
+def _size_cautions(processing: Processing, size: int | None) -> Iterator[Caution]:
+    if not USUAL_ASPECT[0] <= processing.columns / processing.rows <= USUAL_ASPECT[1]:
+        yield Caution(WarningCode.ASPECT_UNUSUAL, "One side is more than twice as long as the other.")
+    if size is not None and min(processing.rows, processing.columns) < size:
+        yield Caution(WarningCode.LOW_RESOLUTION, f"A side has fewer pixels than the {size} that the model reads.")

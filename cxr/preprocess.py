@@ -16,6 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from cxr.radiograph import Radiograph
+from cxr.size import halvings
 
 PREPROCESS_VERSION: Literal["1"] = "1"
 
@@ -43,11 +44,3 @@ def preprocess(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8
     if image.size != (spec.size, spec.size):
         image = image.resize((spec.size, spec.size), Image.Resampling.BOX)
     return np.array(image, dtype=np.uint8)
-
-
-def halvings(rows: int, columns: int, size: int) -> int:
-    """Give the largest power of two that leaves both sides at or above `size` (at least 1)."""
-    factor = 1
-    while min(rows, columns) >= 2 * factor * size:
-        factor *= 2
-    return factor

@@ -1,0 +1,115 @@
+"""Age, sex and view position as a DICOM header states them; what it does not state stays None."""
+
+import re
+from collections.abc import Iterator
+from datetime import date
+
+from pydicom.dataset import Dataset
+
+from cxr.dicom.header import text, texts
+from cxr.radiograph import Caution, Metadata, MetadataSource, Sex, View, WarningCode
+
+DAYS_A_YEAR = 365.25
+UNITS_A_YEAR = {"Y": 1.0, "M": 12.0, "W": DAYS_A_YEAR / 7, "D": DAYS_A_YEAR}
+"""Age String units (PS3.5 table 6.2-1, AS)."""
+
+MAX_AGE_YEARS = 120.0
+
+SEXES: dict[str, Sex] = {"M": "M", "F": "F", "O": "O"}
+
+VIEW_POSITIONS: dict[str, View] = {
+    "PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LAT": "LATERAL", "LL": "LATERAL", "RL": "LATERAL",
+    "LLAT": "LATERAL", "RLAT": "LATERAL", "LARGE LATERAL": "LATERAL",
+}  # fmt: skip
+
+VIEW_CODES: dict[str, View] = {
+    "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP",
+    "399067008": "LATERAL", "R-10236": "LATERAL", "R-10232": "LATERAL",
+}  # fmt: skip
+"""View codes of SNOMED CT, and the older SNOMED-RT identifiers (PS3.16 CID 4010)."""
+
+SERIES_VIEW = re.compile(r"\b(?:VIEW:\s*)?(PA|AP|LATERAL|LAT)\b", re.IGNORECASE)
+
+
+def read_metadata(dataset: Dataset) -> tuple[Metadata, tuple[Caution, ...]]:
+    """Read the patient's age, sex and the view position, each with the keyword that it came from."""
+    age_years, age_source, age_cautions = _age(dataset)
+    sex, sex_cautions = _sex(dataset)
+    view, view_source = _view(dataset)
+    source = MetadataSource(age_source, "PatientSex" if sex else None, view_source)
+    return Metadata(age_years, sex, view, source), (*age_cautions, *sex_cautions)
+
+
+def parse_age(value: str) -> tuple[float | None, bool]:
+    """Read an age ("058Y", "006M", "62") in years, and whether its unit had to be assumed.
+
+    A number without a unit counts years, as the public chest data sets write it.
+    """
+    match = re.fullmatch(r"(\d{1,3})([YMWD]?)", value.upper())
+    if match is None:
+        return None, False
+    number, unit = match.groups()
+    return int(number) / UNITS_A_YEAR[unit or "Y"], not unit
+
+
+def _age(dataset: Dataset) -> tuple[float | None, str | None, list[Caution]]:
+    stated = text(dataset, "PatientAge")
+    if not stated:
+        derived = _age_at_study(dataset)
+        return derived, "PatientBirthDate" if derived is not None else None, []
+    age_years, unit_assumed = parse_age(stated)
+    if age_years is None or age_years > MAX_AGE_YEARS:
+        return None, None, [Caution(WarningCode.AGE_IMPLAUSIBLE, "The file's age can't be a patient's; it was left out.")]
+    assumed = [Caution(WarningCode.AGE_UNIT_ASSUMED, "The file's age has no unit; it was read as years.")]
+    return age_years, "PatientAge", assumed if unit_assumed else []
+
+
+def _age_at_study(dataset: Dataset) -> float | None:
+    """Years between birth and study, where both dates are stated and make sense together."""
+    born = _date(text(dataset, "PatientBirthDate"))
+    studied = _date(text(dataset, "StudyDate")) or _date(text(dataset, "AcquisitionDate"))
+    if born is None or studied is None:
+        return None
+    years = (studied - born).days / DAYS_A_YEAR
+    return years if 0 <= years <= MAX_AGE_YEARS else None
+
+
+def _date(value: str) -> date | None:
+    try:
+        return date(int(value[:4]), int(value[4:6]), int(value[6:8])) if re.fullmatch(r"\d{8}", value) else None
+    except ValueError:
+        return None
+
+
+def _sex(dataset: Dataset) -> tuple[Sex | None, list[Caution]]:
+    stated = text(dataset, "PatientSex").upper()
+    sex = SEXES.get(stated)
+    if stated and sex is None:
+        return None, [Caution(WarningCode.SEX_UNREADABLE, "The file's sex is none of M, F and O; it was left out.")]
+    return sex, []
+
+
+def _view(dataset: Dataset) -> tuple[View | None, str | None]:
+    """Try ViewPosition, ViewCodeSequence, PatientOrientation, SeriesDescription, in that order."""
+    return next(((view, source) for view, source in _views(dataset) if view is not None), (None, None))
+
+
+def _views(dataset: Dataset) -> Iterator[tuple[View | None, str]]:
+    yield VIEW_POSITIONS.get(text(dataset, "ViewPosition").upper()), "ViewPosition"
+    yield VIEW_CODES.get(_view_code(dataset)), "ViewCodeSequence"
+    # Rows that run towards the front or the back mean that the patient stands sideways (PS3.3 C.7.6.1.1.1).
+    yield "LATERAL" if texts(dataset, "PatientOrientation")[0][:1].upper() in ("A", "P") else None, "PatientOrientation"
+    yield _view_in_words(text(dataset, "SeriesDescription")), "SeriesDescription"
+
+
+def _view_code(dataset: Dataset) -> str:
+    try:
+        return text(dataset.ViewCodeSequence[0], "CodeValue")
+    except Exception:  # absent, empty or broken: no evidence either way
+        return ""
+
+
+def _view_in_words(description: str) -> View | None:
+    """Find one view in a series' description; "PA and lateral" names two and proves none."""
+    found = {VIEW_POSITIONS[word.upper()] for word in SERIES_VIEW.findall(description)}
+    return found.pop() if len(found) == 1 else None

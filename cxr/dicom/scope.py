@@ -1,0 +1,74 @@
+"""Refuse what is no frontal chest radiograph, from the header alone, before a pixel is decoded."""
+
+from collections.abc import Iterator
+
+from pydicom.dataset import Dataset
+
+from cxr.dicom.header import text
+from cxr.errors import CorruptImage, NotAChest, NotARadiograph, NotFrontal
+from cxr.radiograph import Caution, View, WarningCode
+from cxr.size import check_size
+
+RADIOGRAPHIC = frozenset({"CR", "DX", "RG"})
+TOLERATED = frozenset({"OT", "SC", ""})
+"""Modalities of secondary captures, which may be films; they pass with a warning."""
+
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+FOR_PROCESSING = "FOR PROCESSING"
+DX_FOR_PROCESSING_UID = "1.2.840.10008.5.1.4.1.1.1.1.1"
+
+CHEST_WORDS = ("CHEST", "THORAX", "LUNG")
+
+
+def check_image(dataset: Dataset, *, max_pixels: int) -> None:
+    """Refuse what is no single-frame plain radiograph of a sensible size.
+
+    Raises:
+        NotARadiograph: another modality, no pixels, several frames, too small.
+        TooLarge: more pixels than the limit.
+        CorruptImage: the number of frames, rows or columns is no number.
+    """
+    modality = text(dataset, "Modality").upper()
+    if modality not in RADIOGRAPHIC | TOLERATED:
+        raise NotARadiograph("The file's modality is not plain radiography (CR, DX or RG).")
+    if not any(keyword in dataset for keyword in PIXEL_KEYWORDS):
+        raise NotARadiograph("The DICOM file holds no image.")
+    if "PixelData" not in dataset or whole_number(dataset, "BitsAllocated") not in (8, 16):
+        raise NotARadiograph("The image has neither 8 nor 16 bits a sample.")
+    if text(dataset, "SOPClassUID") == DX_FOR_PROCESSING_UID:
+        raise NotARadiograph("The image is raw detector data (for processing); send the one for presentation.")
+    if whole_number(dataset, "NumberOfFrames", default=1) != 1:
+        raise NotARadiograph("The file holds several frames; one radiograph is expected.")
+    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    check_size(rows, columns, max_pixels=max_pixels)
+
+
+def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Iterator[Caution]:
+    """Check body part and view; refuse, or warn where the service is set to warn.
+
+    Raises:
+        NotAChest, NotFrontal: only where `refuse` is set.
+    """
+    if text(dataset, "Modality").upper() in TOLERATED:
+        yield Caution(WarningCode.MODALITY_UNUSUAL, "The file does not say that it is a plain radiograph (CR, DX or RG).")
+    body_part = text(dataset, "BodyPartExamined").upper()
+    if not body_part:
+        yield Caution(WarningCode.BODY_PART_UNSTATED, "The file does not say which body part it shows.")
+    elif not any(word in body_part for word in CHEST_WORDS):
+        if refuse:
+            raise NotAChest("The file says that it shows another body part than the chest.")
+        yield Caution(WarningCode.NOT_A_CHEST, "The file says that it shows another body part than the chest.")
+    if view == "LATERAL":
+        if refuse:
+            raise NotFrontal("The file says that it is a lateral view; a frontal one is expected.")
+        yield Caution(WarningCode.NOT_FRONTAL, "The file says that it is a lateral view; the model reads frontal ones.")
+
+
+def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
+    """Give an element as a whole number; raises `CorruptImage` where it is none, without quoting it."""
+    if not text(dataset, keyword) and default is not None:
+        return default
+    try:
+        return int(dataset[keyword].value)
+    except Exception as exc:  # pydicom converts on access and lets any error through
+        raise CorruptImage(f"{keyword} is missing or no whole number.") from exc
