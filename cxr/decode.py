@@ -1,5 +1,6 @@
 """From the bytes of an upload to a radiograph: sniff the format, enforce the limits, dispatch."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -56,6 +57,15 @@ def decode(data: bytes, *, limits: DecodeLimits, size: int | None = None, scope:
         raise TooLarge(f"The file has more than {limits.max_bytes} bytes.")
     radiograph = _read(data, limits, size, scope)
     return replace(radiograph, cautions=(*radiograph.cautions, *_size_cautions(radiograph.processing, size)))
+
+
+def quiet_libraries() -> None:
+    """Keep decoders from speaking past our log, where they might quote the file.
+
+    Called once by each process that decodes.
+    """
+    dicom.quiet_pydicom()
+    warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\b")
 
 
 def _read(data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy) -> Radiograph:

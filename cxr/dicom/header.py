@@ -96,10 +96,7 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
 
 
 def quiet_pydicom() -> None:
-    """Keep pydicom from checking values aloud: its warnings quote what patients' files say.
-
-    Called once by each process that decodes.
-    """
+    """Keep pydicom from checking values aloud: its complaints quote what patients' files say."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.logger.disabled = True
 

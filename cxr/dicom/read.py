@@ -31,7 +31,7 @@ def needs_worker(data: bytes) -> bool:
 
 
 def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_scope: bool) -> Radiograph:
-    """Read a DICOM radiograph: transfer syntax, then scope, then pixels.
+    """Read a DICOM radiograph: header, then scope, then pixels.
 
     Args:
         data: the file, with its preamble.
@@ -45,7 +45,6 @@ def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_sco
     meta, _ = read_meta(data)
     if text(meta, "MediaStorageSOPClassUID") == DIRECTORY_UID:
         raise NotARadiograph("The file is a DICOM directory, not an image.")
-    codec_of(transfer_syntax(meta))
     dataset = read_header(data, max_inflated_bytes=limits.max_inflated_bytes)
     check_image(dataset, max_pixels=limits.max_pixels)
     metadata, cautions = read_metadata(dataset)
