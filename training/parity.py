@@ -1,0 +1,178 @@
+"""The gates that a graph file passes before it may become a bundle.
+
+Each gate has a name, a figure and a verdict; one that fails stops the export.
+Errors of maps and distances are relative to max(1, |value|): a map's cells may
+be tens of logits, a distance hundreds, and float32 has seven digits.
+
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from cxr.bundle import Parity
+from cxr.errors import CxrError
+from cxr.graph import Graph
+from cxr.interpret import Cam, Outputs
+from training.trace import INPUT_NAME, OUTPUT_NAMES
+
+BATCH_SIZES = (1, 2, 7, 64)
+"""The batch sizes at which the graph is compared with the network, and with itself alone."""
+
+_NETWORK_BATCH = 8
+
+_MAX_LOGIT_ERROR = 1e-4
+_MAX_OUTPUT_ERROR = 1e-3
+_MAX_BATCH_ERROR = 1e-5
+_MAX_CAM_IDENTITY_ERROR = 1e-5
+_MAX_FILE_BYTES = 30_000_000
+_MIN_OPSET = 18
+
+Runner = Callable[[NDArray[np.uint8]], Outputs]
+
+
+class ExportRefused(CxrError):
+    """A gate failed: no bundle was written; the message names the gates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One thing that must hold, with the figure that says so."""
+
+    name: str
+    figure: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.holds else 'FAIL'}  {self.name}: {self.figure}"
+
+
+def require(gates: Iterable[Gate]) -> None:
+    """Print every gate; raises `ExportRefused` if one does not hold."""
+    checked = list(gates)
+    for gate in checked:
+        print(f"  {gate}")
+    failed = [gate for gate in checked if not gate.holds]
+    if failed:
+        raise ExportRefused("; ".join(f"{gate.name}: {gate.figure}" for gate in failed))
+
+
+def file_gates(path: Path, private: Iterable[str]) -> Iterator[Gate]:
+    """Check a graph file without running it; `private` are texts that it must not hold (folders of this machine)."""
+    yield _checker_gate(path)
+    model = onnx.load(path, load_external_data=False)
+    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
+    yield Gate("only ai.onnx operators", f"foreign domains {foreign or 'none'}", not foreign and not model.functions)
+    opset = opset_of(model)
+    yield Gate("opset", f"{opset}, at least {_MIN_OPSET}", opset >= _MIN_OPSET)
+    yield _interface_gate(model)
+    external = sum(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
+    yield Gate("one file", f"{external} tensors outside it", external == 0)
+    size = path.stat().st_size
+    yield Gate("file size", f"{size / 1e6:.1f} MB, at most {_MAX_FILE_BYTES / 1e6:.0f} MB", size <= _MAX_FILE_BYTES)
+    content = path.read_bytes()
+    found = sum(text.encode() in content for text in private if len(text) > 1)
+    yield Gate("nothing of this machine", f"{found} local folders named", found == 0)
+
+
+def measure_parity(network: Runner, graph: Graph, image_NHW: NDArray[np.uint8], cam: Cam) -> Parity:
+    """Measure how far a graph lies from its network, from itself at other batch sizes, and from its own map."""
+    wanted = _in_batches(network, image_NHW, _NETWORK_BATCH)
+    alone, *grouped = [_in_batches(graph.run, image_NHW, size) for size in BATCH_SIZES]
+    answers = (alone, *grouped)
+    return Parity(
+        images=len(image_NHW),
+        max_logit_error=_largest(np.abs(wanted.logit_N - got.logit_N) for got in answers),
+        max_cam_error=_largest(_relative(wanted.cam_Nhw, got.cam_Nhw) for got in answers),
+        max_novelty_error=_largest(_relative(wanted.novelty_N, got.novelty_N) for got in answers),
+        max_cam_identity_error=_largest(_relative(got.logit_N, pool(got.cam_Nhw, cam)) for got in answers),
+        max_batch_error=_largest(_relative(alone.logit_N, got.logit_N) for got in grouped),
+    )
+
+
+def parity_gates(parity: Parity) -> Iterator[Gate]:
+    """Hold measured errors to their limits; NaN fails."""
+    sizes = ", ".join(map(str, BATCH_SIZES))
+    yield _at_most(f"logit against torch, batches {sizes}", parity.max_logit_error, _MAX_LOGIT_ERROR)
+    yield _at_most("cam against torch (relative)", parity.max_cam_error, _MAX_OUTPUT_ERROR)
+    yield _at_most("novelty against torch (relative)", parity.max_novelty_error, _MAX_OUTPUT_ERROR)
+    yield _at_most("logit alone against batched (relative)", parity.max_batch_error, _MAX_BATCH_ERROR)
+    yield _at_most("pool(cam) + bias against logit (relative)", parity.max_cam_identity_error, _MAX_CAM_IDENTITY_ERROR)
+
+
+def pool(cam_Nhw: NDArray[np.float32], cam: Cam) -> NDArray[np.float64]:
+    """Add a map up to its logit: `mean`, or `lse` (log of the mean exponential), plus the bias."""
+    cells_NC = cam_Nhw.reshape(len(cam_Nhw), -1).astype(np.float64)
+    if cam.pool == "mean":
+        return np.asarray(cells_NC.mean(axis=1) + cam.bias)
+    return np.asarray(np.logaddexp.reduce(cells_NC, axis=1) - np.log(cells_NC.shape[1]) + cam.bias)
+
+
+def edge_images(size: int) -> NDArray[np.uint8]:
+    """Draw eight images [8, size, size] that no patient gives: flat, ramps, noise, checkers, a bright square."""
+    rows_HW, columns_HW = np.mgrid[:size, :size]
+    square_HW = (np.abs(rows_HW - size // 2) < size // 4) & (np.abs(columns_HW - size // 2) < size // 4)
+    noise_HW = np.random.default_rng(0).integers(0, 256, (size, size))
+    images = [
+        np.zeros((size, size)), np.full((size, size), 255),
+        rows_HW * 255 // (size - 1), columns_HW * 255 // (size - 1), noise_HW,
+        (rows_HW + columns_HW) % 2 * 255, (rows_HW // 8 + columns_HW // 8) % 2 * 255, square_HW * 255,
+    ]  # fmt: skip
+    return np.stack(images).astype(np.uint8)
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Give the version of the standard operators that a model uses."""
+    return int(next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}))
+
+
+def _checker_gate(path: Path) -> Gate:
+    try:
+        onnx.checker.check_model(path, full_check=True)
+        onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as exc:
+        return Gate("onnx checker and strict shape inference", str(exc).splitlines()[0], False)
+    return Gate("onnx checker and strict shape inference", "no complaint", True)
+
+
+def _interface_gate(model: onnx.ModelProto) -> Gate:
+    """Compare names, types and free batch axes with the contract of the graph."""
+    image = model.graph.input[0].type.tensor_type
+    names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+    types = {value.type.tensor_type.elem_type for value in model.graph.output}
+    free = all(bool(value.type.tensor_type.shape.dim[0].dim_param) for value in (*model.graph.input, *model.graph.output))
+    holds = (
+        names == ([INPUT_NAME], list(OUTPUT_NAMES))
+        and image.elem_type == onnx.TensorProto.UINT8
+        and types == {onnx.TensorProto.FLOAT}
+        and free
+    )
+    return Gate(
+        "inputs and outputs", f"{' '.join(names[0])} -> {' '.join(names[1])}, batch axis {'free' if free else 'fixed'}", holds
+    )
+
+
+def _in_batches(run: Runner, image_NHW: NDArray[np.uint8], size: int) -> Outputs:
+    parts = [run(image_NHW[start : start + size]) for start in range(0, len(image_NHW), size)]
+    return Outputs(
+        np.concatenate([part.logit_N for part in parts]),
+        np.concatenate([part.cam_Nhw for part in parts]),
+        np.concatenate([part.novelty_N for part in parts]),
+    )
+
+
+def _relative(wanted: NDArray[np.floating], got: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.asarray(np.abs(wanted - got) / np.maximum(1.0, np.abs(wanted)))
+
+
+def _largest(errors: Iterable[NDArray[np.floating]]) -> float:
+    return float(np.max([np.max(error) for error in errors]))  # numpy's max keeps a NaN
+
+
+def _at_most(name: str, figure: float, limit: float) -> Gate:
+    return Gate(name, f"{figure:.2g}, at most {limit:.0e}", bool(figure <= limit))  # a NaN fails

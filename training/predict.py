@@ -1,0 +1,32 @@
+"""Images through a graph as serving sends them: plain, or the views of a TTA policy.
+
+Shape suffixes: N images, K views of one image, H and W input rows and columns,
+h and w map rows and columns.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.graph import Graph
+from cxr.interpret import Outputs
+from cxr.tta import TtaView, make_views
+
+_MAX_BATCH = 16
+
+Key = TypeVar("Key")
+
+
+def predict(
+    graph: Graph, images: Iterable[tuple[Key, NDArray[np.uint8]]], views: Sequence[TtaView]
+) -> Iterator[tuple[Key, Outputs]]:
+    """Answer images (uint8 [H, W]) in order: for each its key and the outputs of its views, the plain one first."""
+    waiting = iter(images)
+    while chunk := list(islice(waiting, max(1, _MAX_BATCH // len(views)))):
+        outputs = graph.run(np.concatenate([make_views(image_HW, views) for _, image_HW in chunk]))
+        for number, (key, _) in enumerate(chunk):
+            mine = slice(number * len(views), (number + 1) * len(views))
+            yield key, Outputs(outputs.logit_N[mine], outputs.cam_Nhw[mine], outputs.novelty_N[mine])
