@@ -1,0 +1,177 @@
+"""MODEL_CARD.md, generated from a manifest and from nothing else."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cxr.bundle import Manifest
+from cxr.interpret import Scope
+
+
+def write_card(path: Path, manifest: Manifest) -> None:
+    """Write a bundle's MODEL_CARD.md."""
+    path.write_text(card_text(manifest), encoding="utf-8")
+
+
+def card_text(manifest: Manifest) -> str:
+    """Give the card: a YAML head for model hubs, then the sections of Mitchell et al. 2019 that we can fill."""
+    sections = (
+        _head, _summary, _use, _data, _performance, _calibration, _novelty, _explanation, _graph, _commands,
+    )  # fmt: skip
+    return "\n".join(line for section in sections for line in (*section(manifest), ""))
+
+
+def _head(manifest: Manifest) -> Iterator[str]:
+    yield from ("---", "license: apache-2.0", "library_name: onnx", "pipeline_tag: image-classification", "tags:")
+    for tag in ("chest-x-ray", "radiography", manifest.finding, str(manifest.recipe["network"]), "not-for-diagnosis"):
+        yield f"- {json.dumps(tag)}"
+    yield "---"
+
+
+def _summary(manifest: Manifest) -> Iterator[str]:
+    plain = manifest.metrics
+    yield f"# {manifest.model}, version {manifest.version}"
+    yield ""
+    yield (
+        f"Reads one frontal chest radiograph and gives the probability of **{manifest.finding}**. "
+        f"AUROC {_figure(plain['auroc'], plain['auroc_ci95'])} on images that the predicting network had not learned from."
+    )
+    yield ""
+    yield "**For research. Not a medical device, not for diagnosis.**"
+
+
+def _use(manifest: Manifest) -> Iterator[str]:
+    yield from ("## Intended use", "", manifest.intended_use, "", "## Scope", "")
+    yield from _scope_lines(manifest.scope)
+    yield from ("", "The service warns where a stated age, sex, view or modality lies outside; it does not refuse.")
+    yield from ("", "## Limits", "", manifest.limits)
+
+
+def _data(manifest: Manifest) -> Iterator[str]:
+    data = manifest.training_data
+    yield from ("## Data", "")
+    yield f"`{data.name}`: {data.images:,} images of {data.person_groups:,} person groups, {data.positives:,} of them positive."
+    yield from ("", f"Terms: {data.licence}", "")
+    yield f"- fingerprint (SHA-256 over the images' hashes and labels): `{data.sha256}`"
+    yield f"- split by person, image by image in `splits.csv` (SHA-256 `{data.splits_sha256}`)"
+
+
+def _performance(manifest: Manifest) -> Iterator[str]:
+    plain, tta = manifest.metrics, manifest.metrics["tta"]
+    yield from ("## Performance", "", f"Measured on: {plain['basis']}", "")
+    yield "Intervals are 95 %: the AUROC's by " + (plain["auroc_ci95_method"] or "nothing, one class") + "; rates' by Wilson."
+    yield from ("", f"| | plain | TTA `{tta['policy']}` |", "|---|---|---|")
+    yield f"| images (positive) | {plain['n']:,} ({plain['n_positive']:,}) | {tta['n']:,} ({tta['n_positive']:,}) |"
+    yield f"| AUROC | {_interval(plain, 'auroc')} | {_interval(tta, 'auroc')} |"
+    for key, name in (("average_precision", "average precision"), ("brier", "Brier score"), ("ece", "ECE, 15 bins")):
+        yield f"| {name} | {_figure(plain[key])} | {_figure(tta[key])} |"
+    for name, figures in (("Plain", plain), (f"TTA `{tta['policy']}`", tta)):
+        yield from ("", f"### {name}, by operating point", "")
+        yield from _operating_point_table(figures)
+    yield from ("", "How each point was chosen:", "")
+    for name, point in plain["operating_points"].items():
+        default = " (default)" if name == manifest.default_operating_point else ""
+        yield f"- `{name}`{default}: {point['criterion']}"
+
+
+def _operating_point_table(figures: Mapping[str, Any]) -> Iterator[str]:
+    yield "| | threshold | accuracy | sensitivity | specificity | PPV | NPV | tn, fp / fn, tp |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, point in figures["operating_points"].items():
+        (tn, fp), (fn, tp) = point["confusion"]
+        rates = " | ".join(_interval(point, key) for key in ("accuracy", "sensitivity", "specificity", "ppv", "npv"))
+        yield f"| `{name}` | {point['threshold']:.4f} | {rates} | {tn}, {fp} / {fn}, {tp} |"
+
+
+def _calibration(manifest: Manifest) -> Iterator[str]:
+    yield from (
+        "## Calibration",
+        "",
+        "`probability = sigmoid(slope * logit + intercept)` (Platt), fitted on the images above.",
+        "",
+    )
+    tta = manifest.metrics["tta"]
+    for name, fit in (("plain", manifest.metrics["calibration"]), (tta["policy"], tta["calibration"])):
+        note = f"; {fit['note']}" if fit["note"] else ""
+        yield (
+            f"- {name}: slope {_figure(fit['slope'], fit['slope_ci95'])}, "
+            f"intercept {_figure(fit['intercept'], fit['intercept_ci95'])}{note}"
+        )
+    yield from ("", "Probabilities refer to the share of positives in the data above; elsewhere they shift with prevalence.")
+
+
+def _novelty(manifest: Manifest) -> Iterator[str]:
+    limits = manifest.novelty
+    yield from ("## Novelty", "")
+    yield (
+        "The graph gives the whitened distance of an image's features from those of the training images. "
+        f"Above {limits.warn:.2f} the answer carries a warning, above {limits.novel:.2f} it calls the image novel. "
+        f"The two limits are the {limits.source}. "
+        "A short distance is no proof that an image is a chest radiograph."
+    )
+
+
+def _explanation(manifest: Manifest) -> Iterator[str]:
+    yield from ("## Heat map", "")
+    yield (
+        f"`cam` is the logit itself, spread over the picture: its {manifest.cam.pool} plus {manifest.cam.bias:.6g} "
+        "is the logit. "
+        "It shows what moved the answer, coarsely; it does not outline a lesion and was not compared with radiologists' marks."
+    )
+
+
+def _graph(manifest: Manifest) -> Iterator[str]:
+    size = manifest.input_size
+    yield from ("## Graph files", "")
+    yield (
+        f"Input `image`: uint8 [N, {size}, {size}], made by `cxr.preprocess` (version {manifest.preprocess.version}). "
+        "Errors against the torch network were measured at export; all but the logit's are relative to max(1, value)."
+    )
+    yield ""
+    yield "| file | MB | opset | logit error | cam error | novelty error | cam identity | alone against batched | images |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for graph in manifest.graphs:
+        parity = graph.parity
+        errors = (
+            parity.max_logit_error, parity.max_cam_error, parity.max_novelty_error,
+            parity.max_cam_identity_error, parity.max_batch_error,
+        )  # fmt: skip
+        cells = " | ".join(f"{error:.1e}" for error in errors)
+        yield f"| `{graph.file}` | {graph.bytes / 1e6:.1f} | {graph.opset} | {cells} | {parity.images} |"
+    for graph in manifest.graphs:
+        yield from ("", f"SHA-256 of `{graph.file}`: `{graph.sha256}`")
+
+
+def _commands(manifest: Manifest) -> Iterator[str]:
+    yield from ("## How it was made", "", "```sh", manifest.command)
+    yield f"python -m training export RUN --store model_store --model {manifest.model} --version {manifest.version}"
+    yield from (
+        "```",
+        "",
+        f"Commit `{manifest.git_commit}`; " + ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
+    )
+    yield from ("", "Recipe:", "", "```json", json.dumps(manifest.recipe, indent=2), "```")
+
+
+def _scope_lines(scope: Scope) -> Iterator[str]:
+    low, high = scope.min_age_years, scope.max_age_years
+    ages = (
+        "any"
+        if low is None and high is None
+        else f"{low if low is not None else 0:g} to {f'{high:g}' if high is not None else 'any'} years"
+    )
+    yield f"- age: {ages}"
+    yield f"- sex: {', '.join(scope.sexes) if scope.sexes else 'any'}"
+    yield f"- view: {', '.join(scope.views) if scope.views else 'any frontal'}"
+    yield f"- modality: {', '.join(scope.modalities)}"
+
+
+def _interval(figures: Mapping[str, Any], key: str) -> str:
+    return _figure(figures[key], figures[f"{key}_ci95"])
+
+
+def _figure(value: float | None, interval: list[float] | None = None) -> str:
+    if value is None:
+        return "not measurable"
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

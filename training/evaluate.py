@@ -1,0 +1,228 @@
+"""Measure an exported bundle on a folder of labelled images, by the very path that serves.
+
+Each file goes bytes -> `cxr.decode` -> `cxr.preprocess` -> the bundle's graph in
+ONNX Runtime -> `cxr.interpret`.  No torch is needed, and none is imported.
+Images that the shipped model learned from are found by their hash in the
+bundle's splits.csv, and are never counted as unseen.
+
+Shape suffixes: N images, H and W input rows and columns.
+"""
+
+import csv
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.bundle import Bundle, read_bundle
+from cxr.decode import DecodeLimits, decode, quiet_libraries
+from cxr.errors import ImageError
+from cxr.graph import Graph, open_graph
+from cxr.interpret import PLAIN_READING, Finding, Outputs, interpret, scope_cautions
+from cxr.preprocess import PreprocessSpec, preprocess
+from cxr.radiograph import Radiograph
+from cxr.tta import POLICIES
+from training.datasets import DataIndex, IndexRow, load_index
+from training.datasets.index import read_table
+from training.metrics import measure
+from training.predict import predict
+from training.progress import progress_bar
+from training.report import report, summary_lines
+
+_DECODED_AHEAD = 32
+"""Files that may be decoding or waiting while the graph runs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """One line of predictions.csv."""
+
+    image_id: str
+    path: str
+    sha256: str
+    person_group: str
+    label: int
+    fitted: bool
+    """Whether the shipped model learned from this very file."""
+    logit: float
+    """Raw; the mean over the views where TTA was used."""
+    probability: float
+    spread: float | None
+    novelty: float
+    is_novel: bool
+    age_years: float | None
+    sex: str | None
+    view_position: str | None
+    warnings: str
+    """Codes, with spaces between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file without an answer: the public code of its error, and what the sender would have been told."""
+
+    image_id: str
+    path: str
+    label: int
+    code: str
+    detail: str
+
+
+Read = tuple[IndexRow, Radiograph]
+Image = tuple[Radiograph, NDArray[np.uint8]]
+Decoded = tuple[IndexRow, Image | ImageError]
+
+
+def evaluate(bundle_dir: Path, data_dir: Path, out_dir: Path, *, tta: bool = False) -> dict[str, Any]:
+    """Measure a bundle on labelled images; write metrics.json, predictions.csv and report.html under `out_dir`.
+
+    Top-level figures are over every image that could be read.  Where some of
+    them were learned from, `unseen` has the same figures over the others alone.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        BundleError: the bundle can't be served.
+        DataError: the folder has no known layout.
+    """
+    quiet_libraries()
+    bundle = read_bundle(bundle_dir)
+    graph = open_graph(bundle, threads=os.cpu_count() or 1)
+    index = load_index(data_dir, purpose="test")
+    unreadable: list[Unreadable] = []
+    decoded = progress_bar(
+        iterable=_decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"
+    )
+    predictions = list(_predict_all(bundle, graph, _readable(decoded, unreadable), tta=tta))
+    metrics = _summarise(bundle, index, predictions, unreadable, tta=tta)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _write_predictions(out_dir / "predictions.csv", predictions)
+    (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    print("\n".join((*summary_lines(metrics), f"report: {report(out_dir)}")))
+    return metrics
+
+
+def _predict_all(
+    bundle: Bundle, graph: Graph, images: Iterable[tuple[Read, NDArray[np.uint8]]], *, tta: bool
+) -> Iterator[Prediction]:
+    policy, fitted = POLICIES[bundle.manifest.tta_policy], _fitted_hashes(bundle)
+    for (row, radiograph), outputs in predict(graph, images, policy if tta else policy[:1]):
+        yield _prediction(row, radiograph, outputs, bundle, fitted=row.sha256 in fitted)
+
+
+def _readable(decoded: Iterable[Decoded], unreadable: list[Unreadable]) -> Iterator[tuple[Read, NDArray[np.uint8]]]:
+    """Pass on what could be read, and add what could not to `unreadable`."""
+    for row, read in decoded:
+        if isinstance(read, ImageError):
+            unreadable.append(Unreadable(row.image_id, row.path, row.label, read.code, str(read)))
+        else:
+            radiograph, image_HW = read
+            yield (row, radiograph), image_HW
+
+
+def _decode_ahead(rows: Iterable[IndexRow], data_dir: Path, spec: PreprocessSpec) -> Iterator[Decoded]:
+    """Decode in threads, a bounded number of files ahead, and give them in order."""
+    waiting: deque[tuple[IndexRow, Future[Image | ImageError]]] = deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row in rows:
+            waiting.append((row, pool.submit(_decode, data_dir / row.path, spec)))
+            if len(waiting) > _DECODED_AHEAD:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        for done, future in waiting:
+            yield done, future.result()
+
+
+def _decode(path: Path, spec: PreprocessSpec) -> Image | ImageError:
+    try:
+        radiograph = decode(path.read_bytes(), limits=DecodeLimits(), size=spec.size)
+    except ImageError as exc:
+        return exc
+    return radiograph, preprocess(radiograph, spec)
+
+
+def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle: Bundle, *, fitted: bool) -> Prediction:
+    finding = interpret(outputs, bundle.manifest)
+    metadata = radiograph.metadata
+    return Prediction(
+        image_id=row.image_id,
+        path=row.path,
+        sha256=row.sha256,
+        person_group=row.person_group,
+        label=row.label,
+        fitted=fitted,
+        logit=float(outputs.logit_N.mean(dtype=np.float64)),
+        probability=finding.probability,
+        spread=finding.tta.spread if finding.tta else None,
+        novelty=finding.novelty.score,
+        is_novel=finding.novelty.is_novel,
+        age_years=metadata.age_years,
+        sex=metadata.sex,
+        view_position=metadata.view_position,
+        warnings=" ".join(_warning_codes(radiograph, finding, bundle)),
+    )
+
+
+def _warning_codes(radiograph: Radiograph, finding: Finding, bundle: Bundle) -> list[str]:
+    scope = scope_cautions(radiograph.metadata, bundle.manifest.scope)
+    return [caution.code.value for caution in (*radiograph.cautions, *scope, *finding.cautions)]
+
+
+def _summarise(
+    bundle: Bundle, index: DataIndex, predictions: Sequence[Prediction], unreadable: Sequence[Unreadable], *, tta: bool
+) -> dict[str, Any]:
+    """Give metrics.json: figures over all, over the unseen where some were learned from, and what they stand on."""
+    unseen = [prediction for prediction in predictions if not prediction.fitted]
+    seen = len(predictions) - len(unseen)
+    facts = {
+        "basis": _basis(len(predictions), seen),
+        "reading": bundle.manifest.tta_policy if tta else PLAIN_READING,
+        "bundle": {"model": bundle.manifest.model, "version": bundle.manifest.version, "sha256": bundle.sha256},
+        "finding": bundle.manifest.finding,
+        "data": {"name": index.name, "images": len(index), "sha256": index.fingerprint},
+        "n_seen": seen,
+        "n_novel": sum(prediction.is_novel for prediction in predictions),
+        "unreadable": [asdict(item) for item in unreadable],
+    }
+    figures = _measure(bundle, predictions, tta=tta)
+    return figures | facts | ({"unseen": _measure(bundle, unseen, tta=tta)} if seen else {})
+
+
+def _basis(images: int, seen: int) -> str:
+    if not seen:
+        return f"{images:,} images, none of which the model learned from"
+    return f"{images:,} images, {seen:,} of which the model LEARNED FROM: look at `unseen`, not at the top-level figures"
+
+
+def _measure(bundle: Bundle, predictions: Sequence[Prediction], *, tta: bool) -> dict[str, Any]:
+    manifest = bundle.manifest
+    reading = manifest.readings[manifest.tta_policy if tta else PLAIN_READING]
+    return measure(
+        np.array([prediction.label for prediction in predictions], dtype=np.int_),
+        np.array([prediction.probability for prediction in predictions], dtype=np.float64),
+        reading.thresholds,
+        manifest.default_operating_point,
+        groups_N=[prediction.person_group for prediction in predictions],
+    )
+
+
+def _fitted_hashes(bundle: Bundle) -> set[str]:
+    """Give the hashes of the files that the shipped model learned from, as the bundle states them."""
+    path = bundle.path / "splits.csv"
+    return {line["sha256"] for line in read_table(path) if line["fitted"] == "yes"} if path.is_file() else set()
+
+
+def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    names = [item.name for item in fields(Prediction)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: "" if value is None else value for key, value in asdict(item).items()} for item in predictions)

@@ -1,0 +1,43 @@
+"""Golden inputs: made phantoms whose answers every host must reproduce before it serves.
+
+Phantoms are drawn, never a patient.  Shape suffixes: N images, H and W input rows and columns.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.bundle import Golden
+from cxr.graph import Graph
+from cxr.phantom import draw_phantom
+from cxr.preprocess import PreprocessSpec, preprocess
+from cxr.radiograph import Metadata, Processing, Radiograph
+from training.parity import edge_images
+
+TOLERANCES = {
+    "onnxruntime-cpu/fp32": 1e-3,  # other vector units add in another order
+    "onnxruntime-gpu/fp32": 2e-2,  # TF32 keeps ten bits of a factor
+}
+
+_PHANTOM_SIZES = ((1024, 1024), (1140, 912), (700, 1100), (300, 256), (2048, 1760))
+"""Rows and columns as stored: square, tall, wide, small, large."""
+
+_EDGES = (0, 1, 2)
+"""Of the edge images, those whose answers stay tame on every engine: black, white, a ramp."""
+
+
+def golden_images(spec: PreprocessSpec) -> NDArray[np.uint8]:
+    """Make the golden inputs: phantoms of several sizes through `preprocess`, then flat and ramp images."""
+    phantoms = [_input_of(rows, columns, seed, spec) for seed, (rows, columns) in enumerate(_PHANTOM_SIZES)]
+    return np.concatenate([np.stack(phantoms), edge_images(spec.size)[list(_EDGES)]])
+
+
+def make_golden(graph: Graph, spec: PreprocessSpec) -> Golden:
+    """Let the graph itself give the answers; the parity gates hold them to the network's."""
+    image_NHW = golden_images(spec)
+    outputs = graph.run(image_NHW)
+    return Golden(image_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, TOLERANCES)
+
+
+def _input_of(rows: int, columns: int, seed: int, spec: PreprocessSpec) -> NDArray[np.uint8]:
+    pixels_HW = draw_phantom(rows, columns, seed=seed)
+    return preprocess(Radiograph(pixels_HW, metadata=Metadata(), processing=Processing("png", rows, columns)), spec)

@@ -1,0 +1,114 @@
+"""What the networks of a RUN say of the images that each of them did not learn from.
+
+Calibration, thresholds, novelty limits and the bundle's own figures come from
+here and from nowhere else.  Each fold's network runs as an exported graph, on
+the tensors and by the views that serving would use.
+
+Shape suffixes: N held-out images, K views of one image.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.graph import OnnxGraph
+from cxr.interpret import PLAIN_READING, Reading
+from cxr.tta import POLICIES
+from training.calibrate import DEFAULT_OPERATING_POINT, fit_platt, operating_points
+from training.checkpoint import Run, load_network
+from training.metrics import Floats, Labels01, measure
+from training.predict import predict
+from training.progress import progress_bar
+from training.samples import open_cache
+from training.trace import trace
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Predictions of held-out images, in the index's order within each fold."""
+
+    position_N: NDArray[np.int64]
+    """Rows of the RUN's index."""
+    label_N: Labels01
+    group_N: tuple[str, ...]
+    view_logit_NK: Floats
+    novelty_N: Floats
+
+    def logit(self, reading: str) -> Floats:
+        """Give the logits of a reading: the plain view's, or the mean over the policy's views."""
+        return self.view_logit_NK[:, 0] if reading == PLAIN_READING else self.view_logit_NK.mean(axis=1)
+
+
+def predict_held_out(run: Run, final_graph: Path) -> HeldOut:
+    """Run every held-back fold through the graph of the network that never saw it.
+
+    `final_graph` serves where the final network is itself the one that a fold was held back from.
+    """
+    views = POLICIES[run.recipe.tta_policy]
+    position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
+    images_NHW = open_cache(run)
+    answers = []
+    with progress_bar(total=len(position_N), desc="held-out images", unit="image") as progress:
+        for fold, graph in _fold_graphs(run, final_graph):
+            for _, outputs in predict(graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views):
+                answers.append((outputs.logit_N, outputs.novelty_N[0]))
+                progress.update()
+    return HeldOut(
+        position_N,
+        run.index.label_N[position_N],
+        tuple(run.index.rows[i].person_group for i in position_N),
+        np.array([logit_K for logit_K, _ in answers], dtype=np.float64),
+        np.array([novelty for _, novelty in answers], dtype=np.float64),
+    )
+
+
+def read_off(held_out: HeldOut, reading: str) -> tuple[Reading, dict[str, Any]]:
+    """Fit a reading's calibration and thresholds, and measure it; the figures are as in metrics.json."""
+    logit_N = held_out.logit(reading)
+    fit = fit_platt(held_out.label_N, logit_N)
+    points = operating_points(held_out.label_N, logit_N)
+    thresholds = {name: fit.calibration.probability(point.logit) for name, point in points.items()}
+    probability_N = np.array([fit.calibration.probability(logit) for logit in logit_N])
+    figures = measure(held_out.label_N, probability_N, thresholds, DEFAULT_OPERATING_POINT, groups_N=held_out.group_N)
+    for name, point in points.items():
+        figures["operating_points"][name] |= {"criterion": point.criterion, "proven": point.proven}
+    return Reading(calibration=fit.calibration, thresholds=thresholds), figures | {"calibration": fit.as_dict()}
+
+
+def basis(run: Run, held_out: HeldOut) -> str:
+    """Say in a sentence or two what the held-out figures are."""
+    images, persons = len(held_out.label_N), len(set(held_out.group_N))
+    if run.recipe.validation == "holdout":
+        origin = (
+            f"one held-back fold of {run.recipe.folds} of a split by person: {images:,} images of {persons:,} person groups, "
+            "none of which the shipped model learned from"
+        )
+    else:
+        origin = (
+            f"{run.recipe.folds}-fold cross-validation by person: each of {images:,} images of {persons:,} person groups "
+            "predicted by a model that had not seen its person; the shipped model was then trained on all of them"
+        )
+    return (
+        f"{origin}. Calibration and the operating points `youden`, `screen` and `rule_in` were fitted on these same "
+        "predictions, so ECE, Brier score and the figures at those points are a little flattering; AUROC and "
+        "`balanced` are not."
+    )
+
+
+def _fold_graphs(run: Run, final_graph: Path) -> Iterator[tuple[int, OnnxGraph]]:
+    """Open the graph of each held-back fold, one at a time."""
+    if run.recipe.validation == "holdout":
+        yield 0, OnnxGraph(final_graph, threads=run.recipe.threads)
+        return
+    for fold in run.held_back_folds:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            network = load_network(run.fold_weights(fold), run.recipe)
+            network.prepare_for_export()
+            trace(network, run.recipe.size, path)
+            yield fold, OnnxGraph(path, threads=run.recipe.threads)

@@ -1,0 +1,250 @@
+"""The evaluation's page: one HTML file that needs nothing else, and the same in a few lines for the console.
+
+It is made from metrics.json and predictions.csv alone, so it can be drawn again
+without running the model.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.datasets.index import read_table
+from training.page import html_page, table, table_row
+from training.plots import histogram_plot, precision_recall_plot, reliability_plot, roc_plot
+
+Row = Mapping[str, str]
+
+_RATES = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+_MAX_MISTAKES = 20
+_MAX_UNREADABLE = 200
+
+
+def report(out_dir: Path) -> Path:
+    """Draw `out_dir/report.html` from the metrics.json and predictions.csv beside it; give its path."""
+    metrics = json.loads((out_dir / "metrics.json").read_text(encoding="utf-8"))
+    rows = read_table(out_dir / "predictions.csv")
+    path = out_dir / "report.html"
+    path.write_text(_page(metrics, rows), encoding="utf-8")
+    return path
+
+
+def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Say the essentials for the console."""
+    seen = metrics["n_seen"]
+    yield f"{metrics['bundle']['model']} {metrics['bundle']['version']} ({metrics['reading']}) on {metrics['data']['name']}"
+    if metrics["unreadable"]:
+        yield f"{len(metrics['unreadable'])} images could not be read; report.html lists them"
+    if seen:
+        yield f"WARNING: the model LEARNED FROM {seen:,} of these {metrics['n']:,} images: figures over all of them flatter it"
+    yield from _console_figures("all images", metrics)
+    if metrics.get("unseen"):
+        yield from _console_figures("UNSEEN images only", metrics["unseen"])
+
+
+def _console_figures(title: str, figures: Mapping[str, Any]) -> Iterator[str]:
+    if not figures["n"]:
+        yield f"{title}: none"
+        return
+    yield (
+        f"{title}: n {figures['n']:,} ({figures['n_positive']:,} positive), AUROC {_text(figures, 'auroc')}, "
+        f"AP {_text(figures, 'average_precision')}, ECE {_text(figures, 'ece')}"
+    )
+    for name, point in figures["operating_points"].items():
+        default = "*" if name == figures["default_operating_point"] else " "
+        rates = ", ".join(f"{rate} {_text(point, rate)}" for rate in _RATES[:3])
+        yield f" {default} {name:9} p >= {point['threshold']:.4f}: {rates}, [[tn, fp], [fn, tp]] {point['confusion']}"
+
+
+def _page(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    bundle = metrics["bundle"]
+    title = f"{bundle['model']} {bundle['version']} on {metrics['data']['name']}"
+    body = "".join(
+        (
+            _header(title, metrics),
+            _tiles(metrics),
+            _plots(metrics, rows),
+            _figures_table(metrics),
+            _confusions(metrics),
+            _warnings(rows),
+            _mistakes(metrics, rows),
+            _unreadable(metrics["unreadable"]),
+            _footer(metrics),
+        )
+    )
+    return html_page(title, body)
+
+
+def _header(title: str, metrics: Mapping[str, Any]) -> str:
+    reading = "plain images" if metrics["reading"] == "plain" else f"test-time augmentation, policy {metrics['reading']}"
+    return (
+        f"<header><p class=kicker>Evaluation of the exported bundle</p><h1>{escape(title)}</h1>"
+        f"<p>Finding: {escape(metrics['finding'])}. Reading: {escape(reading)}. For research, not for diagnosis.</p></header>\n"
+        f"{_alarm(metrics)}"
+    )
+
+
+def _alarm(metrics: Mapping[str, Any]) -> str:
+    if not metrics["n_seen"]:
+        return ""
+    unseen = metrics["unseen"]["n"]
+    rest = (
+        f"The plots and the first figures below are of the {unseen:,} unseen images; the table has both."
+        if unseen
+        else "None of these images is unseen, so nothing below says how well the model does on new ones."
+    )
+    return (
+        f"<p class=alarm><strong>The model learned from {metrics['n_seen']:,} of these {metrics['n']:,} images.</strong> "
+        f"Figures over all of them flatter it. {rest}</p>\n"
+    )
+
+
+def _honest(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give the figures to show first: the unseen images' where there are any."""
+    unseen = metrics.get("unseen")
+    return unseen if unseen and unseen["n"] else metrics
+
+
+def _tiles(metrics: Mapping[str, Any]) -> str:
+    figures = _honest(metrics)
+    point = figures["operating_points"][figures["default_operating_point"]]
+    tiles = (
+        ("AUROC", _text(figures, "auroc", interval=False), _interval(figures, "auroc")),
+        ("Accuracy", _text(point, "accuracy", interval=False), _interval(point, "accuracy")),
+        ("Sensitivity", _text(point, "sensitivity", interval=False), _interval(point, "sensitivity")),
+        ("Specificity", _text(point, "specificity", interval=False), _interval(point, "specificity")),
+        ("ECE", _text(figures, "ece"), "calibration error"),
+        ("Images", f"{figures['n']:,}", f"{figures['n_positive']:,} positive"),
+    )
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><small>{note}</small></div>" for name, value, note in tiles)
+    return f"<dl class=tiles>{cells}</dl>\n"
+
+
+def _plots(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    figures = _honest(metrics)
+    shown = rows if figures is metrics else [row for row in rows if row["fitted"] == "False"]
+    label_N = np.array([int(row["label"]) for row in shown], dtype=np.int_)
+    probability_N = np.array([float(row["probability"]) for row in shown], dtype=np.float64)
+    if len(set(label_N.tolist())) < 2:
+        return "<p>The images are all of one class: there are no curves to draw.</p>\n"
+    points = figures["operating_points"]
+    threshold = points[figures["default_operating_point"]]["threshold"]
+    drawings = (
+        ("ROC", roc_plot(label_N, probability_N, points)),
+        ("Precision and recall", precision_recall_plot(label_N, probability_N)),
+        ("Reliability", reliability_plot(label_N, probability_N)),
+        ("Probabilities by label", histogram_plot(label_N, probability_N, threshold, ("negative", "positive"))),
+    )
+    cells = "".join(f"<figure>{svg}<figcaption>{name}</figcaption></figure>" for name, svg in drawings)
+    return f"<section class=plots>{cells}</section>\n"
+
+
+def _figures_table(metrics: Mapping[str, Any]) -> str:
+    columns = {"all images": metrics}
+    if metrics.get("unseen") and metrics["unseen"]["n"]:
+        columns["unseen images"] = metrics["unseen"]
+    head = "".join(f"<th>{name}</th>" for name in columns)
+    lines = [table_row("images (positive)", [f"{f['n']:,} ({f['n_positive']:,})" for f in columns.values()])]
+    lines += [table_row("person groups", [f"{f['n_person_groups']:,}" for f in columns.values()])]
+    for key, name in (("auroc", "AUROC"), ("average_precision", "average precision"), ("brier", "Brier score"), ("ece", "ECE")):
+        lines.append(table_row(name, [_text(figures, key) for figures in columns.values()]))
+    for point in metrics["operating_points"]:
+        lines.append(f"<tr class=group><th colspan={len(columns) + 1}>{escape(point)}</th></tr>")
+        lines += [
+            table_row(rate, [_text(figures["operating_points"][point], rate) for figures in columns.values()])
+            for rate in ("threshold", *_RATES)
+        ]
+    method = metrics["auroc_ci95_method"] or "not measurable"
+    return (
+        f"<section><h2>Figures</h2>{table(lines, head=f'<tr><th></th>{head}</tr>')}"
+        f"<p class=note>Intervals are 95 %. AUROC: {escape(method)}; rates: Wilson.</p></section>\n"
+    )
+
+
+def _confusions(metrics: Mapping[str, Any]) -> str:
+    figures = _honest(metrics)
+    cells = "".join(_confusion(name, point) for name, point in figures["operating_points"].items())
+    return f"<section><h2>Confusion matrices</h2><div class=matrices>{cells}</div></section>\n"
+
+
+def _confusion(name: str, point: Mapping[str, Any]) -> str:
+    rows = []
+    for label, counts in zip(("negative", "positive"), point["confusion"], strict=True):
+        shares = [count / max(1, sum(counts)) for count in counts]
+        cells = "".join(
+            f'<td style="background:rgba(29,78,216,{0.08 + 0.5 * share:.2f})"><b>{count:,}</b><br>{share:.1%}</td>'
+            for count, share in zip(counts, shares, strict=True)
+        )
+        rows.append(f"<tr><th>is {label}</th>{cells}</tr>")
+    return (
+        f"<table class=matrix><caption>{escape(name)}<br><small>p &ge; {point['threshold']:.4f}</small></caption>"
+        f"<tr><th></th><th>called negative</th><th>called positive</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def _warnings(rows: Sequence[Row]) -> str:
+    counts = Counter(code for row in rows for code in row["warnings"].split())
+    if not counts:
+        return "<section><h2>Warnings</h2><p>No image raised a warning.</p></section>\n"
+    lines = (table_row(f"<code>{escape(code)}</code>", [f"{count:,} images"]) for code, count in counts.most_common())
+    return f"<section><h2>Warnings</h2>{table(lines)}</section>\n"
+
+
+def _mistakes(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """List the surest wrong answers at the default operating point."""
+    threshold = metrics["operating_points"][metrics["default_operating_point"]]["threshold"]
+    wrong = [row for row in rows if (float(row["probability"]) >= threshold) != (row["label"] == "1")]
+    wrong.sort(key=lambda row: -abs(float(row["probability"]) - int(row["label"])))
+    if not wrong:
+        return ""
+    shown = wrong[:_MAX_MISTAKES]
+    lines = (
+        f"<tr><td>{escape(row['path'])}</td><td>{'positive' if row['label'] == '1' else 'negative'}</td>"
+        f"<td>{float(row['probability']):.4f}</td><td>{float(row['novelty']):.1f}</td>"
+        f"<td>{'learned from' if row['fitted'] == 'True' else ''}</td></tr>"
+        for row in shown
+    )
+    head = "<tr><th>image</th><th>label</th><th>probability</th><th>novelty</th><th></th></tr>"
+    name = escape(metrics["default_operating_point"])
+    return (
+        f"<section><h2>Surest mistakes</h2><p class=note>{len(wrong):,} wrong at <code>{name}</code>; "
+        f"the {len(shown)} furthest from their label.</p>{table(lines, head=head)}</section>\n"
+    )
+
+
+def _unreadable(items: Sequence[Mapping[str, Any]]) -> str:
+    if not items:
+        return "<section><h2>Images that could not be read</h2><p>None.</p></section>\n"
+    lines = (
+        f"<tr><td>{escape(item['path'])}</td><td><code>{escape(item['code'])}</code></td><td>{escape(item['detail'])}</td></tr>"
+        for item in items[:_MAX_UNREADABLE]
+    )
+    more = f"<p class=note>and {len(items) - _MAX_UNREADABLE:,} more</p>" if len(items) > _MAX_UNREADABLE else ""
+    return (
+        f"<section><h2>Images that could not be read ({len(items):,})</h2><p class=note>They are in no figure above.</p>"
+        f"{table(lines)}{more}</section>\n"
+    )
+
+
+def _footer(metrics: Mapping[str, Any]) -> str:
+    return (
+        f"<footer>Graph <code>{metrics['bundle']['sha256'][:16]}</code>, data <code>{metrics['data']['sha256'][:16]}</code>. "
+        "Measured with the exported graph in ONNX Runtime, through the code that serves.</footer>\n"
+    )
+
+
+def _text(figures: Mapping[str, Any], key: str, *, interval: bool = True) -> str:
+    value = figures[key]
+    if value is None:
+        return "not measurable"
+    bounds = _interval(figures, key) if interval else ""
+    return f"{value:.4f}" + (f" ({bounds})" if bounds else "")
+
+
+def _interval(figures: Mapping[str, Any], key: str) -> str:
+    bounds = figures.get(f"{key}_ci95")
+    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
