@@ -22,6 +22,7 @@ Slug = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 
 NetworkName = Literal["efficientnet-b0"]
 Imbalance = Literal["sampler", "class-weights"]
+Layout = Literal["siim", "class-folders", "any"]
 Validation = Literal["holdout", "folds"]
 
 _CLOSED = ConfigDict(extra="forbid")
@@ -71,6 +72,10 @@ class Recipe:
     scope: Scope
     intended_use: str
     limits: str
+    data_layout: Layout
+    """The layout that `--data` must have."""
+    data_name: str
+    """What the data is called in the bundle."""
     data_licence: str
     tta_policy: str = "mirror"
 

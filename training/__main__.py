@@ -1,0 +1,145 @@
+"""`python -m training`: train a recipe, evaluate a bundle, export a RUN.
+
+python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
+python -m training export runs/pneumonia --store model_store --model pneumonia --version 1
+python -m training evaluate model_store/pneumonia/1 --data DIR --out out/pneumonia --tta
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cxr.errors import CxrError
+from training.config import ConfigError, known_keys, override
+from training.datasets import DataError
+from training.recipes import RECIPES, recipe_named
+
+_TRAIN_HELP = """\
+Train a recipe on a data folder and keep everything in a RUN folder.
+
+  python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
+  python -m training train pneumothorax-efficientnet-b0 --data DIR --out runs/pneumothorax \\
+      --set init_weights=runs/pneumonia/final/model.safetensors
+
+The same command takes an interrupted RUN up again, after its last finished epoch.
+DIR is a SIIM tree (.dcm files at any depth, a csv with ImageId and EncodedPixels, and
+beside it groups.csv where persons recur), or a folder with NORMAL/ and PNEUMONIA/, or
+one that holds such a train/."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; give the exit status: 0, or 1 after a message of one sentence."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(words)
+    try:
+        return int(options.run(options, words) or 0)
+    except (CxrError, ConfigError, DataError, *_torch_side_errors()) as exc:
+        print(f"training: {exc}", file=sys.stderr)
+        return 1
+
+
+def _train(options: argparse.Namespace, words: list[str]) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine slow each other down
+    from training.run import open_run  # noqa: PLC0415 - torch comes with it, and evaluate needs none
+    from training.train import train  # noqa: PLC0415
+
+    recipe = override(recipe_named(options.recipe), options.set)
+    command = shlex.join(["python", "-m", "training", *words])
+    run = open_run(recipe, options.data, options.out, command)
+    _say_what_was_found(run.facts)
+    train(run)
+    print(
+        f"finished: {options.out}; next: python -m training export {options.out} --store model_store --model NAME --version N"
+    )
+
+
+def _say_what_was_found(facts: dict[str, object]) -> None:
+    data = facts["data"]
+    print(f"data: {data}")
+    for name in ("unreadable", "missing"):
+        if listed := facts[name]:
+            print(f"{name}: {len(listed)} images take no part: {listed}")  # type: ignore[arg-type]
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    from training.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
+
+    evaluate(options.bundle, options.data, options.out, tta=options.tta)
+
+
+def _export(options: argparse.Namespace, _: list[str]) -> None:
+    from training.export import export  # noqa: PLC0415 - torch comes with it
+
+    print(export(options.run_dir, options.store, options.model, options.version))
+
+
+def _torch_side_errors() -> tuple[type[Exception], ...]:
+    """Give the errors of the modules that need torch, where those were loaded at all."""
+    found = []
+    for module, name in (("training.checkpoint", "RunError"), ("training.split", "SplitError")):
+        if module in sys.modules:
+            found.append(getattr(sys.modules[module], name))
+    return tuple(found)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_export(commands)
+    return parser
+
+
+def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    recipes = "\n".join(f"  {name:30} {make.__doc__}" for name, make in RECIPES.items())
+    keys = "keys that --set knows (tuples with commas, none for nothing):\n  " + ", ".join(known_keys())
+    train = commands.add_parser(
+        "train",
+        help="train a recipe, or resume a RUN",
+        description=_TRAIN_HELP,
+        epilog=f"recipes:\n{recipes}\n\n{keys}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, see below")
+    train.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the images")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write, or to take up again")
+    train.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
+    train.set_defaults(run=_train)
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a bundle on a data folder; needs no torch",
+        description="Run a bundle's graph over a data folder as serving does, and write OUT/metrics.json and OUT/report.html.",
+    )
+    evaluate.add_argument("bundle", type=Path, metavar="BUNDLE", help="model_store/<model>/<version>")
+    evaluate.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="SIIM tree, class folders, or a folder with test/"
+    )
+    evaluate.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
+    evaluate.add_argument("--tta", action="store_true", help="average the views of the bundle's test-time augmentation")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a bundle from a finished RUN",
+        description="Write STORE/NAME/N from a finished RUN, or say which gate failed and write nothing.",
+    )
+    export.add_argument("run_dir", type=Path, metavar="RUN", help="folder that train wrote")
+    export.add_argument("--store", type=Path, default=Path("model_store"), help="default: model_store")
+    export.add_argument("--model", required=True, metavar="NAME", help="name of the model in the store")
+    export.add_argument("--version", type=int, required=True, metavar="N", help="a version that is not there yet")
+    export.set_defaults(run=_export)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

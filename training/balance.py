@@ -1,0 +1,33 @@
+"""What to do about a rare class: draw it as often as the other, or weigh its loss."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.config import Imbalance
+
+
+def epoch_order(label_N: NDArray[np.int64], treatment: Imbalance, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Give the order in which an epoch visits images, by position, as many as there are images.
+
+    `sampler` draws half of them from either class; the rarer class repeats, each of
+    its images equally often (give or take one), and the other shows a random part.
+    """
+    if treatment != "sampler":
+        return rng.permutation(len(label_N))
+    half = len(label_N) // 2
+    negative = _draw(np.flatnonzero(label_N == 0), len(label_N) - half, rng)
+    positive = _draw(np.flatnonzero(label_N == 1), half, rng)
+    return rng.permutation(np.concatenate([negative, positive]))
+
+
+def class_weights(label_N: NDArray[np.int64], treatment: Imbalance) -> tuple[float, float]:
+    """Give the loss weights of negatives and positives: `1 - n_c / N` for `class-weights`, else 1."""
+    if treatment != "class-weights":
+        return 1.0, 1.0
+    positive = float(label_N.mean())
+    return positive, 1.0 - positive
+
+
+def _draw(positions: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    rounds = -(-count // len(positions))
+    return np.concatenate([rng.permutation(positions) for _ in range(rounds)])[:count]

@@ -1,0 +1,116 @@
+"""The SIIM-ACR pneumothorax set: a tree of DICOM files and a table of run-length masks.
+
+The table has one row a mask: an image without a pneumothorax has one row with
+`-1`, an image with several has several.  Its two generations differ in a space
+before `EncodedPixels`; its files lie flat or in study and series folders, and
+are named after their ImageId either way.
+
+PatientID is a fresh UUID for each image in the public copies, so it does not
+keep a person's images together: `groups.csv` (ImageId, person_group) beside
+the table does, and is read by itself.
+
+Shape suffixes: H rows, W columns.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from cxr.bundle import file_sha256
+from training.datasets.index import DataError, DataIndex, IndexRow, join_groups, read_table
+
+COLUMNS = frozenset({"ImageId", "EncodedPixels"})
+NEGATIVE = "-1"
+
+
+def find_table(data_dir: Path) -> Path | None:
+    """Give the mask table of a SIIM tree, known by its columns; raises `DataError` where there are several."""
+    tables = [path for path in sorted(data_dir.glob("*.csv")) if _has_columns(path)]
+    if len(tables) > 1:
+        raise DataError(f"{data_dir} holds several mask tables: {', '.join(path.name for path in tables)}; leave one")
+    return tables[0] if tables else None
+
+
+def load(data_dir: Path, table: Path) -> DataIndex:
+    """Index a SIIM tree; images of the table without a file are listed in `missing`."""
+    runs = read_runs(table)
+    files = {path.stem: path for path in sorted(data_dir.rglob("*.dcm"))}
+    groups = _read_groups(data_dir / "groups.csv")
+    present = [image_id for image_id in runs if image_id in files]
+    if not present:
+        raise DataError(f"{data_dir}: no .dcm file is named after an ImageId of {table.name}")
+    rows = [
+        IndexRow(
+            image_id=image_id,
+            path=files[image_id].relative_to(data_dir).as_posix(),
+            sha256=file_sha256(files[image_id]),
+            person_group=groups.get(image_id) or _patient(files[image_id], image_id),
+            label=1 if runs[image_id] else 0,
+        )
+        for image_id in present
+    ]
+    missing = tuple(sorted(runs.keys() - files.keys()))
+    return DataIndex("siim", join_groups(sorted(rows, key=lambda row: row.path)), missing)
+
+
+def read_runs(table: Path) -> dict[str, list[str]]:
+    """Read the table as the run-length texts of each image; none for an image without a pneumothorax."""
+    runs: dict[str, list[str]] = {}
+    for line in read_table(table):
+        texts = runs.setdefault(line["ImageId"], [])
+        if line["EncodedPixels"] != NEGATIVE:
+            texts.append(line["EncodedPixels"])
+    return runs
+
+
+def decode_runs(texts: Sequence[str], rows: int = 1024, columns: int = 1024) -> NDArray[np.bool_]:
+    """Join run-length masks of one image into `mask_HW`.
+
+    Each text lists pairs of gap and length; a gap counts from the end of the
+    run before, and pixels are numbered down the columns.  Raises `DataError`
+    where a text is no such list or leaves the image.
+    """
+    mask = np.zeros(rows * columns, dtype=np.bool_)
+    for text in texts:
+        for start, end in _spans(text, mask.size):
+            mask[start:end] = True
+    return mask.reshape(columns, rows).T
+
+
+def _spans(text: str, pixels: int) -> list[tuple[int, int]]:
+    try:
+        numbers = np.array(text.split(), dtype=np.int64).reshape(-1, 2)
+    except ValueError as exc:
+        raise DataError("a mask is no list of gap and length pairs") from exc
+    edges = numbers.ravel().cumsum().reshape(-1, 2)
+    if (numbers < 0).any() or (len(edges) and edges[-1, 1] > pixels):
+        raise DataError("a mask leaves its image")
+    return [(int(start), int(end)) for start, end in edges]
+
+
+def _has_columns(path: Path) -> bool:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return {name.strip() for name in file.readline().split(",")} >= COLUMNS
+
+
+def _read_groups(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    lines = read_table(path)
+    if lines and not {"ImageId", "person_group"} <= lines[0].keys():
+        raise DataError(f"{path} lacks the columns ImageId, person_group")
+    return {line["ImageId"]: line["person_group"] for line in lines}
+
+
+def _patient(path: Path, image_id: str) -> str:
+    """Name the patient of a file by a hash, so that no identity enters a RUN; an unreadable file is its own."""
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+        identity = str(header.get("PatientID", "") or image_id)
+    except (OSError, pydicom.errors.InvalidDicomError):
+        identity = image_id
+    return f"patient-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"

@@ -1,0 +1,15 @@
+"""The loss: binary cross entropy on smoothed labels, each class with its weight."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def weighted_bce(logit_N: Tensor, target_N: Tensor, *, smoothing: float, weights: tuple[float, float]) -> Tensor:
+    """Give the mean loss of a batch.
+
+    `target_N` lies in 0..1 and may be a mixture of two labels; smoothing draws
+    it towards one half.  `weights` are those of negatives and positives.
+    """
+    smooth_N = target_N * (1.0 - smoothing) + smoothing / 2
+    weight_N = target_N * weights[1] + (1.0 - target_N) * weights[0]
+    return F.binary_cross_entropy_with_logits(logit_N, smooth_N, weight=weight_N)

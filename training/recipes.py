@@ -1,0 +1,100 @@
+"""The recipes: named functions, each returning one."""
+
+from collections.abc import Callable
+
+from cxr.interpret import Labels, Scope
+from training.config import Augmentation, ConfigError, Recipe
+
+_NOT_A_DEVICE = "Research and teaching. Not a medical device: nothing that it says may be used to diagnose or to treat anybody."
+
+
+def pneumonia_efficientnet_b0() -> Recipe:
+    """Pneumonia in children's radiographs; 5 216 images take about half an hour on two cores."""
+    return Recipe(
+        name="pneumonia-efficientnet-b0",
+        task="pneumonia",
+        data_layout="class-folders",
+        data_name="Kermany et al. 2018, training split: chest radiographs of children of 1 to 5 years, Guangzhou",
+        data_licence="CC BY 4.0, attribution to Kermany, Zhang and Goldbaum (doi:10.17632/rscbjbr9sj)",
+        finding="pneumonia",
+        labels=Labels(negative="normal", positive="pneumonia"),
+        scope=Scope(min_age_years=1, max_age_years=5, modalities=("CR", "DX")),
+        intended_use=_NOT_A_DEVICE,
+        limits=(
+            "Learned from one hospital's children of 1 to 5 years, in 8-bit JPEG already squeezed to 224 x 224 pixels. "
+            "Normal and pneumonia only: every other disease will be called one of the two. Adults, other hospitals and "
+            "other devices are untested, and out-of-hospital accuracy is known to be lower than on a held-back part of this data."
+        ),
+        epochs=(9, 2),
+        sizes=(128, 224),
+        lr=1.5e-3,
+        ema=0.99,
+        augment=Augmentation(mixup=0.2),
+        validation="holdout",
+    )
+
+
+def pneumothorax_efficientnet_b0() -> Recipe:
+    """Pneumothorax from SIIM-ACR; start it from pneumonia weights with `--set init_weights=FILE` where images are few."""
+    return Recipe(
+        name="pneumothorax-efficientnet-b0",
+        task="pneumothorax",
+        data_layout="siim",
+        data_name="SIIM-ACR Pneumothorax, 190 radiographs of the training part",
+        data_licence="SIIM-ACR Pneumothorax Segmentation, research use only; de-identified",
+        finding="pneumothorax",
+        labels=Labels(negative="no pneumothorax", positive="pneumothorax"),
+        scope=Scope(min_age_years=16, views=("PA", "AP"), modalities=("CR", "DX")),
+        intended_use=_NOT_A_DEVICE,
+        limits=(
+            "Learned from 190 radiographs of one source: its figures have wide intervals, and small or apical pneumothoraces, "
+            "which cover less than one hundredth of the picture, are easily missed. Chest drains go with the label and may be "
+            "what it sees. Supine films, children and other hospitals are untested."
+        ),
+        epochs=(12, 10),
+        sizes=(128, 224),
+        lr=4e-4,
+        warmup_epochs=2.0,
+        ema=0.97,
+        dropout=0.3,
+        augment=Augmentation(rotate_degrees=12.0, shift=0.1, scale=0.2, blur=0.1, noise=0.03),
+        validation="folds",
+    )
+
+
+def smoke() -> Recipe:
+    """A tiny training of the whole path for tests, on whatever data is given; it learns next to nothing."""
+    return Recipe(
+        name="smoke",
+        task="smoke",
+        data_layout="any",
+        data_name="made images",
+        data_licence="made images, no terms",
+        finding="finding",
+        labels=Labels(negative="absent", positive="present"),
+        scope=Scope(modalities=("CR", "DX")),
+        intended_use="Tests of this software.",
+        limits="It has learned next to nothing.",
+        epochs=(1, 1),
+        sizes=(32, 64),
+        batch=8,
+        ema=0.5,
+        augment=Augmentation(mixup=0.2),
+        folds=2,
+        validation="holdout",
+        threads=1,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "pneumonia-efficientnet-b0": pneumonia_efficientnet_b0,
+    "pneumothorax-efficientnet-b0": pneumothorax_efficientnet_b0,
+    "smoke": smoke,
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """Give a recipe by its name; raises `ConfigError` with the names there are."""
+    if name not in RECIPES:
+        raise ConfigError(f"unknown recipe {name!r}; known are: {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,115 @@
+"""Open a RUN: make it for a recipe and a data folder, or take up one that was interrupted."""
+
+import json
+import platform
+import shutil
+import subprocess
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cxr.bundle import file_sha256
+from training.cache import Unreadable, build_cache
+from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_splits
+from training.config import Recipe, recipe_to_dict
+from training.datasets import DataError, DataIndex, load_index
+from training.split import refuse_leaks, split_folds
+
+_TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
+
+
+def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str) -> Run:
+    """Make a RUN ready to train: index, cache, split, run.json; or check that the one there is the same training.
+
+    Raises:
+        RunError: the RUN there has another recipe or other data.
+        DataError: the data folder has another layout, or nothing in it can be read.
+        SplitError: the data can't be split without a leak.
+    """
+    index = load_index(data_dir)
+    if recipe.data_layout not in ("any", index.name):
+        raise DataError(f"{recipe.name} learns from {recipe.data_layout}, and {data_dir} holds {index.name}")
+    if (out / "run.json").is_file():
+        return _take_up(recipe, index, out)
+    out.mkdir(parents=True, exist_ok=True)
+    readable, refused = build_cache(index, data_dir, out / "cache", recipe.size)
+    if not readable.rows:
+        raise DataError(f"{data_dir}: no image can be read; the first one: {refused[0].reason}")
+    named = replace(readable, name=recipe.data_name)
+    fold_N = split_folds(named, recipe.folds, recipe.seed)
+    named.write_csv(out / "index.csv")
+    write_splits(out / "splits.csv", named, fold_N)
+    facts = _facts(recipe, data_dir, index, named, refused, command)
+    facts["data"]["splits_sha256"] = file_sha256(out / "splits.csv")
+    _write_last(out / "run.json", facts)
+    return load_run(out)
+
+
+def _take_up(recipe: Recipe, index: DataIndex, out: Path) -> Run:
+    run = load_run(out)
+    if recipe_to_dict(run.recipe) != recipe_to_dict(recipe):
+        raise RunError(f"{out} was begun with another recipe: {_differences(run.recipe, recipe)}; choose another --out")
+    if run.facts["data"]["found_sha256"] != index.fingerprint:
+        raise RunError(f"{out} was begun on other data; choose another --out")
+    refuse_leaks(run.index, run.fold_N)
+    return run
+
+
+def _facts(
+    recipe: Recipe, data_dir: Path, found: DataIndex, used: DataIndex, refused: tuple[Unreadable, ...], command: str
+) -> dict[str, Any]:
+    return {
+        "schema": RUN_SCHEMA,
+        "command": command,
+        "recipe": recipe_to_dict(recipe),
+        "data": {
+            "dir": str(data_dir),
+            "name": used.name,
+            "layout": found.name,
+            "sha256": used.fingerprint,
+            "found_sha256": found.fingerprint,
+            "images": len(used),
+            "positives": int(used.label_N.sum()),
+            "person_groups": used.person_groups,
+        },
+        "unreadable": [asdict(image) for image in refused],
+        "missing": list(found.missing),
+        "init_weights": _weights(recipe),
+        "git_commit": _git_commit(),
+        "tools": {"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
+    }
+
+
+def _weights(recipe: Recipe) -> dict[str, str] | None:
+    if recipe.init_weights is None:
+        return None
+    path = Path(recipe.init_weights)
+    if not path.is_file():
+        raise RunError(f"init_weights: {path} is not there")
+    return {"file": recipe.init_weights, "sha256": file_sha256(path), "head": "drawn anew"}
+
+
+def _git_commit() -> str:
+    """Give the commit of the source, marked where the training package was changed since; `unknown` outside a checkout."""
+    git = shutil.which("git")
+    here = Path(__file__).parent
+    if git is None:
+        return "unknown"
+    commit = subprocess.run([git, "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603
+    if commit.returncode != 0:
+        return "unknown"
+    status = subprocess.run([git, "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603
+    return commit.stdout.strip() + ("-changed" if status.stdout.strip() else "")
+
+
+def _differences(old: Recipe, new: Recipe) -> str:
+    pairs = zip(recipe_to_dict(old).items(), recipe_to_dict(new).values(), strict=True)
+    return ", ".join(f"{key} {was!r} -> {now!r}" for (key, was), now in pairs if was != now)
+
+
+def _write_last(path: Path, facts: dict[str, Any]) -> None:
+    """Write run.json whole or not at all: where it is, everything beside it is complete."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)

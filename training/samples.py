@@ -1,0 +1,78 @@
+"""From the cache to batches: order, resizing, augmentation and mixing of one epoch.
+
+An epoch is a pure function of (seed, model, epoch): a resumed training sees
+what an uninterrupted one would have seen.
+
+Shape suffixes: N images, 1 channel, H rows, W columns.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.augment import augment, mix_pairs
+from training.balance import epoch_order
+from training.cache import map_cache
+from training.checkpoint import Run
+from training.config import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The images that one model learns from or is tried on; `image_NHW` is uint8 and may be mapped."""
+
+    image_NHW: NDArray[np.uint8]
+    label_N: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.label_N)
+
+    def take(self, position_N: NDArray[np.int64]) -> "Samples":
+        """Give some of them, read into memory."""
+        return Samples(np.ascontiguousarray(self.image_NHW[position_N]), self.label_N[position_N])
+
+
+def open_cache(run: Run) -> NDArray[np.uint8]:
+    """Map the decoded images of a RUN as `image_NHW`, in the order of its index."""
+    return map_cache(run.path / "cache", len(run.index), run.recipe.size)
+
+
+def steps_per_epoch(count: int, batch: int) -> int:
+    """Give how many batches an epoch has; the batches are of near-equal size."""
+    return max(1, round(count / batch))
+
+
+def epoch_batches(
+    samples: Samples, recipe: Recipe, epoch: int, seed: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Give the augmented batches of an epoch: `image_N1HW` float32 in 0..1 and `target_N` in 0..1, on the device."""
+    rng = np.random.default_rng([seed, epoch])
+    generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
+    order = epoch_order(samples.label_N, recipe.imbalance, rng)
+    mixing = recipe.augment.mixup > 0 and epoch < recipe.augment.mixup_until * recipe.total_epochs
+    for chosen in np.array_split(order, steps_per_epoch(len(order), recipe.batch)):
+        image = to_float(samples.image_NHW[chosen], recipe.size_of_epoch(epoch), device)
+        image = augment(image, recipe.augment, generator)
+        target = torch.from_numpy(samples.label_N[chosen]).to(device, torch.float32)
+        if mixing:
+            share = torch.from_numpy(rng.beta(recipe.augment.mixup, recipe.augment.mixup, len(chosen)))
+            image, target = mix_pairs(image, target, share.to(device, torch.float32))
+        yield image.contiguous(memory_format=torch.channels_last), target
+
+
+def plain_batches(samples: Samples, batch: int, size: int, device: torch.device) -> Iterator[Tensor]:
+    """Give all images in order and unchanged but for their size: `image_N1HW` float32 in 0..1."""
+    for start in range(0, len(samples), batch):
+        image = to_float(samples.image_NHW[start : start + batch], size, device)
+        yield image.contiguous(memory_format=torch.channels_last)
+
+
+def to_float(image_NHW: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
+    """Bring uint8 images to the device as `image_N1HW` float32 in 0..1, averaged down to `size`."""
+    image = torch.from_numpy(np.ascontiguousarray(image_NHW)).to(device)[:, None].float() / 255.0
+    return image if image.shape[-1] == size else F.interpolate(image, size=(size, size), mode="area")
