@@ -41,15 +41,17 @@ class OnnxGraph:
 
         A graph that was asked for on the GPU never falls back to the CPU in silence.
         """
+        wanted = _PROVIDERS[device]
         if device == "gpu":
             _preload_cuda()
+        if wanted not in ort.get_available_providers():
+            raise BundleError(f"this ONNX Runtime has no {wanted}; install the gpu extra, or set the device to cpu")
         try:
-            self._session = ort.InferenceSession(path, _options(threads), providers=_PROVIDERS[device])
+            self._session = ort.InferenceSession(path, _options(threads), providers=[wanted])
         except Exception as exc:  # ONNX Runtime raises classes of its own without a common base
             raise BundleError(f"the graph does not open in ONNX Runtime: {type(exc).__name__}") from exc
-        provider = self._session.get_providers()[0]
-        if provider != _PROVIDERS[device][0]:
-            raise BundleError(f"the graph was asked for on {_PROVIDERS[device][0]}, and ONNX Runtime opened it on {provider}")
+        if self._session.get_providers()[0] != wanted:
+            raise BundleError(f"ONNX Runtime could not start {wanted}; see its own message above, or set the device to cpu")
         self.engine = f"onnxruntime-{device}"
 
     @property
@@ -92,7 +94,7 @@ def check_golden(graph: Graph, golden: Golden) -> None:
             raise BundleError(f"golden check: {name} is off by {worst:.2g}, more than {tolerance:.2g}")
 
 
-_PROVIDERS: dict[Device, list[str]] = {"cpu": ["CPUExecutionProvider"], "gpu": ["CUDAExecutionProvider"]}
+_PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 
 
 def _options(threads: int) -> ort.SessionOptions:

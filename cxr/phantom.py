@@ -8,6 +8,7 @@ Shape suffixes: H rows, W columns.
 """
 
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,3 +84,13 @@ def _ellipse(
     """A soft-edged ellipse, 1 inside and 0 outside: float64 [H, W]; center and radii as (x, y)."""
     distance_HW = np.sqrt(((x_1W - center[0]) / radii[0]) ** 2 + ((y_H1 - center[1]) / radii[1]) ** 2)
     return np.asarray(1 / (1 + np.exp((distance_HW - 1) * 25)))
+
+
+def main() -> None:
+    """Write sample.dcm and sample.png into the current folder."""
+    Path("sample.dcm").write_bytes(phantom_dicom())
+    Path("sample.png").write_bytes(phantom_png())
+
+
+if __name__ == "__main__":
+    main()

@@ -53,7 +53,7 @@ def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
         columns, rows, color = image.width, image.height, image.mode != "L"
         reduction = jpeg_reduction(rows, columns, size) if image.mode in SCALABLE_MODES else 1
         if image.mode in SCALABLE_MODES:
-            image.draft("L", (-(-columns // reduction), -(-rows // reduction)))
+            image.draft("L", (columns // reduction, rows // reduction))
         upright = _grey(ImageOps.exif_transpose(image))
     turned = upright.shape != (-(-rows // reduction), -(-columns // reduction))
     processing = Processing(format="jpeg", rows=columns if turned else rows, columns=rows if turned else columns)

@@ -121,7 +121,7 @@ def read_stored(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Sto
 def _decode_pillow(frame: bytes, reduction: int) -> Stored:
     with Image.open(BytesIO(frame), formats=("JPEG",)) as image:
         if image.mode == "L" and reduction > 1:
-            image.draft("L", (-(-image.width // reduction), -(-image.height // reduction)))
+            image.draft("L", (image.width // reduction, image.height // reduction))
         return np.asarray(image)
 
 

@@ -1,0 +1,96 @@
+"""Write real bundles around a graph made by hand, whose right answers are known.
+
+The logit of an image is `GAIN` times its mean grey level (0 black to 1 white)
+minus 5; the map is the same before the mean, in four by four cells; novelty is the logit squared.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from cxr.bundle import Golden, GraphFile, Manifest, Parity, TrainingData, file_sha256, write_bundle, write_manifest
+from cxr.graph import OnnxGraph
+from cxr.interpret import Calibration, Cam, Labels, NoveltyLimits, Reading, Scope
+from cxr.phantom import draw_phantom
+from cxr.preprocess import PreprocessSpec
+
+GAIN, BIAS = 10.0, -5.0
+CELLS = 4
+
+
+def write_made_bundle(store: Path, model: str, version: int, *, size: int = 32, **changes: Any) -> Path:
+    """Write a whole bundle into a store; `changes` override the manifest's fields."""
+    with write_bundle(store, model, version) as draft:
+        onnx.save(made_graph(size), draft / "model.onnx")
+        golden = _golden(draft / "model.onnx", size)
+        golden.save(draft / "golden.npz")
+        (draft / "metrics.json").write_text("{}")
+        (draft / "MODEL_CARD.md").write_text(f"# {model}\n\nA made model for tests. <script>alert(1)</script>\n")
+        write_manifest(draft / "bundle.json", _manifest(draft, model, version, size, changes))
+    return store / model / str(version)
+
+
+def made_graph(size: int) -> onnx.ModelProto:
+    """Cast and scale, average in cells, gain, and the sums that the contract asks for."""
+    cell = size // CELLS
+    nodes = [
+        helper.make_node("Cast", ["image"], ["grey"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["grey", "one"], ["grey4"]),
+        helper.make_node("AveragePool", ["grey4"], ["cells"], kernel_shape=[cell, cell], strides=[cell, cell]),
+        helper.make_node("Mul", ["cells", "gain"], ["cam4"]),
+        helper.make_node("Squeeze", ["cam4", "one"], ["cam"]),
+        helper.make_node("ReduceMean", ["cam", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["mean", "bias"], ["logit"]),
+        helper.make_node("Mul", ["logit", "logit"], ["novelty"]),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "one": np.array([1], np.int64), "axes": np.array([1, 2], np.int64),
+        "gain": np.array(GAIN / 255, np.float32), "bias": np.array(BIAS, np.float32),
+    }  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "made",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size])],
+        [
+            helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"]),
+            helper.make_tensor_value_info("cam", TensorProto.FLOAT, ["N", CELLS, CELLS]),
+            helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["N"]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def _golden(path: Path, size: int) -> Golden:
+    images_NHW = np.stack([draw_phantom(size, size, seed=seed) for seed in range(3)])
+    outputs = OnnxGraph(path).run(images_NHW)
+    tolerances = {"onnxruntime-cpu/fp32": 1e-4, "onnxruntime-gpu/fp32": 2e-2, "fake/fp32": 1e9}
+    return Golden(images_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, tolerances)
+
+
+def _manifest(draft: Path, model: str, version: int, size: int, changes: dict[str, Any]) -> Manifest:
+    reading = Reading(calibration=Calibration(slope=1.0, intercept=0.0), thresholds={"balanced": 0.5, "screen": 0.2})
+    graph = GraphFile(
+        file="model.onnx", precision="fp32", sha256=file_sha256(draft / "model.onnx"),
+        bytes=(draft / "model.onnx").stat().st_size, opset=20,
+        parity=Parity(
+            images=3, max_logit_error=0, max_cam_error=0, max_novelty_error=0, max_cam_identity_error=0, max_batch_error=0
+        ),
+    )  # fmt: skip
+    data = TrainingData(
+        name="made", licence="none", images=3, positives=1, person_groups=3, sha256="0" * 64, splits_sha256="0" * 64
+    )
+    fields: dict[str, Any] = {
+        "model": model, "version": version, "finding": "brightness", "labels": Labels(negative="dark", positive="bright"),
+        "input_size": size, "preprocess": PreprocessSpec(size=size), "readings": {"plain": reading, "mirror": reading},
+        "default_operating_point": "balanced", "tta_policy": "mirror", "cam": Cam(pool="mean", bias=BIAS),
+        "novelty": NoveltyLimits(warn=30.0, novel=60.0, source="made"),
+        "scope": Scope(min_age_years=18.0, views=("PA", "AP"), modalities=("CR", "DX")),
+        "intended_use": "tests", "limits": "tests", "metrics": {"auroc": 0.5}, "training_data": data, "recipe": {},
+        "command": "none", "git_commit": "none", "tools": {}, "graphs": (graph,),
+    }  # fmt: skip
+    return Manifest.model_validate({**fields, **changes})

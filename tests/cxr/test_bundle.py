@@ -1,0 +1,68 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cxr.bundle import Bundle, Manifest, read_bundle, write_bundle
+from cxr.errors import BundleError
+from cxr.graph import open_graph
+from tests.bundles import write_made_bundle
+
+
+def test_a_bundle_reads_back_as_it_was_written(bundle: Bundle) -> None:
+    assert bundle.manifest == Manifest.model_validate_json((bundle.path / "bundle.json").read_text())
+    assert json.loads((bundle.path / "bundle.json").read_text())["schema"] == "cxr-bundle/1"
+
+
+def test_an_altered_graph_is_refused_by_its_hash(bundle: Bundle) -> None:
+    bundle.graph_path.write_bytes(bundle.graph_path.read_bytes() + b"\0")
+    with pytest.raises(BundleError, match="hash"):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("file", ["bundle.json", "model.onnx", "golden.npz"])
+def test_a_bundle_that_lacks_a_file_is_refused(bundle: Bundle, file: str) -> None:
+    (bundle.path / file).unlink()
+    with pytest.raises(BundleError, match=file):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"surprise": 1}, {"default_operating_point": "none"}, {"tta_policy": "none"}, {"input_size": 64}, {"model": "../x"}],
+)
+def test_a_manifest_that_breaks_its_schema_is_refused_and_says_where(bundle: Bundle, change: dict[str, object]) -> None:
+    path = bundle.path / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(BundleError, match="schema"):
+        read_bundle(bundle.path)
+
+
+def test_a_manifest_can_not_reach_outside_its_folder(bundle: Bundle) -> None:
+    path = bundle.path / "bundle.json"
+    path.write_text(path.read_text().replace('"model.onnx"', '"../1/model.onnx"'))
+    with pytest.raises(BundleError, match="outside"):
+        read_bundle(bundle.path)
+
+
+def test_wrong_golden_answers_are_found_when_the_graph_opens(bundle: Bundle, tmp_path: Path) -> None:
+    golden = bundle.golden
+    golden.logit_N[1] += 0.01
+    with pytest.raises(BundleError, match="logit"):
+        open_graph(Bundle(bundle.path, bundle.manifest, golden))
+
+
+def test_a_version_is_never_written_twice(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="exists"):
+        write_made_bundle(bundle.path.parent.parent, "made", 1)
+
+
+def test_a_version_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with write_bundle(tmp_path, "made", 1) as draft:
+            (draft / "half").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list((tmp_path / "made").iterdir()) == []

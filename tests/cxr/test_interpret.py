@@ -1,0 +1,78 @@
+import math
+
+import numpy as np
+import pytest
+
+from cxr.bundle import Bundle
+from cxr.graph import open_graph
+from cxr.interpret import Calibration, Outputs, draw_heatmap, interpret, scope_cautions
+from cxr.radiograph import Metadata, WarningCode
+from cxr.tta import POLICIES, make_views
+from tests.factories import chest
+
+
+def outputs(*logits: float, novelty: float = 0.0) -> Outputs:
+    count = len(logits)
+    return Outputs(np.array(logits, np.float32), np.zeros((count, 4, 4), np.float32), np.full(count, novelty, np.float32))
+
+
+def test_the_label_is_positive_exactly_from_the_threshold_on(bundle: Bundle) -> None:
+    assert interpret(outputs(0.0), bundle.manifest).label == "bright"
+    assert interpret(outputs(-1e-6), bundle.manifest).label == "dark"
+    assert interpret(outputs(-1.0), bundle.manifest, operating_point="screen").label == "bright"
+
+
+def test_an_unknown_operating_point_is_a_key_error(bundle: Bundle) -> None:
+    with pytest.raises(KeyError):
+        interpret(outputs(0.0), bundle.manifest, operating_point="none")
+
+
+def test_views_are_merged_by_the_mean_of_their_logits(bundle: Bundle) -> None:
+    finding = interpret(outputs(2.0, -1.0), bundle.manifest)
+    assert finding.probability == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert finding.tta is not None
+    assert finding.tta.views == 2
+    assert finding.tta.spread == pytest.approx(1 / (1 + math.exp(-2)) - 1 / (1 + math.exp(1)))
+    assert interpret(outputs(2.0), bundle.manifest).tta is None
+
+
+def test_the_merged_map_still_adds_up_to_the_served_logit(bundle: Bundle) -> None:
+    views = make_views(chest(32, 32), POLICIES[bundle.manifest.tta_policy])
+    answers = open_graph(bundle).run(views)
+    finding = interpret(answers, bundle.manifest)
+    assert finding.cam_hw.mean() + bundle.manifest.cam.bias == pytest.approx(answers.logit_N.mean(), abs=1e-5)
+    np.testing.assert_allclose(finding.cam_hw, answers.cam_Nhw[0], atol=1e-4)
+
+
+def test_a_novel_image_is_warned_of_before_it_counts_as_novel(bundle: Bundle) -> None:
+    far, farther = (interpret(outputs(0.0, novelty=score), bundle.manifest) for score in (31.0, 61.0))
+    assert [c.code for c in far.cautions] == [WarningCode.NOVEL_INPUT]
+    assert (far.novelty.is_novel, farther.novelty.is_novel) == (False, True)
+
+
+@pytest.mark.parametrize("logit", [-1e6, -50.0, 0.0, 50.0, 1e6])
+def test_calibration_never_overflows(logit: float) -> None:
+    assert 0.0 <= Calibration(slope=2.0, intercept=1.0).probability(logit) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        (Metadata(), ["age_missing", "view_missing"]),
+        (Metadata(age_years=4.0, view_position="PA"), ["outside_age_scope"]),
+        (Metadata(age_years=58.0, view_position="LATERAL"), ["outside_view_scope"]),
+        (Metadata(age_years=58.0, view_position="AP"), []),
+    ],
+)
+def test_what_lies_outside_the_scope_is_warned_of(bundle: Bundle, metadata: Metadata, expected: list[str]) -> None:
+    assert [caution.code.value for caution in scope_cautions(metadata, bundle.manifest.scope)] == expected
+
+
+def test_a_heat_map_colours_evidence_on_one_scale_and_leaves_the_rest() -> None:
+    picture_HW = chest(64, 64)
+    nothing = draw_heatmap(np.full((4, 4), -3.0, np.float32), picture_HW)
+    np.testing.assert_array_equal(nothing, np.repeat(picture_HW[..., None], 3, axis=2))
+    cam_hw = np.zeros((4, 4), np.float32)
+    cam_hw[0, 3] = 20.0
+    changed = np.abs(draw_heatmap(cam_hw, picture_HW).astype(int) - picture_HW[..., None]).sum(axis=2)
+    assert changed[:16, 48:].mean() > 10 * max(changed[32:, :32].mean(), 0.01)
