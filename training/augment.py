@@ -8,7 +8,7 @@ Shape suffixes: N images, 1 channel, H rows, W columns; images are float32 on a 
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from training.config import Augmentation
 
@@ -42,8 +42,8 @@ def _move(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Generato
     columns = torch.stack([turn.cos() * mirror, turn.sin() * mirror], dim=1) * torch.exp(-zoom - aspect)[:, None]
     rows = torch.stack([-turn.sin(), turn.cos()], dim=1) * torch.exp(-zoom + aspect)[:, None]
     affine_N23 = torch.stack([columns, rows, shift_N2], dim=2)
-    grid = F.affine_grid(affine_N23, list(image_N1HW.shape), align_corners=False)
-    return F.grid_sample(image_N1HW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = functional.affine_grid(affine_N23, list(image_N1HW.shape), align_corners=False)
+    return functional.grid_sample(image_N1HW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def _bend_greys(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Generator) -> Tensor:
@@ -61,7 +61,7 @@ def _bend_greys(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Ge
 def _blur(image_N1HW: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Smooth some of the images by the binomial kernel [1 2 1] in both directions."""
     chosen = torch.rand(len(image_N1HW), generator=generator, device=image_N1HW.device) < share
-    padded = F.pad(image_N1HW[chosen], (1, 1, 1, 1), mode="replicate")
+    padded = functional.pad(image_N1HW[chosen], (1, 1, 1, 1), mode="replicate")
     tall = (padded[..., :-2] + 2.0 * padded[..., 1:-1] + padded[..., 2:]) / 4.0  # slices: far cheaper than a convolution
     blurred = image_N1HW.clone()
     blurred[chosen] = (tall[..., :-2, :] + 2.0 * tall[..., 1:-1, :] + tall[..., 2:, :]) / 4.0

@@ -1,7 +1,7 @@
 """The loss: binary cross entropy on smoothed labels, each class with its weight."""
 
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 def weighted_bce(logit_N: Tensor, target_N: Tensor, *, smoothing: float, weights: tuple[float, float]) -> Tensor:
@@ -12,4 +12,4 @@ def weighted_bce(logit_N: Tensor, target_N: Tensor, *, smoothing: float, weights
     """
     smooth_N = target_N * (1.0 - smoothing) + smoothing / 2
     weight_N = target_N * weights[1] + (1.0 - target_N) * weights[0]
-    return F.binary_cross_entropy_with_logits(logit_N, smooth_N, weight=weight_N)
+    return functional.binary_cross_entropy_with_logits(logit_N, smooth_N, weight=weight_N)

@@ -23,9 +23,9 @@ def pneumonia_efficientnet_b0() -> Recipe:
         limits=(
             "Learned from one hospital's children of 1 to 5 years, in 8-bit JPEG already squeezed to 224 x 224 pixels. "
             "Normal and pneumonia only: every other disease will be called one of the two. Adults, other hospitals and "
-            "other devices are untested, and out-of-hospital accuracy is known to be lower than on a held-back part of this data."
+            "other devices are untested, and accuracy elsewhere is known to be lower than on a held-back part of this data."
         ),
-        epochs=(9, 2),
+        epochs=(8, 2),
         sizes=(128, 224),
         lr=1.5e-3,
         ema=0.99,

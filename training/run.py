@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cxr.bundle import file_sha256
-from training.cache import Unreadable, build_cache
+from training.cache import build_cache
 from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_splits
 from training.config import Recipe, recipe_to_dict
 from training.datasets import DataError, DataIndex, load_index
@@ -40,8 +40,17 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str) -> Run:
     fold_N = split_folds(named, recipe.folds, recipe.seed)
     named.write_csv(out / "index.csv")
     write_splits(out / "splits.csv", named, fold_N)
-    facts = _facts(recipe, data_dir, index, named, refused, command)
-    facts["data"]["splits_sha256"] = file_sha256(out / "splits.csv")
+    facts = {
+        "schema": RUN_SCHEMA,
+        "command": command,
+        "recipe": recipe_to_dict(recipe),
+        "data": _data_facts(data_dir, index, named) | {"splits_sha256": file_sha256(out / "splits.csv")},
+        "unreadable": [asdict(image) for image in refused],
+        "missing": list(index.missing),
+        "init_weights": _weights(recipe),
+        "git_commit": _git_commit(),
+        "tools": {"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
+    }
     _write_last(out / "run.json", facts)
     return load_run(out)
 
@@ -56,28 +65,16 @@ def _take_up(recipe: Recipe, index: DataIndex, out: Path) -> Run:
     return run
 
 
-def _facts(
-    recipe: Recipe, data_dir: Path, found: DataIndex, used: DataIndex, refused: tuple[Unreadable, ...], command: str
-) -> dict[str, Any]:
+def _data_facts(data_dir: Path, found: DataIndex, used: DataIndex) -> dict[str, Any]:
     return {
-        "schema": RUN_SCHEMA,
-        "command": command,
-        "recipe": recipe_to_dict(recipe),
-        "data": {
-            "dir": str(data_dir),
-            "name": used.name,
-            "layout": found.name,
-            "sha256": used.fingerprint,
-            "found_sha256": found.fingerprint,
-            "images": len(used),
-            "positives": int(used.label_N.sum()),
-            "person_groups": used.person_groups,
-        },
-        "unreadable": [asdict(image) for image in refused],
-        "missing": list(found.missing),
-        "init_weights": _weights(recipe),
-        "git_commit": _git_commit(),
-        "tools": {"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
+        "dir": str(data_dir),
+        "name": used.name,
+        "layout": found.name,
+        "sha256": used.fingerprint,
+        "found_sha256": found.fingerprint,
+        "images": len(used),
+        "positives": int(used.label_N.sum()),
+        "person_groups": used.person_groups,
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from training.augment import augment, mix_pairs
 from training.balance import epoch_order
@@ -75,4 +75,4 @@ def plain_batches(samples: Samples, batch: int, size: int, device: torch.device)
 def to_float(image_NHW: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
     """Bring uint8 images to the device as `image_N1HW` float32 in 0..1, averaged down to `size`."""
     image = torch.from_numpy(np.ascontiguousarray(image_NHW)).to(device)[:, None].float() / 255.0
-    return image if image.shape[-1] == size else F.interpolate(image, size=(size, size), mode="area")
+    return image if image.shape[-1] == size else functional.interpolate(image, size=(size, size), mode="area")

@@ -20,7 +20,7 @@ _IM = re.compile(r"(?:NORMAL2-)?IM-(\d+)-", re.IGNORECASE)
 
 
 def find_roots(data_dir: Path, purpose: str) -> tuple[Path, ...]:
-    """Give the folders that hold the class folders, or none; raises `DataError` where only a test split is there to train on."""
+    """Give the folders that hold the class folders, or none; raises `DataError` where training finds a test split only."""
     if _holds_classes(data_dir):
         return (data_dir,)
     wanted = ("test",) if purpose == "test" else ("train", "val")

@@ -1,0 +1,78 @@
+"""What changes while a model learns: its network, the running average of it, and the optimizer's memory.
+
+All of it goes into one file after each epoch, and comes back from it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import nn
+
+from training.average import WeightAverage
+from training.checkpoint import load_network, load_state, save_state
+from training.config import Recipe
+from training.network import ChestNet
+
+
+@dataclass(slots=True)
+class Learner:
+    """One model in training; `epoch` counts the finished ones and `seed` is this model's own."""
+
+    recipe: Recipe
+    seed: int
+    network: ChestNet
+    average: WeightAverage
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+
+    @classmethod
+    def start(cls, recipe: Recipe, seed: int, device: torch.device) -> Self:
+        """Begin from scratch, or from another model's features with a new head, as the recipe says."""
+        torch.manual_seed(seed)
+        network = _new_network(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.AdamW(_parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
+        return cls(recipe, seed, network, WeightAverage(network, recipe.ema), optimizer)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it learns."""
+        return self.network.bias.device
+
+    def save(self, path: Path) -> None:
+        """Write everything that `resume` needs."""
+        state = {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_state(path, state)
+
+    def resume(self, path: Path) -> None:
+        """Return to what `save` wrote; where it wrote nothing, stay at the start."""
+        state = load_state(path)
+        if state is None:
+            return
+        self.network.load_state_dict(state["network"])
+        self.average.network.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+
+
+def _new_network(recipe: Recipe) -> ChestNet:
+    if recipe.init_weights is None:
+        return ChestNet(recipe.network, dropout=recipe.dropout)
+    network = load_network(Path(recipe.init_weights), recipe)
+    network.reset_head()
+    return network
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Decay matrices and kernels, never norms and biases."""
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
