@@ -1,0 +1,267 @@
+"""One model version's bounded queue, and the lanes that empty it in batches.
+
+    admit(views)      before the body is read, and again when it is there: whole or not at all
+    run(views)        waits for the answer of all views of one image
+    lane x n          takes what is queued, up to `max_batch`, and never waits for more
+
+A view of test-time augmentation is one image of a batch; the views of one
+upload may lie in several batches, so that idle lanes share them.  The queue
+never grows beyond `capacity`, because only admitted images enter it.
+
+Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from app.telemetry import Metrics
+from cxr.errors import GraphError
+from cxr.graph import Graph
+from cxr.interpret import Outputs
+
+logger = logging.getLogger("cxr.batcher")
+
+_FIRST_GUESS_S = 0.05
+"""Seconds that an image is taken to need before one was seen."""
+
+_MEMORY = 0.9
+"""Share of the past in the running mean of seconds an image takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """The outputs of one upload's views in order, and where the time went."""
+
+    outputs: Outputs
+    queue_s: float
+    run_s: float
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    """One upload's views on their way through the queue."""
+
+    views_KHW: NDArray[np.uint8]
+    deadline: float
+    answer: asyncio.Future[BatchAnswer]
+    enqueued: float
+    taken: int = 0
+    first_run: float = 0.0
+    rows: dict[int, Outputs] = field(default_factory=dict)
+
+    def settle(self, index: int, row: Outputs) -> None:
+        """Keep one view's outputs; the last one to come completes the answer."""
+        self.rows[index] = row
+        if len(self.rows) == len(self.views_KHW) and not self.answer.done():
+            rows = [self.rows[place] for place in range(len(self.rows))]
+            self.answer.set_result(BatchAnswer(_join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run))
+
+    def fail(self, error: Exception) -> None:
+        """End the wait with an error, unless nobody waits any more."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+_Item = tuple[_Ticket, int]
+"""One view: its ticket and its place among the ticket's views."""
+
+
+class Batcher:
+    """Runs one graph for many requests at once; belongs to one event loop."""
+
+    def __init__(self, graph: Graph, metrics: Metrics, *, lanes: int, max_batch: int, capacity: int) -> None:
+        self._graph = graph
+        self._metrics = metrics
+        self._max_batch = max_batch
+        self._capacity = capacity
+        self._queue: deque[_Ticket] = deque()
+        self._waiting = 0
+        self._admitted = 0
+        self._idle = lanes
+        self._num_lanes = lanes
+        self._seconds_per_image = _FIRST_GUESS_S
+        self._arrived = asyncio.Event()
+        self._open = True
+        self._fault: str | None = None
+        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
+        self._lanes = [asyncio.create_task(self._serve(), name=f"lane-{number}") for number in range(lanes)]
+        for lane in self._lanes:
+            lane.add_done_callback(self._on_lane_end)
+
+    @property
+    def fault(self) -> str | None:
+        """Why this batcher will never answer again; None while it works."""
+        return self._fault
+
+    def check(self, num_views: int) -> None:
+        """Refuse what could not be admitted now; raises `Overloaded` or `NotReady`."""
+        if self._fault or not self._open:
+            raise NotReady(self._fault or "The service is going down.")
+        if self._admitted + num_views > self._capacity:
+            raise Overloaded("More images are waiting than may wait.", retry_after_s=self._retry_after_s())
+
+    @contextmanager
+    def admit(self, num_views: int) -> Iterator[None]:
+        """Hold places for all views of one upload, from its decoding to its answer; raises as `check`."""
+        self.check(num_views)
+        self._admitted += num_views
+        try:
+            yield
+        finally:
+            self._admitted -= num_views
+
+    async def run(self, views_KHW: NDArray[np.uint8], *, deadline: float) -> BatchAnswer:
+        """Answer the views of one admitted upload, uint8 [K, H, W].
+
+        Args:
+            views_KHW: all of the graph's input size.
+            deadline: on `time.monotonic`'s clock; a view that did not start by then is dropped.
+
+        Raises:
+            DeadlineExceeded: the deadline passed before the run.
+            InferenceFailed: the graph failed on one of the views.
+            NotReady: the lanes have died.
+        """
+        if self._fault:
+            raise NotReady(self._fault)
+        ticket = _Ticket(views_KHW, deadline, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._queue.append(ticket)
+        self._count_waiting(len(views_KHW))
+        self._arrived.set()
+        try:
+            return await ticket.answer
+        finally:
+            self._forget(ticket)
+
+    async def close(self) -> None:
+        """Admit nothing more, finish what was admitted to the queue, end the lanes."""
+        self._open = False
+        self._arrived.set()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+        self._threads.shutdown(wait=False)
+
+    async def _serve(self) -> None:
+        """Be one lane: take a batch, run it in a thread, hand out its rows; ends when closed and empty."""
+        while True:
+            while not self._queue:
+                if not self._open:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()
+            batch = self._take()
+            if not batch:
+                continue
+            self._idle -= 1
+            try:
+                await self._run(batch)
+            finally:
+                self._idle += 1
+
+    def _take(self) -> list[_Item]:
+        """Take the oldest views, at most this lane's share of what waits; drops what expired or was given up."""
+        room = min(self._max_batch, math.ceil(self._waiting / max(1, self._idle)))
+        batch: list[_Item] = []
+        now = time.monotonic()
+        while self._queue and len(batch) < room:
+            ticket = self._queue[0]
+            if ticket.deadline <= now:
+                ticket.fail(DeadlineExceeded("The deadline passed while the image was waiting."))
+            if ticket.answer.done():
+                self._forget(ticket)
+                continue
+            ticket.first_run = ticket.first_run or now
+            batch.append((ticket, ticket.taken))
+            ticket.taken += 1
+            self._count_waiting(-1)
+            if ticket.taken == len(ticket.views_KHW):
+                self._queue.popleft()
+        return batch
+
+    def _forget(self, ticket: _Ticket) -> None:
+        """Take a ticket's waiting views out of the queue."""
+        with suppress(ValueError):
+            self._queue.remove(ticket)
+            self._count_waiting(ticket.taken - len(ticket.views_KHW))
+
+    async def _run(self, batch: Sequence[_Item]) -> None:
+        """Run a batch; where it fails, run its views singly, so that only the bad one fails."""
+        try:
+            rows = await self._run_graph(batch)
+        except GraphError:
+            if len(batch) > 1:
+                for item in batch:
+                    await self._run([item])
+                return
+            logger.exception("the graph failed on an image")
+            batch[0][0].fail(InferenceFailed("The model could not answer for this image."))
+        except BaseException:
+            for ticket, _ in batch:
+                ticket.fail(InferenceFailed("The model has stopped."))
+            raise
+        else:
+            for (ticket, index), row in zip(batch, rows, strict=True):
+                ticket.settle(index, row)
+
+    async def _run_graph(self, batch: Sequence[_Item]) -> list[Outputs]:
+        batch_NHW = np.stack([ticket.views_KHW[index] for ticket, index in batch])
+        started = time.monotonic()
+        rows = await asyncio.get_running_loop().run_in_executor(self._threads, run_rows, self._graph, batch_NHW)
+        seconds = (time.monotonic() - started) / len(batch)
+        self._seconds_per_image = _MEMORY * self._seconds_per_image + (1 - _MEMORY) * seconds
+        self._metrics.batch_size.observe(len(batch))
+        return rows
+
+    def _retry_after_s(self) -> int:
+        return max(1, math.ceil(self._admitted * self._seconds_per_image / self._num_lanes))
+
+    def _count_waiting(self, change: int) -> None:
+        self._waiting += change
+        self._metrics.queue_depth.inc(change)
+
+    def _on_lane_end(self, lane: asyncio.Task[None]) -> None:
+        """Fail everyone, loudly, when a lane ends for another reason than closing."""
+        error = None if lane.cancelled() else lane.exception()
+        if error is None and not self._open:
+            return
+        self._fault = "The model has stopped and must be restarted."
+        logger.critical("a lane died", exc_info=error)
+        for ticket in list(self._queue):
+            ticket.fail(InferenceFailed(self._fault))
+
+
+def run_rows(graph: Graph, batch_NHW: NDArray[np.uint8]) -> list[Outputs]:
+    """Run a batch and split its outputs by image; raises `GraphError` where they are not whole and finite."""
+    try:
+        outputs = graph.run(batch_NHW)
+    except GraphError:
+        raise
+    except Exception as exc:  # a foreign graph may raise what it likes: it fails its batch, not its lane
+        raise GraphError(f"the graph raised {type(exc).__name__}") from exc
+    arrays = (outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N)
+    if any(len(array) != len(batch_NHW) or not np.isfinite(array).all() for array in arrays):
+        raise GraphError("the graph's outputs are not whole and finite")
+    return [_row(outputs, index) for index in range(len(batch_NHW))]
+
+
+def _row(outputs: Outputs, index: int) -> Outputs:
+    part = slice(index, index + 1)
+    return Outputs(outputs.logit_N[part], outputs.cam_Nhw[part], outputs.novelty_N[part])
+
+
+def _join(rows: Sequence[Outputs]) -> Outputs:
+    return Outputs(
+        np.concatenate([row.logit_N for row in rows]),
+        np.concatenate([row.cam_Nhw for row in rows]),
+        np.concatenate([row.novelty_N for row in rows]),
+    )

@@ -1,0 +1,265 @@
+"""The path of one request: decode, preprocess, make the views, queue, run, interpret, answer.
+
+`Classifier` owns everything that this path runs through, opens it and closes it.
+
+Shape suffixes: K views of one image, H and W picture rows and columns, h and w map rows and columns.
+"""
+
+import asyncio
+import io
+import logging
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.batcher import BatchAnswer, Batcher
+from app.decoders import Decoders, Preparation, Prepared
+from app.errors import DeadlineExceeded, NotReady
+from app.settings import Settings
+from app.store import ModelStore, ServedVersion
+from app.telemetry import Metrics
+from cxr.bundle import Manifest
+from cxr.interpret import Finding, draw_heatmap, interpret, scope_cautions
+from cxr.radiograph import Caution, Metadata, Processing
+from cxr.tta import PLAIN, POLICIES, TtaView, make_views
+
+logger = logging.getLogger("cxr.classifier")
+
+FROM_REQUEST = "request"
+"""Source of a fact that the file does not state and the request does."""
+
+_PNG_EFFORT = 1
+"""zlib level of a heat map: a third larger than the best, and ten times sooner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about one upload; `stated` are the facts that the sender adds."""
+
+    tta: bool = False
+    heatmap: bool = False
+    operating_point: str | None = None
+    stated: Metadata = field(default_factory=Metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where an answer's time went, in milliseconds.
+
+    `decode` includes making the model's input; `queue` is all waiting, for a
+    decoder and for a lane; `total` runs from the file's arrival to its answer.
+    """
+
+    decode: float
+    queue: float
+    run: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer about one upload; `heatmap_png` is a picture of the map over the radiograph."""
+
+    version: ServedVersion
+    finding: Finding
+    metadata: Metadata
+    processing: Processing
+    warnings: tuple[Caution, ...]
+    heatmap_png: bytes | None
+    timings_ms: Timings
+
+
+class Classifier:
+    """The models, decoders and queues of one service process; belongs to one event loop."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, store: ModelStore, decoders: Decoders) -> None:
+        self.store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._decoders = decoders
+        self._batchers: dict[ServedVersion, Batcher] = {}
+        self._draining = False
+
+    async def open(self) -> None:
+        """Load the store, start a queue for each served version, and the decoders."""
+        await asyncio.to_thread(self.store.load)
+        for model in self.store.models:
+            if model.current is not None:
+                self._batchers[model.current] = self._start_batcher(model.current)
+        self._decoders.start()
+
+    async def close(self) -> None:
+        """Finish what was taken, then stop everything that `open` started."""
+        self.drain()
+        await asyncio.gather(*(batcher.close() for batcher in self._batchers.values()))
+        await self._decoders.close()
+
+    def drain(self) -> None:
+        """Take nothing more; what was taken is finished."""
+        self._draining = True
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service is going down."""
+        return self._draining
+
+    def faults(self) -> list[str]:
+        """Name every part that has died and stays dead; empty while the process is sound."""
+        return [batcher.fault for batcher in self._batchers.values() if batcher.fault]
+
+    def unready_reasons(self) -> list[str]:
+        """Say why the default model can't answer now; empty while it can."""
+        draining = ["The service is going down."] if self._draining else []
+        decoders = [self._decoders.fault] if self._decoders.fault else []
+        return draining + self.store.faults(self._settings.default_model) + self.faults() + decoders
+
+    @contextmanager
+    def choose(self, name: str | None, question: Question) -> Iterator[ServedVersion]:
+        """Hold the version that is to answer, if it could admit the question now.
+
+        This runs before the body is read, so that a refusal costs next to nothing.
+
+        Raises:
+            UnknownModel: the store has no such model.
+            NotReady: it has no good version, or the service is going down.
+            Overloaded: too much is waiting.
+        """
+        with self.store.lease(name or self._settings.default_model) as version:
+            if self._draining:
+                raise NotReady("The service is going down.", retry_after_s=5)
+            self._batchers[version].check(len(_views(version.manifest, question)))
+            yield version
+
+    async def classify(self, data: bytes, version: ServedVersion, question: Question, *, deadline: float) -> Prediction:
+        """Answer one question about one upload.
+
+        Args:
+            data: the file.
+            version: the model version that answers, held by `choose`.
+            question: what is asked; its operating point is one of the version's.
+            deadline: when the answer is worth nothing any more, on `time.monotonic`'s clock.
+
+        Raises:
+            ImageError: the upload can't be answered.
+            ServiceError: the service can't answer it, or not in time.
+        """
+        started = time.monotonic()
+        manifest, batcher = version.manifest, self._batchers[version]
+        views = _views(manifest, question)
+        with batcher.admit(len(views)):
+            async with by_deadline(deadline):
+                prepared = await self._decoders.prepare(data, self._preparation(manifest, question))
+                decoded = time.monotonic()
+                views_KHW = await self._make_views(prepared.image_HW, views)
+                answer = await batcher.run(views_KHW, deadline=deadline)
+                with self._metrics.time_stage("interpret"):
+                    finding = interpret(answer.outputs, manifest, operating_point=question.operating_point)
+                    heatmap_png = await self._draw(finding, prepared.preview_HW)
+        metadata = merge_metadata(prepared.metadata, question.stated)
+        prediction = Prediction(
+            version=version,
+            finding=finding,
+            metadata=metadata,
+            processing=prepared.processing,
+            warnings=_distinct(prepared.cautions, scope_cautions(metadata, manifest.scope), finding.cautions),
+            heatmap_png=heatmap_png,
+            timings_ms=_timings(started, decoded, prepared, answer),
+        )
+        self._count(prediction, prepared, answer)
+        return prediction
+
+    def _start_batcher(self, version: ServedVersion) -> Batcher:
+        manifest, settings = version.manifest, self._settings
+        self._metrics.model_info.labels(
+            manifest.model, str(manifest.version), version.bundle.sha256, version.graph.engine
+        ).set(1)  # fmt: skip
+        return Batcher(
+            version.graph,
+            self._metrics,
+            lanes=settings.engine_lanes,
+            max_batch=settings.max_batch,
+            capacity=settings.queue_capacity,
+        )
+
+    def _preparation(self, manifest: Manifest, question: Question) -> Preparation:
+        settings = self._settings
+        return Preparation(manifest.preprocess, settings.decode_limits, settings.scope, preview=question.heatmap)
+
+    async def _make_views(self, image_HW: NDArray[np.uint8], views: tuple[TtaView, ...]) -> NDArray[np.uint8]:
+        if len(views) == 1:
+            return image_HW[None]
+        return await self._decoders.run_in_thread(make_views, image_HW, views)
+
+    async def _draw(self, finding: Finding, preview_HW: NDArray[np.uint8] | None) -> bytes | None:
+        if preview_HW is None:
+            return None
+        return await self._decoders.run_in_thread(_heatmap_png, finding.cam_hw, preview_HW)
+
+    def _count(self, prediction: Prediction, prepared: Prepared, answer: BatchAnswer) -> None:
+        metrics, manifest, finding = self._metrics, prediction.version.manifest, prediction.finding
+        metrics.observe_stage("decode", prepared.decode_s)
+        metrics.observe_stage("preprocess", prepared.preprocess_s)
+        metrics.observe_stage("queue", answer.queue_s)
+        metrics.observe_stage("run", answer.run_s)
+        metrics.predictions.labels(manifest.model, str(manifest.version), finding.label).inc()
+        metrics.probability.labels(manifest.model).observe(finding.probability)
+        for caution in prediction.warnings:
+            metrics.warnings.labels(caution.code).inc()
+
+
+@asynccontextmanager
+async def by_deadline(deadline: float) -> AsyncIterator[None]:
+    """Stop the block at a time on `time.monotonic`'s clock; raises `DeadlineExceeded`."""
+    remaining_s = deadline - time.monotonic()
+    if remaining_s <= 0:
+        raise DeadlineExceeded("The deadline passed before the work began.")
+    try:
+        async with asyncio.timeout(remaining_s):
+            yield
+    except TimeoutError as exc:
+        raise DeadlineExceeded("The answer was not ready by the deadline.") from exc
+
+
+def merge_metadata(of_file: Metadata, stated: Metadata) -> Metadata:
+    """Fill what the file does not state from what the request states; the file's own values win."""
+    filled = {name: getattr(stated, name) for name in _FACTS if getattr(of_file, name) is None}
+    filled = {name: value for name, value in filled.items() if value is not None}
+    return replace(of_file, **filled, source=replace(of_file.source, **dict.fromkeys(filled, FROM_REQUEST)))
+
+
+_FACTS = ("age_years", "sex", "view_position")
+
+
+def _views(manifest: Manifest, question: Question) -> tuple[TtaView, ...]:
+    return POLICIES[manifest.tta_policy] if question.tta else (PLAIN,)
+
+
+def _distinct(*groups: Iterator[Caution] | tuple[Caution, ...]) -> tuple[Caution, ...]:
+    """Keep the first caution of each code, in order."""
+    found: dict[str, Caution] = {}
+    for group in groups:
+        for caution in group:
+            found.setdefault(caution.code, caution)
+    return tuple(found.values())
+
+
+def _timings(started: float, decoded: float, prepared: Prepared, answer: BatchAnswer) -> Timings:
+    decode_s = prepared.decode_s + prepared.preprocess_s
+    waiting_s = max(0.0, decoded - started - decode_s)
+    return Timings(
+        decode=round(1000 * decode_s, 3),
+        queue=round(1000 * (waiting_s + answer.queue_s), 3),
+        run=round(1000 * answer.run_s, 3),
+        total=round(1000 * (time.monotonic() - started), 3),
+    )
+
+
+def _heatmap_png(cam_hw: NDArray[np.float32], preview_HW: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(draw_heatmap(cam_hw, preview_HW)).save(file, "PNG", compress_level=_PNG_EFFORT)
+    return file.getvalue()

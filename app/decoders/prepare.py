@@ -1,0 +1,101 @@
+"""What is done with one upload before it queues: decode, make the model's input, keep a picture for the heat map.
+
+`prepare` is a pure function.  It runs the same in a thread of the service and in
+a worker process, and knows nothing of either.
+
+Shape suffixes: H rows, W columns.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxr.decode import DecodeLimits, ScopePolicy, decode
+from cxr.errors import CorruptImage, DecodeLimit, ImageError
+from cxr.preprocess import PreprocessSpec, preprocess
+from cxr.radiograph import Caution, Metadata, Processing, Radiograph
+
+MAX_PREVIEW_SIDE = 512
+"""Pixels of the longer side of the picture under a heat map."""
+
+logger = logging.getLogger("cxr.decoders")
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How an upload is to be prepared: the model's wishes, the service's limits."""
+
+    spec: PreprocessSpec
+    limits: DecodeLimits
+    scope: ScopePolicy
+    preview: bool
+    """Whether the picture for a heat map is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An upload as the model reads it, and what its file told.
+
+    `image_HW` is uint8 at the model's input size; `preview_HW` is uint8 in the
+    radiograph's own aspect ratio, at most `MAX_PREVIEW_SIDE` on a side.
+    """
+
+    image_HW: NDArray[np.uint8]
+    preview_HW: NDArray[np.uint8] | None
+    metadata: Metadata
+    processing: Processing
+    cautions: tuple[Caution, ...]
+    decode_s: float
+    preprocess_s: float
+
+
+def prepare(data: bytes, preparation: Preparation) -> Prepared:
+    """Prepare one upload; raises `ImageError` and nothing else."""
+    try:
+        return _prepare(data, preparation)
+    except ImageError:
+        raise
+    except MemoryError as exc:
+        raise DecodeLimit("Decoding took more memory than it may.") from exc
+    except Exception as exc:  # whatever a hostile file makes a library raise is the file's fault, and no 500
+        logger.exception("decoding raised what it should not")
+        raise CorruptImage("The file can't be decoded.") from exc
+
+
+def _prepare(data: bytes, preparation: Preparation) -> Prepared:
+    started = time.perf_counter()
+    radiograph = decode(data, limits=preparation.limits, size=preparation.spec.size, scope=preparation.scope)
+    decoded = time.perf_counter()
+    image_HW = preprocess(radiograph, preparation.spec)
+    preview_HW = _preview(radiograph, data, preparation) if preparation.preview else None
+    ended = time.perf_counter()
+    return Prepared(
+        image_HW=image_HW,
+        preview_HW=preview_HW,
+        metadata=radiograph.metadata,
+        processing=radiograph.processing,
+        cautions=radiograph.cautions,
+        decode_s=decoded - started,
+        preprocess_s=ended - decoded,
+    )
+
+
+def _preview(radiograph: Radiograph, data: bytes, preparation: Preparation) -> NDArray[np.uint8]:
+    """Make the picture for the heat map.
+
+    Where decoding averaged to the model's input size, the file is decoded once more
+    for the picture: the image, and so the probability, must not depend on whether
+    a heat map was asked for.
+    """
+    if radiograph.reduction > 1 and max(radiograph.pixels_HW.shape) < MAX_PREVIEW_SIDE:
+        radiograph = decode(data, limits=preparation.limits, size=MAX_PREVIEW_SIDE, scope=preparation.scope)
+    picture = Image.fromarray(radiograph.pixels_HW)
+    shrink = MAX_PREVIEW_SIDE / max(picture.size)
+    if shrink < 1:
+        width, height = (max(1, round(side * shrink)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+    return np.array(picture, dtype=np.uint8)

@@ -1,0 +1,126 @@
+"""The process in which a codec runs that must be stoppable, and what is said over its pipe.
+
+    parent to worker    preparation (JSON), file (bytes)
+    worker to parent    verdict (JSON), then image and preview (bytes) where it went well
+
+Nothing is pickled: a file that takes over the codec can send no code to the service.
+"""
+
+import logging
+import resource
+import signal
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from app.decoders.prepare import Preparation, Prepared, prepare
+from cxr.decode import quiet_libraries
+from cxr.errors import CorruptImage, ImageError
+from cxr.radiograph import Caution, Metadata, Processing
+
+READY = b"ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to one file: its facts, or the public name of what is wrong with it."""
+
+    code: str | None = None
+    detail: str = ""
+    image_shape: tuple[int, int] = (0, 0)
+    preview_shape: tuple[int, int] = (0, 0)
+    metadata: Metadata | None = None
+    processing: Processing | None = None
+    cautions: tuple[Caution, ...] = ()
+    decode_s: float = 0.0
+    preprocess_s: float = 0.0
+
+
+def main(pipe: Connection, max_memory_bytes: int) -> None:
+    """Answer files until the parent closes the pipe; the target of each worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    logging.disable()  # a codec's words may quote the file; the parent logs what matters
+    quiet_libraries()
+    _limit_memory(max_memory_bytes)
+    pipe.send_bytes(READY)
+    while True:
+        try:
+            preparation = _PREPARATION.validate_json(pipe.recv_bytes())
+            data = pipe.recv_bytes()
+        except EOFError:
+            return
+        _answer(pipe, data, preparation)
+
+
+def send_file(pipe: Connection, data: bytes, preparation: Preparation) -> None:
+    """Hand a file to the worker; raises `OSError` where it is gone."""
+    pipe.send_bytes(_PREPARATION.dump_json(preparation))
+    pipe.send_bytes(data)
+
+
+def receive_prepared(pipe: Connection) -> Prepared:
+    """Take the worker's answer; raises `ImageError`, or `OSError` / `EOFError` where it is gone."""
+    verdict = _VERDICT.validate_json(pipe.recv_bytes())
+    if verdict.code is not None:
+        raise _ERRORS.get(verdict.code, CorruptImage)(verdict.detail)
+    assert verdict.metadata is not None
+    assert verdict.processing is not None
+    image_HW = _receive_array(pipe, verdict.image_shape)
+    preview_HW = _receive_array(pipe, verdict.preview_shape)
+    return Prepared(
+        image_HW=image_HW,
+        preview_HW=preview_HW if preview_HW.size else None,
+        metadata=verdict.metadata,
+        processing=verdict.processing,
+        cautions=verdict.cautions,
+        decode_s=verdict.decode_s,
+        preprocess_s=verdict.preprocess_s,
+    )
+
+
+_PREPARATION = TypeAdapter(Preparation)
+_VERDICT = TypeAdapter(Verdict)
+_ERRORS: dict[str, type[ImageError]] = {kind.code: kind for kind in ImageError.__subclasses__()}
+_NO_PREVIEW = np.zeros((0, 0), np.uint8)
+
+
+def _answer(pipe: Connection, data: bytes, preparation: Preparation) -> None:
+    try:
+        prepared = prepare(data, preparation)
+    except ImageError as error:
+        pipe.send_bytes(_VERDICT.dump_json(Verdict(code=error.code, detail=str(error))))
+        return
+    preview_HW = _NO_PREVIEW if prepared.preview_HW is None else prepared.preview_HW
+    pipe.send_bytes(_VERDICT.dump_json(_verdict(prepared, preview_HW)))
+    pipe.send_bytes(prepared.image_HW.tobytes())
+    pipe.send_bytes(preview_HW.tobytes())
+
+
+def _verdict(prepared: Prepared, preview_HW: NDArray[np.uint8]) -> Verdict:
+    rows, columns = prepared.image_HW.shape
+    preview_rows, preview_columns = preview_HW.shape
+    return Verdict(
+        image_shape=(rows, columns),
+        preview_shape=(preview_rows, preview_columns),
+        metadata=prepared.metadata,
+        processing=prepared.processing,
+        cautions=prepared.cautions,
+        decode_s=prepared.decode_s,
+        preprocess_s=prepared.preprocess_s,
+    )
+
+
+def _receive_array(pipe: Connection, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.frombuffer(pipe.recv_bytes(), np.uint8).reshape(shape)
+
+
+def _limit_memory(max_memory_bytes: int) -> None:
+    """Bound the address space to what the idle process has, and `max_memory_bytes` more for one file."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + max_memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,0 +1,95 @@
+"""Faults of the service and of requests to it.
+
+    ServiceError
+    ├── MalformedRequest      malformed_request
+    ├── UnknownModel          unknown_model
+    ├── NotFound              not_found
+    ├── NotAcceptable         not_acceptable
+    ├── SlowClient            slow_client
+    ├── ClientGone            client_gone (never answered: nobody is left to read it)
+    ├── Unavailable           carries how long to wait
+    │   ├── Overloaded            overloaded
+    │   └── NotReady              not_ready
+    ├── DeadlineExceeded      deadline_exceeded
+    └── InferenceFailed       inference_failed
+
+What is wrong with an upload itself is said by `cxr.errors.ImageError`; `problems`
+gives both families their HTTP status.  Messages go to the sender: they never
+hold a tag's value, a pixel, a file name or anything else of the patient.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of every fault that the service raises on purpose; `code` is its public name."""
+
+    code: ClassVar[str] = "service_error"
+
+
+class MalformedRequest(ServiceError):
+    """No file, a broken body, or a bad parameter."""
+
+    code = "malformed_request"
+
+
+class UnknownModel(ServiceError):
+    """The store has no model of this name."""
+
+    code = "unknown_model"
+
+
+class NotFound(ServiceError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+
+
+class NotAcceptable(ServiceError):
+    """The client reads none of the formats that this endpoint can write."""
+
+    code = "not_acceptable"
+
+
+class SlowClient(ServiceError):
+    """The body did not arrive in time."""
+
+    code = "slow_client"
+
+
+class ClientGone(ServiceError):
+    """The client left before its answer; its work is dropped."""
+
+    code = "client_gone"
+
+
+class Unavailable(ServiceError):
+    """Not now; `retry_after_s` (whole seconds, at least 1) says when to come back."""
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Unavailable):
+    """Admission refused: more is waiting than may wait."""
+
+    code = "overloaded"
+
+
+class NotReady(Unavailable):
+    """No good version of the model is served, or the service is going down."""
+
+    code = "not_ready"
+
+
+class DeadlineExceeded(ServiceError):
+    """The answer would come too late, so the work was dropped."""
+
+    code = "deadline_exceeded"
+
+
+class InferenceFailed(ServiceError):
+    """The model could not answer; the sender is told no more than that."""
+
+    code = "inference_failed"

@@ -1,0 +1,80 @@
+"""The only place that wires: settings in, a running application out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+
+from app.classifier import Classifier
+from app.decoders import Decoders
+from app.problems import install_problems
+from app.routes import install_routes
+from app.routes.context import Service
+from app.routes.openapi import install_openapi
+from app.settings import Settings
+from app.store import GraphOpener, ModelStore
+from app.telemetry import Metrics, TelemetryMiddleware
+from cxr.decode import quiet_libraries
+from cxr.graph import open_graph
+
+
+def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) -> FastAPI:
+    """Make the service; everything that must be open is opened and closed by its lifespan.
+
+    Args:
+        settings: every knob.
+        graph_opener: opens a bundle's graph; the one seam of the tests.
+    """
+    metrics = Metrics()
+    classifier = _make_classifier(settings, metrics, graph_opener)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        quiet_libraries()
+        await classifier.open()
+        try:
+            yield
+        finally:
+            await classifier.close()
+
+    app = FastAPI(
+        title="cxr-serve",
+        summary="Chest-radiograph classifiers over HTTP",
+        description="A research tool. It is no medical device, and its answers are no diagnosis.",
+        version=_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = Service(settings, metrics, classifier)
+    install_routes(app)
+    install_openapi(app)
+    install_problems(app, metrics)
+    app.add_middleware(TelemetryMiddleware, metrics=metrics)  # the last one added is the first one to run
+    return app
+
+
+def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOpener) -> Classifier:
+    store = ModelStore(
+        settings.store,
+        graph_opener,
+        device=settings.device,
+        threads=settings.engine_threads,
+        warm_sizes=tuple(sorted({1, settings.max_batch})),
+    )
+    decoders = Decoders(
+        num_threads=settings.decode_threads,
+        num_workers=settings.decode_workers,
+        max_seconds=settings.decode_seconds,
+        max_memory_bytes=settings.decode_memory_bytes,
+    )
+    return Classifier(settings, metrics, store, decoders)
+
+
+def _version() -> str:
+    try:
+        return version("cxr-serve")
+    except PackageNotFoundError:  # run from a checkout
+        return "0"

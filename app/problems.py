@@ -1,0 +1,176 @@
+"""From an error to its HTTP status and its problem document (RFC 9457): one table, at the edge.
+
+Every answer that is no success is `application/problem+json` with the same six
+members, for unknown paths and crashes too.  The only 500 is `inference_failed`.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ClientGone, InferenceFailed, MalformedRequest, NotFound, ServiceError, SlowClient, Unavailable
+from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics, current_request_id
+from cxr.errors import ImageError
+
+logger = logging.getLogger("cxr.problems")
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+_TYPE_PREFIX = "urn:problem-type:cxr-serve:"
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    """What is the same in all problems of one code."""
+
+    status: int
+    title: str
+
+
+PROBLEM_KINDS: dict[str, ProblemKind] = {
+    "malformed_request": ProblemKind(400, "The request can't be understood"),
+    "unauthorized": ProblemKind(401, "The API key is missing or wrong"),
+    "unknown_model": ProblemKind(404, "There is no such model"),
+    "not_found": ProblemKind(404, "There is nothing here"),
+    "method_not_allowed": ProblemKind(405, "This address does not take this method"),
+    "not_acceptable": ProblemKind(406, "The answer can't be written as the client accepts it"),
+    "slow_client": ProblemKind(408, "The body did not arrive in time"),
+    "too_large": ProblemKind(413, "The file is too large"),
+    "unsupported_format": ProblemKind(415, "The file's format is not supported"),
+    "corrupt_image": ProblemKind(422, "The file is damaged"),
+    "not_a_radiograph": ProblemKind(422, "The file is no plain radiograph"),
+    "not_a_chest": ProblemKind(422, "The file shows another body part"),
+    "not_frontal": ProblemKind(422, "The file shows a lateral view"),
+    "decode_limit": ProblemKind(422, "Decoding the file was stopped"),
+    "rate_limited": ProblemKind(429, "This API key has asked too often"),
+    "inference_failed": ProblemKind(500, "The model could not answer"),
+    "overloaded": ProblemKind(503, "Too much is waiting"),
+    "not_ready": ProblemKind(503, "The model is not served now"),
+    "deadline_exceeded": ProblemKind(504, "The answer was not ready in time"),
+}
+"""The closed list of public codes."""
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="URI of the kind of problem; stable.")
+    title: str = Field(description="The kind of problem in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong with this request, for people.")
+    code: str = Field(description="The kind of problem, for programs.", json_schema_extra={"enum": list(PROBLEM_KINDS)})
+    request_id: str = Field(description="The id under which the log knows this request.")
+
+
+def problem_of(error: ServiceError | ImageError) -> Problem:
+    """Describe an error to the sender of the current request."""
+    return make_problem(error.code, str(error))
+
+
+def make_problem(code: str, detail: str) -> Problem:
+    """Write a problem of one of the public codes."""
+    kind = PROBLEM_KINDS[code]
+    return Problem(
+        type=_TYPE_PREFIX + code,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        code=code,
+        request_id=current_request_id(),
+    )
+
+
+def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """Send a problem with its status."""
+    return Response(problem.model_dump_json(), problem.status, headers, PROBLEM_MEDIA_TYPE)
+
+
+def install_problems(app: FastAPI, metrics: Metrics) -> None:
+    """Make every error of an application end as a counted problem document."""
+    problems = _ProblemHandlers(metrics)
+    app.add_exception_handler(ServiceError, problems.on_error)
+    app.add_exception_handler(ImageError, problems.on_error)
+    app.add_exception_handler(RequestValidationError, problems.on_bad_parameters)
+    app.add_exception_handler(HTTPException, problems.on_http)
+    app.add_middleware(CrashMiddleware, metrics=metrics)
+
+
+class _ProblemHandlers:
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def on_error(self, _: Request, error: Exception) -> Response:
+        if isinstance(error, ClientGone):
+            self._metrics.rejections.labels(error.code).inc()
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        assert isinstance(error, ServiceError | ImageError)
+        return self._answer(problem_of(error), headers_for(error))
+
+    async def on_bad_parameters(self, _: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return self._answer(make_problem(MalformedRequest.code, "; ".join(map(_fault, error.errors()))))
+
+    async def on_http(self, _: Request, error: Exception) -> Response:
+        """Translate what the framework itself raises: unknown paths and methods, and bodies it can't read."""
+        assert isinstance(error, HTTPException)
+        code = {404: NotFound.code, 405: "method_not_allowed"}.get(error.status_code, MalformedRequest.code)
+        detail = "See /docs for what this service offers." if error.status_code in (404, 405) else "The request can't be read."
+        return self._answer(make_problem(code, detail), dict(error.headers or {}))
+
+    def _answer(self, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+        self._metrics.rejections.labels(problem.code).inc()
+        return problem_response(problem, headers)
+
+
+class CrashMiddleware:
+    """Turns an exception that nothing else caught into the one 500 that exists, and logs it.
+
+    Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; answer for it where it crashes before its answer began."""
+        has_begun = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except Exception:
+            logger.exception("a request crashed")
+            if scope["type"] != "http" or has_begun:
+                raise
+            self._metrics.rejections.labels(InferenceFailed.code).inc()
+            problem = make_problem(InferenceFailed.code, "The service could not answer this request.")
+            await problem_response(problem)(scope, receive, send)
+
+
+def headers_for(error: ServiceError | ImageError) -> dict[str, str]:
+    """Give the headers that belong to an error: when to come back, or that the connection is done for."""
+    if isinstance(error, Unavailable):
+        return {"retry-after": str(error.retry_after_s)}
+    return {"connection": "close"} if isinstance(error, SlowClient) else {}
+
+
+def _fault(fault: dict[str, object]) -> str:
+    """Say what is wrong with one parameter, without its value."""
+    place = fault["loc"]
+    name = str(place[-1])[:64] if isinstance(place, Sequence) and place else "request"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: there is no such parameter"
+    return f"{name}: {str(fault['msg']).removeprefix('Value error, ')}"

@@ -1,0 +1,54 @@
+"""What an endpoint may ask for: the running service, and that the client reads JSON."""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Header, Request
+
+from app.classifier import Classifier
+from app.errors import NotAcceptable
+from app.settings import Settings
+from app.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of the running service that endpoints use."""
+
+    settings: Settings
+    metrics: Metrics
+    classifier: Classifier
+
+
+def _service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
+def _accept_json(request: Request) -> None:
+    """Refuse a client that reads no JSON; raises `NotAcceptable`."""
+    ranges = [entry.partition(";") for entry in request.headers.get("accept", "*/*").lower().split(",")]
+    if not any(name.strip() in _JSON_RANGES and not _is_excluded(options) for name, _, options in ranges):
+        raise NotAcceptable("The answer is application/json.")
+
+
+def _is_excluded(options: str) -> bool:
+    """Tell whether a range carries a weight of nothing: RFC 9110 section 12.4.2."""
+    return any(option.strip() in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options.split(";"))
+
+
+def _deadline(
+    settings_of: Annotated[Service, Depends(_service)],
+    x_request_timeout_seconds: Annotated[
+        float | None, Header(gt=0, le=3600, allow_inf_nan=False, description="Seconds after which the answer is worth nothing.")
+    ] = None,
+) -> float:
+    """Give the time by which to answer, on `time.monotonic`'s clock."""
+    return time.monotonic() + (x_request_timeout_seconds or settings_of.settings.default_timeout_seconds)
+
+
+_JSON_RANGES = ("application/json", "application/*", "*/*")
+
+ServiceOf = Annotated[Service, Depends(_service)]
+Deadline = Annotated[float, Depends(_deadline)]
+AcceptsJson = Depends(_accept_json)

@@ -1,0 +1,39 @@
+"""`GET /livez`, `/readyz` and `/metrics`: what an orchestrator and a scraper ask."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.errors import NotReady
+from app.routes.context import ServiceOf
+from app.routes.documents import problem_responses
+from app.schemas import HealthAnswer
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
+async def livez(service: ServiceOf) -> HealthAnswer:
+    """Answer 200 while the event loop turns and no batch lane has died; a restart cures the rest."""
+    _refuse(service.classifier.faults())
+    return HealthAnswer(status="alive")
+
+
+@router.get("/readyz", summary="Does the default model answer?", responses=problem_responses("not_ready"))
+async def readyz(service: ServiceOf) -> HealthAnswer:
+    """Answer 200 while the default model serves, else 503 with the reasons."""
+    _refuse(service.classifier.unready_reasons())
+    return HealthAnswer(status="ready")
+
+
+@router.get(
+    "/metrics", summary="Prometheus metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+)
+async def metrics(request: Request, service: ServiceOf) -> Response:
+    """Write the metrics of all worker processes."""
+    body, media_type = service.metrics.render(request.headers.get("accept"))
+    return Response(body, headers={"content-type": media_type})
+
+
+def _refuse(reasons: list[str]) -> None:
+    if reasons:
+        raise NotReady(" ".join(reasons))

@@ -1,0 +1,50 @@
+"""`GET /models` and what lies under it."""
+
+from fastapi import APIRouter
+from markdown_it import MarkdownIt
+from starlette.responses import Response
+
+from app.errors import NotFound
+from app.routes.context import AcceptsJson, ServiceOf
+from app.routes.documents import problem_responses
+from app.routes.html import html_response
+from app.schemas import ModelAnswer, ModelsAnswer
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+@router.get("", summary="List the models", dependencies=[AcceptsJson], responses=problem_responses("not_acceptable"))
+async def list_models(service: ServiceOf) -> ModelsAnswer:
+    """List every model of the store: versions, finding, scope, metrics, thresholds, engine."""
+    return ModelsAnswer.write(service.classifier.store, service.settings.default_model)
+
+
+@router.get(
+    "/{name}", summary="Describe a model", dependencies=[AcceptsJson],
+    responses=problem_responses("unknown_model", "not_acceptable"),
+)  # fmt: skip
+async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
+    """Describe one model: the version that answers, and why others do not."""
+    return ModelAnswer.write(service.classifier.store.model(name))
+
+
+@router.get(
+    "/{name}/card", summary="Show a model's card",
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}},
+        **problem_responses("unknown_model", "not_found", "not_ready"),
+    },
+)  # fmt: skip
+async def show_card(name: str, service: ServiceOf) -> Response:
+    """Show MODEL_CARD.md of the version that answers, as a page."""
+    bundle = service.classifier.store.current(name).bundle
+    try:
+        text = bundle.card
+    except OSError as exc:
+        raise NotFound("This version has no MODEL_CARD.md.") from exc
+    return html_response(f"{name} {bundle.manifest.version}", render_card(text))
+
+
+def render_card(text: str) -> str:
+    """Make HTML of a model card; tags that stand in it are shown, never obeyed."""
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))

@@ -1,0 +1,137 @@
+"""`POST /predict` and `POST /predict/batch`."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from app.classifier import Question, by_deadline
+from app.errors import ServiceError
+from app.problems import Problem, problem_of
+from app.routes.context import AcceptsJson, Deadline, Service, ServiceOf
+from app.routes.documents import (
+    BATCH_CODES,
+    PREDICT_CODES,
+    PREDICTION_EXAMPLE,
+    body_of_one,
+    body_of_several,
+    problem_responses,
+)
+from app.schemas import Answer, PredictionAnswer, PredictParameters
+from app.settings import Settings
+from app.store import ServedVersion
+from app.telemetry import current_request_id
+from app.upload import UploadedFile, UploadLimits, read_upload, read_uploads, while_connected
+from cxr.errors import ImageError
+
+router = APIRouter(tags=["predict"], dependencies=[AcceptsJson])
+
+Parameters = Annotated[PredictParameters, Query()]
+
+
+class FilePrediction(Answer):
+    """The answer about one file of several."""
+
+    filename: str | None = Field(description="As the sender named it.")
+    prediction: PredictionAnswer
+
+
+class FileProblem(Answer):
+    """Why one file of several got no answer."""
+
+    filename: str | None = Field(description="As the sender named it.")
+    problem: Problem
+
+
+FileAnswer = FilePrediction | FileProblem
+
+
+class BatchAnswer(Answer):
+    """One result for each file, in the order they were sent."""
+
+    results: list[FileAnswer]
+
+
+@router.post(
+    "/predict",
+    summary="Classify one radiograph",
+    openapi_extra=body_of_one(),
+    responses={
+        200: {"model": PredictionAnswer, "content": {"application/json": {"example": PREDICTION_EXAMPLE}}},
+        **problem_responses(*PREDICT_CODES),
+    },
+)
+async def predict(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+    """Classify one DICOM, PNG or JPEG radiograph.
+
+    Send it as a multipart part named `file`, or as the body itself.  Its format is
+    told by its content, never by its name or media type.
+    """
+    question = parameters.question()
+    with service.classifier.choose(parameters.model, question) as version:
+        parameters.check_operating_point(version.manifest)
+        async with by_deadline(deadline):
+            with service.metrics.time_stage("receive"):
+                data = await read_upload(request, _limits(service.settings, max_files=1))
+            work = service.classifier.classify(data, version, question, deadline=deadline)
+            prediction = await while_connected(request, work)
+    return _json(PredictionAnswer.write(prediction, current_request_id()))
+
+
+@router.post(
+    "/predict/batch",
+    summary="Classify several radiographs",
+    openapi_extra=body_of_several(),
+    responses={
+        200: {"model": BatchAnswer, "content": {"application/json": {"example": {"results": [
+            {"filename": "one.dcm", "prediction": PREDICTION_EXAMPLE},
+        ]}}}},
+        **problem_responses(*BATCH_CODES),
+    },
+)  # fmt: skip
+async def predict_batch(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+    """Classify several radiographs, sent as multipart parts named `files`.
+
+    Each file is admitted alone and fails alone; the answers keep the files' order.
+    """
+    question = parameters.question()
+    with service.classifier.choose(parameters.model, question) as version:
+        parameters.check_operating_point(version.manifest)
+        async with by_deadline(deadline):
+            with service.metrics.time_stage("receive"):
+                files = await read_uploads(request, _limits(service.settings, max_files=service.settings.max_batch_files))
+        results = await while_connected(request, _answer_files(files, version, question, deadline, service))
+    return _json(BatchAnswer(results=results))
+
+
+async def _answer_files(
+    files: list[UploadedFile], version: ServedVersion, question: Question, deadline: float, service: Service
+) -> list[FileAnswer]:
+    return await asyncio.gather(*(_answer_file(file, version, question, deadline, service) for file in files))
+
+
+async def _answer_file(
+    file: UploadedFile, version: ServedVersion, question: Question, deadline: float, service: Service
+) -> FileAnswer:
+    """Answer one file of several; what is wrong with it is its own affair."""
+    try:
+        prediction = await service.classifier.classify(file.read(), version, question, deadline=deadline)
+    except (ImageError, ServiceError) as error:
+        service.metrics.rejections.labels(error.code).inc()
+        return FileProblem(filename=file.filename, problem=problem_of(error))
+    return FilePrediction(filename=file.filename, prediction=PredictionAnswer.write(prediction, current_request_id()))
+
+
+def _limits(settings: Settings, *, max_files: int) -> UploadLimits:
+    return UploadLimits(
+        max_file_bytes=settings.max_upload_bytes,
+        max_body_bytes=settings.max_upload_bytes if max_files == 1 else settings.max_batch_bytes,
+        max_files=max_files,
+        timeout_s=settings.receive_timeout_seconds,
+    )
+
+
+def _json(answer: Answer) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")

@@ -1,0 +1,292 @@
+"""The HTTP contract: the parameters that are taken, and the JSON that is answered."""
+
+import base64
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from app.classifier import FROM_REQUEST, Prediction, Question
+from app.errors import MalformedRequest
+from app.store import ModelStore, ServedVersion, StoredModel
+from cxr.bundle import Manifest
+from cxr.interpret import Labels, Scope
+from cxr.radiograph import Format, Intensity, Metadata, MetadataSource, Sex, View, WarningCode
+
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def _read_flag(text: object) -> bool:
+    try:
+        return _FLAGS[str(text).lower()]
+    except KeyError:
+        raise ValueError("must be true, false, 1 or 0") from None
+
+
+Flag = Annotated[bool, BeforeValidator(_read_flag)]
+
+
+class PredictParameters(BaseModel):
+    """The query of `/predict` and `/predict/batch`; a name that is not listed is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    model: str | None = Field(
+        None, max_length=64, description="The model that answers; the service's default where none is named.",
+        examples=["pneumothorax"],
+    )  # fmt: skip
+    tta: Flag = Field(False, description="Look at several views of the image and average them (test-time augmentation).")
+    heatmap: Flag = Field(False, description="Draw where the evidence lies, as a PNG over the radiograph.")
+    operating_point: str | None = Field(
+        None, max_length=64, description="The threshold to decide by, one of the model's; its default where none is named."
+    )
+    age_years: float | None = Field(
+        None, ge=0, le=120, allow_inf_nan=False, description="The patient's age, used where the file does not state it."
+    )
+    sex: Sex | None = Field(None, description="The patient's sex, used where the file does not state it.")
+    view_position: View | None = Field(None, description="The view, used where the file does not state it.")
+
+    def question(self) -> Question:
+        """Say what is asked, in the classifier's words."""
+        names = ("age_years", "sex", "view_position")
+        source = {name: FROM_REQUEST for name in names if getattr(self, name) is not None}
+        stated = Metadata(self.age_years, self.sex, self.view_position, MetadataSource(**source))
+        return Question(self.tta, self.heatmap, self.operating_point, stated)
+
+    def check_operating_point(self, manifest: Manifest) -> None:
+        """Refuse an operating point that the model does not have; raises `MalformedRequest`."""
+        if self.operating_point is not None and self.operating_point not in manifest.operating_points:
+            raise MalformedRequest(f"operating_point: must be one of {', '.join(manifest.operating_points)}")
+
+
+class Answer(BaseModel):
+    """Base of everything that is answered."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class ModelIdentity(Answer):
+    """Exactly which model answered."""
+
+    name: str
+    version: int
+    sha256: str = Field(description="SHA-256 of the graph file.")
+    engine: str
+    precision: str
+
+
+class TtaAnswer(Answer):
+    """How far the views' probabilities lie apart."""
+
+    views: int
+    spread: float = Field(description="Largest minus smallest probability of the views.")
+
+
+class NoveltyAnswer(Answer):
+    """How far the image lies from those that the model learned from."""
+
+    score: float
+    limit: float
+    is_novel: bool = Field(description="Whether score > limit.")
+
+
+class WarningAnswer(Answer):
+    """One thing that weakens the answer."""
+
+    code: WarningCode
+    detail: str
+
+
+class ProcessingAnswer(Answer):
+    """What the service found and did to the pixels."""
+
+    format: Format
+    transfer_syntax: str | None = Field(description="DICOM transfer syntax UID; null for PNG and JPEG.")
+    rows: int
+    columns: int
+    inverted: bool = Field(description="Whether black and white were exchanged (MONOCHROME1).")
+    intensity: Intensity = Field(description="How stored values became grey levels.")
+    preprocess: str = Field(description="Version of the way from the picture to the model's input.")
+
+
+class HeatmapAnswer(Answer):
+    """A picture of the evidence over the radiograph."""
+
+    media_type: Literal["image/png"] = "image/png"
+    data: str = Field(description="The file in base64.", json_schema_extra={"format": "byte"})
+
+
+class TimingsAnswer(Answer):
+    """Where the time went, in milliseconds."""
+
+    decode: float
+    queue: float
+    run: float
+    total: float
+
+
+class MetadataSourceAnswer(Answer):
+    """Where each fact comes from: a DICOM keyword, `request`, or null where the fact is null."""
+
+    age_years: str | None
+    sex: str | None
+    view_position: str | None
+
+
+class MetadataAnswer(Answer):
+    """What the file, or else the request, states; null where neither does."""
+
+    age_years: float | None
+    sex: Sex | None
+    view_position: View | None
+    source: MetadataSourceAnswer
+
+
+class PredictionAnswer(Answer):
+    """What a model says of one radiograph."""
+
+    request_id: str
+    model: ModelIdentity
+    finding: str
+    probability: float = Field(ge=0, le=1, description="Calibrated, not rounded.")
+    label: str = Field(description="The positive label exactly when probability >= threshold.")
+    threshold: float
+    operating_point: str
+    metadata: MetadataAnswer
+    tta: TtaAnswer | None
+    novelty: NoveltyAnswer
+    warnings: list[WarningAnswer]
+    processing: ProcessingAnswer
+    heatmap: HeatmapAnswer | None
+    timings_ms: TimingsAnswer
+
+    @classmethod
+    def write(cls, prediction: Prediction, request_id: str) -> Self:
+        """Write a prediction as it is answered."""
+        finding, version, processing = prediction.finding, prediction.version, prediction.processing
+        return cls(
+            request_id=request_id,
+            model=_identity(version),
+            finding=version.manifest.finding,
+            probability=finding.probability,
+            label=finding.label,
+            threshold=finding.threshold,
+            operating_point=finding.operating_point,
+            metadata=MetadataAnswer.model_validate(prediction.metadata, from_attributes=True),
+            tta=TtaAnswer.model_validate(finding.tta, from_attributes=True) if finding.tta else None,
+            novelty=NoveltyAnswer.model_validate(finding.novelty, from_attributes=True),
+            warnings=[WarningAnswer(code=caution.code, detail=caution.detail) for caution in prediction.warnings],
+            processing=ProcessingAnswer(
+                format=processing.format,
+                transfer_syntax=processing.transfer_syntax,
+                rows=processing.rows,
+                columns=processing.columns,
+                inverted=processing.inverted,
+                intensity=processing.intensity,
+                preprocess=version.manifest.preprocess.version,
+            ),
+            heatmap=_heatmap(prediction.heatmap_png),
+            timings_ms=TimingsAnswer.model_validate(prediction.timings_ms, from_attributes=True),
+        )
+
+
+class VersionAnswer(Answer):
+    """One version in the store."""
+
+    version: int
+    state: Literal["current", "refused", "superseded"] = Field(description="Only the current version answers.")
+    reason: str | None = Field(None, description="Why the version is refused.")
+
+
+class CurrentAnswer(Answer):
+    """What is known of the version that answers."""
+
+    identity: ModelIdentity
+    finding: str
+    labels: Labels
+    scope: Scope = Field(description="Whom and what the model was made for.")
+    operating_points: dict[str, float] = Field(description="Smallest positive probability of a plain image, by name.")
+    operating_points_tta: dict[str, float] = Field(description="The same with tta=true.")
+    default_operating_point: str
+    tta_policy: str
+    novelty_limit: float
+    input_size: int
+    intended_use: str
+    limits: str
+    metrics: dict[str, Any] = Field(description="As measured on the exported model, with intervals.")
+
+    @classmethod
+    def write(cls, version: ServedVersion) -> Self:
+        """Describe the version that answers."""
+        manifest = version.manifest
+        return cls(
+            identity=_identity(version),
+            finding=manifest.finding,
+            labels=manifest.labels,
+            scope=manifest.scope,
+            operating_points=manifest.readings["plain"].thresholds,
+            operating_points_tta=manifest.readings[manifest.tta_policy].thresholds,
+            default_operating_point=manifest.default_operating_point,
+            tta_policy=manifest.tta_policy,
+            novelty_limit=manifest.novelty.novel,
+            input_size=manifest.input_size,
+            intended_use=manifest.intended_use,
+            limits=manifest.limits,
+            metrics=manifest.metrics,
+        )
+
+
+class ModelAnswer(Answer):
+    """One model of the store; `current` is null where no version is good."""
+
+    name: str
+    current: CurrentAnswer | None
+    versions: list[VersionAnswer]
+
+    @classmethod
+    def write(cls, model: StoredModel) -> Self:
+        """Describe a model and all its versions."""
+        return cls(
+            name=model.name,
+            current=CurrentAnswer.write(model.current) if model.current else None,
+            versions=[_version(model, version) for version in model.versions],
+        )
+
+
+class ModelsAnswer(Answer):
+    """What is served."""
+
+    default: str = Field(description="The model that answers where a request names none.")
+    models: list[ModelAnswer]
+
+    @classmethod
+    def write(cls, store: ModelStore, default: str) -> Self:
+        """Describe all models of the store."""
+        return cls(default=default, models=[ModelAnswer.write(model) for model in store.models])
+
+
+class HealthAnswer(Answer):
+    """A sound state, in one word."""
+
+    status: Literal["alive", "ready"]
+
+
+def _identity(version: ServedVersion) -> ModelIdentity:
+    manifest, graph = version.manifest, version.graph
+    return ModelIdentity(
+        name=manifest.model,
+        version=manifest.version,
+        sha256=version.bundle.sha256,
+        engine=graph.engine,
+        precision=graph.precision,
+    )
+
+
+def _version(model: StoredModel, version: int) -> VersionAnswer:
+    if version in model.refused:
+        return VersionAnswer(version=version, state="refused", reason=model.refused[version])
+    is_current = model.current is not None and model.current.manifest.version == version
+    return VersionAnswer(version=version, state="current" if is_current else "superseded")
+
+
+def _heatmap(png: bytes | None) -> HeatmapAnswer | None:
+    return None if png is None else HeatmapAnswer(data=base64.b64encode(png).decode("ascii"))

@@ -1,0 +1,142 @@
+"""Every knob of the service: one frozen object, read from `CXR_*` environment variables.
+
+What is true of a model (its input size, thresholds, scope) is never a setting:
+it is in the bundle.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from cxr.bundle import Slug
+from cxr.decode import DecodeLimits
+
+PREFIX = "CXR_"
+MEBIBYTE = 2**20
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class SettingsError(Exception):
+    """The environment does not make valid settings; the message names every fault."""
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """The service's settings; field `port` is read from `CXR_PORT`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    store: Path = Field(Path("model_store"), description="Folder of model bundles: <model>/<version>/bundle.json.")
+    default_model: Slug = Field("pneumothorax", description="The model that answers where a request names none.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    device: Literal["cpu", "gpu"] = Field("cpu", description="Where the graphs run.")
+    scope: Literal["refuse", "warn"] = Field(
+        "refuse", description="What to do where the header says another body part or a lateral view."
+    )
+
+    max_upload_bytes: int = Field(64 * MEBIBYTE, ge=1024, le=2**31, description="Largest file that is taken.")
+    max_pixels: int = Field(64_000_000, ge=4096, le=2**31, description="Largest image that is decoded, in pixels.")
+    max_inflated_bytes: int = Field(
+        256 * MEBIBYTE, ge=1024, le=2**33, description="Largest size that a deflated or encapsulated file may grow to."
+    )
+    max_batch_files: int = Field(16, ge=1, le=256, description="Most files in one request to /predict/batch.")
+    max_batch_bytes: int = Field(256 * MEBIBYTE, ge=1024, le=2**33, description="Largest body of /predict/batch.")
+    receive_timeout_seconds: Seconds = Field(30.0, description="How long a body may take to arrive.")
+
+    decode_threads: int = Field(default_factory=usable_cores, ge=1, le=64, description="Files decoded in threads at once.")
+    decode_workers: int = Field(
+        default_factory=lambda: (usable_cores() + 1) // 2,
+        ge=1, le=64, description="Processes for codecs that must be stoppable.",
+    )  # fmt: skip
+    decode_seconds: Seconds = Field(10.0, description="How long a worker process may decode one file.")
+    decode_memory_bytes: int = Field(
+        1024 * MEBIBYTE, ge=64 * MEBIBYTE, le=2**36, description="Memory that a worker process may take for one file."
+    )
+
+    queue_capacity: int = Field(
+        128, ge=1, le=65536, description="Images in work or waiting, for each model; a TTA view counts."
+    )
+    max_batch: int = Field(8, ge=1, le=64, description="Most images in one run of a graph.")
+    engine_lanes: int = Field(
+        default_factory=usable_cores, ge=1, le=64, description="Batches that run at once, for each model."
+    )
+    engine_threads: int = Field(1, ge=1, le=256, description="Threads of one run on the CPU.")
+    default_timeout_seconds: Seconds = Field(
+        30.0, description="Deadline of a request that sets none by x-request-timeout-seconds."
+    )
+    drain_seconds: float = Field(
+        5.0, ge=0, le=600, description="How long new requests are answered 503 after SIGTERM, before the port closes."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line to write.")
+
+    @property
+    def decode_limits(self) -> DecodeLimits:
+        """What one upload may cost to decode."""
+        return DecodeLimits(
+            max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_inflated_bytes=self.max_inflated_bytes
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _know_all_variables(cls, data: Any) -> Any:
+        """Refuse `CXR_*` variables that no field reads: pydantic-settings would ignore a misspelt one in silence."""
+        unknown = unknown_variables(os.environ)
+        if unknown:
+            known = ", ".join(sorted(variable_names()))
+            raise ValueError(f"unknown variable {', '.join(unknown)}. Known are: {known}")
+        return data
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the environment; raises `SettingsError` with one line for each fault."""
+        try:
+            return cls()
+        except ValidationError as exc:
+            raise SettingsError("\n".join(_faults(exc))) from exc
+
+
+def variable_names() -> dict[str, str]:
+    """Map each environment variable to its field's name."""
+    return {f"{PREFIX}{name}".upper(): name for name in Settings.model_fields}
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """List the variables that carry the prefix and that no field reads."""
+    known = variable_names()
+    return sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+
+
+def describe_settings() -> str:
+    """Write one paragraph for each setting: variable, default, bounds, meaning."""
+    return "\n".join(_describe(variable, name) for variable, name in variable_names().items())
+
+
+def _describe(variable: str, name: str) -> str:
+    field = Settings.model_fields[name]
+    default = field.get_default(call_default_factory=True, validated_data={})
+    schema = Settings.model_json_schema()["properties"][name]
+    bounds = [f"{word} {schema[key]:g}" for key, word in _BOUNDS.items() if key in schema]
+    choices = ["one of " + ", ".join(schema["enum"])] if "enum" in schema else []
+    limits = f" ({', '.join(bounds + choices)})" if bounds or choices else ""
+    return f"  {variable} = {default}{limits}\n      {field.description}"
+
+
+_BOUNDS = {"exclusiveMinimum": "over", "minimum": "from", "maximum": "to"}
+
+
+def _faults(error: ValidationError) -> list[str]:
+    return [f"{_variable(fault['loc'])}{fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return f"{PREFIX}{str(location[0]).upper()}: " if location else ""

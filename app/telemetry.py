@@ -1,0 +1,212 @@
+"""What can be seen of the service: request ids, JSON logs, stage times, Prometheus metrics.
+
+A log line or a metric holds nothing of the patient: no file name, no query
+value, no tag, no pixel.  A request is known by its id and its route's template.
+"""
+
+import logging
+import os
+import re
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import uuid4
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from pythonjsonlogger.json import JsonFormatter
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Stage = Literal["receive", "decode", "preprocess", "queue", "run", "interpret"]
+
+CLIENT_CLOSED_REQUEST = 499
+"""Status under which a request is counted whose client left before the answer (nginx's word for it)."""
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+
+logger = logging.getLogger("cxr.access")
+
+
+class Metrics:
+    """The service's Prometheus metrics, right over several worker processes.
+
+    Where `PROMETHEUS_MULTIPROC_DIR` was set before prometheus_client was first
+    imported, values live in files there and `render` adds up all processes.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.request_duration = Histogram(
+            "cxr_request_duration_seconds", "From headers read to answer sent.", ("route", "status"),
+            registry=registry, buckets=_SECONDS,
+        )  # fmt: skip
+        self.stage_duration = Histogram(
+            "cxr_stage_duration_seconds", "Time that one stage of an answer took.", ("stage",),
+            registry=registry, buckets=_SECONDS,
+        )  # fmt: skip
+        self.batch_size = Histogram(
+            "cxr_batch_size", "Images in one run of a graph.", registry=registry, buckets=(1, 2, 4, 8, 16, 32, 64)
+        )
+        self.queue_depth = Gauge(
+            "cxr_queue_depth", "Images that wait for a run.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.rejections = Counter(
+            "cxr_rejections", "Requests and files without an answer, by problem.", ("reason",), registry=registry
+        )
+        self.predictions = Counter("cxr_predictions", "Answers given.", ("model", "version", "label"), registry=registry)
+        self.probability = Histogram(
+            "cxr_probability", "Probabilities given.", ("model",),
+            registry=registry, buckets=[tenth / 10 for tenth in range(1, 11)],
+        )  # fmt: skip
+        self.warnings = Counter("cxr_warnings", "Warnings given with answers.", ("code",), registry=registry)
+        self.model_info = Gauge(
+            "cxr_model_info", "1 for each version that is served.", ("model", "version", "sha256", "provider"),
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
+
+    def render(self, accept: str | None) -> tuple[bytes, str]:
+        """Write all metrics in the format that a scraper accepts; gives the body and its media type."""
+        encode, media_type = choose_encoder(accept or "")
+        registry = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return encode(registry), media_type
+
+    def observe_stage(self, stage: Stage, seconds: float) -> None:
+        """Count the time of one stage, in the metrics and on the current request's log line."""
+        self.stage_duration.labels(stage).observe(seconds)
+        trace = _current.get()
+        if trace is not None:
+            trace.stages_ms[stage] = round(trace.stages_ms.get(stage, 0.0) + 1000 * seconds, 3)
+
+    @contextmanager
+    def time_stage(self, stage: Stage) -> Iterator[None]:
+        """Count how long the block takes."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe_stage(stage, time.perf_counter() - started)
+
+
+@dataclass(slots=True)
+class RequestTrace:
+    """What is known of the request in work: its id, when its headers were read, and its stages."""
+
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+
+_current: ContextVar[RequestTrace | None] = ContextVar("current_request", default=None)
+
+
+def current_request_id() -> str:
+    """Give the id of the request in work, or an empty text outside of one."""
+    trace = _current.get()
+    return trace.request_id if trace else ""
+
+
+def choose_request_id(sent: str | None) -> str:
+    """Keep the sender's id where it is short and plain, else make one."""
+    return sent if sent and _SANE_ID.fullmatch(sent) else uuid4().hex
+
+
+class TelemetryMiddleware:
+    """Give each request its id, its access line and its duration.
+
+    Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, watching the status that is sent."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = RequestTrace(choose_request_id(Headers(scope=scope).get("x-request-id")))
+        status = CLIENT_CLOSED_REQUEST
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = trace.request_id
+            await send(message)
+
+        token = _current.set(trace)
+        try:
+            await self._app(scope, receive, send_with_id)
+        finally:
+            self._record(scope, trace, status)
+            _current.reset(token)
+
+    def _record(self, scope: Scope, trace: RequestTrace, status: int) -> None:
+        seconds = time.perf_counter() - trace.started
+        route = route_template(scope)
+        self._metrics.request_duration.labels(route, str(status)).observe(seconds)
+        logger.info(
+            "request",
+            extra={
+                "method": scope["method"] if route != UNMATCHED else "-",
+                "route": route,
+                "status": status,
+                "duration_ms": round(1000 * seconds, 3),
+                "stages_ms": trace.stages_ms,
+            },
+        )
+
+
+UNMATCHED = "unmatched"
+"""Route of a request whose path nobody serves: the path itself could hold anything."""
+
+
+def route_template(scope: Scope) -> str:
+    """Give the template of the route that took a request, as in `/models/{name}`."""
+    return getattr(scope.get("route"), "path", UNMATCHED)
+
+
+class _RequestIdFilter(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = current_request_id()
+        return True
+
+
+class SafeJsonFormatter(JsonFormatter):
+    """One JSON object a line; of an exception only its class and where it was raised.
+
+    Messages of foreign exceptions may quote a tag's value, so they are left out.
+    """
+
+    def formatException(self, ei: Any) -> str:
+        """Write class and stack of an exception, without its message."""
+        kind, _, stack = ei
+        return f"{''.join(traceback.format_tb(stack))}{kind.__name__ if kind else ''}"
+
+
+def configure_logging(level: str) -> None:
+    """Send every log line to standard output as JSON; called once, by `python -m app`."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(_RequestIdFilter())
+    handler.setFormatter(
+        SafeJsonFormatter(
+            ["levelname", "name", "message", "request_id"],
+            rename_fields={"levelname": "level", "name": "logger"},
+            timestamp=True,
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes bytes of the body
