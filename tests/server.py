@@ -35,9 +35,10 @@ def running_server(store: Path, log: Path, **settings: object) -> Iterator[Serve
         **{name: value for name, value in os.environ.items() if not name.startswith("CXR_")},
         **{f"CXR_{name}": str(value) for name, value in named.items()},
     }
+    command = [sys.executable, "-m", "app"]
     with (
         log.open("wb") as file,
-        subprocess.Popen([sys.executable, "-m", "app"], cwd=ROOT, env=environment, stdout=file, stderr=file) as process,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file) as process,
     ):
         try:
             url = f"http://127.0.0.1:{port}"
