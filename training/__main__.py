@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cxr.errors import CxrError
-from training.config import ConfigError, known_keys, override
-from training.datasets import DataError
+from training.config import known_keys, override
+from training.errors import TrainingError
 from training.recipes import RECIPES, recipe_named
 
 _TRAIN_HELP = """\
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         return int(options.run(options, words) or 0)
-    except (CxrError, ConfigError, DataError, *_torch_side_errors()) as exc:
+    except (CxrError, TrainingError) as exc:
         print(f"training: {exc}", file=sys.stderr)
         return 1
 
@@ -74,15 +74,6 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
     from training.export import export  # noqa: PLC0415 - torch comes with it
 
     print(export(options.run_dir, options.store, options.model, options.version))
-
-
-def _torch_side_errors() -> tuple[type[Exception], ...]:
-    """Give the errors of the modules that need torch, where those were loaded at all."""
-    found = []
-    for module, name in (("training.checkpoint", "RunError"), ("training.split", "SplitError")):
-        if module in sys.modules:
-            found.append(getattr(sys.modules[module], name))
-    return tuple(found)
 
 
 def _parser() -> argparse.ArgumentParser:

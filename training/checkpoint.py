@@ -26,13 +26,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from training.config import Recipe, recipe_from_dict
-from training.datasets.index import DataError, DataIndex, read_table, write_table
+from training.datasets.index import DataIndex, read_table, write_table
+from training.errors import TrainingError
 from training.network import ChestNet
 
 RUN_SCHEMA = "cxr-run/1"
 
 
-class RunError(Exception):
+class RunError(TrainingError):
     """A RUN is not what it should be, or not finished; the message says what to do."""
 
 
@@ -88,7 +89,7 @@ def load_run(path: Path) -> Run:
         recipe = recipe_from_dict(facts["recipe"])
         index = DataIndex.read_csv(path / "index.csv", facts["data"]["name"])
         return Run(path, recipe, facts, index, read_splits(path / "splits.csv", index))
-    except (OSError, KeyError, ValueError, DataError) as exc:
+    except (OSError, KeyError, ValueError, TrainingError) as exc:
         raise RunError(f"{path} is no RUN of `training train`: {exc}") from exc
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.dataclasses import dataclass
 
 from cxr.interpret import Labels, Scope
+from training.errors import TrainingError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
@@ -28,7 +29,7 @@ Validation = Literal["holdout", "folds"]
 _CLOSED = ConfigDict(extra="forbid")
 
 
-class ConfigError(ValueError):
+class ConfigError(TrainingError):
     """A recipe or an override of it makes no sense; the message is for the person at the keyboard."""
 
 
@@ -198,10 +199,11 @@ def _type_of(parts: list[str]) -> Any:
     return kind
 
 
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=False)
-    names = kind.model_fields if issubclass(kind, BaseModel) else [item.name for item in fields(kind)]
-    return {name: hints[name] for name in names}
+    if is_dataclass(kind):
+        return {item.name: hints[item.name] for item in fields(kind)}
+    return {name: hints[name] for name in kind.model_fields}
 
 
 def _is_model(hint: Any) -> bool:

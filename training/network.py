@@ -9,7 +9,7 @@ h and w map rows and columns, K whitened components.
 """
 
 import torch
-from monai.networks.nets import EfficientNetBN
+from monai.networks.nets.efficientnet import EfficientNetBN
 from torch import Tensor, nn
 
 from training.config import NetworkName
@@ -36,7 +36,8 @@ class ChestNet(nn.Module):
         super().__init__()
         backbone = EfficientNetBN(name, pretrained=False, spatial_dims=2, in_channels=1, num_classes=1, norm=_BATCH_NORM)
         channels = backbone._fc.in_features  # noqa: SLF001 - MONAI names its layers so
-        backbone._fc = backbone._dropout = backbone._avg_pooling = nn.Identity()  # noqa: SLF001 - replaced by the head below
+        for name_of_head in ("_avg_pooling", "_dropout", "_fc"):
+            setattr(backbone, name_of_head, nn.Identity())  # replaced by the head below
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(channels, 1, kernel_size=1, bias=False)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.index import DataIndex, IndexRow
+from training.errors import TrainingError
 
 AGE_EDGES_YEARS = (1, 5, 18, 35, 50, 65, 80)
 
@@ -21,7 +22,7 @@ ATTRIBUTES: dict[str, Callable[[IndexRow], str]] = {
 }
 
 
-class SplitError(Exception):
+class SplitError(TrainingError):
     """Images of one person lie in two folds, or the data can't be split."""
 
 

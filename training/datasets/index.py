@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.radiograph import Sex, View
+from training.errors import TrainingError
 
 Label = Literal[0, 1]
 
 
-class DataError(Exception):
+class DataError(TrainingError):
     """A data folder is not what it should be; the message says what was expected."""
 
 
