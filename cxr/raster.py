@@ -67,7 +67,7 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Iterator[Image.Image]:
         with Image.open(BytesIO(data), formats=(kind,)) as image:
             check_size(image.height, image.width, max_pixels=max_pixels)
             yield image
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise TooLarge(f"The image has more than {max_pixels} pixels.") from exc

@@ -21,7 +21,7 @@ from pydicom.uid import UID
 
 from cxr.dicom.header import transfer_syntax
 from cxr.dicom.scope import whole_number
-from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat
+from cxr.errors import CorruptImage, ImageError, TooLarge, UnsupportedFormat
 
 Stored = NDArray[Any]
 """Stored values, uint8 or uint16 or int16, [H, W] or [H, W, S]."""
@@ -109,7 +109,7 @@ def read_stored(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Sto
             return _decode_rle(frame, dataset)
         _check_codestream(frame, rows, columns, max_pixels)
         stored = _decode_pillow(frame, reduction) if codec is _PILLOW else _DECODE[codec.name](frame)
-    except (CorruptImage, TooLarge):
+    except (ImageError, MemoryError):
         raise
     except Exception as exc:  # each codec raises errors of its own
         raise CorruptImage("The pixel data can't be decoded whole.") from exc

@@ -4,8 +4,8 @@ Values are taken from their raw bytes: real files carry values that break their
 own type (ages without a unit), and pydicom's complaints would quote them.
 """
 
-import re
 import zlib
+from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
@@ -65,7 +65,7 @@ def read_header(data: bytes, *, max_inflated_bytes: int) -> Dataset:
             dataset = read_dataset(stream, is_implicit_VR=False, is_little_endian=True)
         else:
             dataset = dcmread(BytesIO(data))
-    except TooLarge:
+    except (TooLarge, MemoryError):
         raise
     except Exception as exc:  # as above; RecursionError where sequences nest without end
         raise CorruptImage("The DICOM data set can't be read to its end.") from exc
@@ -90,9 +90,11 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
     raw = getattr(value, "value", None)
     if raw is None:
         return [""]
-    if not isinstance(raw, bytes):
-        raw = ("\\".join(map(str, raw)) if isinstance(raw, list | tuple) else str(raw)).encode("latin-1", "replace")
-    return [part.strip(" \0\t\r\n") for part in re.split(r"\\", raw.decode("latin-1"))]
+    if isinstance(raw, bytes):
+        values = raw.decode("latin-1").split("\\")
+    else:  # pydicom has converted it already
+        values = [str(raw)] if isinstance(raw, str) or not isinstance(raw, Iterable) else [str(one) for one in raw] or [""]
+    return [value.strip(" \0\t\r\n") for value in values]
 
 
 def quiet_pydicom() -> None:

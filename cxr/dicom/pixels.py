@@ -19,7 +19,7 @@ from pydicom.pixels.utils import pixel_array
 from cxr.dicom.codecs import Stored, codec_of, read_stored
 from cxr.dicom.header import text, texts, transfer_syntax
 from cxr.dicom.scope import whole_number
-from cxr.errors import CorruptImage
+from cxr.errors import CorruptImage, ImageError
 from cxr.radiograph import Caution, Intensity, WarningCode
 
 Grey = NDArray[np.uint8]
@@ -54,7 +54,9 @@ def render(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Renderin
         if text(dataset, "PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
             return _render_color(dataset, max_pixels)
         return _render_grey(dataset, max_pixels, reduction)
-    except (ValueError, KeyError, AttributeError, TypeError, IndexError, OverflowError) as exc:
+    except (ImageError, MemoryError):
+        raise
+    except Exception as exc:  # broken tables make pydicom and numpy raise errors of many kinds
         raise CorruptImage("The header's description of the pixels does not fit them.") from exc
 
 
