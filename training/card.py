@@ -44,7 +44,7 @@ def _summary(manifest: Manifest) -> Iterator[str]:
 def _use(manifest: Manifest) -> Iterator[str]:
     yield from ("## Intended use", "", manifest.intended_use, "", "## Scope", "")
     yield from _scope_lines(manifest.scope)
-    yield from ("", "The service warns where a stated age, sex, view or modality lies outside; it does not refuse.")
+    yield from ("", "Where a stated age, sex or view lies outside, the answer carries a warning.")
     yield from ("", "## Limits", "", manifest.limits)
 
 
@@ -52,7 +52,9 @@ def _data(manifest: Manifest) -> Iterator[str]:
     data = manifest.training_data
     yield from ("## Data", "")
     yield f"`{data.name}`: {data.images:,} images of {data.person_groups:,} person groups, {data.positives:,} of them positive."
-    yield from ("", f"Terms: {data.licence}", "")
+    yield from ("", f"Terms of the data, which may bind the use of what was learned from them: {data.licence}", "")
+    if started := manifest.recipe.get("init_weights"):
+        yield f"- started from `{started['file']}` (SHA-256 `{started['sha256']}`), its last layer anew"
     yield f"- fingerprint (SHA-256 over the images' hashes and labels): `{data.sha256}`"
     yield f"- split by person, image by image in `splits.csv` (SHA-256 `{data.splits_sha256}`)"
 

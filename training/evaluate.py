@@ -14,7 +14,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,9 @@ def evaluate(bundle_dir: Path, data_dir: Path, out_dir: Path, *, tta: bool = Fal
         iterable=_decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"
     )
     predictions = list(_predict_all(bundle, graph, _readable(decoded, unreadable), tta=tta))
-    metrics = _summarise(bundle, index, predictions, unreadable, tta=tta)
+    metrics = _summarise(
+        bundle, replace(index, name=f"{data_dir.resolve().name} ({index.name})"), predictions, unreadable, tta=tta
+    )
     out_dir.mkdir(parents=True, exist_ok=True)
     _write_predictions(out_dir / "predictions.csv", predictions)
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -190,6 +192,7 @@ def _summarise(
         "data": {"name": index.name, "images": len(index), "sha256": index.fingerprint},
         "n_seen": seen,
         "n_novel": sum(prediction.is_novel for prediction in predictions),
+        "n_missing": len(index.missing),
         "unreadable": [asdict(item) for item in unreadable],
     }
     figures = _measure(bundle, predictions, tta=tta)

@@ -100,6 +100,16 @@ def basis(run: Run, held_out: HeldOut) -> str:
     )
 
 
+def novelty_basis(run: Run) -> str:
+    """Say where the novelty limits come from, to end a sentence that begins with how many images."""
+    if run.recipe.validation == "holdout":
+        return "held back from the model"
+    return (
+        f"each from the network of its fold, which had not seen it ({run.recipe.folds} networks pooled, each with its own "
+        "whitening; the shipped network learned from all of them, so its distances to new images may lie a little lower)"
+    )
+
+
 def _fold_graphs(run: Run, final_graph: Path) -> Iterator[tuple[int, OnnxGraph]]:
     """Open the graph of each held-back fold, one at a time."""
     if run.recipe.validation == "holdout":

@@ -62,8 +62,8 @@ def require(gates: Iterable[Gate]) -> None:
         raise ExportRefused("; ".join(f"{gate.name}: {gate.figure}" for gate in failed))
 
 
-def file_gates(path: Path, private: Iterable[str]) -> Iterator[Gate]:
-    """Check a graph file without running it; `private` are texts that it must not hold (folders of this machine)."""
+def file_gates(path: Path) -> Iterator[Gate]:
+    """Check a graph file without running it."""
     yield _checker_gate(path)
     model = onnx.load(path, load_external_data=False)
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
@@ -75,9 +75,13 @@ def file_gates(path: Path, private: Iterable[str]) -> Iterator[Gate]:
     yield Gate("one file", f"{external} tensors outside it", external == 0)
     size = path.stat().st_size
     yield Gate("file size", f"{size / 1e6:.1f} MB, at most {_MAX_FILE_BYTES / 1e6:.0f} MB", size <= _MAX_FILE_BYTES)
-    content = path.read_bytes()
-    found = sum(text.encode() in content for text in private if len(text) > 1)
-    yield Gate("nothing of this machine", f"{found} local folders named", found == 0)
+
+
+def privacy_gate(folder: Path, private: Iterable[str]) -> Gate:
+    """Search the files of a folder for texts that must not leave this machine: the names of its folders."""
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
+    telling = sorted({name for text in private for name, content in contents.items() if text.encode() in content})
+    return Gate("nothing of this machine", f"local folders named in {', '.join(telling) or 'no file'}", not telling)
 
 
 def measure_parity(network: Runner, graph: Graph, image_NHW: NDArray[np.uint8], cam: Cam) -> Parity:

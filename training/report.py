@@ -39,6 +39,8 @@ def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield f"{metrics['bundle']['model']} {metrics['bundle']['version']} ({metrics['reading']}) on {metrics['data']['name']}"
     if metrics["unreadable"]:
         yield f"{len(metrics['unreadable'])} images could not be read; report.html lists them"
+    if metrics["n_missing"]:
+        yield f"{metrics['n_missing']} images of the table are not in the folder"
     if seen:
         yield f"WARNING: the model LEARNED FROM {seen:,} of these {metrics['n']:,} images: figures over all of them flatter it"
     yield from _console_figures("all images", metrics)

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+from cxr.bundle import read_bundle
+from training.card import card_text
+
+
+def test_the_card_is_made_of_the_manifest_alone(bundle_dir: Path) -> None:
+    bundle = read_bundle(bundle_dir)
+    assert bundle.card == card_text(bundle.manifest)
+
+
+def test_the_card_begins_with_a_head_that_model_hubs_read(bundle_dir: Path) -> None:
+    head, _, rest = read_bundle(bundle_dir).card.removeprefix("---\n").partition("\n---\n")
+    assert "license: apache-2.0" in head.splitlines()
+    assert '- "not-for-diagnosis"' in head.splitlines()
+    assert rest.lstrip().startswith("# patch, version 1")
+
+
+def test_the_card_states_use_data_split_figures_and_commands(bundle_dir: Path) -> None:
+    manifest, card = read_bundle(bundle_dir).manifest, read_bundle(bundle_dir).card
+    assert "Not a medical device, not for diagnosis." in card
+    assert manifest.training_data.licence in card
+    assert manifest.metrics["basis"] in card
+    assert manifest.command in card
+    assert "python -m training export RUN --store model_store --model patch --version 1" in card
+    for name in manifest.operating_points:
+        assert card.count(f"| `{name}` |") == 2  # plain and TTA

@@ -1,0 +1,117 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cxr.bundle import read_bundle
+from training.datasets.index import read_table
+from training.evaluate import evaluate
+
+NO_TORCH = """
+import sys
+from pathlib import Path
+from training.evaluate import evaluate
+evaluate(*map(Path, sys.argv[1:4]))
+for name in ("torch", "monai", "onnx", "safetensors"):
+    assert name not in sys.modules, name
+"""
+
+
+@pytest.fixture(scope="module")
+def evaluated(bundle_dir: Path, films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("evaluated")
+    evaluate(bundle_dir, films_dir, out)
+    return out
+
+
+def figures(out: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((out / "metrics.json").read_text())
+    return loaded
+
+
+def test_evaluating_needs_no_torch(bundle_dir: Path, films_dir: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NO_TORCH, str(bundle_dir), str(films_dir), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_unseen_part_reproduces_the_bundles_own_figures(evaluated: Path, bundle_dir: Path) -> None:
+    unseen, own = figures(evaluated)["unseen"], read_bundle(bundle_dir).manifest.metrics
+    for key in ("n", "n_positive", "n_person_groups"):
+        assert unseen[key] == own[key]
+    for key in ("auroc", "auroc_ci95", "average_precision", "brier", "ece"):
+        assert unseen[key] == pytest.approx(own[key], abs=1e-4)
+    for name, point in unseen["operating_points"].items():
+        assert point["confusion"] == own["operating_points"][name]["confusion"]
+
+
+def test_images_that_the_model_learned_from_are_counted_and_called_out(
+    evaluated: Path, bundle_dir: Path, films_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = evaluate(bundle_dir, films_dir, tmp_path)
+    assert metrics["n"] == 60
+    assert metrics["n_seen"] + metrics["unseen"]["n"] == 60
+    assert f"WARNING: the model LEARNED FROM {metrics['n_seen']} of these 60 images" in capsys.readouterr().out
+    assert f"The model learned from {metrics['n_seen']} of these 60 images" in (evaluated / "report.html").read_text()
+
+
+def test_images_that_are_all_new_have_no_unseen_part(bundle_dir: Path, tmp_path: Path) -> None:
+    copy_unseen(bundle_dir, tmp_path)
+    metrics = evaluate(bundle_dir, tmp_path / "films", tmp_path / "out")
+    assert metrics["n_seen"] == 0
+    assert "unseen" not in metrics
+    assert "WARNING" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def copy_unseen(bundle_dir: Path, folder: Path) -> None:
+    """Make class folders of two new films."""
+    from cxr.phantom import draw_phantom
+    from tests.factories import make_png
+
+    for name, seed in (("NORMAL/a.png", 901), ("PNEUMONIA/person1_virus_2.png", 902)):
+        path = folder / "films" / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(make_png(draw_phantom(96, 96, seed=seed)))
+
+
+def test_tta_averages_the_views_of_the_bundles_policy(
+    evaluated: Path, bundle_dir: Path, films_dir: Path, tmp_path: Path
+) -> None:
+    metrics = evaluate(bundle_dir, films_dir, tmp_path, tta=True)
+    bundle = read_bundle(bundle_dir)
+    assert metrics["reading"] == bundle.manifest.tta_policy
+    assert metrics["unseen"]["auroc"] == pytest.approx(bundle.manifest.metrics["tta"]["auroc"], abs=1e-6)
+    assert all(line["spread"] for line in read_table(tmp_path / "predictions.csv"))
+    assert not any(line["spread"] for line in read_table(evaluated / "predictions.csv"))
+
+
+def test_what_cannot_be_read_is_listed_with_its_code_and_counted_nowhere(
+    bundle_dir: Path, films_dir: Path, tmp_path: Path
+) -> None:
+    films = tmp_path / "films"
+    shutil.copytree(films_dir, films)
+    whole = next((films / "train" / "NORMAL").glob("*.png")).read_bytes()
+    (films / "train" / "NORMAL" / "IM-9999-0001.png").write_bytes(whole[: len(whole) // 2])
+    (films / "train" / "NORMAL" / "IM-9999-0002.jpeg").write_bytes(b"no picture at all")
+    metrics = evaluate(bundle_dir, films, tmp_path / "out")
+    assert metrics["n"] == 60
+    assert {item["path"].rpartition("/")[2]: item["code"] for item in metrics["unreadable"]} == {
+        "IM-9999-0001.png": "corrupt_image",
+        "IM-9999-0002.jpeg": "unsupported_format",
+    }
+    assert "IM-9999-0002.jpeg" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_every_image_has_a_line_that_the_labels_follow_from(evaluated: Path, bundle_dir: Path) -> None:
+    lines = read_table(evaluated / "predictions.csv")
+    assert len(lines) == 60
+    calibration = read_bundle(bundle_dir).manifest.readings["plain"].calibration
+    for line in lines:
+        assert float(line["probability"]) == calibration.probability(float(line["logit"]))
+    point = figures(evaluated)["operating_points"]["balanced"]
+    called = sum(float(line["probability"]) >= point["threshold"] for line in lines)
+    assert called == point["confusion"][0][1] + point["confusion"][1][1]

@@ -1,0 +1,93 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from cxr.bundle import file_sha256, read_bundle
+from cxr.errors import BundleError
+from cxr.graph import open_graph
+from training.checkpoint import load_run
+from training.datasets.index import read_table
+from training.export import export
+from training.heldout import predict_held_out, read_off
+from training.parity import ExportRefused
+
+
+def test_an_exported_bundle_opens_and_answers_its_golden_inputs(bundle_dir: Path) -> None:
+    bundle = read_bundle(bundle_dir)
+    graph = open_graph(bundle)
+    assert graph.engine == "onnxruntime-cpu"
+    assert (bundle.manifest.model, bundle.manifest.version, bundle.manifest.input_size) == ("patch", 1, 64)
+    assert bundle.manifest.operating_points == ("balanced", "youden", "screen", "rule_in")
+
+
+def test_a_bare_graph_file_explains_itself(bundle_dir: Path) -> None:
+    bundle = read_bundle(bundle_dir)
+    properties = open_graph(bundle).properties
+    assert properties["finding"] == bundle.manifest.finding
+    assert json.loads(properties["readings"])["plain"]["thresholds"] == bundle.manifest.readings["plain"].thresholds
+    assert json.loads(properties["cam"]) == {"pool": "mean", "bias": bundle.manifest.cam.bias}
+
+
+def test_the_figures_stand_on_the_held_back_images_alone(bundle_dir: Path, run_dir: Path) -> None:
+    run, metrics = load_run(run_dir), json.loads((bundle_dir / "metrics.json").read_text())
+    assert metrics["n"] == metrics["tta"]["n"] == len(run.held_back(0))
+    assert metrics["basis"].startswith("one held-back fold of 2 of a split by person: ")
+    assert metrics["auroc"] > 0.7
+    assert metrics["default_operating_point"] == "balanced"
+    assert metrics == read_bundle(bundle_dir).manifest.metrics
+
+
+def test_balanced_is_raw_logit_zero_seen_through_each_readings_calibration(bundle_dir: Path) -> None:
+    for reading in read_bundle(bundle_dir).manifest.readings.values():
+        assert reading.thresholds["balanced"] == reading.calibration.probability(0.0)
+
+
+def test_the_split_in_the_bundle_tells_what_the_model_learned_from(bundle_dir: Path, run_dir: Path) -> None:
+    run, lines = load_run(run_dir), read_table(bundle_dir / "splits.csv")
+    unseen = {line["image_id"] for line in lines if line["fitted"] == "no"}
+    assert unseen == {run.index.rows[i].image_id for i in run.held_back(0)}
+    assert read_bundle(bundle_dir).manifest.training_data.splits_sha256 == file_sha256(bundle_dir / "splits.csv")
+
+
+def test_no_file_of_the_bundle_names_a_folder_of_this_machine(bundle_dir: Path, films_dir: Path, run_dir: Path) -> None:
+    for path in bundle_dir.iterdir():
+        for folder in (films_dir, run_dir, Path.cwd(), Path.home()):
+            assert str(folder).encode() not in path.read_bytes(), path.name
+    assert f"--data {films_dir.name} --out {run_dir.name}" in read_bundle(bundle_dir).manifest.command
+
+
+def test_the_store_is_a_triton_model_repository(bundle_dir: Path) -> None:
+    config = (bundle_dir.parent / "config.pbtxt").read_text()
+    assert config.splitlines() == ['name: "patch"', 'backend: "onnxruntime"', "max_batch_size: 64", "dynamic_batching { }"]
+
+
+def test_a_version_is_never_written_twice(bundle_dir: Path, run_dir: Path) -> None:
+    with pytest.raises(BundleError, match="exists already"):
+        export(run_dir, bundle_dir.parent.parent, "patch", 1)
+
+
+def test_weights_that_answer_nan_are_refused_and_leave_nothing(run_dir: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "run"
+    shutil.copytree(run_dir, broken)
+    weights = load_file(broken / "final" / "model.safetensors")
+    weights["head.weight"] = weights["head.weight"] * np.float32(np.nan)
+    save_file(weights, broken / "final" / "model.safetensors")
+    with pytest.raises(ExportRefused, match="logit against torch"):
+        export(broken, tmp_path / "store", "patch", 1)
+    assert list((tmp_path / "store").rglob("*.*")) == []
+
+
+def test_cross_validation_lets_each_image_be_predicted_by_the_network_that_never_saw_it(
+    folds_run_dir: Path, tmp_path: Path
+) -> None:
+    run = load_run(folds_run_dir)
+    held_out = predict_held_out(run, tmp_path / "unused.onnx")
+    assert sorted(held_out.position_N) == list(range(len(run.index)))
+    assert held_out.view_logit_NK.shape == (len(run.index), 2)
+    assert held_out.label_N.tolist() == run.index.label_N[held_out.position_N].tolist()
+    _, figures = read_off(held_out, "plain")
+    assert figures["auroc"] > 0.7

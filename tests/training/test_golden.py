@@ -1,0 +1,16 @@
+import numpy as np
+
+from cxr.preprocess import PreprocessSpec
+from training.golden import TOLERANCES, golden_images
+
+
+def test_golden_images_are_the_same_every_time_and_all_different() -> None:
+    image_NHW = golden_images(PreprocessSpec(size=64))
+    assert image_NHW.dtype == np.uint8
+    assert image_NHW.shape[1:] == (64, 64)
+    assert np.array_equal(image_NHW, golden_images(PreprocessSpec(size=64)))
+    assert len({image_HW.tobytes() for image_HW in image_NHW}) == len(image_NHW)
+
+
+def test_both_devices_have_a_tolerance() -> None:
+    assert TOLERANCES.keys() == {"onnxruntime-cpu/fp32", "onnxruntime-gpu/fp32"}

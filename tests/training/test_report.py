@@ -1,0 +1,97 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.metrics import measure
+from training.report import report, summary_lines
+
+
+def write_results(folder: Path, label_N: list[int], probability_N: list[float], fitted_N: list[bool]) -> None:
+    """Write metrics.json and predictions.csv as an evaluation would."""
+
+    def figures(keep: list[int]) -> dict[str, object]:
+        labels, probabilities = np.array([label_N[i] for i in keep], int), np.array([probability_N[i] for i in keep])
+        return measure(labels, probabilities, {"balanced": 0.5}, "balanced", groups_N=[str(i) for i in keep])
+
+    everything = list(range(len(label_N)))
+    metrics = figures(everything) | {
+        "basis": "made up",
+        "reading": "plain",
+        "bundle": {"model": "made", "version": 3, "sha256": "0" * 64},
+        "finding": "a <finding>",
+        "data": {"name": "films & more", "images": len(label_N), "sha256": "1" * 64},
+        "n_seen": sum(fitted_N),
+        "n_novel": 0,
+        "n_missing": 0,
+        "unreadable": [{"image_id": "x", "path": "x<y>.png", "label": 0, "code": "corrupt_image", "detail": "cut off"}],
+    }
+    if any(fitted_N):
+        metrics["unseen"] = figures([i for i in everything if not fitted_N[i]])
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    rows = [
+        f"film{i}.png,{label},{probability},{fitted},3.5,novel_input"
+        for i, (label, probability, fitted) in enumerate(zip(label_N, probability_N, fitted_N, strict=True))
+    ]
+    (folder / "predictions.csv").write_text("\n".join(["path,label,probability,fitted,novelty,warnings", *rows]) + "\n")
+
+
+def test_the_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    write_results(tmp_path, [0, 1] * 20, np.linspace(0.1, 0.9, 40).tolist(), [False] * 40)
+    html = report(tmp_path).read_text()
+    assert html.count("<svg") == 4
+    assert "<script" not in html
+    assert "<link" not in html
+    assert re.findall(r'(?:src|href)="(?!#)', html) == []
+    assert re.findall(r"url\((?!#)", html) == []
+
+
+def test_names_from_the_data_are_text_never_markup(tmp_path: Path) -> None:
+    write_results(tmp_path, [0, 1] * 5, np.linspace(0.1, 0.9, 10).tolist(), [False] * 10)
+    html = report(tmp_path).read_text()
+    assert "a &lt;finding&gt;" in html
+    assert "x&lt;y&gt;.png" in html
+    assert "x<y>" not in html
+
+
+def test_the_same_results_draw_the_same_page(tmp_path: Path) -> None:
+    write_results(tmp_path, [0, 1] * 20, np.linspace(0.1, 0.9, 40).tolist(), [True] * 10 + [False] * 30)
+    assert report(tmp_path).read_bytes() == report(tmp_path).read_bytes()
+
+
+def test_no_two_drawings_share_an_id(tmp_path: Path) -> None:
+    write_results(tmp_path, [0, 1] * 20, np.linspace(0.1, 0.9, 40).tolist(), [False] * 40)
+    clips = re.findall(r'<clipPath id="([^"]+)"', report(tmp_path).read_text())
+    assert len(clips) == len(set(clips))
+
+
+def test_one_class_alone_still_has_a_report(tmp_path: Path) -> None:
+    write_results(tmp_path, [0] * 10, np.linspace(0.1, 0.9, 10).tolist(), [False] * 10)
+    html = report(tmp_path).read_text()
+    assert "there are no curves to draw" in html
+    assert "not measurable" in html
+
+
+def test_a_set_that_was_all_learned_from_says_so_on_page_and_console(tmp_path: Path) -> None:
+    write_results(tmp_path, [0, 1] * 5, np.linspace(0.1, 0.9, 10).tolist(), [True] * 10)
+    assert "None of these images is unseen" in report(tmp_path).read_text()
+    lines = list(summary_lines(json.loads((tmp_path / "metrics.json").read_text())))
+    assert any(line.startswith("WARNING: the model LEARNED FROM 10 of these 10 images") for line in lines)
+    assert "UNSEEN images only: none" in lines
+
+
+def test_the_surest_mistake_comes_first(tmp_path: Path) -> None:
+    write_results(tmp_path, [0, 0, 1, 1], [0.6, 0.95, 0.2, 0.9], [False] * 4)
+    html = report(tmp_path).read_text()
+    assert "3 wrong at" in html
+    assert html.index("film1.png") < html.index("film2.png") < html.index("film0.png")
+
+
+@pytest.mark.parametrize("missing", ["metrics.json", "predictions.csv"])
+def test_a_folder_without_results_is_no_report(tmp_path: Path, missing: str) -> None:
+    write_results(tmp_path, [0, 1], [0.1, 0.9], [False] * 2)
+    (tmp_path / missing).unlink()
+    with pytest.raises(FileNotFoundError):
+        report(tmp_path)

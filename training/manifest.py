@@ -1,0 +1,83 @@
+"""What a bundle says of itself: the manifest's facts, from a RUN and its held-out predictions."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path, PurePath
+from typing import Any
+
+from cxr.bundle import SCHEMA, TrainingData, file_sha256
+from cxr.interpret import PLAIN_READING, Cam
+from cxr.preprocess import PreprocessSpec
+from training.calibrate import DEFAULT_OPERATING_POINT, novelty_limits
+from training.checkpoint import Run
+from training.config import recipe_to_dict
+from training.heldout import HeldOut, basis, novelty_basis, read_off
+
+_EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime")
+
+
+def manifest_facts(run: Run, held_out: HeldOut, cam: Cam, splits: Path) -> dict[str, Any]:
+    """Gather the fields of a `cxr.bundle.Manifest`, all but model, version and graphs."""
+    recipe = run.recipe
+    plain, plain_figures = read_off(held_out, PLAIN_READING)
+    tta, tta_figures = read_off(held_out, recipe.tta_policy)
+    return {
+        "schema": SCHEMA,
+        "finding": recipe.finding,
+        "labels": recipe.labels,
+        "readings": {PLAIN_READING: plain, recipe.tta_policy: tta},
+        "default_operating_point": DEFAULT_OPERATING_POINT,
+        "tta_policy": recipe.tta_policy,
+        "cam": cam,
+        "novelty": novelty_limits(held_out.novelty_N, novelty_basis(run)),
+        "scope": recipe.scope,
+        "input_size": recipe.size,
+        "preprocess": PreprocessSpec(size=recipe.size),
+        "intended_use": recipe.intended_use,
+        "limits": recipe.limits,
+        "metrics": {"basis": basis(run, held_out), **plain_figures, "tta": {"policy": recipe.tta_policy, **tta_figures}},
+        "training_data": _training_data(run, splits),
+        "recipe": _recipe(run),
+        "command": shlex.join(_without_folder(word) for word in shlex.split(run.facts["command"])),
+        "git_commit": run.facts["git_commit"],
+        "tools": run.facts["tools"] | {name: version(name) for name in _EXPORT_TOOLS},
+    }
+
+
+def graph_properties(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Pick the essentials that the graph file carries itself, each value plain text or JSON."""
+    names = (
+        "schema", "model", "version", "finding", "labels", "input_size", "preprocess", "cam", "readings",
+        "default_operating_point", "tta_policy", "novelty", "intended_use", "limits",
+    )  # fmt: skip
+    return {name: _text(facts[name]) for name in names}
+
+
+def _training_data(run: Run, splits: Path) -> TrainingData:
+    return TrainingData(
+        name=run.index.name,
+        licence=run.recipe.data_licence,
+        images=len(run.index),
+        positives=int(run.index.label_N.sum()),
+        person_groups=run.index.person_groups,
+        sha256=run.index.fingerprint,
+        splits_sha256=file_sha256(splits),
+    )
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    """Give the resolved recipe, with the hash of the weights that it started from."""
+    started = run.facts["init_weights"]
+    return recipe_to_dict(run.recipe) | {"init_weights": started and started | {"file": _without_folder(started["file"])}}
+
+
+def _without_folder(word: str) -> str:
+    """Name only the last part of an absolute path, also behind `key=`: a bundle tells nothing of the machine that made it."""
+    key, equals, value = word.rpartition("=")
+    return f"{key}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else word
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=lambda part: part.model_dump(mode="json"))
