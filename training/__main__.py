@@ -1,9 +1,4 @@
-"""`python -m training`: train a recipe, evaluate a bundle, export a RUN.
-
-python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
-python -m training export runs/pneumonia --store model_store --model pneumonia --version 1
-python -m training evaluate model_store/pneumonia/1 --data DIR --out out/pneumonia --tta
-"""
+"""`python -m training`: train a recipe, export what came of it, measure the bundle."""
 
 import argparse
 import os
@@ -11,11 +6,20 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cxr.errors import CxrError
 from training.config import known_keys, override
 from training.errors import TrainingError
 from training.recipes import RECIPES, recipe_named
+
+_HELP = """\
+Train a recipe, export what came of it, measure the bundle.
+
+  python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
+  python -m training export runs/pneumonia --store model_store --model pneumonia --version 1
+  python -m training evaluate model_store/pneumonia/1 --data DIR --out out/pneumonia --tta
+  python -m training report out/pneumonia"""
 
 _TRAIN_HELP = """\
 Train a recipe on a data folder and keep everything in a RUN folder.
@@ -56,12 +60,15 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
     )
 
 
-def _say_what_was_found(facts: dict[str, object]) -> None:
+def _say_what_was_found(facts: dict[str, Any]) -> None:
     data = facts["data"]
-    print(f"data: {data}")
-    for name in ("unreadable", "missing"):
-        if listed := facts[name]:
-            print(f"{name}: {len(listed)} images take no part: {listed}")  # type: ignore[arg-type]
+    print(
+        f"{data['images']:,} images, {data['positives']:,} positive, {data['person_groups']:,} person groups ({data['name']})"
+    )
+    for image in facts["unreadable"]:
+        print(f"takes no part: {image['image_id']}: {image['reason']}")
+    if facts["missing"]:
+        print(f"listed without a file: {len(facts['missing'])} images, see run.json")
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
@@ -76,14 +83,21 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
     print(export(options.run_dir, options.store, options.model, options.version))
 
 
+def _report(options: argparse.Namespace, _: list[str]) -> None:
+    from training.report import report  # noqa: PLC0415 - matplotlib comes with it
+
+    print(report(options.out))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)
+    _add_report(commands)
     return parser
 
 
@@ -130,6 +144,14 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     export.add_argument("--model", required=True, metavar="NAME", help="name of the model in the store")
     export.add_argument("--version", type=int, required=True, metavar="N", help="a version that is not there yet")
     export.set_defaults(run=_export)
+
+
+def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    report = commands.add_parser(
+        "report", help="draw OUT/report.html again", description="Draw OUT/report.html again from what evaluate wrote to OUT."
+    )
+    report.add_argument("out", type=Path, metavar="OUT", help="folder that evaluate wrote")
+    report.set_defaults(run=_report)
 
 
 if __name__ == "__main__":

@@ -74,5 +74,5 @@ def plain_batches(samples: Samples, batch: int, size: int, device: torch.device)
 
 def to_float(image_NHW: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
     """Bring uint8 images to the device as `image_N1HW` float32 in 0..1, averaged down to `size`."""
-    image = torch.from_numpy(np.ascontiguousarray(image_NHW)).to(device)[:, None].float() / 255.0
+    image = torch.from_numpy(np.array(image_NHW)).to(device)[:, None].float() / 255.0
     return image if image.shape[-1] == size else functional.interpolate(image, size=(size, size), mode="area")

@@ -1,0 +1,192 @@
+"""Both layouts, as they come from their makers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.factories import make_dicom, make_jpeg, ramp
+from training.datasets import DataError, DataIndex, IndexRow, load_index
+from training.datasets.class_folders import person_group
+from training.datasets.index import join_groups
+from training.datasets.siim import decode_runs, read_runs
+
+
+def write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def picture(seed: int) -> bytes:
+    return make_jpeg(np.full((64, 64), seed, dtype=np.uint8))
+
+
+def class_folders(folder: Path) -> Path:
+    write(folder / "NORMAL/IM-0115-0001.jpeg", picture(1))
+    write(folder / "NORMAL/NORMAL2-IM-0115-0001.jpeg", picture(2))
+    write(folder / "NORMAL/Thumbs.db", b"no image")
+    write(folder / "PNEUMONIA/person7_bacteria_20.jpeg", picture(3))
+    write(folder / "PNEUMONIA/person8_virus_21.jpeg", picture(4))
+    return folder
+
+
+def siim_tree(folder: Path, *, header: str = "ImageId, EncodedPixels", nested: bool = True) -> Path:
+    for number, name in enumerate(["1.a", "1.b", "1.c"]):
+        place = f"dicom-images-train/study{number}/series" if nested else "dicom-images-train"
+        write(folder / place / f"{name}.dcm", make_dicom(ramp(64 + number), PatientID=f"patient {number % 2}"))
+    table = f"{header}\n1.a,-1\n1.b,5 2 3 1\n1.b,20 4\n1.c, -1\n1.gone,-1\n"
+    (folder / "train-rle.csv").write_text(table)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("stem", "group"),
+    [
+        ("person123_bacteria_456", "person123"),
+        ("person123_virus_4", "person123"),
+        ("person1_virus_4_1", "person1"),
+        ("IM-0115-0001", "IM115"),
+        ("IM-0115-0001-0002", "IM115"),
+        ("NORMAL2-IM-0115-0001", "IM115"),
+        ("scan 12", "scan 12"),
+    ],
+)
+def test_the_patient_is_read_from_the_name_of_a_file(stem: str, group: str) -> None:
+    assert person_group(stem) == group
+
+
+def test_class_folders_are_indexed_with_label_and_patient(tmp_path: Path) -> None:
+    index = load_index(class_folders(tmp_path))
+
+    assert index.name == "class-folders"
+    assert [(row.path, row.label, row.person_group) for row in index.rows] == [
+        ("NORMAL/IM-0115-0001.jpeg", 0, "IM115"),
+        ("NORMAL/NORMAL2-IM-0115-0001.jpeg", 0, "IM115"),
+        ("PNEUMONIA/person7_bacteria_20.jpeg", 1, "person7"),
+        ("PNEUMONIA/person8_virus_21.jpeg", 1, "person8"),
+    ]
+
+
+def test_training_reads_train_and_val_and_testing_reads_test(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        class_folders(tmp_path / part)
+
+    learned = {row.path.split("/")[0] for row in load_index(tmp_path).rows}
+    tested = {row.path.split("/")[0] for row in load_index(tmp_path, purpose="test").rows}
+
+    assert (learned, tested) == ({"train", "val"}, {"test"})
+
+
+def test_testing_reads_train_where_there_is_nothing_else(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train")
+
+    assert len(load_index(tmp_path, purpose="test")) == 4
+
+
+def test_training_refuses_a_test_split_that_was_not_named_itself(tmp_path: Path) -> None:
+    class_folders(tmp_path / "test")
+
+    with pytest.raises(DataError, match="holds a test/ only"):
+        load_index(tmp_path)
+    assert len(load_index(tmp_path / "test")) == 4
+
+
+def test_the_same_picture_under_two_names_is_one_person(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    write(tmp_path / "PNEUMONIA/person9_virus_30.jpeg", picture(3))
+
+    groups = {row.image_id: row.person_group for row in load_index(tmp_path).rows}
+
+    assert groups["person9_virus_30"] == groups["person7_bacteria_20"] != groups["person8_virus_21"]
+
+
+def test_groups_are_joined_along_chains_of_shared_files() -> None:
+    pairs = [("a", "1"), ("b", "1"), ("b", "2"), ("c", "2"), ("d", "3")]
+    rows = [
+        IndexRow(image_id=str(i), path=str(i), sha256=digest, person_group=group, label=0)
+        for i, (group, digest) in enumerate(pairs)
+    ]
+
+    assert [row.person_group for row in join_groups(rows)] == ["a", "a", "a", "a", "d"]
+
+
+@pytest.mark.parametrize("header", ["ImageId, EncodedPixels", "ImageId,EncodedPixels"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_siim_tree_is_indexed_in_both_generations_nested_or_flat(tmp_path: Path, header: str, nested: bool) -> None:  # noqa: FBT001
+    index = load_index(siim_tree(tmp_path, header=header, nested=nested))
+
+    assert index.name == "siim"
+    assert {row.image_id: row.label for row in index.rows} == {"1.a": 0, "1.b": 1, "1.c": 0}
+    assert index.missing == ("1.gone",)
+
+
+def test_persons_come_from_groups_csv_where_it_is_there(tmp_path: Path) -> None:
+    (siim_tree(tmp_path) / "groups.csv").write_text("ImageId,person_group\n1.a,M062\n1.b,M062\n1.c,F030\n")
+
+    assert {row.image_id: row.person_group for row in load_index(tmp_path).rows} == {
+        "1.a": "M062",
+        "1.b": "M062",
+        "1.c": "F030",
+    }
+
+
+def test_persons_come_from_the_header_otherwise_and_their_identity_does_not(tmp_path: Path) -> None:
+    groups = {row.image_id: row.person_group for row in load_index(siim_tree(tmp_path)).rows}
+
+    assert groups["1.a"] == groups["1.c"] != groups["1.b"]
+    assert not any("patient 0" in group for group in groups.values())
+
+
+def test_several_rows_of_an_image_are_one_image_with_several_masks(tmp_path: Path) -> None:
+    assert read_runs(siim_tree(tmp_path) / "train-rle.csv")["1.b"] == ["5 2 3 1", "20 4"]
+
+
+def test_runs_count_down_the_columns_each_from_the_end_of_the_last() -> None:
+    mask = decode_runs(["1 2 3 1"], rows=4, columns=3)
+
+    assert np.flatnonzero(mask.T.ravel()).tolist() == [1, 2, 6]
+    assert (mask[1, 0], mask[2, 0], mask[2, 1]) == (True, True, True)
+
+
+def test_the_masks_of_an_image_are_joined() -> None:
+    assert decode_runs(["0 1", "5 1"], rows=2, columns=3).sum() == 2
+    assert decode_runs([], rows=2, columns=3).sum() == 0
+
+
+@pytest.mark.parametrize(("text", "complaint"), [("1 2 3", "pairs"), ("a b", "pairs"), ("5 9", "leaves"), ("-1 2", "leaves")])
+def test_a_mask_that_can_not_be_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        decode_runs([text], rows=3, columns=4)
+
+
+def test_a_folder_of_neither_layout_is_told_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"SIIM tree .* class folders .*NORMAL/ and PNEUMONIA/"):
+        load_index(tmp_path)
+    with pytest.raises(DataError, match="is no folder"):
+        load_index(tmp_path / "missing")
+
+
+def test_several_mask_tables_are_refused(tmp_path: Path) -> None:
+    (siim_tree(tmp_path) / "second.csv").write_text("ImageId,EncodedPixels\n")
+
+    with pytest.raises(DataError, match=r"second\.csv, train-rle\.csv"):
+        load_index(tmp_path)
+
+
+def test_the_fingerprint_follows_pictures_and_labels_and_not_their_places(tmp_path: Path) -> None:
+    here, there, other = (class_folders(tmp_path / name) for name in ("here", "there/train", "other"))
+    write(other / "NORMAL/IM-0115-0001.jpeg", picture(9))
+
+    assert load_index(here).fingerprint == load_index(there.parent).fingerprint != load_index(other).fingerprint
+
+
+def test_an_index_is_written_and_read_back_whole(tmp_path: Path) -> None:
+    rows = (
+        IndexRow(image_id="a,b", path="x/a,b.dcm", sha256="0" * 64, person_group="p", label=1, age_years=0.5, sex="F"),
+        IndexRow(image_id="c", path="x/c.dcm", sha256="1" * 64, person_group="q", label=0, view_position="AP"),
+    )
+    index = DataIndex("made", rows)
+
+    index.write_csv(tmp_path / "index.csv")
+
+    assert DataIndex.read_csv(tmp_path / "index.csv", "made") == index

@@ -1,0 +1,61 @@
+"""The command line: what it teaches, what it refuses, and one small training from end to end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.__main__ import main
+from training.checkpoint import load_run
+
+
+def test_help_teaches_the_recipes_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+
+    text = capsys.readouterr().out
+    assert "pneumothorax-efficientnet-b0" in text
+    assert "augment.rotate_degrees" in text
+    assert "takes an interrupted RUN up again" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["train", "nothing", "--data", "x", "--out", "y"], "unknown recipe"),
+        (["train", "smoke", "--data", "x", "--out", "y"], "x is no folder"),
+        (["train", "smoke", "--data", "x", "--out", "y", "--set", "speed=1"], "unknown key 'speed'"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 1
+
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert "Traceback" not in error
+
+
+def test_the_parser_needs_no_torch() -> None:
+    code = "import sys, training.__main__, training.datasets; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("validation", ["holdout", "folds"])
+def test_a_smoke_training_leaves_a_whole_run(films_dir: Path, tmp_path: Path, validation: str) -> None:
+    out = tmp_path / "run"
+    words = ["train", "smoke", "--data", str(films_dir), "--out", str(out), "--set", f"validation={validation}"]
+
+    assert main([*words, "--set", "epochs=1", "--set", "sizes=32"]) == 0
+
+    run = load_run(out)
+    assert run.facts["command"].startswith("python -m training train smoke --data ")
+    events = [json.loads(line)["event"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert (events[0], events[-1]) == ("start", "end")
+    fold, final = load_file(run.fold_weights(0)), load_file(run.final_weights)
+    same = all(torch.equal(fold[name], final[name]) for name in fold)
+    assert same == (validation == "holdout")

@@ -1,0 +1,92 @@
+import pytest
+import torch
+from torch import Tensor
+
+from training.network import NOVELTY_COMPONENTS, ChestNet
+
+
+@pytest.fixture(scope="module")
+def network() -> ChestNet:
+    """An untrained network whose batch norms have seen noise and whose head is not near zero."""
+    torch.manual_seed(1)
+    network = ChestNet("efficientnet-b0")
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the statistics become those of the pass below
+    with torch.no_grad():
+        network.train().forward_features(torch.rand(8, 1, 64, 64))
+    torch.nn.init.normal_(network.head.weight)
+    torch.nn.init.constant_(network.bias, 0.7)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def image_NHW() -> Tensor:
+    return torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+
+
+@torch.inference_mode()
+def test_the_map_adds_up_to_the_logit(network: ChestNet, image_NHW: Tensor) -> None:
+    logit_N, cam_Nhw, novelty_N = network(image_NHW)
+
+    assert (logit_N.shape, cam_Nhw.shape, novelty_N.shape) == ((3,), (3, 2, 2), (3,))
+    assert {logit_N.dtype, cam_Nhw.dtype, novelty_N.dtype} == {torch.float32}
+    assert float(logit_N.std()) > 1e-3
+    assert torch.allclose(cam_Nhw.mean(dim=(1, 2)) + network.cam_bias, logit_N, atol=1e-6)
+
+
+@torch.inference_mode()
+def test_training_and_serving_give_one_logit(network: ChestNet, image_NHW: Tensor) -> None:
+    assert torch.allclose(network.forward_logit(image_NHW[:, None] / 255.0), network(image_NHW)[0], atol=1e-5)
+
+
+@torch.inference_mode()
+def test_an_image_gets_the_same_answer_in_any_batch(network: ChestNet, image_NHW: Tensor) -> None:
+    alone = torch.cat([network(image_NHW[i : i + 1])[0] for i in range(3)])
+
+    assert torch.allclose(alone, network(image_NHW)[0], atol=1e-4)
+
+
+@torch.inference_mode()
+def test_preparing_for_export_changes_no_answer(image_NHW: Tensor) -> None:
+    torch.manual_seed(3)
+    network = ChestNet("efficientnet-b0").eval()
+    before = network(image_NHW)[1]
+
+    network.prepare_for_export()
+
+    assert not network.training
+    assert torch.allclose(network(image_NHW)[1], before, atol=1e-6)
+
+
+def test_novelty_whitens_the_features_that_it_was_fitted_on(network: ChestNet) -> None:
+    generator = torch.Generator().manual_seed(4)
+    feature_NC = torch.randn(200, 1280, generator=generator) * torch.linspace(0.1, 3.0, 1280) + 5.0
+
+    network.fit_novelty(feature_NC)
+
+    squared_N = network.novelty(feature_NC).square()
+    assert float(squared_N.mean()) == pytest.approx(NOVELTY_COMPONENTS * 199 / 200, rel=1e-3)
+    assert float(network.novelty(feature_NC.mean(dim=0, keepdim=True))) == pytest.approx(0.0, abs=1e-3)
+    assert float(network.novelty(feature_NC[:1] + 50.0)) > 3 * float(squared_N.max().sqrt())
+
+
+def test_novelty_is_fitted_on_fewer_images_than_components(network: ChestNet) -> None:
+    feature_NC = torch.randn(10, 1280, generator=torch.Generator().manual_seed(5))
+
+    network.fit_novelty(feature_NC)
+
+    assert int((network.novelty_whitening_KC.abs().sum(dim=1) > 0).sum()) == 9
+    assert float(network.novelty(feature_NC).square().mean()) == pytest.approx(9 * 9 / 10, rel=1e-3)
+
+
+def test_a_new_head_forgets_the_old_task_and_keeps_the_features() -> None:
+    network = ChestNet("efficientnet-b0")
+    torch.nn.init.constant_(network.bias, 2.0)
+    head, stem = network.head.weight.clone(), network.backbone.get_parameter("_conv_stem.weight").clone()
+
+    network.reset_head()
+
+    assert network.cam_bias == 0.0
+    assert not torch.equal(network.head.weight, head)
+    assert torch.equal(network.backbone.get_parameter("_conv_stem.weight"), stem)

@@ -1,0 +1,113 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.factories import chest, make_jpeg
+from training.checkpoint import RunError, load_run
+from training.config import override
+from training.datasets import DataError
+from training.errors import TrainingError
+from training.recipes import pneumothorax_efficientnet_b0, smoke
+from training.run import open_run
+
+COMMAND = "python -m training train smoke --data films --out run"
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for name in ("NORMAL", "PNEUMONIA"):
+        (folder / name).mkdir(parents=True)
+    for number in range(6):
+        (folder / f"NORMAL/IM-{number:04d}-0001.jpeg").write_bytes(make_jpeg(chest(64, 64, seed=number)))
+        (folder / f"PNEUMONIA/person{number}_virus_1.jpeg").write_bytes(make_jpeg(chest(64, 64, seed=100 + number)))
+    return folder
+
+
+def test_a_run_says_what_it_is_made_of(data_dir: Path, tmp_path: Path) -> None:
+    (data_dir / "NORMAL/IM-0009-0001.jpeg").write_bytes(b"no picture")
+
+    run = open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+
+    assert run.recipe == smoke()
+    assert run.facts["command"] == COMMAND
+    assert run.facts["data"] | {"images": 12, "positives": 6, "person_groups": 12} == run.facts["data"]
+    assert [image["image_id"] for image in run.facts["unreadable"]] == ["IM-0009-0001"]
+    assert {"python", "torch", "monai"} <= run.facts["tools"].keys()
+    assert (len(run.index), len(run.fold_N)) == (12, 12)
+    assert sorted(run.held_back(0).tolist() + run.held_back(1).tolist()) == list(range(12))
+
+
+def test_a_run_is_read_back_as_it_was_opened(data_dir: Path, tmp_path: Path) -> None:
+    opened = open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+
+    read = load_run(tmp_path / "run")
+
+    assert (read.recipe, read.index, read.facts) == (opened.recipe, opened.index, opened.facts)
+    assert read.fold_N.tolist() == opened.fold_N.tolist()
+
+
+def test_the_same_training_is_taken_up_again(data_dir: Path, tmp_path: Path) -> None:
+    first = open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+
+    again = open_run(smoke(), data_dir, tmp_path / "run", "another spelling of the command")
+
+    assert again.facts == first.facts
+
+
+def test_another_recipe_does_not_take_up_a_run(data_dir: Path, tmp_path: Path) -> None:
+    open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+
+    with pytest.raises(RunError, match=r"lr 0\.001 -> 0\.1"):
+        open_run(override(smoke(), ["lr=0.1"]), data_dir, tmp_path / "run", COMMAND)
+
+
+def test_other_data_do_not_take_up_a_run(data_dir: Path, tmp_path: Path) -> None:
+    open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+    (data_dir / "NORMAL/IM-0000-0001.jpeg").unlink()
+
+    with pytest.raises(RunError, match="other data"):
+        open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+
+
+def test_a_recipe_refuses_the_other_layout(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="learns from siim"):
+        open_run(pneumothorax_efficientnet_b0(), data_dir, tmp_path / "run", COMMAND)
+
+
+def test_data_without_one_readable_image_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(data_dir.rglob("*.jpeg")):
+        path.write_bytes(b"no picture %d" % number)
+
+    with pytest.raises(DataError, match="no image can be read"):
+        open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+
+
+def test_weights_to_start_from_must_be_there(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="init_weights"):
+        open_run(override(smoke(), ["init_weights=nowhere.safetensors"]), data_dir, tmp_path / "run", COMMAND)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": {}}))
+
+    with pytest.raises(RunError, match=r"is no RUN of `training train`"):
+        load_run(tmp_path)
+
+
+def test_a_split_that_lists_other_images_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    run = open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+    run.splits_csv.write_text("\n".join(run.splits_csv.read_text().splitlines()[:-1]) + "\n")
+
+    with pytest.raises(RunError, match="list different images"):
+        load_run(run.path)
+
+
+def test_weights_that_were_not_trained_yet_are_missed_by_name(data_dir: Path, tmp_path: Path) -> None:
+    run = open_run(override(smoke(), ["validation=folds"]), data_dir, tmp_path / "run", COMMAND)
+
+    assert run.held_back_folds == (0, 1)
+    for read in (lambda: run.fold_weights(1), lambda: run.final_weights):
+        with pytest.raises(TrainingError, match="run the training's command again"):
+            read()

@@ -1,0 +1,158 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training.checkpoint import load_network
+from training.config import Recipe, override
+from training.learner import Learner
+from training.recipes import smoke
+from training.samples import Samples
+from training.train import rate_at, train_epoch, train_model, validate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return override(smoke(), ["epochs=2", "sizes=32", "ema=0.9"])
+
+
+@pytest.fixture
+def samples() -> Samples:
+    """24 noise images, the positive ones with a bright patch."""
+    rng = np.random.default_rng(5)
+    image_NHW, label_N = rng.integers(0, 128, (24, 32, 32), dtype=np.uint8), np.arange(24) % 2
+    image_NHW[label_N == 1, 8:20, 8:20] += 127
+    return Samples(image_NHW, label_N)
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    return weights
+
+
+def test_a_training_that_was_cut_off_ends_with_the_same_weights_to_the_last_bit(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
+    train_model(recipe, samples, samples, tmp_path / "whole", seed=3)
+    cut = Learner.start(recipe, 3, CPU)
+    train_epoch(cut, samples, "cut")
+    cut.epoch += 1
+    (tmp_path / "cut").mkdir()
+    cut.save(tmp_path / "cut/state.pt")  # the process ends here
+    torch.manual_seed(99)
+
+    train_model(recipe, samples, None, tmp_path / "cut", seed=3)
+
+    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+    assert [line["epoch"] for line in journal(tmp_path / "cut")] == [2]
+
+
+def test_another_seed_gives_another_model(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    for seed in (3, 4):
+        train_model(override(recipe, ["epochs=1"]), samples, None, tmp_path / str(seed), seed=seed)
+
+    one, other = (weights_of(tmp_path / str(seed))["backbone._conv_head.weight"] for seed in (3, 4))
+    assert not torch.equal(one, other)
+
+
+def test_a_finished_model_is_left_alone(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"finished")
+
+    train_model(recipe, samples, None, tmp_path, seed=3)
+
+    assert (tmp_path / "model.safetensors").read_bytes() == b"finished"
+
+
+def test_a_finished_model_knows_novelty_and_leaves_no_state_behind(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    train_model(override(recipe, ["epochs=1"]), samples, samples, tmp_path, seed=3)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model.safetensors"]
+    network = load_network(tmp_path / "model.safetensors", recipe)
+    assert int((network.novelty_whitening_KC != 0).any(dim=1).sum()) == len(samples) - 1
+
+
+def test_each_epoch_is_logged_with_its_held_back_auroc(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    train_model(recipe, samples, samples, tmp_path, seed=3)
+
+    lines = journal(tmp_path)
+    assert [(line["event"], line["epoch"], line["size"]) for line in lines] == [("epoch", 1, 32), ("epoch", 2, 32)]
+    assert all(0.0 <= line["auroc"] <= 1.0 and math.isfinite(line["loss"]) for line in lines)
+
+
+def test_the_loss_falls(recipe: Recipe, samples: Samples) -> None:
+    learner = Learner.start(override(recipe, ["epochs=12", "lr=3e-3", "augment.mixup=0"]), 3, CPU)
+    losses = []
+    for _ in range(6):
+        losses.append(train_epoch(learner, samples, "fall"))
+        learner.epoch += 1
+
+    assert min(losses[3:]) < losses[0]
+
+
+def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
+    recipe = override(smoke(), ["epochs=8,2", "warmup_epochs=2"])
+
+    rates = [rate_at(epoch, recipe) for epoch in np.linspace(0, 10, 41)]
+
+    assert rates[0] > 0
+    assert rates[8] == pytest.approx(1.0)
+    assert rates[:9] == sorted(rates[:9])
+    assert rates[8:] == sorted(rates[8:], reverse=True)
+    assert rates[-1] == pytest.approx(0.0)
+
+
+def test_a_held_back_part_without_one_class_has_no_auroc(samples: Samples) -> None:
+    network = Learner.start(smoke(), 3, CPU).network
+
+    assert validate(network, samples.take(np.array([0, 2, 4])), 32) is None
+
+
+def test_another_models_features_are_taken_over_and_its_head_is_not(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    train_model(override(recipe, ["epochs=1"]), samples, None, tmp_path, seed=3)
+
+    started = Learner.start(override(recipe, [f"init_weights={tmp_path / 'model.safetensors'}"]), 5, CPU).network
+
+    old, new = weights_of(tmp_path), started.state_dict()
+    assert torch.equal(old["backbone._conv_stem.weight"], new["backbone._conv_stem.weight"])
+    assert not torch.equal(old["head.weight"], new["head.weight"])
+    assert started.cam_bias == 0.0
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    decayed, others = Learner.start(smoke(), 3, CPU).optimizer.param_groups
+
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
+    assert {parameter.ndim for parameter in others["params"]} == {1}
+    assert all(parameter.ndim > 1 for parameter in decayed["params"])
+
+
+def test_the_average_of_weights_moves_quickly_at_first_and_slowly_later() -> None:
+    learner = Learner.start(override(smoke(), ["ema=0.9"]), 3, CPU)
+    average, network = learner.average, learner.network
+    torch.nn.init.constant_(network.bias, 1.0)
+
+    average.update(network)
+    first = average.network.cam_bias
+    for _ in range(200):
+        average.update(network)
+
+    assert first == pytest.approx(0.9)
+    assert average.network.cam_bias == pytest.approx(1.0)
+    assert not any(parameter.requires_grad for parameter in average.network.parameters())
+
+
+def journal(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
