@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,5 +155,5 @@ def test_the_average_of_weights_moves_quickly_at_first_and_slowly_later() -> Non
     assert not any(parameter.requires_grad for parameter in average.network.parameters())
 
 
-def journal(folder: Path) -> list[dict[str, float]]:
+def journal(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
