@@ -18,6 +18,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import asyncio
+
     import uvicorn
 
     from app.settings import Settings
@@ -56,7 +58,7 @@ def serve(settings: "Settings") -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=make_protocol(),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -91,6 +93,25 @@ def make_server(config: "uvicorn.Config", *, drain_seconds: float, on_drain: Cal
             return await super().on_tick(counter)
 
     return DrainingServer(config)
+
+
+def make_protocol() -> "type[asyncio.Protocol]":
+    """Make uvicorn's HTTP protocol speak of bytes that are no HTTP in a problem document, too."""
+    from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol  # noqa: PLC0415
+
+    from app.problems import PROBLEM_MEDIA_TYPE, make_problem  # noqa: PLC0415
+    from app.telemetry import choose_request_id  # noqa: PLC0415
+
+    class ProblemProtocol(HttpToolsProtocol):
+        def send_400_response(self, msg: str) -> None:
+            """Answer what can't be parsed, and close the connection."""
+            problem = make_problem("malformed_request", msg, request_id=choose_request_id(None))
+            body = problem.model_dump_json().encode()
+            head = f"content-type: {PROBLEM_MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            self.transport.write(STATUS_LINE[400] + head.encode() + body)
+            self.transport.close()
+
+    return ProblemProtocol
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ def problem_of(error: ServiceError | ImageError) -> Problem:
     return make_problem(error.code, str(error))
 
 
-def make_problem(code: str, detail: str) -> Problem:
-    """Write a problem of one of the public codes."""
+def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Problem:
+    """Write a problem of one of the public codes, about the current request unless told otherwise."""
     kind = PROBLEM_KINDS[code]
     return Problem(
         type=_TYPE_PREFIX + code,
@@ -84,7 +84,7 @@ def make_problem(code: str, detail: str) -> Problem:
         status=kind.status,
         detail=detail,
         code=code,
-        request_id=current_request_id(),
+        request_id=request_id or current_request_id(),
     )
 
 

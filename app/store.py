@@ -15,7 +15,7 @@ import numpy as np
 
 from app.errors import NotReady, UnknownModel
 from cxr.bundle import Bundle, Manifest, read_bundle
-from cxr.errors import BundleError, GraphError
+from cxr.errors import BundleError, CxrError
 from cxr.graph import Device, Graph
 
 logger = logging.getLogger("cxr.store")
@@ -115,9 +115,10 @@ class ModelStore:
         for version in model.versions:
             try:
                 model.current = self._open(model.name, version)
-            except BundleError as exc:
-                model.refused[version] = str(exc)
-                logger.warning("bundle refused", extra={"model": model.name, "version": version, "reason": str(exc)})
+            except Exception as exc:  # whatever is wrong with a bundle, the others must be served
+                reason = str(exc) if isinstance(exc, CxrError) else f"it can't be opened: {type(exc).__name__}"
+                model.refused[version] = reason
+                logger.warning("bundle refused", extra={"model": model.name, "version": version, "reason": reason})
             else:
                 logger.info(
                     "bundle served", extra={"model": model.name, "version": version, "engine": model.current.graph.engine}
@@ -135,11 +136,8 @@ class ModelStore:
 
     def _warm(self, graph: Graph, size: int) -> None:
         """Run black images once at each size of a batch, so that no sender pays for a first run."""
-        try:
-            for count in self._warm_sizes:
-                graph.run(np.zeros((count, size, size), np.uint8))
-        except GraphError as exc:
-            raise BundleError(f"the graph does not run: {exc}") from exc
+        for count in self._warm_sizes:
+            graph.run(np.zeros((count, size, size), np.uint8))
 
 
 def _versions(folder: Path) -> tuple[int, ...]:

@@ -68,8 +68,8 @@ async def read_upload(request: Request, limits: UploadLimits) -> bytes:
     media_type, boundary = _content_type(request)
     if media_type == MULTIPART:
         files = await _read_multipart(request, boundary, "file", limits)
-        if len(files) != 1:
-            raise MalformedRequest("Send one file in one part named file; several go to /predict/batch as parts named files.")
+        if not files:
+            raise MalformedRequest("There is no part named file.")
         return files[0].read()
     if media_type not in RAW_TYPES:
         raise UnsupportedFormat(_media_type_advice(media_type))
@@ -219,9 +219,14 @@ class _Form:
         if options.get(b"name") != self._name.encode():
             raise MalformedRequest(f"A part is not named {self._name}. Parameters belong into the query, not into the form.")
         if len(self._files) == self._limits.max_files:
-            raise MalformedRequest(f"There are more than {self._limits.max_files} parts.")
+            raise MalformedRequest(self._too_many())
         filename = options.get(b"filename")
         self._files.append(UploadedFile(filename.decode("utf-8", "replace") if filename is not None else None))
+
+    def _too_many(self) -> str:
+        if self._limits.max_files == 1:
+            return "Send one file; several go to /predict/batch as parts named files."
+        return f"Send at most {self._limits.max_files} files."
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         file = self._files[-1]

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from app.decoders import worker
@@ -133,6 +134,7 @@ class _Process:
         context = multiprocessing.get_context("spawn")  # a fork would copy our threads' locks
         self._pipe, self._far_pipe = context.Pipe()
         self._process = context.Process(target=worker.main, args=(self._far_pipe, max_memory_bytes), daemon=True)
+        self._is_unwanted = False
 
     @property
     def process_id(self) -> int:
@@ -146,11 +148,11 @@ class _Process:
         """Start, and wait until the process has imported its codecs; says whether it has."""
         self._process.start()
         self._far_pipe.close()
-        try:
+        if self._is_unwanted:  # the pool was closed while the process was being made
+            self.kill()
+        with suppress(OSError, EOFError):
             if self._pipe.poll(_START_SECONDS) and self._pipe.recv_bytes() == worker.READY:
                 return True
-        except (OSError, EOFError):
-            pass
         self.kill()
         return False
 
@@ -169,6 +171,7 @@ class _Process:
 
     def kill(self) -> None:
         """End the process now, whatever it does."""
+        self._is_unwanted = True
         if self._process.pid is not None:
             self._process.kill()
 

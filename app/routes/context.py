@@ -27,7 +27,7 @@ def _service(request: Request) -> Service:
 
 def _accept_json(request: Request) -> None:
     """Refuse a client that reads no JSON; raises `NotAcceptable`."""
-    ranges = [entry.partition(";") for entry in request.headers.get("accept", "*/*").lower().split(",")]
+    ranges = [entry.partition(";") for entry in (request.headers.get("accept") or "*/*").lower().split(",")]
     if not any(name.strip() in _JSON_RANGES and not _is_excluded(options) for name, _, options in ranges):
         raise NotAcceptable("The answer is application/json.")
 

@@ -48,7 +48,7 @@ def body_of_several() -> dict[str, Any]:
 
 
 def _example(code: str) -> dict[str, Any]:
-    return make_problem(code, "In words, for people.").model_copy(update={"request_id": "8f14e45fceea467a9b6d"}).model_dump()
+    return make_problem(code, "In words, for people.", request_id="8f14e45fceea467a9b6d").model_dump()
 
 
 PREDICTION_EXAMPLE: dict[str, Any] = {

@@ -74,7 +74,7 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
         parameters.check_operating_point(version.manifest)
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                data = await read_upload(request, _limits(service.settings, max_files=1))
+                data = await read_upload(request, _limits_of_one(service.settings))
             work = service.classifier.classify(data, version, question, deadline=deadline)
             prediction = await while_connected(request, work)
     return _json(PredictionAnswer.write(prediction, current_request_id()))
@@ -101,7 +101,7 @@ async def predict_batch(request: Request, parameters: Parameters, deadline: Dead
         parameters.check_operating_point(version.manifest)
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                files = await read_uploads(request, _limits(service.settings, max_files=service.settings.max_batch_files))
+                files = await read_uploads(request, _limits_of_several(service.settings))
         results = await while_connected(request, _answer_files(files, version, question, deadline, service))
     return _json(BatchAnswer(results=results))
 
@@ -124,12 +124,13 @@ async def _answer_file(
     return FilePrediction(filename=file.filename, prediction=PredictionAnswer.write(prediction, current_request_id()))
 
 
-def _limits(settings: Settings, *, max_files: int) -> UploadLimits:
+def _limits_of_one(settings: Settings) -> UploadLimits:
+    return UploadLimits(settings.max_upload_bytes, settings.max_upload_bytes, 1, settings.receive_timeout_seconds)
+
+
+def _limits_of_several(settings: Settings) -> UploadLimits:
     return UploadLimits(
-        max_file_bytes=settings.max_upload_bytes,
-        max_body_bytes=settings.max_upload_bytes if max_files == 1 else settings.max_batch_bytes,
-        max_files=max_files,
-        timeout_s=settings.receive_timeout_seconds,
+        settings.max_upload_bytes, settings.max_batch_bytes, settings.max_batch_files, settings.receive_timeout_seconds
     )
 
 

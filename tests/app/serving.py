@@ -1,0 +1,75 @@
+"""Ways for a test to have the service running: in this process, or over a real socket."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from app.__main__ import make_protocol
+from app.classifier import Classifier
+from app.main import create_app
+from app.settings import Settings
+from app.store import GraphOpener
+from cxr.graph import open_graph
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running service, and a client that speaks to it."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+
+    @property
+    def classifier(self) -> Classifier:
+        """The heart of the service."""
+        classifier = self.app.state.service.classifier
+        assert isinstance(classifier, Classifier)
+        return classifier
+
+
+@asynccontextmanager
+async def serving(store: Path, *, opener: GraphOpener = open_graph, **settings: Any) -> AsyncIterator[Served]:
+    """Run the service in this event loop, without a socket."""
+    app = make_app(store, opener, settings)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield Served(app, client)
+
+
+@asynccontextmanager
+async def listening(store: Path, *, opener: GraphOpener = open_graph, **settings: Any) -> AsyncIterator[Served]:
+    """Run the service in this event loop behind a real socket."""
+    app = make_app(store, opener, settings)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=make_protocol(), ws="none", log_config=None, access_log=False))
+    running = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+        assert not running.done()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield Served(app, client)
+    finally:
+        server.should_exit = True
+        await running
+
+
+def make_app(store: Path, opener: GraphOpener, settings: dict[str, Any]) -> FastAPI:
+    """Make the application on a store, with a bright made model as the default one."""
+    return create_app(
+        Settings(store=store, **{"default_model": "bright", "decode_workers": 1, **settings}), graph_opener=opener
+    )
+
+
+async def until(happens: Any, *, seconds: float = 10.0) -> None:
+    """Wait until a condition, given as a function, holds."""
+    async with asyncio.timeout(seconds):
+        while not happens():  # noqa: ASYNC110 -- most conditions have no event to wait for
+            await asyncio.sleep(0.005)
