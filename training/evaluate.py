@@ -34,7 +34,8 @@ from training.datasets.index import read_table
 from training.metrics import measure
 from training.predict import predict
 from training.progress import progress_bar
-from training.report import report, summary_lines
+from training.report import report
+from training.summary import summary_lines
 
 _DECODED_AHEAD = 32
 """Files that may be decoding or waiting while the graph runs."""

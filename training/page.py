@@ -31,10 +31,11 @@ body { margin: 0; background: #f8fafc; color: var(--ink); font: 15px/1.5 system-
 main { max-width: 1080px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { margin: 0 0 .25rem; font-size: 1.7rem; line-height: 1.2; letter-spacing: -.015em; }
 h2 { margin: 2.5rem 0 .75rem; font-size: 1.15rem; }
+h3 { margin: 1.5rem 0 .5rem; font-size: .95rem; }
 .kicker { margin: 0 0 .4rem; color: var(--soft); font-size: .8rem; text-transform: uppercase; letter-spacing: .08em; }
 header p:last-child, .note, footer, small, caption small { color: var(--soft); }
 .alarm { border-left: 4px solid #c2410c; background: #fff7ed; padding: .8rem 1rem; border-radius: 4px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem; margin: 1.5rem 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .75rem; margin: 1.5rem 0 .5rem; }
 .tiles div, figure, table { background: var(--card); border: 1px solid var(--line); border-radius: 8px; }
 .tiles div { padding: .8rem 1rem; }
 dt { color: var(--soft); font-size: .8rem; }
@@ -47,7 +48,7 @@ figcaption { margin-top: .4rem; text-align: center; font-weight: 600; }
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; overflow: hidden; }
 th, td { padding: .4rem .8rem; text-align: left; border-top: 1px solid var(--line); font-weight: 400; }
 tr:first-child > * { border-top: 0; }
-thead th, tr.group th { font-weight: 650; background: #f1f5f9; }
+thead th, thead td { font-weight: 650; background: #f1f5f9; }
 tbody th { color: #334155; }
 .scroll { overflow-x: auto; }
 .matrices { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 1rem; }

@@ -89,11 +89,11 @@ def histogram_plot(label_N: Labels01, probability_N: Floats, threshold: float, n
     def draw(axes: Axes) -> None:
         bins = np.linspace(0, 1, 26).tolist()
         for value, color, name in ((0, NEGATIVE_COLOR, names[0]), (1, POSITIVE_COLOR, names[1])):
-            axes.hist(probability_N[label_N == value], bins=bins, color=color, alpha=0.6, label=f"labelled {name}")
+            axes.hist(probability_N[label_N == value], bins=bins, color=color, alpha=0.6, label=f"is {name}")
         axes.axvline(threshold, color="#334155", linewidth=1.2, linestyle=":", label="default threshold")
         axes.set(xlabel="stated probability", ylabel="images", xlim=(-0.02, 1.02))
         axes.set_yscale("symlog", linthresh=10)
-        axes.legend(loc="upper center")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, columnspacing=1.2, handlelength=1.4)
 
     return _svg("histogram", draw)
 

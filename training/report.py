@@ -1,4 +1,4 @@
-"""The evaluation's page: one HTML file that needs nothing else, and the same in a few lines for the console.
+"""The evaluation's page: one HTML file that needs nothing else.
 
 It is made from metrics.json and predictions.csv alone, so it can be drawn again
 without running the model.
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from training.datasets.index import read_table
+from training.figures import figure_text, interval_text
 from training.page import html_page, table, table_row
 from training.plots import histogram_plot, precision_recall_plot, reliability_plot, roc_plot
 
@@ -26,40 +27,11 @@ _MAX_UNREADABLE = 200
 
 def report(out_dir: Path) -> Path:
     """Draw `out_dir/report.html` from the metrics.json and predictions.csv beside it; give its path."""
-    metrics = json.loads((out_dir / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((out_dir / "metrics.json").readfigure_text(encoding="utf-8"))
     rows = read_table(out_dir / "predictions.csv")
     path = out_dir / "report.html"
-    path.write_text(_page(metrics, rows), encoding="utf-8")
+    path.writefigure_text(_page(metrics, rows), encoding="utf-8")
     return path
-
-
-def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Say the essentials for the console."""
-    seen = metrics["n_seen"]
-    yield f"{metrics['bundle']['model']} {metrics['bundle']['version']} ({metrics['reading']}) on {metrics['data']['name']}"
-    if metrics["unreadable"]:
-        yield f"{len(metrics['unreadable'])} images could not be read; report.html lists them"
-    if metrics["n_missing"]:
-        yield f"{metrics['n_missing']} images of the table are not in the folder"
-    if seen:
-        yield f"WARNING: the model LEARNED FROM {seen:,} of these {metrics['n']:,} images: figures over all of them flatter it"
-    yield from _console_figures("all images", metrics)
-    if metrics.get("unseen"):
-        yield from _console_figures("UNSEEN images only", metrics["unseen"])
-
-
-def _console_figures(title: str, figures: Mapping[str, Any]) -> Iterator[str]:
-    if not figures["n"]:
-        yield f"{title}: none"
-        return
-    yield (
-        f"{title}: n {figures['n']:,} ({figures['n_positive']:,} positive), AUROC {_text(figures, 'auroc')}, "
-        f"AP {_text(figures, 'average_precision')}, ECE {_text(figures, 'ece')}"
-    )
-    for name, point in figures["operating_points"].items():
-        default = "*" if name == figures["default_operating_point"] else " "
-        rates = ", ".join(f"{rate} {_text(point, rate)}" for rate in _RATES[:3])
-        yield f" {default} {name:9} p >= {point['threshold']:.4f}: {rates}, [[tn, fp], [fn, tp]] {point['confusion']}"
 
 
 def _page(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -115,15 +87,16 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
     figures = _honest(metrics)
     point = figures["operating_points"][figures["default_operating_point"]]
     tiles = (
-        ("AUROC", _text(figures, "auroc", interval=False), _interval(figures, "auroc")),
-        ("Accuracy", _text(point, "accuracy", interval=False), _interval(point, "accuracy")),
-        ("Sensitivity", _text(point, "sensitivity", interval=False), _interval(point, "sensitivity")),
-        ("Specificity", _text(point, "specificity", interval=False), _interval(point, "specificity")),
-        ("ECE", _text(figures, "ece"), "calibration error"),
+        ("AUROC", figure_text(figures, "auroc", interval=False), interval_text(figures, "auroc")),
+        ("Accuracy", figure_text(point, "accuracy", interval=False), interval_text(point, "accuracy")),
+        ("Sensitivity", figure_text(point, "sensitivity", interval=False), interval_text(point, "sensitivity")),
+        ("Specificity", figure_text(point, "specificity", interval=False), interval_text(point, "specificity")),
+        ("ECE", figure_text(figures, "ece"), "calibration error"),
         ("Images", f"{figures['n']:,}", f"{figures['n_positive']:,} positive"),
     )
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><small>{note}</small></div>" for name, value, note in tiles)
-    return f"<dl class=tiles>{cells}</dl>\n"
+    chosen = f"Rates at the default operating point <code>{escape(figures['default_operating_point'])}</code>"
+    return f"<dl class=tiles>{cells}</dl>\n<p class=note>{chosen}, p &ge; {point['threshold']:.4f}.</p>\n"
 
 
 def _plots(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -146,25 +119,44 @@ def _plots(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def _figures_table(metrics: Mapping[str, Any]) -> str:
-    columns = {"all images": metrics}
-    if metrics.get("unseen") and metrics["unseen"]["n"]:
-        columns["unseen images"] = metrics["unseen"]
-    head = "".join(f"<th>{name}</th>" for name in columns)
-    lines = [table_row("images (positive)", [f"{f['n']:,} ({f['n_positive']:,})" for f in columns.values()])]
-    lines += [table_row("person groups", [f"{f['n_person_groups']:,}" for f in columns.values()])]
+    columns = _columns(metrics)
+    lines = [
+        table_row("images (positive)", [f"{figures['n']:,} ({figures['n_positive']:,})" for figures in columns.values()]),
+        table_row("person groups", [f"{figures['n_person_groups']:,}" for figures in columns.values()]),
+    ]
     for key, name in (("auroc", "AUROC"), ("average_precision", "average precision"), ("brier", "Brier score"), ("ece", "ECE")):
-        lines.append(table_row(name, [_text(figures, key) for figures in columns.values()]))
-    for point in metrics["operating_points"]:
-        lines.append(f"<tr class=group><th colspan={len(columns) + 1}>{escape(point)}</th></tr>")
-        lines += [
-            table_row(rate, [_text(figures["operating_points"][point], rate) for figures in columns.values()])
-            for rate in ("threshold", *_RATES)
-        ]
+        lines.append(table_row(name, [figure_text(figures, key) for figures in columns.values()]))
+    points = "".join(
+        f"<h3>Operating points, {name}</h3>{table(_point_rows(figures), head=_POINT_HEAD)}" for name, figures in columns.items()
+    )
     method = metrics["auroc_ci95_method"] or "not measurable"
     return (
-        f"<section><h2>Figures</h2>{table(lines, head=f'<tr><th></th>{head}</tr>')}"
+        f"<section><h2>Figures</h2>{table(lines, head=table_row('', columns))}{points}"
         f"<p class=note>Intervals are 95 %. AUROC: {escape(method)}; rates: Wilson.</p></section>\n"
     )
+
+
+def _columns(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    unseen = metrics.get("unseen")
+    return ({"unseen images": unseen} if unseen and unseen["n"] else {}) | {_all(metrics): metrics}
+
+
+def _all(metrics: Mapping[str, Any]) -> str:
+    return "all images, learned-from included" if metrics["n_seen"] else "all images"
+
+
+_POINT_HEAD = table_row("", ("threshold", "accuracy", "sensitivity", "specificity", "PPV", "NPV"))
+
+
+def _point_rows(figures: Mapping[str, Any]) -> Iterator[str]:
+    for name, point in figures["operating_points"].items():
+        default = " (default)" if name == figures["default_operating_point"] else ""
+        yield table_row(escape(name) + default, [_rate(point, key) for key in ("threshold", *_RATES)])
+
+
+def _rate(point: Mapping[str, Any], key: str) -> str:
+    bounds = interval_text(point, key)
+    return figure_text(point, key, interval=False) + (f"<br><small>{bounds}</small>" if bounds else "")
 
 
 def _confusions(metrics: Mapping[str, Any]) -> str:
@@ -237,16 +229,3 @@ def _footer(metrics: Mapping[str, Any]) -> str:
         f"<footer>Graph <code>{metrics['bundle']['sha256'][:16]}</code>, data <code>{metrics['data']['sha256'][:16]}</code>. "
         "Measured with the exported graph in ONNX Runtime, through the code that serves.</footer>\n"
     )
-
-
-def _text(figures: Mapping[str, Any], key: str, *, interval: bool = True) -> str:
-    value = figures[key]
-    if value is None:
-        return "not measurable"
-    bounds = _interval(figures, key) if interval else ""
-    return f"{value:.4f}" + (f" ({bounds})" if bounds else "")
-
-
-def _interval(figures: Mapping[str, Any], key: str) -> str:
-    bounds = figures.get(f"{key}_ci95")
-    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from training.metrics import measure
-from training.report import report, summary_lines
+from training.report import report
+from training.summary import summary_lines
 
 
 def write_results(folder: Path, label_N: list[int], probability_N: list[float], fitted_N: list[bool]) -> None:
