@@ -27,10 +27,10 @@ _MAX_UNREADABLE = 200
 
 def report(out_dir: Path) -> Path:
     """Draw `out_dir/report.html` from the metrics.json and predictions.csv beside it; give its path."""
-    metrics = json.loads((out_dir / "metrics.json").readfigure_text(encoding="utf-8"))
+    metrics = json.loads((out_dir / "metrics.json").read_text(encoding="utf-8"))
     rows = read_table(out_dir / "predictions.csv")
     path = out_dir / "report.html"
-    path.writefigure_text(_page(metrics, rows), encoding="utf-8")
+    path.write_text(_page(metrics, rows), encoding="utf-8")
     return path
 
 
