@@ -95,10 +95,11 @@ def _calibration(manifest: Manifest) -> Iterator[str]:
     )
     tta = manifest.metrics["tta"]
     for name, fit in (("plain", manifest.metrics["calibration"]), (tta["policy"], tta["calibration"])):
-        note = f"; {fit['note']}" if fit["note"] else ""
+        note, honest = f"; {fit['note']}" if fit["note"] else "", fit["cross_fitted"]
         yield (
             f"- {name}: slope {_figure(fit['slope'], fit['slope_ci95'])}, "
-            f"intercept {_figure(fit['intercept'], fit['intercept_ci95'])}{note}"
+            f"intercept {_figure(fit['intercept'], fit['intercept_ci95'])}{note}; "
+            f"fitted without the image's person: ECE {_figure(honest['ece'])}, Brier score {_figure(honest['brier'])}"
         )
     yield from ("", "Probabilities refer to the share of positives in the data above; elsewhere they shift with prevalence.")
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from cxr.graph import OnnxGraph
 from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
-from training.calibrate import DEFAULT_OPERATING_POINT, fit_platt, operating_points
+from training.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.checkpoint import Run, load_network
-from training.metrics import Floats, Labels01, measure
+from training.metrics import Floats, Labels01, expected_calibration_error, measure
 from training.predict import predict
 from training.progress import progress_bar
 from training.samples import open_cache
@@ -77,7 +77,14 @@ def read_off(held_out: HeldOut, reading: str) -> tuple[Reading, dict[str, Any]]:
     figures = measure(held_out.label_N, probability_N, thresholds, DEFAULT_OPERATING_POINT, groups_N=held_out.group_N)
     for name, point in points.items():
         figures["operating_points"][name] |= {"criterion": point.criterion, "proven": point.proven}
-    return Reading(calibration=fit.calibration, thresholds=thresholds), figures | {"calibration": fit.as_dict()}
+    honest_N = cross_fitted(held_out.label_N, logit_N, held_out.group_N)
+    figures["calibration"] = fit.as_dict() | {
+        "cross_fitted": {
+            "brier": float(np.mean((honest_N - held_out.label_N) ** 2)),
+            "ece": expected_calibration_error(held_out.label_N, honest_N),
+        }
+    }
+    return Reading(calibration=fit.calibration, thresholds=thresholds), figures
 
 
 def basis(run: Run, held_out: HeldOut) -> str:
@@ -95,8 +102,8 @@ def basis(run: Run, held_out: HeldOut) -> str:
         )
     return (
         f"{origin}. Calibration and the operating points `youden`, `screen` and `rule_in` were fitted on these same "
-        "predictions, so ECE, Brier score and the figures at those points are a little flattering; AUROC and "
-        "`balanced` are not."
+        "predictions, which flatters ECE, Brier score and the figures at those points a little; AUROC and `balanced` are "
+        "untouched by it, and `calibration.cross_fitted` has ECE and Brier score without it."
     )
 
 
