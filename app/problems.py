@@ -35,7 +35,6 @@ class ProblemKind:
 
 PROBLEM_KINDS: dict[str, ProblemKind] = {
     "malformed_request": ProblemKind(400, "The request can't be understood"),
-    "unauthorized": ProblemKind(401, "The API key is missing or wrong"),
     "unknown_model": ProblemKind(404, "There is no such model"),
     "not_found": ProblemKind(404, "There is nothing here"),
     "method_not_allowed": ProblemKind(405, "This address does not take this method"),
@@ -48,13 +47,14 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
     "not_a_chest": ProblemKind(422, "The file shows another body part"),
     "not_frontal": ProblemKind(422, "The file shows a lateral view"),
     "decode_limit": ProblemKind(422, "Decoding the file was stopped"),
-    "rate_limited": ProblemKind(429, "This API key has asked too often"),
     "inference_failed": ProblemKind(500, "The model could not answer"),
     "overloaded": ProblemKind(503, "Too much is waiting"),
     "not_ready": ProblemKind(503, "The model is not served now"),
     "deadline_exceeded": ProblemKind(504, "The answer was not ready in time"),
 }
-"""The closed list of public codes."""
+"""What each public code means; the list is closed."""
+
+CODES = tuple(PROBLEM_KINDS)
 
 
 class Problem(BaseModel):
@@ -66,7 +66,7 @@ class Problem(BaseModel):
     title: str = Field(description="The kind of problem in words.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What is wrong with this request, for people.")
-    code: str = Field(description="The kind of problem, for programs.", json_schema_extra={"enum": list(PROBLEM_KINDS)})
+    code: str = Field(description="The kind of problem, for programs.", json_schema_extra={"enum": list(CODES)})
     request_id: str = Field(description="The id under which the log knows this request.")
 
 

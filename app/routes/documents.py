@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.problems import PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, Problem, make_problem
+from app.problems import PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, make_problem
 from app.upload import MULTIPART, RAW_TYPES
 
 PREDICT_CODES = (
@@ -23,14 +23,20 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         kind = PROBLEM_KINDS[code]
-        response = responses.setdefault(
-            kind.status, {"description": "", "model": Problem, "content": {PROBLEM_MEDIA_TYPE: {"examples": {}}}}
-        )
+        response = responses.setdefault(kind.status, _problem_response(kind.status))
         response["description"] = ", ".join(filter(None, (response["description"], f"`{code}`: {kind.title}")))
         response["content"][PROBLEM_MEDIA_TYPE]["examples"][code] = {"value": _example(code)}
-        if kind.status == 503:
-            response["headers"] = {"Retry-After": {"description": "Whole seconds to wait.", "schema": {"type": "integer"}}}
     return responses
+
+
+def _problem_response(status: int) -> dict[str, Any]:
+    response: dict[str, Any] = {
+        "description": "",
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+    }
+    if status == 503:
+        response["headers"] = {"Retry-After": {"description": "Whole seconds to wait.", "schema": {"type": "integer"}}}
+    return response
 
 
 def body_of_one() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`GET /livez`, `/readyz` and `/metrics`: what an orchestrator and a scraper ask."""
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from app.errors import NotReady
 from app.routes.context import ServiceOf
@@ -25,9 +25,7 @@ async def readyz(service: ServiceOf) -> HealthAnswer:
     return HealthAnswer(status="ready")
 
 
-@router.get(
-    "/metrics", summary="Prometheus metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-)
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request, service: ServiceOf) -> Response:
     """Write the metrics of all worker processes."""
     body, media_type = service.metrics.render(request.headers.get("accept"))

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 from markdown_it import MarkdownIt
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from app.errors import NotFound
 from app.routes.context import AcceptsJson, ServiceOf
@@ -30,10 +30,8 @@ async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
 
 @router.get(
     "/{name}/card", summary="Show a model's card",
-    responses={
-        200: {"content": {"text/html": {"schema": {"type": "string"}}}},
-        **problem_responses("unknown_model", "not_found", "not_ready"),
-    },
+    response_class=HTMLResponse,
+    responses=problem_responses("unknown_model", "not_found", "not_ready"),
 )  # fmt: skip
 async def show_card(name: str, service: ServiceOf) -> Response:
     """Show MODEL_CARD.md of the version that answers, as a page."""

@@ -4,10 +4,13 @@ Swagger UI as it is packaged for Python reads OpenAPI 3.0 and no later, and so d
 many client generators; pydantic writes the JSON Schema of OpenAPI 3.1.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+
+from app.problems import Problem
 
 VERSION = "3.0.3"
 _OF_FASTAPI = ("HTTPValidationError", "ValidationError")
@@ -32,17 +35,26 @@ def make_document(app: FastAPI) -> dict[str, Any]:
     )  # fmt: skip
     document["openapi"] = VERSION
     _drop_foreign_errors(document)
-    return {key: _as_3_0(value) for key, value in document.items()}
+    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    document = {key: _as_3_0(value) for key, value in document.items()}
+    for operation in _operations(document):
+        for parameter in operation.get("parameters", ()):
+            parameter["schema"].pop("nullable", None)  # a query or a header can be left out, and is never null
+    return document
 
 
 def _drop_foreign_errors(document: dict[str, Any]) -> None:
-    for path in document["paths"].values():
-        for operation in path.values():
-            responses = operation["responses"]
-            if _OF_FASTAPI[0] in str(responses.get("422", "")):
-                del responses["422"]
+    for operation in _operations(document):
+        responses = operation["responses"]
+        if _OF_FASTAPI[0] in str(responses.get("422", "")):
+            del responses["422"]
     for name in _OF_FASTAPI:
-        document.get("components", {}).get("schemas", {}).pop(name, None)
+        document["components"]["schemas"].pop(name, None)
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for path in document["paths"].values():
+        yield from path.values()
 
 
 def _as_3_0(node: Any) -> Any:
