@@ -11,12 +11,12 @@ Shape suffixes: N images, H and W input rows and columns.
 import csv
 import json
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,10 @@ _DECODED_AHEAD = 32
 """Files that may be decoding or waiting while the graph runs."""
 
 
+Role = Literal["", "fitted", "calibrated"]
+"""What a file was in making the bundle: nothing, learned from, or held back and used for calibration and thresholds."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
     """One line of predictions.csv."""
@@ -50,8 +54,8 @@ class Prediction:
     sha256: str
     person_group: str
     label: int
-    fitted: bool
-    """Whether the shipped model learned from this very file."""
+    role: Role
+    """What this very file was to the shipped model."""
     logit: float
     """Raw; the mean over the views where TTA was used."""
     probability: float
@@ -103,9 +107,8 @@ def evaluate(bundle_dir: Path, data_dir: Path, out_dir: Path, *, tta: bool = Fal
         iterable=_decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"
     )
     predictions = list(_predict_all(bundle, graph, _readable(decoded, unreadable), tta=tta))
-    metrics = _summarise(
-        bundle, replace(index, name=f"{data_dir.resolve().name} ({index.name})"), predictions, unreadable, tta=tta
-    )
+    named = replace(index, name=data_dir.resolve().name)  # the layout's name would say less, the whole path too much
+    metrics = _summarise(bundle, named, predictions, unreadable, tta=tta)
     out_dir.mkdir(parents=True, exist_ok=True)
     _write_predictions(out_dir / "predictions.csv", predictions)
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -116,9 +119,9 @@ def evaluate(bundle_dir: Path, data_dir: Path, out_dir: Path, *, tta: bool = Fal
 def _predict_all(
     bundle: Bundle, graph: Graph, images: Iterable[tuple[Read, NDArray[np.uint8]]], *, tta: bool
 ) -> Iterator[Prediction]:
-    policy, fitted = POLICIES[bundle.manifest.tta_policy], _fitted_hashes(bundle)
+    policy, roles = POLICIES[bundle.manifest.tta_policy], _roles(bundle)
     for (row, radiograph), outputs in predict(graph, images, policy if tta else policy[:1]):
-        yield _prediction(row, radiograph, outputs, bundle, fitted=row.sha256 in fitted)
+        yield _prediction(row, radiograph, outputs, bundle, roles.get(row.sha256, ""))
 
 
 def _readable(decoded: Iterable[Decoded], unreadable: list[Unreadable]) -> Iterator[tuple[Read, NDArray[np.uint8]]]:
@@ -152,7 +155,7 @@ def _decode(path: Path, spec: PreprocessSpec) -> Image | ImageError:
     return radiograph, preprocess(radiograph, spec)
 
 
-def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle: Bundle, *, fitted: bool) -> Prediction:
+def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle: Bundle, role: Role) -> Prediction:
     finding = interpret(outputs, bundle.manifest)
     metadata = radiograph.metadata
     return Prediction(
@@ -161,7 +164,7 @@ def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle:
         sha256=row.sha256,
         person_group=row.person_group,
         label=row.label,
-        fitted=fitted,
+        role=role,
         logit=float(outputs.logit_N.mean(dtype=np.float64)),
         probability=finding.probability,
         spread=finding.tta.spread if finding.tta else None,
@@ -183,27 +186,31 @@ def _summarise(
     bundle: Bundle, index: DataIndex, predictions: Sequence[Prediction], unreadable: Sequence[Unreadable], *, tta: bool
 ) -> dict[str, Any]:
     """Give metrics.json: figures over all, over the unseen where some were learned from, and what they stand on."""
-    unseen = [prediction for prediction in predictions if not prediction.fitted]
-    seen = len(predictions) - len(unseen)
+    roles = Counter(prediction.role for prediction in predictions)
+    unseen = [prediction for prediction in predictions if prediction.role != "fitted"]
     facts = {
-        "basis": _basis(len(predictions), seen),
+        "basis": _basis(len(predictions), roles["fitted"], roles["calibrated"]),
         "reading": bundle.manifest.tta_policy if tta else PLAIN_READING,
         "bundle": {"model": bundle.manifest.model, "version": bundle.manifest.version, "sha256": bundle.sha256},
         "finding": bundle.manifest.finding,
         "data": {"name": index.name, "images": len(index), "sha256": index.fingerprint},
-        "n_seen": seen,
+        "n_seen": roles["fitted"],
+        "n_calibrated": roles["calibrated"],
         "n_novel": sum(prediction.is_novel for prediction in predictions),
         "n_missing": len(index.missing),
         "unreadable": [asdict(item) for item in unreadable],
     }
     figures = _measure(bundle, predictions, tta=tta)
-    return figures | facts | ({"unseen": _measure(bundle, unseen, tta=tta)} if seen else {})
+    return figures | facts | ({"unseen": _measure(bundle, unseen, tta=tta)} if roles["fitted"] else {})
 
 
-def _basis(images: int, seen: int) -> str:
-    if not seen:
-        return f"{images:,} images, none of which the model learned from"
-    return f"{images:,} images, {seen:,} of which the model LEARNED FROM: look at `unseen`, not at the top-level figures"
+def _basis(images: int, seen: int, calibrated: int) -> str:
+    text = f"{images:,} images, {f'{seen:,}' if seen else 'none'} of which the model learned from"
+    if seen:
+        text += " (`unseen` leaves them out, the top-level figures do not)"
+    if calibrated:
+        text += f"; {calibrated:,} others are those that its calibration and thresholds were fitted on"
+    return text
 
 
 def _measure(bundle: Bundle, predictions: Sequence[Prediction], *, tta: bool) -> dict[str, Any]:
@@ -218,10 +225,11 @@ def _measure(bundle: Bundle, predictions: Sequence[Prediction], *, tta: bool) ->
     )
 
 
-def _fitted_hashes(bundle: Bundle) -> set[str]:
-    """Give the hashes of the files that the shipped model learned from, as the bundle states them."""
+def _roles(bundle: Bundle) -> dict[str, Role]:
+    """Tell by hash what each file was in making the bundle, as its splits.csv states."""
     path = bundle.path / "splits.csv"
-    return {line["sha256"] for line in read_table(path) if line["fitted"] == "yes"} if path.is_file() else set()
+    lines = read_table(path) if path.is_file() else []
+    return {line["sha256"]: "fitted" if line["fitted"] == "yes" else "calibrated" for line in lines}
 
 
 def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

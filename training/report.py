@@ -101,7 +101,7 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
 
 def _plots(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
     figures = _honest(metrics)
-    shown = rows if figures is metrics else [row for row in rows if row["fitted"] == "False"]
+    shown = rows if figures is metrics else [row for row in rows if row["role"] != "fitted"]
     label_N = np.array([int(row["label"]) for row in shown], dtype=np.int_)
     probability_N = np.array([float(row["probability"]) for row in shown], dtype=np.float64)
     if len(set(label_N.tolist())) < 2:
@@ -132,7 +132,7 @@ def _figures_table(metrics: Mapping[str, Any]) -> str:
     method = metrics["auroc_ci95_method"] or "not measurable"
     return (
         f"<section><h2>Figures</h2>{table(lines, head=table_row('', columns))}{points}"
-        f"<p class=note>Intervals are 95 %. AUROC: {escape(method)}; rates: Wilson.</p></section>\n"
+        f"<p class=note>{escape(metrics['basis'])}. Intervals are 95 %. AUROC: {escape(method)}; rates: Wilson.</p></section>\n"
     )
 
 
@@ -199,7 +199,7 @@ def _mistakes(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
     lines = (
         f"<tr><td>{escape(row['path'])}</td><td>{'positive' if row['label'] == '1' else 'negative'}</td>"
         f"<td>{float(row['probability']):.4f}</td><td>{float(row['novelty']):.1f}</td>"
-        f"<td>{'learned from' if row['fitted'] == 'True' else ''}</td></tr>"
+        f"<td>{'learned from' if row['role'] == 'fitted' else ''}</td></tr>"
         for row in shown
     )
     head = "<tr><th>image</th><th>label</th><th>probability</th><th>novelty</th><th></th></tr>"

@@ -55,6 +55,7 @@ def test_images_that_the_model_learned_from_are_counted_and_called_out(
     metrics = evaluate(bundle_dir, films_dir, tmp_path)
     assert metrics["n"] == 60
     assert metrics["n_seen"] + metrics["unseen"]["n"] == 60
+    assert metrics["n_calibrated"] == metrics["unseen"]["n"]
     assert f"WARNING: the model LEARNED FROM {metrics['n_seen']} of these 60 images" in capsys.readouterr().out
     assert f"The model learned from {metrics['n_seen']} of these 60 images" in (evaluated / "report.html").read_text()
 

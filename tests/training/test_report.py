@@ -33,10 +33,10 @@ def write_results(folder: Path, label_N: list[int], probability_N: list[float], 
         metrics["unseen"] = figures([i for i in everything if not fitted_N[i]])
     (folder / "metrics.json").write_text(json.dumps(metrics))
     rows = [
-        f"film{i}.png,{label},{probability},{fitted},3.5,novel_input"
+        f"film{i}.png,{label},{probability},{'fitted' if fitted else ''},3.5,novel_input"
         for i, (label, probability, fitted) in enumerate(zip(label_N, probability_N, fitted_N, strict=True))
     ]
-    (folder / "predictions.csv").write_text("\n".join(["path,label,probability,fitted,novelty,warnings", *rows]) + "\n")
+    (folder / "predictions.csv").write_text("\n".join(["path,label,probability,role,novelty,warnings", *rows]) + "\n")
 
 
 def test_the_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
