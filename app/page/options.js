@@ -1,0 +1,133 @@
+// How the next files are read: model, operating point, views, and facts that files may lack.
+
+import { Problem, readModels } from "./api.js";
+import { byId, element } from "./element.js";
+import { advice, percent, pointSentences, pointTitle } from "./words.js";
+
+/** @typedef {import("./api.js").CurrentModel} CurrentModel */
+/** @typedef {import("./api.js").Model} Model */
+/** @typedef {import("./api.js").Question} Question */
+
+export class Options {
+  constructor() {
+    /** @type {Model[]} */
+    this._models = [];
+    this._form = byId("question", HTMLFormElement);
+    this._model = byId("model", HTMLSelectElement);
+    this._point = byId("operating-point", HTMLSelectElement);
+    this._tta = byId("tta", HTMLInputElement);
+    this._fault = byId("service-fault", HTMLElement);
+    this._model.addEventListener("change", () => this._showPoints());
+    this._form.addEventListener("change", () => this._showNotes());
+    this._form.addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  /** Read what is served and fill the choices; where that fails, say so and go on with the service's defaults. */
+  async load() {
+    try {
+      const served = await readModels();
+      this._models = served.models;
+      this._showModels(served.default);
+      this._fault.hidden = true;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      this._fault.textContent = `${error.title}. ${error.detail} ${advice(error.code)}`;
+      this._fault.hidden = false;
+    }
+  }
+
+  /** Whether the models were read. */
+  get isLoaded() {
+    return this._models.length > 0;
+  }
+
+  /** What the reader has chosen. @returns {Question} */
+  get question() {
+    const chosen = new FormData(this._form);
+    const text = (/** @type {string} */ name) => String(chosen.get(name) ?? "");
+    return {
+      model: text("model"),
+      operating_point: text("operating_point"),
+      tta: this._tta.checked,
+      age_years: text("age_years"),
+      sex: text("sex"),
+      view_position: text("view_position"),
+    };
+  }
+
+  /** Give what is known of a model that answered; null where another one is served by now. @param {{name: string, sha256: string}} identity */
+  describe(identity) {
+    const current = this._models.find(({ name }) => name === identity.name)?.current;
+    return current?.identity.sha256 === identity.sha256 ? current : null;
+  }
+
+  /** Call when a choice has changed. @param {() => void} listener */
+  onChange(listener) {
+    this._form.addEventListener("change", listener);
+  }
+
+  /** @param {string} byDefault */
+  _showModels(byDefault) {
+    const chosen = this._model.value || byDefault;
+    this._model.replaceChildren(
+      ...this._models.map(({ name, current }) =>
+        element("option", { value: name, disabled: !current }, current ? `${name}, version ${current.identity.version}` : `${name} (not served)`),
+      ),
+    );
+    this._model.value = chosen;
+    this._showPoints();
+  }
+
+  _showPoints() {
+    const current = this._chosen();
+    const kept = this._point.value;
+    const names = Object.keys(current?.operating_points ?? {});
+    this._point.replaceChildren(...names.map((name) => element("option", { value: name }, pointTitle(name))));
+    this._point.value = names.includes(kept) ? kept : (current?.default_operating_point ?? "");
+    this._showNotes();
+  }
+
+  _showNotes() {
+    const current = this._chosen();
+    byId("model-note", HTMLElement).textContent = current?.intended_use ?? this._refusal();
+    byId("point-note", HTMLElement).textContent = current ? this._pointNote(current) : "";
+    byId("options-brief", HTMLElement).textContent = this._brief();
+  }
+
+  /** Say in short what is chosen while the choices are folded away. */
+  _brief() {
+    const { operating_point, tta, age_years, sex, view_position } = this.question;
+    const point = operating_point && pointTitle(operating_point).split(":")[0];
+    return [point, tta && "TTA", age_years && `${age_years} years`, sex, view_position].filter(Boolean).join(" · ");
+  }
+
+  /** @param {CurrentModel} current */
+  _pointNote(current) {
+    const thresholds = this._tta.checked ? current.operating_points_tta : current.operating_points;
+    const threshold = thresholds[this._point.value];
+    const figures = figuresAt(current, this._point.value, this._tta.checked);
+    const from = threshold === undefined ? [] : [`Positive from ${percent(threshold)} on.`];
+    return [...from, ...pointSentences(figures, current.labels)].join(" ");
+  }
+
+  _chosen() {
+    return this._models.find(({ name }) => name === this._model.value)?.current ?? null;
+  }
+
+  _refusal() {
+    const model = this._models.find(({ name }) => name === this._model.value);
+    return model?.versions.find(({ reason }) => reason)?.reason ?? "";
+  }
+}
+
+/**
+ * Give what was measured at an operating point, with or without test-time augmentation.
+ *
+ * @param {CurrentModel} current
+ * @param {string} point
+ * @param {boolean} tta
+ */
+export function figuresAt(current, point, tta) {
+  const figures = tta ? current.metrics.tta : current.metrics;
+  return figures?.operating_points?.[point];
+}

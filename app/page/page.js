@@ -1,0 +1,102 @@
+// Wire the page: files come in, the list reads them, the viewer and the report show the one that is selected.
+
+import { asCsv, asJson, save } from "./download.js";
+import { byId } from "./element.js";
+import { Options } from "./options.js";
+import { announcement, writeReport } from "./report.js";
+import { Viewer } from "./viewer.js";
+import { isOver, Worklist } from "./worklist.js";
+
+/** @typedef {import("./worklist.js").Entry} Entry */
+
+const WIDE = matchMedia("(min-width: 1100px)");
+const STILL = matchMedia("(prefers-reduced-motion: reduce)");
+
+const options = new Options();
+const viewer = new Viewer();
+const worklist = new Worklist({ onSelect, onChange });
+
+/** @param {Entry | null} entry */
+function onSelect(entry) {
+  void viewer.show(entry);
+  showReport();
+}
+
+/** @param {Entry} entry */
+function onChange(entry) {
+  if (isOver(entry)) byId("announcer", HTMLElement).textContent = announcement(entry);
+  if (entry !== worklist.selected) return;
+  viewer.refresh();
+  showReport();
+}
+
+function showReport() {
+  const entry = worklist.selected;
+  const identity = entry?.prediction?.model;
+  writeReport(byId("report-body", HTMLElement), entry, identity ? options.describe(identity) : null, entry && rereader(entry));
+}
+
+/** Give what reads a file again, unless it would ask the same and be answered the same. @param {Entry} entry */
+function rereader(entry) {
+  const question = options.question;
+  const isSame = JSON.stringify(question) === JSON.stringify(entry.question);
+  return isSame && entry.prediction ? null : () => worklist.again(entry, question);
+}
+
+/** @param {Iterable<File>} files */
+async function take(files) {
+  const chosen = [...files];
+  if (!chosen.length) return;
+  if (!options.isLoaded) await options.load();
+  worklist.add(chosen, options.question);
+  if (!WIDE.matches) byId("viewport", HTMLElement).scrollIntoView({ behavior: STILL.matches ? "auto" : "smooth", block: "start" });
+}
+
+/** Read one of the service's own samples. @param {string} name */
+async function takeSample(name) {
+  const response = await fetch(name).catch(() => null);
+  if (response?.ok) await take([new File([await response.blob()], name)]);
+  else byId("announcer", HTMLElement).textContent = "The sample can't be had: the service did not answer.";
+}
+
+function listenForFiles() {
+  const input = byId("files", HTMLInputElement);
+  byId("choose", HTMLButtonElement).addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    void take([...(input.files ?? [])]);
+    input.value = ""; // so that the same file can be chosen again
+  });
+  for (const button of document.querySelectorAll("[data-sample]")) {
+    button.addEventListener("click", () => void takeSample(button.getAttribute("data-sample") ?? ""));
+  }
+}
+
+/** Take files that are dropped anywhere; a browser would else leave the page to open them. */
+function listenForDrops() {
+  const veil = byId("drop-veil", HTMLElement);
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    veil.hidden = !event.dataTransfer?.types.includes("Files");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) veil.hidden = true;
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    veil.hidden = true;
+    void take([...(event.dataTransfer?.files ?? [])]);
+  });
+}
+
+function listenForResults() {
+  byId("save-csv", HTMLButtonElement).addEventListener("click", () => save("cxr-results.csv", "text/csv", asCsv(worklist.entries)));
+  byId("save-json", HTMLButtonElement).addEventListener("click", () => save("cxr-results.json", "application/json", asJson(worklist.entries)));
+  byId("clear", HTMLButtonElement).addEventListener("click", () => worklist.clear());
+}
+
+listenForFiles();
+listenForDrops();
+listenForResults();
+options.onChange(showReport);
+showReport();
+void options.load().then(showReport);

@@ -1,0 +1,163 @@
+// Write what became of one file: the finding first, then what weakens it, then everything else.
+
+import { element, fill } from "./element.js";
+import { figuresAt } from "./options.js";
+import * as words from "./words.js";
+import { isOver, isPositive, outcome } from "./worklist.js";
+
+/** @typedef {import("./api.js").CurrentModel} CurrentModel */
+/** @typedef {import("./api.js").Prediction} Prediction */
+/** @typedef {import("./api.js").Problem} Problem */
+/** @typedef {import("./worklist.js").Entry} Entry */
+
+/**
+ * Write the report of a file, or how to begin.
+ *
+ * @param {HTMLElement} place
+ * @param {Entry | null} entry
+ * @param {CurrentModel | null} model what is known of the model that answered
+ * @param {(() => void) | null} readAgain null where reading again would ask the same
+ */
+export function writeReport(place, entry, model, readAgain) {
+  if (!entry) fill(place, ...introduction());
+  else if (entry.problem) fill(place, fileName(entry), problemReport(entry.problem), again(readAgain, "Read again"));
+  else if (entry.prediction) fill(place, fileName(entry), ...findingReport(entry.prediction, model), again(readAgain, "Read again as now chosen"));
+  else fill(place, fileName(entry), element("p", { class: "pending" }, outcome(entry)));
+}
+
+/** Say in one line, to those who listen, what became of a file. @param {Entry} entry */
+export function announcement(entry) {
+  if (!isOver(entry)) return "";
+  const cautions = entry.prediction?.warnings.length;
+  return `${entry.file.name}: ${outcome(entry)}${cautions ? `, ${cautions} ${cautions === 1 ? "warning" : "warnings"}` : ""}.`;
+}
+
+function introduction() {
+  return [
+    element("p", { class: "lead" }, "A model reads the picture and answers with a calibrated probability, measured on radiographs it had not seen."),
+    element("ul", { class: "promises" },
+      element("li", {}, "The probability stands against its threshold, with how often the model is right there."),
+      element("li", {}, "Warnings say where the picture lies outside what the model was made for."),
+      element("li", {}, "A heat map shows which regions raised the score."),
+    ),
+    element("p", { class: "note" }, "It is no medical device. It looks for one finding, and says nothing of any other."),
+  ];
+}
+
+/** @param {Entry} entry */
+const fileName = ({ file }) => element("p", { class: "file-name" }, file.name);
+
+/** @param {(() => void) | null} act @param {string} text */
+function again(act, text) {
+  if (!act) return null;
+  const button = element("button", { type: "button", class: "button again" }, text);
+  button.addEventListener("click", act);
+  return button;
+}
+
+/** @param {Problem} problem */
+function problemReport(problem) {
+  return element("section", { class: "problem" },
+    element("h3", {}, problem.title),
+    element("p", {}, problem.detail),
+    element("p", { class: "advice" }, words.advice(problem.code)),
+    element("p", { class: "note" }, [problem.code, problem.request_id && `request ${problem.request_id}`].filter(Boolean).join(" · ")),
+  );
+}
+
+/** @param {Prediction} prediction @param {CurrentModel | null} model */
+function findingReport(prediction, model) {
+  return [
+    verdict(prediction),
+    pointReport(prediction, model),
+    prediction.warnings.length ? warningsReport(prediction.warnings) : null,
+    section("Patient and view", factsTable(prediction.metadata)),
+    section("How far to trust it", stability(prediction)),
+    section("Model", modelReport(prediction, model)),
+    section("Pixels", element("p", {}, words.pixelSentence(prediction.processing))),
+    section("Time", element("p", { class: "figures" }, timeSentence(prediction.timings_ms))),
+    element("p", { class: "note" }, `request ${prediction.request_id}`),
+  ];
+}
+
+/** @param {Prediction} prediction */
+function verdict(prediction) {
+  const positive = isPositive(prediction);
+  const decimals = words.tellingDecimals(prediction);
+  const probability = words.percent(prediction.probability, decimals);
+  return element("section", { class: `verdict ${positive ? "positive" : "negative"}` },
+    element("h3", {}, `Probability of ${prediction.finding}`),
+    element("p", { class: "probability" }, probability),
+    probabilityBar(prediction, probability, words.percent(prediction.threshold, decimals)),
+    element("p", { class: "label" }, words.labelSentence(prediction, positive)),
+  );
+}
+
+/** @param {Prediction} prediction @param {string} probability @param {string} threshold */
+function probabilityBar(prediction, probability, threshold) {
+  const bar = element("div", {
+    class: "bar", role: "meter", "aria-label": `Probability of ${prediction.finding}`,
+    "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": prediction.probability, "aria-valuetext": `${probability}, threshold ${threshold}`,
+  }, element("span", { class: "filled" }), element("span", { class: "mark" }), element("span", { class: "mark-text" }, `threshold ${threshold}`));
+  bar.style.setProperty("--probability", String(prediction.probability));
+  bar.style.setProperty("--threshold", String(prediction.threshold));
+  bar.classList.toggle("is-high", prediction.threshold > 0.5);
+  return bar;
+}
+
+/** @param {Prediction} prediction @param {CurrentModel | null} model */
+function pointReport(prediction, model) {
+  const title = element("h3", {}, `Operating point: ${words.pointTitle(prediction.operating_point)}`);
+  const figures = model && figuresAt(model, prediction.operating_point, prediction.tta !== null);
+  const sentences = model && figures ? words.pointSentences(figures, model.labels) : [];
+  const how = [figures?.criterion && `Chosen by: ${figures.criterion}.`, model?.metrics.basis && `Measured on ${model.metrics.basis}`].filter(Boolean);
+  return element("section", {}, title, ...sentences.map((text) => element("p", {}, text)),
+    how.length ? element("details", {}, element("summary", {}, "How this was chosen and measured"), ...how.map((text) => element("p", {}, text))) : null,
+  );
+}
+
+/** @param {Prediction["warnings"]} warnings */
+function warningsReport(warnings) {
+  const items = warnings.map(({ code, detail }) => element("li", {}, element("strong", {}, words.warningTitle(code)), element("span", {}, detail)));
+  return element("section", { class: "warnings" }, element("h3", {}, warnings.length === 1 ? "Warning" : `${warnings.length} warnings`), element("ul", {}, ...items));
+}
+
+/** @param {Prediction["metadata"]} metadata */
+function factsTable({ age_years, sex, view_position, source }) {
+  const rows = [
+    ["Age", words.age(age_years), source.age_years],
+    ["Sex", words.sex(sex), source.sex],
+    ["View", words.view(view_position), source.view_position],
+  ];
+  return element("table", { class: "facts-table" }, element("tbody", {}, ...rows.map(([name, value, origin]) =>
+    element("tr", { class: origin ? null : "unstated" }, element("th", { scope: "row" }, name), element("td", {}, value), element("td", { class: "source" }, words.sourceOf(origin ?? null))),
+  )));
+}
+
+/** @param {Prediction} prediction */
+function stability({ tta, novelty }) {
+  return element("div", {},
+    element("p", { class: novelty.is_novel ? "alarm" : null }, words.noveltySentence(novelty)),
+    element("p", {}, tta ? words.ttaSentence(tta) : "One view was read. Several views (TTA) would show how stable the answer is."),
+  );
+}
+
+/** @param {Prediction} prediction @param {CurrentModel | null} model */
+function modelReport({ model: identity }, model) {
+  const card = element("a", { href: `models/${encodeURIComponent(identity.name)}/card`, target: "_blank", rel: "noopener" }, "Model card");
+  return element("div", {},
+    element("p", {}, `${identity.name}, version ${identity.version} `, element("code", { title: identity.sha256 }, identity.sha256.slice(0, 12))),
+    element("p", { class: "note" }, `${identity.engine}, ${identity.precision}`),
+    model?.limits ? element("p", {}, model.limits) : null,
+    element("p", {}, card),
+  );
+}
+
+/** @param {Prediction["timings_ms"]} timings */
+function timeSentence({ decode, queue, run, total }) {
+  const ms = (/** @type {number} */ value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
+  return `${ms(total)} in the service: opening ${ms(decode)}, waiting ${ms(queue)}, model ${ms(run)}.`;
+}
+
+/** @param {string} title @param {Node} content */
+const section = (title, content) => element("section", {}, element("h3", {}, title), content);

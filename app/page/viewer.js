@@ -1,0 +1,255 @@
+// Show one radiograph: zoom, move, window and level, and the heat map faded over it.
+
+import { byId, fill } from "./element.js";
+import { shortFacts } from "./words.js";
+
+/** @typedef {import("./worklist.js").Entry} Entry */
+
+const FULL_WIDTH = 256;
+const MIDDLE = 128;
+const MAX_ZOOM = 8;
+const ZOOM_STEP = 1.25;
+/** Share of the viewport that an arrow key moves. */
+const MOVE_STEP = 0.1;
+
+const HEATMAP_NOTE = "The heat map shows which regions raised this model's score. It is no outline of disease, and where it shows nothing, nothing is ruled out.";
+const WHOLE_NOTE = "Browsers can't open DICOM, so this is the service's own picture with the heat map drawn in: it can't be faded or windowed.";
+
+export class Viewer {
+  constructor() {
+    this._viewport = byId("viewport", HTMLElement);
+    this._film = byId("film", HTMLElement);
+    this._plain = byId("plain", HTMLImageElement);
+    this._overlay = byId("overlay", HTMLImageElement);
+    this._fade = byId("fade", HTMLInputElement);
+    this._width = byId("width", HTMLInputElement);
+    this._level = byId("level", HTMLInputElement);
+    this._invert = byId("invert", HTMLButtonElement);
+    /** @type {Entry | null} */
+    this._entry = null;
+    /** @type {Blob | null} */
+    this._shownOverlay = null;
+    this._place = { zoom: 1, x: 0, y: 0 };
+    /** Fade to come back to when the heat map was hidden by its key. */
+    this._lastFade = this._fade.value;
+    this._listen();
+    this._reset();
+  }
+
+  /**
+   * Show a file's picture, or nothing; the fade of the heat map stays as it is.
+   *
+   * @param {Entry | null} entry
+   */
+  async show(entry) {
+    this._entry = entry;
+    setPicture(this._plain, null);
+    this._setOverlay(entry?.overlay ?? null);
+    this._reset();
+    const plain = entry && (await isRaster(entry.file)) ? entry.file : null;
+    if (this._entry === entry && plain) await this._setPlain(plain);
+  }
+
+  /** Show what has become known of the file since. */
+  refresh() {
+    const overlay = this._entry?.overlay ?? null;
+    if (overlay !== this._shownOverlay) this._setOverlay(overlay);
+    this._draw();
+  }
+
+  /** @param {Blob} file */
+  async _setPlain(file) {
+    setPicture(this._plain, file);
+    const isDecoded = await this._plain.decode().then(() => true, () => false);
+    if (!this._plain.src) return;
+    if (!isDecoded) setPicture(this._plain, null);
+    this._draw();
+  }
+
+  /** @param {Blob | null} overlay */
+  _setOverlay(overlay) {
+    this._shownOverlay = overlay;
+    setPicture(this._overlay, overlay);
+  }
+
+  _reset() {
+    this._width.value = String(FULL_WIDTH);
+    this._level.value = String(MIDDLE);
+    this._invert.setAttribute("aria-pressed", "false");
+    this._place = { zoom: 1, x: 0, y: 0 };
+    this._draw();
+  }
+
+  get _isInverted() {
+    return this._invert.getAttribute("aria-pressed") === "true";
+  }
+
+  get _isWindowed() {
+    return this._isInverted || this._width.value !== String(FULL_WIDTH) || this._level.value !== String(MIDDLE);
+  }
+
+  /** Bring the page in line with everything that was chosen. */
+  _draw() {
+    const hasPlain = !this._plain.hidden;
+    const hasOverlay = !this._overlay.hidden;
+    this._film.hidden = !hasPlain && !hasOverlay;
+    byId("empty", HTMLElement).hidden = Boolean(this._entry);
+    byId("legend", HTMLElement).hidden = !hasOverlay;
+    this._drawFilm(hasPlain, hasOverlay);
+    this._drawWindow();
+    this._drawTools(hasPlain, hasOverlay);
+    this._drawCorners();
+    byId("picture-note", HTMLElement).textContent = [HEATMAP_NOTE, hasOverlay && !hasPlain && WHOLE_NOTE].filter(Boolean).join(" ");
+  }
+
+  /** @param {boolean} hasPlain @param {boolean} hasOverlay */
+  _drawFilm(hasPlain, hasOverlay) {
+    const { zoom, x, y } = this._place;
+    const stored = this._entry?.prediction?.processing;
+    const ratio = stored ? stored.columns / stored.rows : this._plain.naturalWidth / this._plain.naturalHeight || 1;
+    this._film.style.setProperty("--ratio", String(ratio));
+    this._film.style.transform = `translate(${x}px, ${y}px) scale(${zoom})`;
+    this._film.classList.toggle("is-windowed", this._isWindowed && hasPlain);
+    this._viewport.classList.toggle("is-zoomed", zoom > 1);
+    this._overlay.style.opacity = hasPlain ? String(Number(this._fade.value) / 100) : "1";
+    const name = this._entry?.file.name ?? "";
+    this._plain.alt = hasPlain ? `Radiograph ${name}` : "";
+    this._overlay.alt = hasOverlay ? `Heat map over radiograph ${name}` : "";
+  }
+
+  /** Window and level as a line through the grey values: level's grey lands in the middle, the window's ends on black and white. */
+  _drawWindow() {
+    const sign = this._isInverted ? -1 : 1;
+    const slope = (sign * FULL_WIDTH) / Number(this._width.value);
+    const intercept = 0.5 - (slope * Number(this._level.value)) / FULL_WIDTH;
+    for (const line of document.querySelectorAll("#window feComponentTransfer > *")) {
+      line.setAttribute("slope", String(slope));
+      line.setAttribute("intercept", String(intercept));
+    }
+  }
+
+  /** @param {boolean} hasPlain @param {boolean} hasOverlay */
+  _drawTools(hasPlain, hasOverlay) {
+    this._fade.disabled = !(hasPlain && hasOverlay);
+    byId("fade-value", HTMLOutputElement).value = `${hasPlain || !hasOverlay ? this._fade.value : 100} %`;
+    for (const control of [this._width, this._level, this._invert]) control.disabled = !hasPlain;
+    for (const id of ["zoom-in", "zoom-out", "reset"]) byId(id, HTMLButtonElement).disabled = this._film.hidden;
+  }
+
+  _drawCorners() {
+    const { prediction, problem } = this._entry ?? {};
+    const zoom = this._place.zoom === 1 ? "" : `${Math.round(100 * this._place.zoom)} %`;
+    const greys = this._isWindowed ? `W ${this._width.value} L ${this._level.value}${this._isInverted ? " inverted" : ""}` : "";
+    fill(byId("corner-facts", HTMLElement), prediction ? shortFacts(prediction.metadata) : "");
+    fill(byId("corner-state", HTMLElement), prediction ? `${prediction.model.name} ${prediction.model.version}` : problem ? "not read" : this._entry ? "reading" : "");
+    fill(byId("corner-window", HTMLElement), [greys, zoom].filter(Boolean).join(" · "));
+  }
+
+  /** @param {number} factor */
+  _zoom(factor) {
+    const zoom = Math.min(MAX_ZOOM, Math.max(1, this._place.zoom * factor));
+    const change = zoom / this._place.zoom;
+    this._place.zoom = zoom < 1.01 ? 1 : zoom;
+    this._move(this._place.x * (change - 1), this._place.y * (change - 1));
+  }
+
+  /** Move by pixels, as far as there is film. @param {number} dx @param {number} dy */
+  _move(dx, dy) {
+    const { zoom, x, y } = this._place;
+    const limit = (/** @type {number} */ value, /** @type {number} */ side) => Math.min(1, Math.max(-1, value / (((zoom - 1) * side) / 2 || 1))) * (((zoom - 1) * side) / 2);
+    this._place = { zoom, x: limit(x + dx, this._film.offsetWidth), y: limit(y + dy, this._film.offsetHeight) };
+    this._draw();
+  }
+
+  _toggleInvert() {
+    if (this._invert.disabled) return;
+    this._invert.setAttribute("aria-pressed", String(!this._isInverted));
+    this._draw();
+  }
+
+  _toggleHeatmap() {
+    if (this._fade.disabled) return;
+    const isHidden = this._fade.value === "0";
+    if (!isHidden) this._lastFade = this._fade.value;
+    this._fade.value = isHidden ? this._lastFade : "0";
+    this._draw();
+  }
+
+  _listen() {
+    for (const slider of [this._fade, this._width, this._level]) slider.addEventListener("input", () => this._draw());
+    const clicks = /** @type {[string, () => void][]} */ ([
+      ["invert", () => this._toggleInvert()],
+      ["zoom-in", () => this._zoom(ZOOM_STEP)],
+      ["zoom-out", () => this._zoom(1 / ZOOM_STEP)],
+      ["reset", () => this._reset()],
+    ]);
+    for (const [id, act] of clicks) byId(id, HTMLButtonElement).addEventListener("click", act);
+    this._viewport.addEventListener("keydown", (event) => this._onKey(event));
+    this._viewport.addEventListener("wheel", (event) => this._onWheel(event), { passive: false });
+    this._viewport.addEventListener("pointerdown", (event) => this._onPointerDown(event));
+    this._viewport.addEventListener("dblclick", () => (this._place.zoom > 1 ? this._zoom(1 / MAX_ZOOM) : this._zoom(2)));
+  }
+
+  /** @param {KeyboardEvent} event */
+  _onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || this._film.hidden) return;
+    const step = MOVE_STEP * this._viewport.clientWidth;
+    const act = /** @type {Record<string, () => void>} */ ({
+      "+": () => this._zoom(ZOOM_STEP),
+      "=": () => this._zoom(ZOOM_STEP),
+      "-": () => this._zoom(1 / ZOOM_STEP),
+      0: () => this._reset(),
+      h: () => this._toggleHeatmap(),
+      i: () => this._toggleInvert(),
+      ArrowLeft: () => this._move(step, 0),
+      ArrowRight: () => this._move(-step, 0),
+      ArrowUp: () => this._move(0, step),
+      ArrowDown: () => this._move(0, -step),
+    })[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  }
+
+  /** The wheel zooms once the picture has the focus; before that it scrolls the page. @param {WheelEvent} event */
+  _onWheel(event) {
+    if (this._film.hidden || !(event.ctrlKey || document.activeElement === this._viewport)) return;
+    event.preventDefault();
+    this._zoom(event.deltaY < 0 ? ZOOM_STEP : 1 / ZOOM_STEP);
+  }
+
+  /** @param {PointerEvent} start */
+  _onPointerDown(start) {
+    if (this._place.zoom === 1 || start.button !== 0) return;
+    let { clientX, clientY } = start;
+    const follow = (/** @type {PointerEvent} */ event) => {
+      this._move(event.clientX - clientX, event.clientY - clientY);
+      ({ clientX, clientY } = event);
+    };
+    this._viewport.setPointerCapture(start.pointerId);
+    this._viewport.addEventListener("pointermove", follow);
+    for (const end of ["pointerup", "pointercancel"]) {
+      this._viewport.addEventListener(end, () => this._viewport.removeEventListener("pointermove", follow), { once: true });
+    }
+  }
+}
+
+/** Tell by its content, never by its name, whether a file is one that browsers show. @param {Blob} file */
+async function isRaster(file) {
+  const head = new Uint8Array(await file.slice(0, 4).arrayBuffer().catch(() => new ArrayBuffer(0)));
+  const begins = (/** @type {number[]} */ magic) => magic.every((byte, place) => head[place] === byte);
+  return begins([0x89, 0x50, 0x4e, 0x47]) || begins([0xff, 0xd8, 0xff]);
+}
+
+/**
+ * Put a picture into an image, and give back what the one before took.
+ *
+ * @param {HTMLImageElement} image
+ * @param {Blob | null} picture
+ */
+function setPicture(image, picture) {
+  if (image.src) URL.revokeObjectURL(image.src);
+  if (picture) image.src = URL.createObjectURL(picture);
+  else image.removeAttribute("src");
+  image.hidden = !picture;
+}

@@ -1,0 +1,200 @@
+// Say in plain words what the service answers in codes and numbers.
+
+/** @typedef {import("./api.js").Prediction} Prediction */
+/** @typedef {import("./api.js").PointFigures} PointFigures */
+/** @typedef {import("./api.js").CurrentModel} CurrentModel */
+
+const NOT_STATED = "not stated";
+
+/** Titles of the warnings; the service's own sentence stands under each. */
+const WARNINGS = /** @type {Record<string, string>} */ ({
+  age_missing: "Age not stated",
+  age_implausible: "Age can't be right",
+  age_unit_assumed: "Unit of the age assumed",
+  sex_unreadable: "Sex not readable",
+  view_missing: "View not stated",
+  outside_age_scope: "Outside the model's age range",
+  outside_sex_scope: "Outside the sex the model was made for",
+  outside_view_scope: "Outside the views the model was made for",
+  modality_unusual: "Unusual modality",
+  body_part_unstated: "Body part not stated",
+  not_a_chest: "Not a chest",
+  not_frontal: "Not a frontal view",
+  intensity_guessed: "Grey scale guessed",
+  polarity_contradiction: "Black and white may be exchanged",
+  color_input: "Colour picture",
+  aspect_unusual: "Unusual shape",
+  low_resolution: "Low resolution",
+  novel_input: "Unlike the training images",
+  header_repaired: "Header repaired",
+});
+
+/** What to do about each problem; the service's own sentence stands above it. */
+const ADVICE = /** @type {Record<string, string>} */ ({
+  malformed_request: "Check the choices under How to read, and that the file is not empty.",
+  unauthorized: "This service wants an API key, which this page does not send. Ask whoever runs it.",
+  unknown_model: "Reload the page: the models may have changed.",
+  slow_client: "The connection was too slow. Try again, one file at a time.",
+  too_large: "Export the picture again at a smaller size, or ask whoever runs the service to raise its limit.",
+  unsupported_format: "Export the picture as DICOM, PNG or JPEG. A DICOM file must begin with its preamble.",
+  corrupt_image: "Export or copy the file once more: part of it is missing or damaged.",
+  not_a_radiograph: "Choose a single-frame plain radiograph (CR or DX).",
+  not_a_chest: "Choose a chest radiograph. If it is one, its header names the wrong body part.",
+  not_frontal: "Choose the PA or AP view of this examination.",
+  decode_limit: "The file took too long or too much memory to open. Export it without compression.",
+  rate_limited: "Wait a little, then read it again.",
+  overloaded: "The service is busy. Wait a little, then read it again.",
+  not_ready: "The model is not served now. Wait a little, choose another, or ask whoever runs the service.",
+  deadline_exceeded: "The service was too slow this time. Read it again.",
+  inference_failed: "Read it again. If it fails again, report the request id below.",
+  unreachable: "Check that the service runs and that this machine reaches it, then read it again.",
+});
+
+const OPERATING_POINTS = /** @type {Record<string, string>} */ ({
+  balanced: "Balanced",
+  youden: "Youden",
+  screen: "Screening: few misses",
+  rule_in: "Rule in: few false alarms",
+});
+
+const TRANSFER_SYNTAXES = /** @type {Record<string, string>} */ ({
+  "1.2.840.10008.1.2": "uncompressed, implicit VR",
+  "1.2.840.10008.1.2.1": "uncompressed",
+  "1.2.840.10008.1.2.1.99": "deflated",
+  "1.2.840.10008.1.2.2": "uncompressed, big endian",
+  "1.2.840.10008.1.2.4.50": "JPEG baseline",
+  "1.2.840.10008.1.2.4.51": "JPEG extended",
+  "1.2.840.10008.1.2.4.57": "JPEG lossless",
+  "1.2.840.10008.1.2.4.70": "JPEG lossless",
+  "1.2.840.10008.1.2.4.80": "JPEG-LS lossless",
+  "1.2.840.10008.1.2.4.81": "JPEG-LS",
+  "1.2.840.10008.1.2.4.90": "JPEG 2000 lossless",
+  "1.2.840.10008.1.2.4.91": "JPEG 2000",
+  "1.2.840.10008.1.2.5": "RLE",
+});
+
+const INTENSITIES = /** @type {Record<string, string>} */ ({
+  identity: "grey values as stored",
+  window: "windowed as the file says",
+  lut: "grey scale by the file's table",
+  percentile: "grey scale guessed from its values",
+});
+
+/** Turn a code that this page does not know into words. @param {string} code */
+const spoken = (code) => code.charAt(0).toUpperCase() + code.slice(1).replaceAll("_", " ");
+
+/** @param {string} code */
+export const warningTitle = (code) => WARNINGS[code] ?? spoken(code);
+
+/** @param {string} code */
+export const advice = (code) => ADVICE[code] ?? "Try again. If it fails again, report the request id below.";
+
+/** @param {string} name */
+export const pointTitle = (name) => OPERATING_POINTS[name] ?? spoken(name);
+
+/**
+ * Write a share of 1 in percent; never 0 or 100 for what is neither.
+ *
+ * @param {number} share
+ * @param {number} [decimals]
+ */
+export function percent(share, decimals = 1) {
+  const least = 10 ** -decimals;
+  if (share > 0 && 100 * share < least) return `< ${least.toFixed(decimals)} %`;
+  if (share < 1 && 100 * (1 - share) < least) return `> ${(100 - least).toFixed(decimals)} %`;
+  return `${(100 * share).toFixed(decimals)} %`;
+}
+
+/**
+ * Give the decimals of a percentage that tell a probability from its threshold: the label goes by the unrounded ones.
+ *
+ * @param {Prediction} prediction
+ */
+export function tellingDecimals({ probability, threshold }) {
+  const apart = [1, 2, 3].find((decimals) => percent(probability, decimals) !== percent(threshold, decimals));
+  return probability === threshold ? 1 : (apart ?? 4);
+}
+
+/** @param {number | null} years also for infants: six months is 0.5 */
+export function age(years) {
+  if (years === null) return NOT_STATED;
+  if (years >= 2) return `${Number(years.toFixed(1))} years`;
+  const months = Math.round(12 * years);
+  if (months >= 2) return `${months} months`;
+  const days = Math.round(365.25 * years);
+  return days >= 31 ? "1 month" : `${days} ${days === 1 ? "day" : "days"}`;
+}
+
+/** @param {string | null} code */
+export const sex = (code) => ({ F: "female", M: "male", O: "other" })[code ?? ""] ?? NOT_STATED;
+
+/** @param {string | null} code */
+export const view = (code) => ({ PA: "PA", AP: "AP", LATERAL: "lateral" })[code ?? ""] ?? NOT_STATED;
+
+/** @param {string | null} source */
+export function sourceOf(source) {
+  if (source === null) return "";
+  return source === "request" ? "as you stated" : `file: ${source}`;
+}
+
+/** Give the corner of a viewport: the facts that are stated, in short. @param {Prediction["metadata"]} metadata */
+export function shortFacts({ age_years, sex: code, view_position }) {
+  return [age_years === null ? null : age(age_years), code, view_position].filter(Boolean).join(" · ");
+}
+
+/** @param {Prediction["processing"]} processing */
+export function pixelSentence(processing) {
+  const { format, transfer_syntax, rows, columns, intensity, inverted, preprocess } = processing;
+  const syntax = transfer_syntax && (TRANSFER_SYNTAXES[transfer_syntax] ?? transfer_syntax);
+  const file = [format === "dicom" ? "DICOM" : format.toUpperCase(), syntax].filter(Boolean).join(", ");
+  const polarity = inverted ? "black and white exchanged, since the file stores them so (MONOCHROME1)" : "not inverted";
+  return `${file}; ${columns} × ${rows} pixels; ${INTENSITIES[intensity] ?? intensity}; ${polarity}; preprocessing version ${preprocess}.`;
+}
+
+/**
+ * Say on which side of the threshold an answer lies, and what that is not.
+ *
+ * @param {Prediction} prediction
+ * @param {boolean} isPositive
+ */
+export function labelSentence({ finding, label, probability, threshold }, isPositive) {
+  if (isPositive) return `${probability === threshold ? "At" : "Above"} the threshold: labelled ${label}.`;
+  return `Below the threshold: labelled ${label}. This does not rule out ${finding}.`;
+}
+
+/**
+ * Say in words how often an operating point was right when it was measured; nothing where nothing is known.
+ *
+ * @param {PointFigures | undefined} figures
+ * @param {CurrentModel["labels"]} labels
+ * @returns {string[]}
+ */
+export function pointSentences(figures, labels) {
+  const found = rate(figures?.sensitivity), cleared = rate(figures?.specificity);
+  return [
+    found && `The model found ${found} images with ${labels.positive} (sensitivity${bounds(figures?.sensitivity_ci95)}).`,
+    cleared && `The model cleared ${cleared} images without (specificity${bounds(figures?.specificity_ci95)}).`,
+    figures?.proven === false ? "The set was too small to prove what this point was chosen for." : "",
+  ].filter(Boolean);
+}
+
+/** @param {number | null | undefined} share */
+const rate = (share) => (share === null || share === undefined ? "" : `${perHundred(share)} of 100`);
+
+/** @param {[number, number] | null | undefined} interval */
+const bounds = (interval) => (interval ? `, 95 % interval ${perHundred(interval[0])} to ${perHundred(interval[1])}` : "");
+
+/** Near the ends a whole number would hide what matters. @param {number} share */
+const perHundred = (share) => String(Number((100 * share).toFixed(share > 0.985 || share < 0.015 ? 1 : 0)));
+
+/** @param {{views: number, spread: number}} tta */
+export function ttaSentence({ views, spread }) {
+  return `Mean of ${views} views of the picture; their probabilities lie ${(100 * spread).toFixed(1)} points apart.`;
+}
+
+/** @param {Prediction["novelty"]} novelty */
+export function noveltySentence({ score, limit, is_novel }) {
+  const place = `distance ${score.toFixed(1)}, limit ${limit.toFixed(1)}`;
+  if (is_novel) return `Unlike the images that the model learned from (${place}): do not rely on this answer.`;
+  return `Within the range of the images that the model learned from (${place}).`;
+}
