@@ -137,10 +137,10 @@ def test_what_was_taken_is_answered_while_the_service_goes_down(store: Path, tmp
 
 async def test_closing_the_service_waits_for_what_is_in_work(store: Path, graph: FakeGraph) -> None:
     async with listening(store, opener=graph.open) as served:
-        warm = len(graph.batch_sizes)
+        received = served.app.state.service.metrics.registry.get_sample_value
         graph.gate.clear()
         asking = [asyncio.create_task(served.client.post("/predict", content=PNG)) for _ in range(6)]
-        await until(lambda: len(graph.batch_sizes) > warm)
+        await until(lambda: received("cxr_stage_duration_seconds_count", {"stage": "receive"}) == 6)
         served.classifier.drain()
         await asyncio.sleep(0.1)
         graph.gate.set()
