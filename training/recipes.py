@@ -40,18 +40,18 @@ def pneumothorax_efficientnet_b0() -> Recipe:
         name="pneumothorax-efficientnet-b0",
         task="pneumothorax",
         data_layout="siim",
-        data_name="SIIM-ACR Pneumothorax, 190 radiographs of the training part",
+        data_name="SIIM-ACR Pneumothorax, radiographs of the training part",
         data_licence="SIIM-ACR Pneumothorax Segmentation, research use only; de-identified",
         finding="pneumothorax",
         labels=Labels(negative="no pneumothorax", positive="pneumothorax"),
         scope=Scope(min_age_years=16, views=("PA", "AP"), modalities=("CR", "DX")),
         intended_use=_NOT_A_DEVICE,
         limits=(
-            "Learned from 190 radiographs of one source: its figures have wide intervals, and small or apical pneumothoraces, "
-            "which cover less than one hundredth of the picture, are easily missed. Chest drains go with the label and may be "
-            "what it sees. Supine films, children and other hospitals are untested."
+            "Learned from radiographs of one source; where those were few, as the training data below says, its figures have "
+            "wide intervals. Small or apical pneumothoraces, which cover less than one hundredth of the picture, are easily "
+            "missed. Chest drains go with the label and may be what it sees. Supine films, children and other hospitals are untested."
         ),
-        epochs=(12, 10),
+        epochs=(8, 8),
         sizes=(128, 224),
         lr=4e-4,
         warmup_epochs=2.0,
