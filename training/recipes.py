@@ -47,9 +47,9 @@ def pneumothorax_efficientnet_b0() -> Recipe:
         scope=Scope(min_age_years=16, views=("PA", "AP"), modalities=("CR", "DX")),
         intended_use=_NOT_A_DEVICE,
         limits=(
-            "Learned from radiographs of one source; where those were few, as the training data below says, its figures have "
+            "Learned from radiographs of one source; where those were few, as the bundle states, its figures have "
             "wide intervals. Small or apical pneumothoraces, which cover less than one hundredth of the picture, are easily "
-            "missed. Chest drains go with the label and may be what it sees. Supine films, children and other hospitals are untested."
+            "missed. Chest drains go with the label and may be what it sees. Children and other hospitals are untested."
         ),
         epochs=(8, 8),
         sizes=(128, 224),
