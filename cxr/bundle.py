@@ -48,6 +48,11 @@ class TrainingData(Part):
     """Of the sorted SHA-256 of all image files, and their labels."""
     splits_sha256: Sha256
 
+    @property
+    def prevalence(self) -> float | None:
+        """The share of positives that probabilities refer to; None where the images are all of one class."""
+        return self.positives / self.images if 0 < self.positives < self.images else None
+
 
 class Parity(Part):
     """How far a graph file's outputs lie from the torch network's, measured at export."""

@@ -5,7 +5,7 @@ picture rows and columns, 3 colour channels.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
@@ -126,6 +126,33 @@ class InterpretSpec(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class PrevalenceShift:
+    """From the share of positives that a model learned from to the share where it is used (Saerens et al. 2002).
+
+        logit(p') = logit(p) + logit(stated) - logit(training)
+
+    It holds where the two places differ in how many are ill and in nothing else.
+    Sensitivity and specificity are then the same in both, and so an operating point
+    is too: its threshold moves exactly as the probability does, and no label changes.
+
+    Raises:
+        ValueError: a share is not between 0 and 1, both excluded.
+    """
+
+    training: float
+    stated: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.training < 1 and 0 < self.stated < 1):
+            raise ValueError("a prevalence lies between 0 and 1, both excluded")
+
+    def apply(self, probability: float) -> float:
+        """Shift a probability or a threshold, written in odds so that 0 and 1 stay what they are."""
+        ratio = self.stated / (1 - self.stated) * (1 - self.training) / self.training
+        return probability * ratio / (probability * ratio + (1 - probability))
+
+
+@dataclass(frozen=True, slots=True)
 class Tta:
     """How many views were read, and how far apart their probabilities lie (max - min)."""
 
@@ -147,6 +174,7 @@ class Finding:
     """What the model says of one image.
 
     `label` is the positive one exactly when `probability >= threshold`.
+    `prevalence` is the one that was asked for; None means the training data's.
     `cam_hw` is float32 in units of the logit, in the plain image's place.
     """
 
@@ -154,18 +182,21 @@ class Finding:
     label: str
     threshold: float
     operating_point: str
+    prevalence: float | None
     tta: Tta | None
     novelty: Novelty
     cam_hw: NDArray[np.float32]
     cautions: tuple[Caution, ...]
 
 
-def interpret(outputs: Outputs, spec: InterpretSpec, *, operating_point: str | None = None) -> Finding:
+def interpret(
+    outputs: Outputs, spec: InterpretSpec, *, operating_point: str | None = None, shift: PrevalenceShift | None = None
+) -> Finding:
     """Read the outputs of one image's views: the plain one alone, or the bundle's TTA policy in order.
 
     Logits of views are averaged (their mean is what the policy's calibration
     was fitted on), maps too, each after its view was undone.  Novelty is the
-    plain view's.
+    plain view's.  A prevalence shift moves probabilities and the threshold alike.
 
     Raises:
         KeyError: the operating point is not one of the spec's.
@@ -173,8 +204,9 @@ def interpret(outputs: Outputs, spec: InterpretSpec, *, operating_point: str | N
     views = POLICIES[spec.tta_policy] if len(outputs.logit_N) > 1 else POLICIES[spec.tta_policy][:1]
     reading = spec.readings[spec.tta_policy if len(views) > 1 else PLAIN_READING]
     name = operating_point or spec.default_operating_point
-    threshold = reading.thresholds[name]
-    probability = reading.calibration.probability(float(outputs.logit_N.mean(dtype=np.float64)))
+    move = shift.apply if shift else _stay
+    threshold = move(reading.thresholds[name])
+    probability = move(reading.calibration.probability(float(outputs.logit_N.mean(dtype=np.float64))))
     novelty = _novelty(float(outputs.novelty_N[0]), spec)
     maps = [undo_view(cam_hw, view) for cam_hw, view in zip(outputs.cam_Nhw, views, strict=True)]
     return Finding(
@@ -182,7 +214,8 @@ def interpret(outputs: Outputs, spec: InterpretSpec, *, operating_point: str | N
         label=spec.labels.positive if probability >= threshold else spec.labels.negative,
         threshold=threshold,
         operating_point=name,
-        tta=_tta(outputs, spec) if len(views) > 1 else None,
+        prevalence=shift.stated if shift else None,
+        tta=_tta(outputs, reading.calibration, move) if len(views) > 1 else None,
         novelty=novelty,
         cam_hw=np.mean(maps, axis=0, dtype=np.float32),
         cautions=tuple(_novelty_cautions(novelty.score, spec)),
@@ -244,9 +277,12 @@ def _color_ramp() -> NDArray[np.float32]:
 COLORS_256_3 = _color_ramp()
 
 
-def _tta(outputs: Outputs, spec: InterpretSpec) -> Tta:
-    calibration = spec.readings[spec.tta_policy].calibration
-    probabilities = [calibration.probability(float(logit)) for logit in outputs.logit_N]
+def _stay(probability: float) -> float:
+    return probability
+
+
+def _tta(outputs: Outputs, calibration: Calibration, move: Callable[[float], float]) -> Tta:
+    probabilities = [move(calibration.probability(float(logit))) for logit in outputs.logit_N]
     return Tta(views=len(probabilities), spread=max(probabilities) - min(probabilities))
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from cxr.bundle import Bundle
 from cxr.graph import open_graph
-from cxr.interpret import Calibration, Outputs, draw_heatmap, interpret, scope_cautions
+from cxr.interpret import Calibration, Outputs, PrevalenceShift, draw_heatmap, interpret, scope_cautions
 from cxr.radiograph import Metadata, WarningCode
 from cxr.tta import POLICIES, make_views
 from tests.factories import chest
@@ -76,3 +76,46 @@ def test_a_heat_map_colours_evidence_on_one_scale_and_leaves_the_rest() -> None:
     cam_hw[0, 3] = 20.0
     changed = np.abs(draw_heatmap(cam_hw, picture_HW).astype(int) - picture_HW[..., None]).sum(axis=2)
     assert changed[:16, 48:].mean() > 10 * max(changed[32:, :32].mean(), 0.01)
+
+
+def test_another_prevalence_moves_the_logit_by_the_difference_of_the_prior_logits() -> None:
+    shift = PrevalenceShift(training=0.75, stated=0.05)
+    for probability in (0.001, 0.3, 0.75, 0.999):
+        moved = math.log(probability / (1 - probability)) + math.log(0.05 / 0.95) - math.log(0.75 / 0.25)
+        assert shift.apply(probability) == pytest.approx(1 / (1 + math.exp(-moved)), rel=1e-12)
+    assert shift.apply(0.75) == pytest.approx(0.05)
+    assert (shift.apply(0.0), shift.apply(1.0)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("stated", [0.0001, 0.05, 0.5, 0.9999])
+@pytest.mark.parametrize("logit", [-20.0, -1.5, -1e-9, 0.0, 1e-9, 1.0, 20.0])
+def test_another_prevalence_changes_no_label(bundle: Bundle, stated: float, logit: float) -> None:
+    shift = PrevalenceShift(training=1 / 3, stated=stated)
+    for point in bundle.manifest.operating_points:
+        plain = interpret(outputs(logit), bundle.manifest, operating_point=point)
+        moved = interpret(outputs(logit), bundle.manifest, operating_point=point, shift=shift)
+        assert moved.label == plain.label
+        assert (moved.label == bundle.manifest.labels.positive) == (moved.probability >= moved.threshold)
+        assert (moved.probability > plain.probability) == (stated > 1 / 3)
+        assert (plain.prevalence, moved.prevalence) == (None, stated)
+
+
+def test_the_spread_of_views_is_that_of_the_moved_probabilities(bundle: Bundle) -> None:
+    shift = PrevalenceShift(training=0.5, stated=0.1)
+    finding = interpret(outputs(2.0, -1.0), bundle.manifest, shift=shift)
+    high, low = (shift.apply(1 / (1 + math.exp(-logit))) for logit in (2.0, -1.0))
+    assert finding.tta is not None
+    assert finding.tta.spread == pytest.approx(high - low)
+
+
+@pytest.mark.parametrize(("training", "stated"), [(0.0, 0.1), (1.0, 0.1), (0.1, 0.0), (0.1, 1.0), (0.1, math.nan)])
+def test_a_prevalence_of_none_or_all_is_refused(training: float, stated: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        PrevalenceShift(training, stated)
+
+
+def test_a_bundle_states_the_share_of_positives_it_learned_from(bundle: Bundle) -> None:
+    data = bundle.manifest.training_data
+    assert data.prevalence == pytest.approx(1 / 3)
+    assert data.model_copy(update={"positives": 0}).prevalence is None
+    assert data.model_copy(update={"positives": 3}).prevalence is None
