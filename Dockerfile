@@ -1,31 +1,55 @@
-# The service alone, on the CPU: no torch, no compiler, not root.
+# The service alone: no torch, no compiler, no shell tools of our own, not root.
 #
-#   docker build -t cxr-serve .
-#   docker run --rm -p 127.0.0.1:8000:8000 --read-only cxr-serve
+#   docker build -t cxr-serve .                              # CPU
+#   docker build -t cxr-serve:gpu --build-arg DEVICE=gpu .   # CUDA comes with the pip packages, so the base is the same
+#   docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 cxr-serve
+#
+# docker-compose.yml does the same with monitoring; docs/deploy.md has the sizes and times.
 
-FROM python:3.11-slim-bookworm AS build
-WORKDIR /build
-COPY requirements/serve-cpu.txt .
-RUN python -m venv /opt/venv \
- && /opt/venv/bin/pip install --no-cache-dir --no-compile -r serve-cpu.txt \
- && /opt/venv/bin/pip uninstall -y -q pip setuptools
+ARG BASE=python:3.11-slim-bookworm
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE} AS build
+ARG DEVICE=cpu
+COPY requirements/serve-${DEVICE}.txt /tmp/requirements.txt
+# The packages' own tests (22 MB) stay out; bytecode is made below, in a form that holds no time of day.
+RUN python -m venv --without-pip /opt/venv \
+ && python -m pip --python /opt/venv/bin/python install --disable-pip-version-check --no-cache-dir --no-compile \
+      --only-binary :all: -r /tmp/requirements.txt \
+ && find /opt/venv -type d -name tests -prune -exec rm -r {} +
+COPY cxr /srv/cxr
+COPY app /srv/app
+COPY LICENSE /srv/
+# The root is read-only at run time, so bytecode that is not here is made again at every start.
+RUN /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib /srv
+
+FROM ${BASE}
+ARG DEVICE=cpu
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="cxr-serve" \
-      org.opencontainers.image.description="Chest-radiograph classifier service. Research use, not for diagnosis." \
-      org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --system --no-create-home --uid 10001 cxr
-WORKDIR /srv
+      org.opencontainers.image.description="Chest-radiograph classifiers over HTTP. Research use, not for diagnosis." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.11-slim-bookworm"
+RUN useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --uid 10001 cxr
 COPY --from=build /opt/venv /opt/venv
-COPY cxr cxr
-COPY app app
-COPY model_store model_store
+COPY --from=build /srv /srv
+COPY model_store /srv/model_store
+WORKDIR /srv
 ENV PATH=/opt/venv/bin:$PATH \
-    PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    CXR_HOST=0.0.0.0
-USER cxr
+    PYTHONUNBUFFERED=1 \
+    CXR_HOST=0.0.0.0 \
+    CXR_PORT=8000 \
+    CXR_STORE=/srv/model_store \
+    CXR_DEVICE=${DEVICE}
+USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=15s --retries=3 \
-  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+STOPSIGNAL SIGTERM
+# Python's own client, without its site packages: the image has no curl, and a probe should cost little.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
+  CMD ["python", "-ISc", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['CXR_PORT']), timeout=2); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 CMD ["python", "-m", "app"]
