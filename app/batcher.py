@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,9 @@ _MEMORY = 0.9
 """Share of the past in the running mean of seconds an image takes."""
 
 
+_STOPPED = "The model has stopped; the service must be restarted."
+
+
 @dataclass(frozen=True, slots=True)
 class BatchAnswer:
     """The outputs of one upload's views in order, and where the time went."""
@@ -48,7 +51,7 @@ class BatchAnswer:
     run_s: float
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Ticket:
     """One upload's views on their way through the queue."""
 
@@ -120,6 +123,8 @@ class Batcher:
             yield
         finally:
             self._admitted -= num_views
+            if not self._open:
+                self._arrived.set()
 
     async def run(self, views_KHW: NDArray[np.uint8], *, deadline: float) -> BatchAnswer:
         """Answer the views of one admitted upload, uint8 [K, H, W].
@@ -145,17 +150,17 @@ class Batcher:
             self._forget(ticket)
 
     async def close(self) -> None:
-        """Admit nothing more, finish what was admitted to the queue, end the lanes."""
+        """Admit nothing more, finish what was admitted, end the lanes."""
         self._open = False
         self._arrived.set()
         await asyncio.gather(*self._lanes, return_exceptions=True)
         self._threads.shutdown(wait=False)
 
     async def _serve(self) -> None:
-        """Be one lane: take a batch, run it in a thread, hand out its rows; ends when closed and empty."""
+        """Be one lane: take a batch, run it in a thread, hand out its rows; ends when closed and nothing is admitted."""
         while True:
             while not self._queue:
-                if not self._open:
+                if not self._open and not self._admitted:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
@@ -165,6 +170,10 @@ class Batcher:
             self._idle -= 1
             try:
                 await self._run(batch)
+            except BaseException:  # this lane ends; whoever was on it must not wait for ever
+                for ticket, _ in batch:
+                    ticket.fail(InferenceFailed(_STOPPED))
+                raise
             finally:
                 self._idle += 1
 
@@ -189,28 +198,33 @@ class Batcher:
         return batch
 
     def _forget(self, ticket: _Ticket) -> None:
-        """Take a ticket's waiting views out of the queue."""
-        with suppress(ValueError):
+        """Take the views of a ticket that still wait out of the queue."""
+        num_waiting = len(ticket.views_KHW) - ticket.taken
+        if num_waiting:
             self._queue.remove(ticket)
-            self._count_waiting(ticket.taken - len(ticket.views_KHW))
+            self._count_waiting(-num_waiting)
+            ticket.taken = len(ticket.views_KHW)
 
     async def _run(self, batch: Sequence[_Item]) -> None:
         """Run a batch; where it fails, run its views singly, so that only the bad one fails."""
         try:
             rows = await self._run_graph(batch)
         except GraphError:
-            if len(batch) > 1:
-                for item in batch:
-                    await self._run([item])
-                return
-            logger.exception("the graph failed on an image")
-            batch[0][0].fail(InferenceFailed("The model could not answer for this image."))
-        except BaseException:
-            for ticket, _ in batch:
-                ticket.fail(InferenceFailed("The model has stopped."))
-            raise
+            await self._run_singly(batch)
         else:
             for (ticket, index), row in zip(batch, rows, strict=True):
+                ticket.settle(index, row)
+
+    async def _run_singly(self, batch: Sequence[_Item]) -> None:
+        for ticket, index in batch:
+            if ticket.answer.done():
+                continue
+            try:
+                (row,) = await self._run_graph([(ticket, index)])
+            except GraphError:
+                logger.exception("the graph failed on an image")
+                ticket.fail(InferenceFailed("The model could not answer for this image."))
+            else:
                 ticket.settle(index, row)
 
     async def _run_graph(self, batch: Sequence[_Item]) -> list[Outputs]:
@@ -234,10 +248,10 @@ class Batcher:
         error = None if lane.cancelled() else lane.exception()
         if error is None and not self._open:
             return
-        self._fault = "The model has stopped and must be restarted."
+        self._fault = _STOPPED
         logger.critical("a lane died", exc_info=error)
         for ticket in list(self._queue):
-            ticket.fail(InferenceFailed(self._fault))
+            ticket.fail(InferenceFailed(_STOPPED))
 
 
 def run_rows(graph: Graph, batch_NHW: NDArray[np.uint8]) -> list[Outputs]:

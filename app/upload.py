@@ -65,6 +65,7 @@ async def read_upload(request: Request, limits: UploadLimits) -> bytes:
         SlowClient: it did not arrive in time.
         ClientGone: the client left.
     """
+    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES)
     media_type, boundary = _content_type(request)
     if media_type == MULTIPART:
         files = await _read_multipart(request, boundary, "file", limits)
@@ -73,6 +74,7 @@ async def read_upload(request: Request, limits: UploadLimits) -> bytes:
         return files[0].read()
     if media_type not in RAW_TYPES:
         raise UnsupportedFormat(_media_type_advice(media_type))
+    _check_announced_size(request, limits.max_file_bytes)
     file = UploadedFile(None)
     async with _in_time(limits.timeout_s):
         async for chunk in _chunks(request, limits.max_file_bytes):
@@ -82,6 +84,7 @@ async def read_upload(request: Request, limits: UploadLimits) -> bytes:
 
 async def read_uploads(request: Request, limits: UploadLimits) -> list[UploadedFile]:
     """Read the files of a multipart body, in order; raises as `read_upload`."""
+    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES)
     media_type, boundary = _content_type(request)
     if media_type != MULTIPART:
         raise UnsupportedFormat(f"Send {MULTIPART} with one part named files for each file.")
@@ -119,11 +122,15 @@ async def _in_time(timeout_s: float) -> AsyncIterator[None]:
         raise SlowClient(f"The body did not arrive within {timeout_s:g} seconds.") from exc
 
 
-async def _chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Give a body as it arrives; stops at the cap, and before the first byte where the header is over it."""
+def _check_announced_size(request: Request, max_bytes: int) -> None:
+    """Refuse a body by its header, before its first byte; raises `TooLarge`."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
+
+
+async def _chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    """Give a body as it arrives, up to the cap; raises `TooLarge` or `ClientGone`."""
     received = 0
     try:
         async for chunk in request.stream():

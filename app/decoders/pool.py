@@ -11,6 +11,7 @@ import asyncio
 import logging
 import multiprocessing
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ _START_SECONDS = 30.0
 _START_ATTEMPTS = 3
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Job:
     data: bytes
     preparation: Preparation
@@ -135,6 +136,7 @@ class _Process:
         self._pipe, self._far_pipe = context.Pipe()
         self._process = context.Process(target=worker.main, args=(self._far_pipe, max_memory_bytes), daemon=True)
         self._is_unwanted = False
+        self._is_late = False
 
     @property
     def process_id(self) -> int:
@@ -158,16 +160,23 @@ class _Process:
 
     def prepare(self, data: bytes, preparation: Preparation, max_seconds: float) -> Prepared:
         """Have one file prepared; raises `ImageError`, after which the process may be dead."""
+        watchdog = threading.Timer(max_seconds, self._stop_late)
+        watchdog.start()
         try:
             worker.send_file(self._pipe, data, preparation)
-            if not self._pipe.poll(max_seconds):
-                self.kill()
-                raise DecodeLimit(f"Decoding took more than {max_seconds:g} seconds.")
-            return worker.receive_prepared(self._pipe)
+            return worker.receive_prepared(self._pipe, preparation)
         except ImageError:
             raise
-        except Exception as exc:  # its pipe broke, or it sent what no sound worker sends
+        except Exception as exc:  # it was killed, it died, or it sent what no sound worker sends
+            if self._is_late:
+                raise DecodeLimit(f"Decoding took more than {max_seconds:g} seconds.") from exc
             raise self._died() from exc
+        finally:
+            watchdog.cancel()
+
+    def _stop_late(self) -> None:
+        self._is_late = True
+        self.kill()
 
     def kill(self) -> None:
         """End the process now, whatever it does."""

@@ -62,13 +62,18 @@ def send_file(pipe: Connection, data: bytes, preparation: Preparation) -> None:
     pipe.send_bytes(data)
 
 
-def receive_prepared(pipe: Connection) -> Prepared:
-    """Take the worker's answer; raises `ImageError`, or `OSError` / `EOFError` where it is gone."""
-    verdict = _VERDICT.validate_json(pipe.recv_bytes())
+def receive_prepared(pipe: Connection, preparation: Preparation) -> Prepared:
+    """Take the worker's answer, and only what a sound worker sends.
+
+    Raises:
+        ImageError: what is wrong with the file.
+        OSError, EOFError, ValueError: the worker is gone, or not sound.
+    """
+    verdict = _VERDICT.validate_json(pipe.recv_bytes(_MAX_VERDICT_BYTES))
     if verdict.code is not None:
         raise _ERRORS.get(verdict.code, CorruptImage)(verdict.detail)
-    assert verdict.metadata is not None
-    assert verdict.processing is not None
+    if verdict.metadata is None or verdict.processing is None or set(verdict.image_shape) != {preparation.spec.size}:
+        raise ValueError("the worker's verdict is not whole")
     image_HW = _receive_array(pipe, verdict.image_shape)
     preview_HW = _receive_array(pipe, verdict.preview_shape)
     return Prepared(
@@ -85,6 +90,8 @@ def receive_prepared(pipe: Connection) -> Prepared:
 _PREPARATION = TypeAdapter(Preparation)
 _VERDICT = TypeAdapter(Verdict)
 _ERRORS: dict[str, type[ImageError]] = {kind.code: kind for kind in ImageError.__subclasses__()}
+_MAX_VERDICT_BYTES = 2**16
+_MAX_PICTURE_BYTES = 2**20  # an input of 1024 x 1024, the largest that a bundle may ask for
 _NO_PREVIEW = np.zeros((0, 0), np.uint8)
 
 
@@ -115,7 +122,7 @@ def _verdict(prepared: Prepared, preview_HW: NDArray[np.uint8]) -> Verdict:
 
 
 def _receive_array(pipe: Connection, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.frombuffer(pipe.recv_bytes(), np.uint8).reshape(shape)
+    return np.frombuffer(pipe.recv_bytes(_MAX_PICTURE_BYTES), np.uint8).reshape(shape)
 
 
 def _limit_memory(max_memory_bytes: int) -> None:

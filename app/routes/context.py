@@ -1,4 +1,7 @@
-"""What an endpoint may ask for: the running service, and that the client reads JSON."""
+"""What an endpoint may ask for: the running service, a deadline, and that the client reads JSON.
+
+All of it is `async`, though nothing is awaited: FastAPI would send plain functions to a thread.
+"""
 
 import time
 from dataclasses import dataclass
@@ -21,11 +24,11 @@ class Service:
     classifier: Classifier
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:
     return cast("Service", request.app.state.service)
 
 
-def _accept_json(request: Request) -> None:
+async def _accept_json(request: Request) -> None:
     """Refuse a client that reads no JSON; raises `NotAcceptable`."""
     ranges = [entry.partition(";") for entry in (request.headers.get("accept") or "*/*").lower().split(",")]
     if not any(name.strip() in _JSON_RANGES and not _is_excluded(options) for name, _, options in ranges):
@@ -37,14 +40,14 @@ def _is_excluded(options: str) -> bool:
     return any(option.strip() in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options.split(";"))
 
 
-def _deadline(
-    settings_of: Annotated[Service, Depends(_service)],
+async def _deadline(
+    service: Annotated[Service, Depends(_service)],
     x_request_timeout_seconds: Annotated[
         float | None, Header(gt=0, le=3600, allow_inf_nan=False, description="Seconds after which the answer is worth nothing.")
     ] = None,
 ) -> float:
     """Give the time by which to answer, on `time.monotonic`'s clock."""
-    return time.monotonic() + (x_request_timeout_seconds or settings_of.settings.default_timeout_seconds)
+    return time.monotonic() + (x_request_timeout_seconds or service.settings.default_timeout_seconds)
 
 
 _JSON_RANGES = ("application/json", "application/*", "*/*")

@@ -11,6 +11,7 @@ from app.schemas import HealthAnswer
 router = APIRouter(tags=["health"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
 async def livez(service: ServiceOf) -> HealthAnswer:
     """Answer 200 while the event loop turns and no batch lane has died; a restart cures the rest."""
@@ -18,6 +19,7 @@ async def livez(service: ServiceOf) -> HealthAnswer:
     return HealthAnswer(status="alive")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Does the default model answer?", responses=problem_responses("not_ready"))
 async def readyz(service: ServiceOf) -> HealthAnswer:
     """Answer 200 while the default model serves, else 503 with the reasons."""

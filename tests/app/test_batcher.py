@@ -193,6 +193,40 @@ async def test_a_lane_that_dies_fails_its_waiters_and_says_so(graph: FakeGraph) 
             batcher.check(1)
 
 
+async def test_a_lane_that_dies_over_one_image_fails_all_that_were_on_it(graph: FakeGraph) -> None:
+    class Fatal(BaseException):
+        pass
+
+    def failure(batch_NHW: Views) -> None:
+        if len(batch_NHW) > 1:
+            raise GraphError
+        if batch_NHW[0, 0, 0] == BAD:
+            raise Fatal
+
+    graph.failure = failure
+    async with batching(graph) as batcher:
+        held = await hold_lanes(graph, batcher)
+        tasks = [ask(batcher, grey) for grey in (1, BAD, 2)]
+        await asyncio.sleep(0)
+        graph.gate.set()
+        first, bad, last = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*held)
+
+    assert isinstance(first, BatchAnswer)
+    assert isinstance(bad, InferenceFailed)
+    assert isinstance(last, InferenceFailed)
+
+
+async def test_closing_waits_for_what_was_admitted_and_has_not_come_yet(graph: FakeGraph) -> None:
+    async with batching(graph) as batcher:
+        with batcher.admit(1):
+            closing = asyncio.create_task(batcher.close())
+            await asyncio.sleep(0.02)
+            assert not closing.done()
+            await ask(batcher, 1)
+        await closing
+
+
 async def test_closing_finishes_what_was_taken_and_takes_no_more(graph: FakeGraph) -> None:
     async with batching(graph) as batcher:
         held = await hold_lanes(graph, batcher)

@@ -75,6 +75,12 @@ class TestHealth:
             assert (await served.client.get("/livez")).json() == {"status": "alive"}
             assert (await served.client.get("/readyz")).json() == {"status": "ready"}
 
+    async def test_a_probe_may_ask_for_the_head_alone(self, store: Path) -> None:
+        async with serving(store) as served:
+            responses = [await served.client.head(path) for path in ("/livez", "/readyz")]
+
+        assert [response.status_code for response in responses] == [200, 200]
+
     async def test_readiness_is_about_the_default_model(self, store: Path) -> None:
         async with serving(store, default_model="other") as served:
             response = await served.client.get("/readyz")
