@@ -64,6 +64,7 @@ def serve(settings: "Settings") -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.default_timeout_seconds),
     )
     server = make_server(config, drain_seconds=settings.drain_seconds, on_drain=app.state.service.classifier.drain)

@@ -1,8 +1,10 @@
 """The only place that wires: settings in, a running application out."""
 
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -77,4 +79,5 @@ def _version() -> str:
     try:
         return version("cxr-serve")
     except PackageNotFoundError:  # run from a checkout
-        return "0"
+        project = Path(__file__).parent.parent / "pyproject.toml"
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]) if project.exists() else "0"

@@ -125,7 +125,7 @@ def _describe(variable: str, name: str) -> str:
     field = Settings.model_fields[name]
     default = field.get_default(call_default_factory=True, validated_data={})
     schema = Settings.model_json_schema()["properties"][name]
-    bounds = [f"{word} {schema[key]:g}" for key, word in _BOUNDS.items() if key in schema]
+    bounds = [f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema]
     choices = ["one of " + ", ".join(schema["enum"])] if "enum" in schema else []
     limits = f" ({', '.join(bounds + choices)})" if bounds or choices else ""
     return f"  {variable} = {default}{limits}\n      {field.description}"

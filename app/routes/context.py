@@ -10,7 +10,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Header, Request
 
 from app.classifier import Classifier
-from app.errors import NotAcceptable
+from app.errors import MalformedRequest, NotAcceptable
 from app.settings import Settings
 from app.telemetry import Metrics
 
@@ -35,6 +35,13 @@ async def _accept_json(request: Request) -> None:
         raise NotAcceptable("The answer is application/json.")
 
 
+async def _refuse_repeats(request: Request) -> None:
+    """Refuse a parameter that is given twice, which can mean either; raises `MalformedRequest`."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(names) != len(set(names)):
+        raise MalformedRequest("A parameter is given more than once.")
+
+
 def _is_excluded(options: str) -> bool:
     """Tell whether a range carries a weight of nothing: RFC 9110 section 12.4.2."""
     return any(option.strip() in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options.split(";"))
@@ -55,3 +62,4 @@ _JSON_RANGES = ("application/json", "application/*", "*/*")
 ServiceOf = Annotated[Service, Depends(_service)]
 Deadline = Annotated[float, Depends(_deadline)]
 AcceptsJson = Depends(_accept_json)
+EachOnce = Depends(_refuse_repeats)

@@ -28,6 +28,7 @@ def html_response(title: str, body: str) -> HTMLResponse:
     """Send a page of ours around HTML that is safe already."""
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<link rel="icon" href="/favicon.svg">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>{body}</body></html>"
     )
     return HTMLResponse(page, headers=SECURITY_HEADERS)

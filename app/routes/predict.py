@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.classifier import Question, by_deadline
 from app.errors import ServiceError
 from app.problems import Problem, problem_of
-from app.routes.context import AcceptsJson, Deadline, Service, ServiceOf
+from app.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf
 from app.routes.documents import (
     BATCH_CODES,
     PREDICT_CODES,
@@ -26,7 +26,7 @@ from app.telemetry import current_request_id
 from app.upload import UploadedFile, UploadLimits, read_upload, read_uploads, while_connected
 from cxr.errors import ImageError
 
-router = APIRouter(tags=["predict"], dependencies=[AcceptsJson])
+router = APIRouter(tags=["predict"], dependencies=[AcceptsJson, EachOnce])
 
 Parameters = Annotated[PredictParameters, Query()]
 

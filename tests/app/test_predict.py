@@ -291,7 +291,8 @@ async def test_checks_come_in_their_order(store: Path, graph: FakeGraph) -> None
     ]
     async with serving(store, opener=graph.open, max_upload_bytes=1_000_000, queue_capacity=1) as served:
         for parameters, data, code in steps:
-            response = await served.client.post("/predict", content=data, params=parameters)
+            headers = {"content-type": "text/plain"} if code == "too_large" else {}
+            response = await served.client.post("/predict", content=data, params=parameters, headers=headers)
             assert response.json()["code"] == code
 
 

@@ -77,6 +77,7 @@ REFUSALS: dict[str, tuple[Asking, str]] = {
     "a part without a name": (post(content=b"--b\r\n\r\nxx\r\n--b--\r\n", headers=FORM), "malformed_request"),
     "a huge part header": (post(content=b"--b\r\nx: " + b"y" * 30_000, headers=FORM), "malformed_request"),
     "an unknown parameter": (send(PNG, params={"prevalence": "0.1"}), "malformed_request"),
+    "a parameter given twice": (send(PNG, params=[("tta", "1"), ("tta", "0")]), "malformed_request"),
     "a flag that is none": (send(PNG, params={"tta": "maybe"}), "malformed_request"),
     "an impossible age": (send(PNG, params={"age_years": "121"}), "malformed_request"),
     "an age that is no number": (send(PNG, params={"age_years": "nan"}), "malformed_request"),
