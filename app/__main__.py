@@ -57,7 +57,7 @@ def serve(settings: "Settings") -> int:
         app,
         host=settings.host,
         port=settings.port,
-        loop="uvloop",
+        loop="auto",  # uvloop where it is installed
         http=make_protocol(),
         ws="none",
         lifespan="on",

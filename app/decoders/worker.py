@@ -7,8 +7,8 @@ Nothing is pickled: a file that takes over the codec can send no code to the ser
 """
 
 import logging
-import resource
 import signal
+import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -126,7 +126,14 @@ def _receive_array(pipe: Connection, shape: tuple[int, int]) -> NDArray[np.uint8
 
 
 def _limit_memory(max_memory_bytes: int) -> None:
-    """Bound the address space to what the idle process has, and `max_memory_bytes` more for one file."""
+    """Bound the address space to what the idle process has, and `max_memory_bytes` more for one file.
+
+    Only Linux tells the one and holds the other; elsewhere time and pixels are the bounds.
+    """
+    if sys.platform != "linux":
+        return
+    import resource  # noqa: PLC0415 -- not every platform has it
+
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + max_memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
