@@ -19,7 +19,7 @@ from PIL import Image
 
 from app.batcher import BatchAnswer, Batcher
 from app.decoders import Decoders, Preparation, Prepared
-from app.errors import DeadlineExceeded, NotReady
+from app.errors import DeadlineExceeded, MalformedRequest, NotReady
 from app.settings import Settings
 from app.store import ModelStore, ServedVersion
 from app.telemetry import Metrics
@@ -103,11 +103,6 @@ class Classifier:
         """Take nothing more; what was taken is finished."""
         self._draining = True
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether the service is going down."""
-        return self._draining
-
     def faults(self) -> list[str]:
         """Name every part that has died and stays dead; empty while the process is sound."""
         return [batcher.fault for batcher in self._batchers.values() if batcher.fault]
@@ -126,10 +121,12 @@ class Classifier:
 
         Raises:
             UnknownModel: the store has no such model.
+            MalformedRequest: the model has no such operating point.
             NotReady: it has no good version, or the service is going down.
             Overloaded: too much is waiting.
         """
         with self.store.lease(name or self._settings.default_model) as version:
+            _check_operating_point(version.manifest, question)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
             self._batchers[version].check(len(_views(version.manifest, question)))
@@ -233,6 +230,11 @@ def merge_metadata(of_file: Metadata, stated: Metadata) -> Metadata:
 
 
 _FACTS = ("age_years", "sex", "view_position")
+
+
+def _check_operating_point(manifest: Manifest, question: Question) -> None:
+    if question.operating_point not in (None, *manifest.operating_points):
+        raise MalformedRequest(f"operating_point: must be one of {', '.join(manifest.operating_points)}")
 
 
 def _views(manifest: Manifest, question: Question) -> tuple[TtaView, ...]:

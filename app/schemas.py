@@ -6,9 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.classifier import FROM_REQUEST, Prediction, Question
-from app.errors import MalformedRequest
 from app.store import ModelStore, ServedVersion, StoredModel
-from cxr.bundle import Manifest
 from cxr.interpret import Labels, Scope
 from cxr.radiograph import Format, Intensity, Metadata, MetadataSource, Sex, View, WarningCode
 
@@ -51,11 +49,6 @@ class PredictParameters(BaseModel):
         source = {name: FROM_REQUEST for name in names if getattr(self, name) is not None}
         stated = Metadata(self.age_years, self.sex, self.view_position, MetadataSource(**source))
         return Question(self.tta, self.heatmap, self.operating_point, stated)
-
-    def check_operating_point(self, manifest: Manifest) -> None:
-        """Refuse an operating point that the model does not have; raises `MalformedRequest`."""
-        if self.operating_point is not None and self.operating_point not in manifest.operating_points:
-            raise MalformedRequest(f"operating_point: must be one of {', '.join(manifest.operating_points)}")
 
 
 class Answer(BaseModel):

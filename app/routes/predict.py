@@ -71,7 +71,6 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
     """
     question = parameters.question()
     with service.classifier.choose(parameters.model, question) as version:
-        parameters.check_operating_point(version.manifest)
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
                 data = await read_upload(request, _limits_of_one(service.settings))
@@ -98,7 +97,6 @@ async def predict_batch(request: Request, parameters: Parameters, deadline: Dead
     """
     question = parameters.question()
     with service.classifier.choose(parameters.model, question) as version:
-        parameters.check_operating_point(version.manifest)
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
                 files = await read_uploads(request, _limits_of_several(service.settings))

@@ -284,6 +284,7 @@ async def test_checks_come_in_their_order(store: Path, graph: FakeGraph) -> None
     steps = [
         ({**bad_parameter, **bad_model}, huge, "malformed_request"),
         (bad_model, huge, "unknown_model"),
+        ({"operating_point": "none", "tta": "1"}, huge, "malformed_request"),
         ({"tta": "1"}, huge, "overloaded"),
         ({}, huge, "too_large"),
         ({}, b"\0" * 500, "unsupported_format"),
