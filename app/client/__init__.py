@@ -1,0 +1,15 @@
+"""Ask a cxr-serve service from Python, or from the shell by `cxr-serve predict`.
+
+    from app.client import Client
+
+    with Client("http://127.0.0.1:8000") as client:
+        answer = client.predict(Path("film.dcm"), model="pneumothorax")
+        print(answer["probability"], answer["label"])
+
+This package needs httpx and nothing of the service: no FastAPI, no model runtime.
+"""
+
+from app.client.answers import Prediction
+from app.client.client import Client, ClientError, Problem, Unreachable
+
+__all__ = ["Client", "ClientError", "Prediction", "Problem", "Unreachable"]

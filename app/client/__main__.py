@@ -1,0 +1,178 @@
+"""`cxr-serve predict`, also `python -m app.client predict`: send files or whole folders, write a table."""
+
+import argparse
+import os
+import sys
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlencode
+
+from tqdm import tqdm
+
+from app.client.answers import Prediction
+from app.client.client import DEFAULT_URL, Asking, Client, ClientError, Problem
+from app.client.table import Table, TableError
+
+KEY_VARIABLE = "CXRSERVE_KEY"
+"""Not CXR_KEY: the service refuses to start beside a `CXR_*` variable that it does not know."""
+
+_AHEAD = 2
+"""Files that may be read and waiting, for each one in work."""
+
+_HELP = """\
+Send radiographs to a running service and write one line of CSV for each.
+
+  cxr-serve predict film.dcm
+  cxr-serve predict archive/ --url https://cxr.example.org --tta --csv answers.csv
+
+In a folder, at any depth, every file is sent that begins like a DICOM, PNG or JPEG file.
+The same command again goes on where the table ends: files that have a line are not sent
+again.  A file that got no answer because the service could not be reached, or had too
+much to do for too long, gets no line, and so is tried again the next time."""
+
+ANSWERED, PROBLEMS, UNFINISHED, INTERRUPTED = 0, 1, 2, 130
+"""Exit status: every file has an answer; some file has a problem; some file has no line; Ctrl-C."""
+
+Answer = Prediction | ClientError | OSError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; gives the exit status."""
+    options = _parser().parse_args(arguments)
+    asking = _asking(options)
+    key = options.key or os.environ.get(KEY_VARIABLE)
+    try:
+        with (
+            Table(options.csv, urlencode(sorted(asking.items()))) as table,
+            Client(options.url, key=key, patience_s=options.patience) as client,
+        ):
+            return _run(client, table, list(_files(options.files, done=table.done)), asking, jobs=options.jobs)
+    except (TableError, OSError) as exc:
+        _say(f"cxr-serve: {exc}")
+        return UNFINISHED
+    except KeyboardInterrupt:
+        _say("cxr-serve: interrupted; the same command goes on from here")
+        return INTERRUPTED
+
+
+def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *, jobs: int) -> int:
+    """Send files, a bounded number at once; write a line for each as its answer comes."""
+    problems = unfinished = 0
+    with tqdm(total=len(paths) + len(table.done), initial=len(table.done), unit="file", dynamic_ncols=True) as progress:
+        for path, answer in _answers(client, paths, asking, jobs):
+            if isinstance(answer, Problem) and not answer.may_pass:
+                problems += 1
+                table.add(str(path), answer)
+            elif isinstance(answer, Exception):
+                unfinished += 1
+                progress.write(f"{path}: {answer}", file=sys.stderr)
+            else:
+                table.add(str(path), answer)
+            progress.update()
+    if problems or unfinished:
+        _say(f"cxr-serve: {problems} files have a problem, {unfinished} got no answer")
+    return UNFINISHED if unfinished else PROBLEMS if problems else ANSWERED
+
+
+def _answers(client: Client, paths: Iterable[Path], asking: Asking, jobs: int) -> Iterator[tuple[Path, Answer]]:
+    """Ask about files in threads, a few ahead, and give the answers in the files' order."""
+
+    def ask(path: Path) -> Answer:
+        try:
+            return client.predict(path, **asking)
+        except (ClientError, OSError) as exc:
+            return exc
+
+    pool = ThreadPoolExecutor(jobs)
+    sent: deque[tuple[Path, Future[Answer]]] = deque()
+    try:
+        for path in paths:
+            sent.append((path, pool.submit(ask, path)))
+            if len(sent) >= _AHEAD * jobs:
+                yield _oldest(sent)
+        while sent:
+            yield _oldest(sent)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # closing the client ends what still waits
+
+
+def _oldest(sent: "deque[tuple[Path, Future[Answer]]]") -> tuple[Path, Answer]:
+    path, future = sent.popleft()
+    return path, future.result()
+
+
+def _files(named: Iterable[Path], *, done: Container[str]) -> Iterator[Path]:
+    """List the files to send, folders sorted and searched at any depth; raises `FileNotFoundError`."""
+    for path in named:
+        if path.is_dir():
+            yield from (file for file in _walk(path) if str(file) not in done and _begins_like_an_image(file))
+        elif not path.exists():
+            raise FileNotFoundError(f"there is no {path}")
+        elif str(path) not in done:
+            yield path
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names))
+
+
+def _begins_like_an_image(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(132)
+    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or head[128:] == b"DICM"
+
+
+def _asking(options: argparse.Namespace) -> Asking:
+    asking: Asking = {}
+    if options.model is not None:
+        asking["model"] = options.model
+    if options.tta:
+        asking["tta"] = True
+    if options.operating_point is not None:
+        asking["operating_point"] = options.operating_point
+    if options.prevalence is not None:
+        asking["prevalence"] = options.prevalence
+    return asking
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cxr-serve", description="Ask a running cxr-serve service.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    predict = commands.add_parser(
+        "predict",
+        help="classify files or folders",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    predict.add_argument("files", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    predict.add_argument("--url", default=DEFAULT_URL, help=f"where the service is (default: {DEFAULT_URL})")
+    predict.add_argument("--model", help="the model that answers (default: the service's)")
+    predict.add_argument("--tta", action="store_true", help="average several views of each image")
+    predict.add_argument("--operating-point", metavar="NAME", help="the threshold to decide by (default: the model's)")
+    predict.add_argument("--prevalence", type=float, metavar="SHARE", help="share of positives among your patients")
+    predict.add_argument("--csv", type=Path, metavar="OUT", help="table to write or to go on with (default: standard output)")
+    predict.add_argument("--key", help=f"API key (default: the environment variable {KEY_VARIABLE})")
+    predict.add_argument("--jobs", type=_count, default=4, metavar="N", help="files in work at once (default: 4)")
+    predict.add_argument(
+        "--patience", type=float, default=120.0, metavar="SECONDS", help="how long to go on trying a file (default: 120)"
+    )
+    return parser
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 64:
+        raise ValueError(text)
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
