@@ -36,6 +36,8 @@ class WarningCode(StrEnum):
     COLOR_INPUT = "color_input"
     ASPECT_UNUSUAL = "aspect_unusual"
     LOW_RESOLUTION = "low_resolution"
+    FEW_GREYS = "few_greys"
+    LOOKS_INVERTED = "looks_inverted"
     NOVEL_INPUT = "novel_input"
     HEADER_REPAIRED = "header_repaired"
 
