@@ -66,7 +66,9 @@ class Settings(BaseSettings):
     queue_capacity: int = Field(
         128, ge=1, le=65536, description="Images in work or waiting, for each model; a TTA view counts."
     )
-    max_batch: int = Field(8, ge=1, le=64, description="Most images in one run of a graph.")
+    max_batch: int = Field(
+        4, ge=1, le=64, description="Most images in one run of a graph; on a CPU more cost memory and win no time."
+    )
     engine_lanes: int = Field(
         default_factory=usable_cores, ge=1, le=64, description="Batches that run at once, for each model."
     )
