@@ -8,6 +8,9 @@ from typing import Any
 from cxr.bundle import Manifest
 from cxr.interpret import Scope
 
+_USEFUL_AUROC = 0.7
+"""An interval that begins below this makes the card speak up in its first lines."""
+
 
 def write_card(path: Path, manifest: Manifest) -> None:
     """Write a bundle's MODEL_CARD.md."""
@@ -38,6 +41,8 @@ def _summary(manifest: Manifest) -> Iterator[str]:
         f"AUROC {_figure(plain['auroc'], plain['auroc_ci95'])} on images that the predicting network had not learned from."
     )
     yield ""
+    if plain["auroc_ci95"] is not None and plain["auroc_ci95"][0] < _USEFUL_AUROC:
+        yield from ("**On new images its answers may be little better than chance: see the interval.**", "")
     yield "**For research. Not a medical device, not for diagnosis.**"
 
 
@@ -105,13 +110,15 @@ def _calibration(manifest: Manifest) -> Iterator[str]:
 
 
 def _novelty(manifest: Manifest) -> Iterator[str]:
-    limits = manifest.novelty
+    limits, caught = manifest.novelty, manifest.metrics["novelty"]
     yield from ("## Novelty", "")
     yield (
         "The graph gives the whitened distance of an image's features from those of the training images. "
         f"Above {limits.warn:.2f} the answer carries a warning, above {limits.novel:.2f} it calls the image novel. "
         f"The two limits are the {limits.source}. "
-        "A short distance is no proof that an image is a chest radiograph."
+        f"Of {caught['edge_images']} made images that are no radiographs (flat, ramps, noise, checkers, a square), "
+        f"{caught['edge_images_warned']} are warned of and {caught['edge_images_novel']} called novel: "
+        "a short distance is no proof that an image is a chest radiograph."
     )
 
 

@@ -11,6 +11,7 @@ Shape suffixes: N images, H and W input rows and columns.
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from cxr.bundle import GraphFile, Manifest, Parity, file_sha256, read_bundle, write_bundle, write_manifest
 from cxr.errors import BundleError
 from cxr.graph import OnnxGraph, open_graph
-from cxr.interpret import Cam, Outputs
+from cxr.interpret import Cam, NoveltyLimits, Outputs
 from cxr.preprocess import PreprocessSpec
 from training.card import write_card
 from training.checkpoint import Run, load_network, load_run
@@ -66,7 +67,9 @@ def export(run_dir: Path, store: Path, model: str, version: int) -> Path:
         trace(network, run.recipe.size, graph_path)
         parity = _check_graph(graph_path, run, network, cam)
         _write_splits(splits, run)
-        facts = {"model": model, "version": version} | manifest_facts(run, predict_held_out(run, graph_path), cam, splits)
+        facts: dict[str, Any] = {"model": model, "version": version}
+        facts |= manifest_facts(run, predict_held_out(run, graph_path), cam, splits)
+        facts["metrics"]["novelty"] = _novelty_of_edges(graph_path, run.recipe.size, facts["novelty"])
         describe(graph_path, graph_properties(facts))
         _write_texts(draft, Manifest.model_validate(facts | {"graphs": (_graph_file(graph_path, parity),)}))
         make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size)).save(draft / "golden.npz")
@@ -99,6 +102,16 @@ def _runner(network: ChestNet) -> Runner:
         return Outputs(logit_N.numpy(), cam_Nhw.numpy(), novelty_N.numpy())
 
     return run
+
+
+def _novelty_of_edges(path: Path, size: int, limits: NoveltyLimits) -> dict[str, int]:
+    """Count the made images that are no radiographs, and those that the novelty limits catch."""
+    novelty_N = OnnxGraph(path).run(edge_images(size)).novelty_N
+    return {
+        "edge_images": len(novelty_N),
+        "edge_images_warned": int(np.sum(novelty_N > limits.warn)),
+        "edge_images_novel": int(np.sum(novelty_N > limits.novel)),
+    }
 
 
 def _graph_file(path: Path, parity: Parity) -> GraphFile:

@@ -83,6 +83,10 @@ def _honest(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
     return unseen if unseen and unseen["n"] else metrics
 
 
+def _honest_rows(metrics: Mapping[str, Any], rows: Sequence[Row]) -> Sequence[Row]:
+    return rows if _honest(metrics) is metrics else [row for row in rows if row["role"] != "fitted"]
+
+
 def _tiles(metrics: Mapping[str, Any]) -> str:
     figures = _honest(metrics)
     point = figures["operating_points"][figures["default_operating_point"]]
@@ -100,8 +104,7 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
 
 
 def _plots(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    figures = _honest(metrics)
-    shown = rows if figures is metrics else [row for row in rows if row["role"] != "fitted"]
+    figures, shown = _honest(metrics), _honest_rows(metrics, rows)
     label_N = np.array([int(row["label"]) for row in shown], dtype=np.int_)
     probability_N = np.array([float(row["probability"]) for row in shown], dtype=np.float64)
     if len(set(label_N.tolist())) < 2:
@@ -191,21 +194,21 @@ def _warnings(rows: Sequence[Row]) -> str:
 def _mistakes(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """List the surest wrong answers at the default operating point."""
     threshold = metrics["operating_points"][metrics["default_operating_point"]]["threshold"]
-    wrong = [row for row in rows if (float(row["probability"]) >= threshold) != (row["label"] == "1")]
+    looked_at = _honest_rows(metrics, rows)
+    wrong = [row for row in looked_at if (float(row["probability"]) >= threshold) != (row["label"] == "1")]
     wrong.sort(key=lambda row: -abs(float(row["probability"]) - int(row["label"])))
     if not wrong:
         return ""
     shown = wrong[:_MAX_MISTAKES]
     lines = (
         f"<tr><td>{escape(row['path'])}</td><td>{'positive' if row['label'] == '1' else 'negative'}</td>"
-        f"<td>{float(row['probability']):.4f}</td><td>{float(row['novelty']):.1f}</td>"
-        f"<td>{'learned from' if row['role'] == 'fitted' else ''}</td></tr>"
+        f"<td>{float(row['probability']):.4f}</td><td>{float(row['novelty']):.1f}</td></tr>"
         for row in shown
     )
-    head = "<tr><th>image</th><th>label</th><th>probability</th><th>novelty</th><th></th></tr>"
+    head = "<tr><th>image</th><th>label</th><th>probability</th><th>novelty</th></tr>"
     name = escape(metrics["default_operating_point"])
     return (
-        f"<section><h2>Surest mistakes</h2><p class=note>{len(wrong):,} wrong at <code>{name}</code>; "
+        f"<section><h2>Surest mistakes</h2><p class=note>{len(wrong):,} of {len(looked_at):,} wrong at <code>{name}</code>; "
         f"the {len(shown)} furthest from their label.</p>{table(lines, head=head)}</section>\n"
     )
 

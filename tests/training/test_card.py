@@ -25,3 +25,11 @@ def test_the_card_states_use_data_split_figures_and_commands(bundle_dir: Path) -
     assert "python -m training export RUN --store model_store --model patch --version 1" in card
     for name in manifest.operating_points:
         assert card.count(f"| `{name}` |") == 2  # plain and TTA
+
+
+def test_a_model_near_chance_says_so_in_the_first_lines(bundle_dir: Path) -> None:
+    manifest = read_bundle(bundle_dir).manifest
+    poor = manifest.model_copy(update={"metrics": manifest.metrics | {"auroc": 0.58, "auroc_ci95": [0.5, 0.67]}})
+    good = manifest.model_copy(update={"metrics": manifest.metrics | {"auroc": 0.98, "auroc_ci95": [0.97, 0.99]}})
+    assert "little better than chance" in card_text(poor)
+    assert "little better than chance" not in card_text(good)

@@ -86,7 +86,7 @@ def test_a_set_that_was_all_learned_from_says_so_on_page_and_console(tmp_path: P
 def test_the_surest_mistake_comes_first(tmp_path: Path) -> None:
     write_results(tmp_path, [0, 0, 1, 1], [0.6, 0.95, 0.2, 0.9], [False] * 4)
     html = report(tmp_path).read_text()
-    assert "3 wrong at" in html
+    assert "3 of 4 wrong at" in html
     assert html.index("film1.png") < html.index("film2.png") < html.index("film0.png")
 
 
