@@ -207,7 +207,7 @@ def _summarise(
 def _basis(images: int, seen: int, calibrated: int) -> str:
     text = f"{images:,} images, {f'{seen:,}' if seen else 'none'} of which the model learned from"
     if seen:
-        text += " (`unseen` leaves them out, the top-level figures do not)"
+        text += " (the figures named unseen leave them out)"
     if calibrated:
         text += f"; {calibrated:,} others are those that its calibration and thresholds were fitted on"
     return text

@@ -51,6 +51,7 @@ tr:first-child > * { border-top: 0; }
 thead th, thead td { font-weight: 650; background: #f1f5f9; }
 tbody th { color: #334155; }
 .scroll { overflow-x: auto; }
+td:first-child { overflow-wrap: anywhere; }
 .matrices { display: grid; grid-template-columns: repeat(auto-fit, minmax(230px, 1fr)); gap: 1rem; }
 .matrix { width: 100%; }
 .matrix caption { padding: .5rem; font-weight: 650; }

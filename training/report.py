@@ -201,7 +201,7 @@ def _mistakes(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
         return ""
     shown = wrong[:_MAX_MISTAKES]
     lines = (
-        f"<tr><td>{escape(row['path'])}</td><td>{'positive' if row['label'] == '1' else 'negative'}</td>"
+        f"<tr><td>{escape(row['image_id'])}</td><td>{'positive' if row['label'] == '1' else 'negative'}</td>"
         f"<td>{float(row['probability']):.4f}</td><td>{float(row['novelty']):.1f}</td></tr>"
         for row in shown
     )
@@ -217,7 +217,7 @@ def _unreadable(items: Sequence[Mapping[str, Any]]) -> str:
     if not items:
         return "<section><h2>Images that could not be read</h2><p>None.</p></section>\n"
     lines = (
-        f"<tr><td>{escape(item['path'])}</td><td><code>{escape(item['code'])}</code></td><td>{escape(item['detail'])}</td></tr>"
+        f"<tr><td>{escape(item['image_id'])}</td><td><code>{escape(item['code'])}</code></td><td>{escape(item['detail'])}</td></tr>"
         for item in items[:_MAX_UNREADABLE]
     )
     more = f"<p class=note>and {len(items) - _MAX_UNREADABLE:,} more</p>" if len(items) > _MAX_UNREADABLE else ""

@@ -104,7 +104,7 @@ def test_what_cannot_be_read_is_listed_with_its_code_and_counted_nowhere(
         "IM-9999-0001.png": "corrupt_image",
         "IM-9999-0002.jpeg": "unsupported_format",
     }
-    assert "IM-9999-0002.jpeg" in (tmp_path / "out" / "report.html").read_text()
+    assert "IM-9999-0002" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_every_image_has_a_line_that_the_labels_follow_from(evaluated: Path, bundle_dir: Path) -> None:
