@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,10 +139,10 @@ class Golden:
     def load(cls, path: Path) -> Self:
         """Read `golden.npz`; raises `BundleError`."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 tolerances = zip(arrays["tolerance_names"].tolist(), arrays["tolerances"].tolist(), strict=True)
                 return cls(arrays["image"], arrays["logit"], arrays["cam"], arrays["novelty"], dict(tolerances))
-        except (OSError, ValueError, KeyError) as exc:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as exc:
             raise BundleError(f"golden.npz can't be read: {type(exc).__name__}") from exc
 
 

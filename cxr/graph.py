@@ -82,13 +82,18 @@ def open_graph(bundle: Bundle, *, device: Device = "cpu", threads: int = 1) -> O
 
 def check_golden(graph: Graph, golden: Golden) -> None:
     """Compare a graph's answers with the bundle's golden ones; raises `BundleError`."""
-    outputs = graph.run(golden.image_NHW)
+    try:
+        outputs = graph.run(golden.image_NHW)
+    except GraphError as exc:
+        raise BundleError("golden check: the graph can't run the golden images") from exc
     tolerance = golden.tolerance(graph.engine, graph.precision)
     for name, wanted, got in (
         ("logit", golden.logit_N, outputs.logit_N),
         ("cam", golden.cam_Nhw, outputs.cam_Nhw),
         ("novelty", golden.novelty_N, outputs.novelty_N),
     ):
+        if wanted.shape != got.shape:
+            raise BundleError(f"golden check: {name} has the shape {got.shape} instead of {wanted.shape}")
         worst = float(np.max(np.abs(wanted - got) / np.maximum(1.0, np.abs(wanted))))
         if not worst <= tolerance:  # written so that a NaN fails
             raise BundleError(f"golden check: {name} is off by {worst:.2g}, more than {tolerance:.2g}")

@@ -21,8 +21,12 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 DEPTHS_BITS = (8, 10, 12, 14, 16)
 """Depths at which detectors write; a 16-bit PNG is read at the smallest that holds its brightest pixel."""
 
-SCALABLE_MODES = frozenset({"L", "RGB"})
-"""JPEGs whose brightness libjpeg gives alone, at a power of two less if wanted."""
+SCALABLE_MODES = {"L": "L", "RGB": "YCbCr"}
+"""JPEGs that libjpeg can give at a power of two less, and how they are asked for."""
+
+NEUTRAL_CHROMA = 128
+MAX_GREY_CHROMA = 6
+"""Distance from neutral that JPEG's rounding may leave in a grey picture; about 10 levels between channels."""
 
 GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I"})
 
@@ -36,7 +40,7 @@ def read_png(data: bytes, *, max_pixels: int) -> Radiograph:
     with _opened(data, "PNG", max_pixels) as image:
         if getattr(image, "n_frames", 1) != 1:
             raise NotARadiograph("The file holds several frames; one radiograph is expected.")
-        color, deep = image.mode not in GREY_MODES, image.mode.startswith("I")
+        color, deep = _has_color(image), image.mode.startswith("I")
         upright = ImageOps.exif_transpose(image)
         pixels_HW, cautions = _scale_depth(np.asarray(upright)) if deep else (_grey(upright), ())
     processing = Processing(format="png", rows=pixels_HW.shape[0], columns=pixels_HW.shape[1])
@@ -50,10 +54,12 @@ def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
         ImageError: too small, too large, or not decodable to its end.
     """
     with _opened(data, "JPEG", max_pixels) as image:
-        columns, rows, color = image.width, image.height, image.mode != "L"
+        columns, rows = image.width, image.height
         reduction = jpeg_reduction(rows, columns, size) if image.mode in SCALABLE_MODES else 1
         if image.mode in SCALABLE_MODES:
-            image.draft("L", (columns // reduction, rows // reduction))
+            # YCbCr as it is stored: Y is the brightness, and Cb and Cr tell whether there is colour at all.
+            image.draft(SCALABLE_MODES[image.mode], (columns // reduction, rows // reduction))
+        color = _has_color(image)
         upright = _grey(ImageOps.exif_transpose(image))
     turned = upright.shape != (-(-rows // reduction), -(-columns // reduction))
     processing = Processing(format="jpeg", rows=columns if turned else rows, columns=rows if turned else columns)
@@ -77,9 +83,9 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Iterator[Image.Image]:
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
     """Brightness of a picture, transparency dropped."""
-    if image.mode == "LA":
-        image = image.getchannel("L")
-    elif image.mode in ("RGBA", "PA", "P", "CMYK"):
+    if image.mode in ("LA", "YCbCr"):
+        return np.asarray(image.getchannel(0))
+    if image.mode in ("RGBA", "PA", "P", "CMYK"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L"))
 
@@ -93,5 +99,14 @@ def _scale_depth(stored_HW: NDArray[np.uint16] | NDArray[np.int32]) -> tuple[NDA
     return pixels_HW, () if bits == DEPTHS_BITS[-1] else (guessed,)
 
 
+def _has_color(image: Image.Image) -> bool:
+    """Tell whether any pixel is visibly coloured; many grey radiographs are stored with three equal channels."""
+    if image.mode in GREY_MODES:
+        return False
+    chroma = (image if image.mode == "YCbCr" else image.convert("RGB").convert("YCbCr")).split()[1:]
+    low, high = zip(*(plane.getextrema() for plane in chroma), strict=True)
+    return bool(max(max(high) - NEUTRAL_CHROMA, NEUTRAL_CHROMA - min(low)) > MAX_GREY_CHROMA)
+
+
 def _color_cautions(*, color: bool) -> tuple[Caution, ...]:
-    return (Caution(WarningCode.COLOR_INPUT, "The file stores colours; their brightness was used."),) if color else ()
+    return (Caution(WarningCode.COLOR_INPUT, "The picture has colours; their brightness was used."),) if color else ()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def test_wrong_golden_answers_are_found_when_the_graph_opens(bundle: Bundle, tmp
     golden.logit_N[1] += 0.01
     with pytest.raises(BundleError, match="logit"):
         open_graph(Bundle(bundle.path, bundle.manifest, golden))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06 no archive", b"PK\x03\x04 cut short"])
+def test_a_damaged_golden_file_is_refused_by_name(bundle: Bundle, content: bytes) -> None:
+    (bundle.path / "golden.npz").write_bytes(content)
+    with pytest.raises(BundleError, match="golden"):
+        read_bundle(bundle.path)
+
+
+def test_a_graph_of_another_shape_is_refused(bundle: Bundle) -> None:
+    golden = dataclasses.replace(bundle.golden, cam_Nhw=bundle.golden.cam_Nhw[:, :2])
+    with pytest.raises(BundleError, match="shape"):
+        open_graph(dataclasses.replace(bundle, golden=golden))
 
 
 def test_a_version_is_never_written_twice(bundle: Bundle) -> None:

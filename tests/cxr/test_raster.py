@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +24,7 @@ def test_every_kind_of_png_gives_its_brightness(mode: str) -> None:
     pixels = np.where(ramp() > 127, 255, 0).astype(np.uint8)
     radiograph = decode(saved(Image.fromarray(pixels).convert(mode), "PNG"), limits=LIMITS)
     np.testing.assert_allclose(radiograph.pixels_HW, pixels, atol=1)
-    assert (WarningCode.COLOR_INPUT in {c.code for c in radiograph.cautions}) is (mode in ("RGB", "RGBA", "P"))
+    assert radiograph.cautions == ()
 
 
 def test_a_moving_png_is_no_radiograph() -> None:
@@ -40,7 +42,15 @@ def test_a_jpeg_is_turned_as_its_exif_says() -> None:
     assert radiograph.pixels_HW.shape == (200, 256)
 
 
-def test_a_cmyk_jpeg_gives_its_brightness_with_a_warning() -> None:
+def test_a_cmyk_jpeg_gives_its_brightness() -> None:
     radiograph = decode(saved(Image.fromarray(chest()).convert("RGB").convert("CMYK"), "JPEG", quality=95), limits=LIMITS)
     assert np.abs(radiograph.pixels_HW.astype(int) - chest()).mean() < 4
-    assert [c.code for c in radiograph.cautions] == [WarningCode.COLOR_INPUT]
+
+
+@pytest.mark.parametrize("make", [make_png, make_jpeg])
+def test_colours_are_warned_of_and_three_equal_channels_are_not(make: Callable[..., bytes]) -> None:
+    grey = np.repeat(chest()[..., None], 3, axis=2)
+    tinted = grey.copy()
+    tinted[100:110, 100:110] = (200, 60, 60)
+    for pixels, expected in ((grey, []), (tinted, [WarningCode.COLOR_INPUT])):
+        assert [caution.code for caution in decode(make(pixels), limits=LIMITS).cautions] == expected

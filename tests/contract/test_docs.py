@@ -1,0 +1,50 @@
+"""What the documents say is what the code has."""
+
+import re
+from pathlib import Path
+
+from app.problems import CODES
+from app.settings import Settings, variable_names
+from tests.server import ROOT
+
+DOCS = ROOT / "docs"
+
+
+def test_every_setting_stands_in_the_settings_page_with_its_description() -> None:
+    page = (DOCS / "settings.md").read_text()
+    rows = dict(re.findall(r"^\| `(CXR_\w+)` \|.*\| ([^|]+) \|$", page, re.MULTILINE))
+    assert rows == {variable: Settings.model_fields[name].description for variable, name in variable_names().items()}
+
+
+def test_every_problem_code_stands_in_the_errors_page() -> None:
+    documented = set(
+        re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| (`[^|]+) \|", (DOCS / "errors.md").read_text(), re.MULTILINE)))
+    )
+    assert documented == set(CODES)
+
+
+def test_every_source_file_stands_in_the_architecture_page() -> None:
+    page = (DOCS / "architecture.md").read_text()
+    missing = [
+        path.relative_to(ROOT).as_posix()
+        for package in ("cxr", "app", "training")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.name != "__init__.py" and path.name not in page
+    ]
+    assert missing == []
+
+
+def test_no_document_or_source_names_a_place_of_its_maker() -> None:
+    private = re.compile(r"/(work|root|tmp|home)/")
+    named = [
+        path.relative_to(ROOT).as_posix()
+        for folder in ("cxr", "app", "training", "docs", "model_store")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in {".py", ".md", ".json", ".js", ".html", ".css", ".pbtxt", ".csv"} and private.search(read(path))
+    ]
+    assert named == []
+
+
+def read(path: Path) -> str:
+    """A text file's content."""
+    return path.read_text(encoding="utf-8")
