@@ -63,7 +63,7 @@ export class Options {
 
   /** Call when a choice has changed. @param {() => void} listener */
   onChange(listener) {
-    this._form.addEventListener("change", listener);
+    for (const kind of ["change", "input"]) this._form.addEventListener(kind, listener);
   }
 
   /** @param {string} byDefault */

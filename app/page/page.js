@@ -33,14 +33,17 @@ function onChange(entry) {
 function showReport() {
   const entry = worklist.selected;
   const identity = entry?.prediction?.model;
-  writeReport(byId("report-body", HTMLElement), entry, identity ? options.describe(identity) : null, entry && rereader(entry));
+  writeReport(byId("report-body", HTMLElement), entry, identity ? options.describe(identity) : null);
+  offerAgain();
 }
 
-/** Give what reads a file again, unless it would ask the same and be answered the same. @param {Entry} entry */
-function rereader(entry) {
-  const question = options.question;
-  const isSame = JSON.stringify(question) === JSON.stringify(entry.question);
-  return isSame && entry.prediction ? null : () => worklist.again(entry, question);
+/** Offer to read a file again, unless it would ask the same and be answered the same. */
+function offerAgain() {
+  const entry = worklist.selected;
+  const isSame = JSON.stringify(entry?.question) === JSON.stringify(options.question);
+  const button = byId("again", HTMLButtonElement);
+  button.hidden = !entry || !isOver(entry) || (isSame && !entry.problem);
+  button.textContent = isSame ? "Read again" : "Read again as now chosen";
 }
 
 /** @param {Iterable<File>} files */
@@ -97,6 +100,7 @@ function listenForResults() {
 listenForFiles();
 listenForDrops();
 listenForResults();
-options.onChange(showReport);
+options.onChange(offerAgain);
+byId("again", HTMLButtonElement).addEventListener("click", () => worklist.selected && worklist.again(worklist.selected, options.question));
 showReport();
 void options.load().then(showReport);

@@ -16,12 +16,11 @@ import { isOver, isPositive, outcome } from "./worklist.js";
  * @param {HTMLElement} place
  * @param {Entry | null} entry
  * @param {CurrentModel | null} model what is known of the model that answered
- * @param {(() => void) | null} readAgain null where reading again would ask the same
  */
-export function writeReport(place, entry, model, readAgain) {
+export function writeReport(place, entry, model) {
   if (!entry) fill(place, ...introduction());
-  else if (entry.problem) fill(place, fileName(entry), problemReport(entry.problem), again(readAgain, "Read again"));
-  else if (entry.prediction) fill(place, fileName(entry), ...findingReport(entry.prediction, model), again(readAgain, "Read again as now chosen"));
+  else if (entry.problem) fill(place, fileName(entry), problemReport(entry.problem));
+  else if (entry.prediction) fill(place, fileName(entry), ...findingReport(entry.prediction, model));
   else fill(place, fileName(entry), element("p", { class: "pending" }, outcome(entry)));
 }
 
@@ -46,14 +45,6 @@ function introduction() {
 
 /** @param {Entry} entry */
 const fileName = ({ file }) => element("p", { class: "file-name" }, file.name);
-
-/** @param {(() => void) | null} act @param {string} text */
-function again(act, text) {
-  if (!act) return null;
-  const button = element("button", { type: "button", class: "button again" }, text);
-  button.addEventListener("click", act);
-  return button;
-}
 
 /** @param {Problem} problem */
 function problemReport(problem) {

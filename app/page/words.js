@@ -21,10 +21,12 @@ const WARNINGS = /** @type {Record<string, string>} */ ({
   not_a_chest: "Not a chest",
   not_frontal: "Not a frontal view",
   intensity_guessed: "Grey scale guessed",
-  polarity_contradiction: "Black and white may be exchanged",
+  polarity_contradiction: "The header contradicts itself",
   color_input: "Colour picture",
   aspect_unusual: "Unusual shape",
   low_resolution: "Low resolution",
+  few_greys: "Few grey values",
+  looks_inverted: "Black and white may be exchanged",
   novel_input: "Unlike the training images",
   header_repaired: "Header repaired",
 });

@@ -1,0 +1,371 @@
+"""The web page in a real browser, before the real service."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Locator, Page, Request, Route, expect, sync_playwright
+
+from app.problems import CODES
+from cxr.interpret import COLORS_256_3
+from cxr.radiograph import WarningCode
+from tests.bundles import write_made_bundle
+from tests.factories import chest, make_dicom, make_jpeg, make_png
+from tests.server import ROOT, Server, running_server
+
+CHROMIUM = Path("/usr/bin/chromium")
+OPTIONS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+MAX_WAIT_MS = 20_000
+POINT = {"sensitivity": 0.91, "sensitivity_ci95": [0.88, 0.94], "specificity": 0.885, "specificity_ci95": [0.86, 0.905]}
+METRICS = {"basis": "made images.", "operating_points": {"balanced": POINT | {"criterion": "as made"}}}
+
+
+@dataclass
+class Visit:
+    """A page that was opened, and what the browser had to say about it."""
+
+    page: Page
+    url: str
+    faults: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+    def note_request(self, request: Request) -> None:
+        self.requests.append(request)
+
+    def give(self, *files: FilePayload) -> None:
+        """Choose files, and wait until each was read."""
+        self.page.set_input_files("#files", files)
+        expect(self.page.locator(".entry")).to_have_count(len(files))
+        expect(self.page.locator(".entry-outcome.open")).to_have_count(0)
+
+    def questions(self) -> list[dict[str, list[str]]]:
+        """The queries that were asked of `/predict`, in order."""
+        addresses = (urlsplit(request.url) for request in self.requests)
+        return [parse_qs(address.query) for address in addresses if address.path == "/predict"]
+
+    @property
+    def report(self) -> Locator:
+        return self.page.locator("#report")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("page")
+    write_made_bundle(folder / "store", "made", 1, metrics=METRICS)
+    with running_server(folder / "store", folder / "log", default_model="made") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("no Chromium on this machine")
+    expect.set_options(timeout=MAX_WAIT_MS)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(server: Server, browser: Browser) -> Iterator[Visit]:
+    """The page, loaded; afterwards nobody may have complained, and no other host been asked."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    opened = Visit(page, server.url)
+    page.on("console", lambda message: note_complaint(opened, message))
+    page.on("pageerror", lambda error: opened.faults.append(str(error)))
+    page.on("request", opened.note_request)
+    page.on("filechooser", lambda _: None)  # from the start on, the browser asks us and not a person
+    page.goto(server.url)
+    expect(page.locator("#model")).to_have_value("made")
+    yield opened
+    page.close()
+    assert opened.faults == []
+    asked = {request.url for request in opened.requests if not request.url.startswith(("blob:", "data:"))}
+    assert [url for url in asked if not url.startswith(f"{server.url}/")] == []
+
+
+def note_complaint(visit: Visit, message: ConsoleMessage) -> None:
+    """Keep warnings and errors, but for Chromium's own line about an answer that is no success."""
+    if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource: the server responded"):
+        visit.faults.append(message.text)
+
+
+def dicom_file(name: str = "chest.dcm") -> FilePayload:
+    return {"name": name, "mimeType": "", "buffer": make_dicom(chest())}
+
+
+def png_file(name: str = "chest.png", *, grey: int | None = None) -> FilePayload:
+    pixels = chest() if grey is None else np.full((128, 128), grey, np.uint8)
+    return {"name": name, "mimeType": "image/png", "buffer": make_png(pixels)}
+
+
+def bad_file() -> FilePayload:
+    return {"name": "letter.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 no radiograph"}
+
+
+def is_shown(image: Locator) -> bool:
+    """Whether a picture was decoded and has a size on the screen."""
+    box = image.bounding_box()
+    return (
+        bool(image.evaluate("image => image.naturalWidth > 0")) and box is not None and min(box["width"], box["height"]) > 100
+    )
+
+
+def test_a_dicom_file_gives_its_finding_its_facts_and_the_heat_map(visit: Visit) -> None:
+    visit.give(dicom_file())
+
+    expect(visit.report).to_contain_text("Probability of brightness")
+    expect(visit.report.get_by_role("meter")).to_have_attribute("aria-valuetext", "13.4 %, threshold 50.0 %")
+    expect(visit.report).to_contain_text("Below the threshold: labelled dark. This does not rule out brightness.")
+    expect(visit.report.get_by_role("row", name="Age")).to_contain_text("41 yearsfile: PatientAge")
+    expect(visit.report.get_by_role("row", name="Sex")).to_contain_text("female")
+    expect(visit.report.get_by_role("row", name="View")).to_contain_text("PA")
+    assert is_shown(visit.page.locator("#overlay"))
+    expect(visit.page.locator("#picture-note")).to_contain_text("Browsers can't open DICOM")
+    expect(visit.page.locator("#fade")).to_be_disabled()
+
+
+def test_a_png_is_shown_as_it_is_with_the_heat_map_faded_over_it(visit: Visit) -> None:
+    visit.give(png_file())
+
+    plain, overlay = visit.page.locator("#plain"), visit.page.locator("#overlay")
+    assert is_shown(plain)
+    assert is_shown(overlay)
+    assert plain.bounding_box() == overlay.bounding_box()
+    visit.page.locator("#fade").fill("25")
+    expect(overlay).to_have_css("opacity", "0.25")
+    expect(visit.page.locator("#picture-note")).to_contain_text("It is no outline of disease")
+
+
+def test_the_report_states_how_the_operating_point_was_measured(visit: Visit) -> None:
+    visit.give(png_file())
+
+    expect(visit.report).to_contain_text("The model found 91 of 100 images with bright (sensitivity, 95 % interval 88 to 94).")
+    expect(visit.report).to_contain_text("The model cleared 89 of 100 images without (specificity, 95 % interval 86 to 91).")
+    card = visit.report.get_by_role("link", name="Model card")
+    with visit.page.expect_popup() as popup:
+        card.click()
+    expect(popup.value.get_by_role("heading", name="made")).to_be_visible()
+
+
+def test_what_a_file_does_not_state_is_said_to_be_missing_and_may_be_supplied(visit: Visit) -> None:
+    visit.give(png_file())
+    expect(visit.report.get_by_role("row", name="Age")).to_contain_text("not stated")
+    expect(visit.report.locator(".warnings li")).to_contain_text(["Age not stated", "View not stated"])
+
+    visit.page.get_by_text("How to read").click()
+    visit.page.get_by_label("Age, years").fill("64")
+    visit.page.locator("#view").select_option("AP")
+    visit.report.get_by_role("button", name="Read again as now chosen").click()
+
+    expect(visit.report.get_by_role("row", name="Age")).to_contain_text("64 yearsas you stated")
+    expect(visit.report.locator(".warnings")).to_have_count(0)
+
+
+def test_the_chosen_operating_point_and_views_are_asked_for(visit: Visit) -> None:
+    visit.page.get_by_text("How to read").click()
+    visit.page.get_by_label("Operating point").select_option("screen")
+    visit.page.get_by_label("Look at several views").check()
+    visit.give(png_file())
+
+    (asked,) = visit.questions()
+    assert asked == {"model": ["made"], "operating_point": ["screen"], "tta": ["true"], "heatmap": ["true"]}
+    expect(visit.report.get_by_role("meter")).to_have_attribute("aria-valuetext", "13.4 %, threshold 20.0 %")
+    expect(visit.report).to_contain_text("Mean of 2 views")
+
+
+def test_a_file_that_is_no_radiograph_gets_a_problem_and_what_to_do(visit: Visit) -> None:
+    visit.give(bad_file())
+
+    expect(visit.report).to_contain_text("The file's format is not supported")
+    expect(visit.report).to_contain_text("neither DICOM")
+    expect(visit.report).to_contain_text("Export the picture as DICOM, PNG or JPEG.")
+    expect(visit.report).to_contain_text("unsupported_format · request ")
+
+
+def test_several_files_are_listed_in_order_and_fail_alone(visit: Visit) -> None:
+    visit.give(png_file("bright.png", grey=230), bad_file(), dicom_file(), {**png_file("c.jpg"), "buffer": make_jpeg(chest())})
+
+    names = visit.page.locator(".entry-name").evaluate_all("names => names.map(name => name.title)")
+    assert names == ["bright.png", "letter.pdf", "chest.dcm", "c.jpg"]
+    expect(visit.page.locator(".entry-outcome")).to_contain_text(
+        ["bright, 98.2 %", "not supported", "dark, 13.4 %", "dark, 13.4 %"]
+    )
+    expect(visit.page.locator("#list-count")).to_have_text("4 files")
+    expect(visit.report.locator(".file-name")).to_have_text("bright.png")
+
+
+def test_results_are_saved_as_json_and_csv(visit: Visit) -> None:
+    visit.give(png_file("=a,b.png", grey=230), bad_file())
+
+    answer = json.loads(saved(visit.page, "JSON"))
+    assert [result["filename"] for result in answer["results"]] == ["=a,b.png", "letter.pdf"]
+    assert answer["results"][0]["prediction"]["label"] == "bright"
+    assert answer["results"][1]["problem"]["code"] == "unsupported_format"
+
+    rows = list(csv.DictReader(io.StringIO(saved(visit.page, "CSV"))))
+    assert rows[0]["filename"] == "'=a,b.png", "a spreadsheet must not take a name for a formula"
+    assert float(rows[0]["probability"]) == answer["results"][0]["prediction"]["probability"]
+    assert (rows[1]["label"], rows[1]["problem"]) == ("", "unsupported_format")
+
+
+def saved(page: Page, button: str) -> str:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button).click()
+    return download.value.path().read_text()
+
+
+@pytest.mark.parametrize("name", ["PNG", "DICOM"])
+def test_the_sample_is_one_click_away(visit: Visit, name: str) -> None:
+    visit.page.get_by_role("button", name=name).click()
+
+    expect(visit.report).to_contain_text("Probability of brightness")
+    expect(visit.page.locator(".entry-name")).to_have_attribute("title", f"sample.{'dcm' if name == 'DICOM' else 'png'}")
+
+
+def test_files_can_be_dropped_anywhere(visit: Visit) -> None:
+    transfer = visit.page.evaluate_handle(
+        "bytes => { const all = new DataTransfer(); all.items.add(new File([new Uint8Array(bytes)], 'a.png')); return all; }",
+        list(png_file()["buffer"]),
+    )
+    visit.page.dispatch_event("#report", "dragover", {"dataTransfer": transfer})
+    expect(visit.page.get_by_text("Drop to read")).to_be_visible()
+    visit.page.dispatch_event("#report", "drop", {"dataTransfer": transfer})
+
+    expect(visit.page.get_by_text("Drop to read")).to_be_hidden()
+    expect(visit.report).to_contain_text("Probability of brightness")
+
+
+def test_everything_can_be_done_from_the_keyboard(visit: Visit) -> None:
+    page = visit.page
+    page.get_by_role("button", name="Choose files").focus()
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files([png_file("a.png", grey=230), png_file("b.png")])
+    expect(page.locator(".entry-outcome.open")).to_have_count(0)
+
+    page.locator(".entry").first.focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".entry[aria-current=true]")).to_contain_text("b.png")
+    expect(visit.report.locator(".file-name")).to_have_text("b.png")
+
+    page.keyboard.press("Tab")
+    expect(page.locator("#viewport")).to_be_focused()
+    page.keyboard.press("+")
+    expect(page.locator("#corner-window")).to_have_text("125 %")
+    page.keyboard.press("i")
+    expect(page.get_by_role("button", name="Invert")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("h")
+    expect(page.locator("#overlay")).to_have_css("opacity", "0")
+    page.keyboard.press("0")
+    expect(page.locator("#corner-window")).to_have_text("")
+
+
+def test_window_and_level_are_a_line_through_the_grey_values(visit: Visit) -> None:
+    visit.give(png_file())
+    visit.page.locator("#width").fill("128")
+    visit.page.locator("#level").fill("64")
+
+    line = visit.page.locator("#window feFuncG")
+    expect(line).to_have_attribute("slope", "2")
+    expect(line).to_have_attribute("intercept", "0")
+    expect(visit.page.locator("#corner-window")).to_have_text("W 128 L 64")
+
+
+def test_what_became_of_a_file_is_said_to_who_listens(visit: Visit) -> None:
+    visit.give(png_file("a.png", grey=230))
+
+    expect(visit.page.get_by_role("status")).to_have_text("a.png: bright, 98.2 %, 2 warnings.")
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 2560])
+def test_no_width_of_screen_scrolls_sideways(visit: Visit, width: int) -> None:
+    visit.page.set_viewport_size({"width": width, "height": 844})
+    visit.give(dicom_file("1.2.276.0.7230010.3.1.4.8323329.10016.1517875220.992175.dcm"), bad_file())
+    visit.page.get_by_text("How to read").click()
+
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == width
+    overflowing = "parts => parts.filter(part => part.scrollWidth > part.clientWidth).map(part => part.id || part.className)"
+    assert visit.page.locator(".desk, .report, #report-body, .tools").evaluate_all(overflowing) == []
+
+
+def test_not_for_diagnosis_is_always_in_sight(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    visit.give(png_file())
+    visit.page.get_by_text("Model card").scroll_into_view_if_needed()
+
+    expect(visit.page.get_by_text("Research use. Not for diagnosis.")).to_be_in_viewport(ratio=1)
+
+
+def test_the_name_of_a_file_is_text_and_is_never_sent(visit: Visit) -> None:
+    name = "<img src=x onerror=alert(1)>.png"
+    visit.give(png_file(name))
+
+    expect(visit.report.locator(".file-name")).to_have_text(name)
+    (sent,) = [request for request in visit.requests if request.method == "POST"]
+    assert "onerror" not in f"{sent.url} {sent.all_headers()}"
+    assert sent.post_data_buffer is None or b"onerror" not in sent.post_data_buffer
+
+
+def test_a_busy_service_is_asked_again_when_it_says(visit: Visit) -> None:
+    refusals = iter([{"code": "overloaded", "title": "Too much is waiting", "detail": "Later."}])
+
+    def refuse_once(route: Route) -> None:
+        problem = next(refusals, None)
+        if problem is None:
+            route.continue_()
+        else:
+            route.fulfill(status=503, json=problem, headers={"retry-after": "1"}, content_type="application/problem+json")
+
+    visit.page.route("**/predict?**", refuse_once)
+    visit.give(png_file())
+
+    assert len(visit.questions()) == 2
+    expect(visit.report).to_contain_text("Probability of brightness")
+
+
+def test_a_service_that_does_not_answer_is_said_not_to(visit: Visit) -> None:
+    visit.page.route("**/predict?**", lambda route: route.abort())
+    visit.give(png_file())
+
+    expect(visit.report).to_contain_text("The service did not answer")
+    assert [fault for fault in visit.faults if "net::ERR_FAILED" not in fault] == []
+    visit.faults.clear()
+
+
+def test_clear_forgets_every_file(visit: Visit) -> None:
+    visit.give(png_file())
+    visit.page.get_by_role("button", name="Clear").click()
+
+    expect(visit.page.locator(".entry")).to_have_count(0)
+    expect(visit.page.locator("#film")).to_be_hidden()
+    expect(visit.page.get_by_text("Drop a chest radiograph")).to_be_visible()
+
+
+def test_the_legend_has_the_colours_of_the_heat_map(visit: Visit) -> None:
+    visit.give(png_file())
+
+    drawn = visit.page.locator(".ramp").evaluate("ramp => getComputedStyle(ramp).backgroundImage")
+    stops = [np.rint(COLORS_256_3[place]).astype(int) for place in (0, 255)]
+    first, last = (f"rgb({red}, {green}, {blue})" for red, green, blue in stops)
+    assert first in drawn
+    assert drawn.endswith(f"{last})")
+
+
+def test_the_page_has_words_for_every_warning_and_every_problem() -> None:
+    words = (ROOT / "app/page/words.js").read_text()
+
+    unspoken = [code for code in (*WarningCode, *CODES) if f'\n  {code}: "' not in words]
+
+    # a page asks for nothing that it was not told of, and takes every answer
+    assert set(unspoken) == {"not_found", "method_not_allowed", "not_acceptable"}
