@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.store import ModelStore, ServedVersion
 from app.telemetry import Metrics
 from cxr.bundle import Manifest
-from cxr.interpret import Finding, draw_heatmap, interpret, scope_cautions
+from cxr.interpret import Finding, PrevalenceShift, draw_heatmap, interpret, scope_cautions
 from cxr.radiograph import Caution, Metadata, Processing
 from cxr.tta import PLAIN, POLICIES, TtaView, make_views
 
@@ -44,6 +44,8 @@ class Question:
     tta: bool = False
     heatmap: bool = False
     operating_point: str | None = None
+    prevalence: float | None = None
+    """Share of positives where the answer is used; None leaves the training data's."""
     stated: Metadata = field(default_factory=Metadata)
 
 
@@ -121,12 +123,13 @@ class Classifier:
 
         Raises:
             UnknownModel: the store has no such model.
-            MalformedRequest: the model has no such operating point.
+            MalformedRequest: the model has no such operating point, or no prevalence to shift from.
             NotReady: it has no good version, or the service is going down.
             Overloaded: too much is waiting.
         """
         with self.store.lease(name or self._settings.default_model) as version:
             _check_operating_point(version.manifest, question)
+            _shift(version.manifest, question)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
             self._batchers[version].check(len(_views(version.manifest, question)))
@@ -155,7 +158,12 @@ class Classifier:
                 views_KHW = await self._make_views(prepared.image_HW, views)
                 answer = await batcher.run(views_KHW, deadline=deadline)
                 with self._metrics.time_stage("interpret"):
-                    finding = interpret(answer.outputs, manifest, operating_point=question.operating_point)
+                    finding = interpret(
+                        answer.outputs,
+                        manifest,
+                        operating_point=question.operating_point,
+                        shift=_shift(manifest, question),
+                    )
                     heatmap_png = await self._draw(finding, prepared.preview_HW)
         metadata = merge_metadata(prepared.metadata, question.stated)
         prediction = Prediction(
@@ -235,6 +243,16 @@ _FACTS = ("age_years", "sex", "view_position")
 def _check_operating_point(manifest: Manifest, question: Question) -> None:
     if question.operating_point not in (None, *manifest.operating_points):
         raise MalformedRequest(f"operating_point: must be one of {', '.join(manifest.operating_points)}")
+
+
+def _shift(manifest: Manifest, question: Question) -> PrevalenceShift | None:
+    """Give the way from the model's prevalence to the one that was asked for; raises `MalformedRequest`."""
+    if question.prevalence is None:
+        return None
+    training = manifest.training_data.prevalence
+    if training is None:
+        raise MalformedRequest("prevalence: this model learned from images of one class, so there is nothing to shift from")
+    return PrevalenceShift(training, question.prevalence)
 
 
 def _views(manifest: Manifest, question: Question) -> tuple[TtaView, ...]:

@@ -1,11 +1,13 @@
 """The HTTP contract: the parameters that are taken, and the JSON that is answered."""
 
 import base64
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.classifier import FROM_REQUEST, Prediction, Question
+from app.results import ResultKind
 from app.store import ModelStore, ServedVersion, StoredModel
 from cxr.interpret import Labels, Scope
 from cxr.radiograph import Format, Intensity, Metadata, MetadataSource, Sex, View, WarningCode
@@ -23,8 +25,8 @@ def _read_flag(text: object) -> bool:
 Flag = Annotated[bool, BeforeValidator(_read_flag)]
 
 
-class PredictParameters(BaseModel):
-    """The query of `/predict` and `/predict/batch`; a name that is not listed is refused."""
+class QuestionParameters(BaseModel):
+    """What may be asked about any upload; a name that is not listed is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -33,10 +35,15 @@ class PredictParameters(BaseModel):
         examples=["pneumothorax"],
     )  # fmt: skip
     tta: Flag = Field(False, description="Look at several views of the image and average them (test-time augmentation).")
-    heatmap: Flag = Field(False, description="Draw where the evidence lies, as a PNG over the radiograph.")
     operating_point: str | None = Field(
         None, max_length=64, description="The threshold to decide by, one of the model's; its default where none is named."
     )
+    prevalence: float | None = Field(
+        None, ge=0.0001, le=0.9999, allow_inf_nan=False, examples=[0.05],
+        description="Share of positives among your patients. Probability p and threshold both become "
+        "logit(p') = logit(p) + logit(prevalence) - logit(training prevalence), with logit(x) = ln(x / (1 - x)) and the "
+        "model's `training_prevalence`; so the label, sensitivity and specificity stay what they are.",
+    )  # fmt: skip
     age_years: float | None = Field(
         None, ge=0, le=120, allow_inf_nan=False, description="The patient's age, used where the file does not state it."
     )
@@ -48,7 +55,32 @@ class PredictParameters(BaseModel):
         names = ("age_years", "sex", "view_position")
         source = {name: FROM_REQUEST for name in names if getattr(self, name) is not None}
         stated = Metadata(self.age_years, self.sex, self.view_position, MetadataSource(**source))
-        return Question(self.tta, self.heatmap, self.operating_point, stated)
+        return Question(
+            tta=self.tta, operating_point=self.operating_point, prevalence=self.prevalence, stated=stated
+        )  # fmt: skip
+
+
+class PredictParameters(QuestionParameters):
+    """The query of `/predict` and `/predict/batch`."""
+
+    heatmap: Flag = Field(False, description="Draw where the evidence lies, as a PNG over the radiograph.")
+
+    def question(self) -> Question:
+        """Say what is asked, the heat map included."""
+        return replace(super().question(), heatmap=self.heatmap)
+
+
+class DicomParameters(QuestionParameters):
+    """The query of `/predict/dicom`."""
+
+    result: ResultKind = Field(
+        description="`sr`: a structured report (Comprehensive 3D SR, TID 1500). "
+        "`sc`: the heat map as a Secondary Capture, with its caveat burnt in."
+    )
+
+    def question(self) -> Question:
+        """Say what is asked; a picture needs the heat map."""
+        return replace(super().question(), heatmap=self.result == "sc")
 
 
 class Answer(BaseModel):
@@ -201,6 +233,9 @@ class CurrentAnswer(Answer):
     operating_points_tta: dict[str, float] = Field(description="The same with tta=true.")
     default_operating_point: str
     tta_policy: str
+    training_prevalence: float | None = Field(
+        description="Share of positives that probabilities refer to where a request states no `prevalence`."
+    )
     novelty_limit: float
     input_size: int
     intended_use: str
@@ -220,6 +255,7 @@ class CurrentAnswer(Answer):
             operating_points_tta=manifest.readings[manifest.tta_policy].thresholds,
             default_operating_point=manifest.default_operating_point,
             tta_policy=manifest.tta_policy,
+            training_prevalence=manifest.training_data.prevalence,
             novelty_limit=manifest.novelty.novel,
             input_size=manifest.input_size,
             intended_use=manifest.intended_use,

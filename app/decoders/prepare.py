@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxr.appearance import appearance_cautions
 from cxr.decode import DecodeLimits, ScopePolicy, decode
 from cxr.errors import CorruptImage, DecodeLimit, ImageError
 from cxr.preprocess import PreprocessSpec, preprocess
@@ -78,7 +79,7 @@ def _prepare(data: bytes, preparation: Preparation) -> Prepared:
         preview_HW=preview_HW,
         metadata=radiograph.metadata,
         processing=radiograph.processing,
-        cautions=radiograph.cautions,
+        cautions=(*radiograph.cautions, *appearance_cautions(image_HW)),
         decode_s=decoded - started,
         preprocess_s=ended - decoded,
     )

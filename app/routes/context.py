@@ -30,9 +30,19 @@ async def _service(request: Request) -> Service:
 
 async def _accept_json(request: Request) -> None:
     """Refuse a client that reads no JSON; raises `NotAcceptable`."""
+    _require_acceptable(request, "application/json")
+
+
+async def _accept_dicom(request: Request) -> None:
+    """Refuse a client that reads no DICOM; raises `NotAcceptable`."""
+    _require_acceptable(request, "application/dicom")
+
+
+def _require_acceptable(request: Request, media_type: str) -> None:
     ranges = [entry.partition(";") for entry in (request.headers.get("accept") or "*/*").lower().split(",")]
-    if not any(name.strip() in _JSON_RANGES and not _is_excluded(options) for name, _, options in ranges):
-        raise NotAcceptable("The answer is application/json.")
+    wanted = (media_type, "application/*", "*/*")
+    if not any(name.strip() in wanted and not _is_excluded(options) for name, _, options in ranges):
+        raise NotAcceptable(f"The answer is {media_type}.")
 
 
 async def _refuse_repeats(request: Request) -> None:
@@ -57,9 +67,8 @@ async def _deadline(
     return time.monotonic() + (x_request_timeout_seconds or service.settings.default_timeout_seconds)
 
 
-_JSON_RANGES = ("application/json", "application/*", "*/*")
-
 ServiceOf = Annotated[Service, Depends(_service)]
 Deadline = Annotated[float, Depends(_deadline)]
 AcceptsJson = Depends(_accept_json)
+AcceptsDicom = Depends(_accept_dicom)
 EachOnce = Depends(_refuse_repeats)

@@ -39,9 +39,9 @@ def _problem_response(status: int) -> dict[str, Any]:
     return response
 
 
-def body_of_one() -> dict[str, Any]:
-    """Document the body of `/predict`: one file, in a form or raw."""
-    raw = {media_type: {"schema": _BINARY} for media_type in RAW_TYPES}
+def body_of_one(*raw_types: str) -> dict[str, Any]:
+    """Document a body of one file, in a form or raw; without types, every raw type that is taken."""
+    raw = {media_type: {"schema": _BINARY} for media_type in raw_types or RAW_TYPES}
     form = {"type": "object", "required": ["file"], "properties": {"file": _BINARY}, "additionalProperties": False}
     return {"requestBody": {"required": True, "content": {MULTIPART: {"schema": form}, **raw}}}
 

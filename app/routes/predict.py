@@ -73,7 +73,7 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
     with service.classifier.choose(parameters.model, question) as version:
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                data = await read_upload(request, _limits_of_one(service.settings))
+                data = await read_upload(request, limits_of_one(service.settings))
             work = service.classifier.classify(data, version, question, deadline=deadline)
             prediction = await while_connected(request, work)
     return _json(PredictionAnswer.write(prediction, current_request_id()))
@@ -122,7 +122,8 @@ async def _answer_file(
     return FilePrediction(filename=file.filename, prediction=PredictionAnswer.write(prediction, current_request_id()))
 
 
-def _limits_of_one(settings: Settings) -> UploadLimits:
+def limits_of_one(settings: Settings) -> UploadLimits:
+    """Say what a body of one file may be."""
     return UploadLimits(settings.max_upload_bytes, settings.max_upload_bytes, 1, settings.receive_timeout_seconds)
 
 

@@ -1,0 +1,55 @@
+"""`POST /predict/dicom`: the answer as a DICOM object."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.classifier import by_deadline
+from app.results import MEDIA_TYPE, require_dicom, write_result
+from app.routes.context import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
+from app.routes.documents import PREDICT_CODES, body_of_one, problem_responses
+from app.routes.predict import limits_of_one
+from app.schemas import DicomParameters
+from app.store import ServedVersion
+from app.upload import read_upload, while_connected
+
+router = APIRouter(tags=["predict"], dependencies=[AcceptsDicom, EachOnce])
+
+Parameters = Annotated[DicomParameters, Query()]
+
+
+@router.post(
+    "/predict/dicom",
+    summary="Classify one DICOM radiograph, answered in DICOM",
+    openapi_extra=body_of_one(MEDIA_TYPE, "application/octet-stream"),
+    response_class=Response,
+    responses={
+        200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+        **problem_responses(*PREDICT_CODES),
+    },
+)
+async def predict_dicom(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+    """Classify one DICOM radiograph and give the answer as a DICOM object of the same study.
+
+    `result=sr` is a preliminary, unverified structured report; `result=sc` a picture of
+    the evidence that says it is not for diagnosis.  The same question about the same file
+    gives the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
+    with `unsupported_format`.
+    """
+    with service.classifier.choose(parameters.model, parameters.question()) as version:
+        async with by_deadline(deadline):
+            with service.metrics.time_stage("receive"):
+                data = await read_upload(request, limits_of_one(service.settings))
+            require_dicom(data)
+            result = await while_connected(request, _answer(data, version, parameters, deadline, service))
+    disposition = f'attachment; filename="result-{parameters.result}.dcm"'
+    return Response(result, media_type=MEDIA_TYPE, headers={"content-disposition": disposition})
+
+
+async def _answer(data: bytes, version: ServedVersion, parameters: DicomParameters, deadline: float, service: Service) -> bytes:
+    prediction = await service.classifier.classify(data, version, parameters.question(), deadline=deadline)
+    return await asyncio.to_thread(
+        write_result, parameters.result, data, prediction, max_inflated_bytes=service.settings.max_inflated_bytes
+    )
