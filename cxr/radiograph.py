@@ -38,6 +38,7 @@ class WarningCode(StrEnum):
     LOW_RESOLUTION = "low_resolution"
     FEW_GREYS = "few_greys"
     LOOKS_INVERTED = "looks_inverted"
+    LOOKS_UNLIKE_A_CHEST = "looks_unlike_a_chest"
     NOVEL_INPUT = "novel_input"
     HEADER_REPAIRED = "header_repaired"
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cxr.appearance import appearance_cautions, polarity
+from cxr.appearance import appearance_cautions, likeness, polarity
 from cxr.decode import DecodeLimits, decode
 from cxr.preprocess import PreprocessSpec, preprocess
 from tests.factories import chest
@@ -38,6 +38,14 @@ def test_a_chest_passes_and_its_negative_looks_inverted() -> None:
 )
 def test_what_has_no_radiographs_greys_is_said(image_HW: NDArray[np.uint8]) -> None:
     assert codes(image_HW) == ["few_greys"]
+
+
+def test_what_is_shaped_unlike_a_chest_is_said() -> None:
+    noise_HW = np.random.default_rng(0).integers(0, 256, (224, 224), dtype=np.uint8)
+    assert codes(noise_HW) == ["looks_unlike_a_chest"]
+    assert codes(np.ascontiguousarray(np.rot90(chest(224, 224)))) == ["looks_unlike_a_chest"]
+    assert likeness(chest(224, 224)) > 0.9
+    assert likeness(np.full((224, 224), 9, np.uint8)) == 0
 
 
 def test_small_inputs_are_not_blamed_for_few_pixels() -> None:
