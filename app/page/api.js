@@ -48,6 +48,8 @@
  * @typedef {object} Figures
  * @property {number} [n]
  * @property {number} [n_positive]
+ * @property {number | null} [auroc]
+ * @property {[number, number] | null} [auroc_ci95]
  * @property {string} [basis]
  * @property {Record<string, PointFigures>} [operating_points]
  * @property {Figures} [tta]

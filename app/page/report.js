@@ -102,7 +102,8 @@ function pointReport(prediction, model) {
   const figures = model && figuresAt(model, prediction.operating_point, prediction.tta !== null);
   const sentences = model && figures ? words.pointSentences(figures, model.labels) : [];
   const how = [figures?.criterion && `Chosen by: ${figures.criterion}.`, model?.metrics.basis && `Measured on ${model.metrics.basis}`].filter(Boolean);
-  return element("section", {}, title, ...sentences.map((text) => element("p", {}, text)),
+  const chance = words.chanceSentence(model?.metrics);
+  return element("section", {}, title, chance ? element("p", { class: "alarm" }, chance) : null, ...sentences.map((text) => element("p", {}, text)),
     how.length ? element("details", {}, element("summary", {}, "How this was chosen and measured"), ...how.map((text) => element("p", {}, text))) : null,
   );
 }

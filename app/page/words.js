@@ -1,10 +1,14 @@
 // Say in plain words what the service answers in codes and numbers.
 
 /** @typedef {import("./api.js").Prediction} Prediction */
+/** @typedef {import("./api.js").Figures} Figures */
 /** @typedef {import("./api.js").PointFigures} PointFigures */
 /** @typedef {import("./api.js").CurrentModel} CurrentModel */
 
 const NOT_STATED = "not stated";
+
+/** Below this AUROC nobody would notice a difference to a coin; a coin has 0.5. */
+const NEAR_CHANCE = 0.6;
 
 /** Titles of the warnings; the service's own sentence stands under each. */
 const WARNINGS = /** @type {Record<string, string>} */ ({
@@ -178,6 +182,18 @@ export function pointSentences(figures, labels) {
     cleared && `The model cleared ${cleared} images without (specificity${bounds(figures?.specificity_ci95)}).`,
     figures?.proven === false ? "The set was too small to prove what this point was chosen for." : "",
   ].filter(Boolean);
+}
+
+/**
+ * Warn of a model that may be near chance: its interval of the AUROC reaches down to it, as its card says too.
+ *
+ * @param {Figures | undefined} figures
+ */
+export function chanceSentence(figures) {
+  const interval = figures?.auroc_ci95;
+  if (!figures?.auroc || !interval || interval[0] > NEAR_CHANCE) return "";
+  const [area, low, high] = [figures.auroc, ...interval].map((value) => value.toFixed(2));
+  return `On new images this model may be little better than chance (AUROC ${area}, 95 % interval ${low} to ${high}).`;
 }
 
 /** @param {number | null | undefined} share */

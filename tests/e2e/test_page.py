@@ -26,7 +26,12 @@ OPTIONS = (
 )  # fmt: skip
 MAX_WAIT_MS = 20_000
 POINT = {"sensitivity": 0.91, "sensitivity_ci95": [0.88, 0.94], "specificity": 0.885, "specificity_ci95": [0.86, 0.905]}
-METRICS = {"basis": "made images.", "operating_points": {"balanced": POINT | {"criterion": "as made"}}}
+METRICS = {
+    "auroc": 0.58,
+    "auroc_ci95": [0.5, 0.67],
+    "basis": "made images.",
+    "operating_points": {"balanced": POINT | {"criterion": "as made"}},
+}
 
 
 @dataclass
@@ -152,6 +157,7 @@ def test_the_report_states_how_the_operating_point_was_measured(visit: Visit) ->
 
     expect(visit.report).to_contain_text("The model found 91 of 100 images with bright (sensitivity, 95 % interval 88 to 94).")
     expect(visit.report).to_contain_text("The model cleared 89 of 100 images without (specificity, 95 % interval 86 to 91).")
+    expect(visit.report).to_contain_text("may be little better than chance (AUROC 0.58, 95 % interval 0.50 to 0.67)")
     card = visit.report.get_by_role("link", name="Model card")
     with visit.page.expect_popup() as popup:
         card.click()
