@@ -73,8 +73,12 @@ def _say_what_was_found(facts: dict[str, Any]) -> None:
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from training.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
+    from training.state import state_gate  # noqa: PLC0415
 
-    evaluate(options.bundle, options.data, options.out, tta=options.tta)
+    foreign = options.foreign or ([] if options.novelty or options.state else None)
+    metrics = evaluate(options.bundle, options.data, options.out, tta=options.tta, foreign=foreign)
+    if options.state:
+        state_gate(options.bundle, metrics["novelty_gate"])
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:
@@ -130,6 +134,15 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     evaluate.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
     evaluate.add_argument("--tta", action="store_true", help="average the views of the bundle's test-time augmentation")
+    evaluate.add_argument(
+        "--novelty", action="store_true", help="also measure how well the bundle tells what is no upright frontal chest"
+    )
+    evaluate.add_argument(
+        "--foreign", type=Path, action="append", metavar="DIR", help="the same, on this folder's images too; may be repeated"
+    )
+    evaluate.add_argument(
+        "--state", action="store_true", help="the same, and state the figures in the bundle's own card and metrics"
+    )
     evaluate.set_defaults(run=_evaluate)
 
 

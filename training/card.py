@@ -7,6 +7,7 @@ from typing import Any
 
 from cxr.bundle import Manifest
 from cxr.interpret import Scope
+from training.novelty import novelty_lines
 
 _USEFUL_AUROC = 0.7
 """An interval that begins below this makes the card speak up in its first lines."""
@@ -120,6 +121,8 @@ def _novelty(manifest: Manifest) -> Iterator[str]:
         f"{caught['edge_images_warned']} are warned of and {caught['edge_images_novel']} called novel: "
         "a short distance is no proof that an image is a chest radiograph."
     )
+    if gate := manifest.metrics.get("novelty_gate"):
+        yield from ("", *novelty_lines(gate))
 
 
 def _explanation(manifest: Manifest) -> Iterator[str]:

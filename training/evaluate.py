@@ -32,6 +32,7 @@ from cxr.tta import POLICIES
 from training.datasets import DataIndex, IndexRow, load_index
 from training.datasets.index import read_table
 from training.metrics import measure
+from training.novelty import measure_novelty
 from training.predict import predict
 from training.progress import progress_bar
 from training.report import report
@@ -85,11 +86,15 @@ Image = tuple[Radiograph, NDArray[np.uint8]]
 Decoded = tuple[IndexRow, Image | ImageError]
 
 
-def evaluate(bundle_dir: Path, data_dir: Path, out_dir: Path, *, tta: bool = False) -> dict[str, Any]:
+def evaluate(
+    bundle_dir: Path, data_dir: Path, out_dir: Path, *, tta: bool = False, foreign: Sequence[Path] | None = None
+) -> dict[str, Any]:
     """Measure a bundle on labelled images; write metrics.json, predictions.csv and report.html under `out_dir`.
 
     Top-level figures are over every image that could be read.  Where some of
     them were learned from, `unseen` has the same figures over the others alone.
+    Where `foreign` is given, `novelty_gate` says how well the bundle tells what is no
+    upright frontal chest radiograph: made images, turned ones, and those of these folders.
 
     Returns:
         What metrics.json holds.
@@ -109,11 +114,28 @@ def evaluate(bundle_dir: Path, data_dir: Path, out_dir: Path, *, tta: bool = Fal
     predictions = list(_predict_all(bundle, graph, _readable(decoded, unreadable), tta=tta))
     named = replace(index, name=data_dir.resolve().name)  # the layout's name would say less, the whole path too much
     metrics = _summarise(bundle, named, predictions, unreadable, tta=tta)
+    if foreign is not None:
+        metrics["novelty_gate"] = _measure_gate(bundle, graph, data_dir, predictions, foreign)
     out_dir.mkdir(parents=True, exist_ok=True)
     _write_predictions(out_dir / "predictions.csv", predictions)
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print("\n".join((*summary_lines(metrics), f"report: {report(out_dir)}")))
     return metrics
+
+
+def _measure_gate(
+    bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[Prediction], foreign: Sequence[Path]
+) -> dict[str, Any]:
+    """Measure the novelty gate against the images that the model did not learn from, if there are any."""
+    unseen = [prediction for prediction in predictions if prediction.role != "fitted"]
+    decoded = [_decode(data_dir / prediction.path, bundle.manifest.preprocess) for prediction in unseen or predictions]
+    images = [image[1] for image in decoded if not isinstance(image, ImageError)]
+    basis = (
+        "radiographs that the model had not learned from"
+        if unseen
+        else "radiographs that the model LEARNED FROM, which flatters the AUROC and the share of false flags"
+    )
+    return measure_novelty(bundle, graph, images, foreign, basis=basis)
 
 
 def _predict_all(

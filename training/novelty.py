@@ -1,0 +1,123 @@
+"""Measure how well a bundle tells what is no upright frontal chest radiograph.
+
+Two things may speak up: `novelty`, the graph's distance from the training images,
+and the rules of `cxr.appearance`.  Both are measured as the service applies them.
+
+Shape suffixes: N radiographs, M foreign images.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.appearance import appearance_cautions
+from cxr.bundle import Bundle
+from cxr.errors import ImageError
+from cxr.graph import Graph
+from cxr.interpret import NoveltyLimits
+from cxr.tta import PLAIN
+from training.foreign import Foreign, Grey, by_kind, count_objects, find_foreign, make_foreign, turn
+from training.metrics import Floats, auroc
+from training.predict import predict
+
+TURNED_RADIOGRAPHS = 100
+"""Radiographs that are shown in wrong ways, spread evenly over those that there are."""
+
+_TOTALS = {"made": "all made", "turned": "all turned", "found": "all found, out of scope by their header"}
+
+
+def measure_novelty(
+    bundle: Bundle,
+    graph: Graph,
+    radiographs: Sequence[Grey],
+    folders: Sequence[Path] = (),
+    *,
+    basis: str,
+) -> dict[str, Any]:
+    """Measure the gate against radiographs that are what they should be.
+
+    Args:
+        bundle: whose limits hold.
+        graph: its graph.
+        radiographs: inputs that should pass, uint8 [H, W] each.
+        folders: where to find real foreign images.
+        basis: what the radiographs are, in a sentence's words.
+
+    Returns:
+        What `metrics.json` holds under `novelty_gate`: for the radiographs, each kind of
+        foreign image and each origin: `n`, `n_objects` (different things), `auroc` of the
+        distance against the radiographs, and the shares over the limits (`warned`, `novel`)
+        and with any warning of the gate (`flagged`).
+    """
+    spec = bundle.manifest.preprocess
+    found = [image for folder in folders for image in find_foreign(folder, spec)]
+    chosen = np.unique(np.linspace(0, len(radiographs) - 1, min(TURNED_RADIOGRAPHS, len(radiographs))).astype(int))
+    foreign = [
+        *make_foreign(spec),
+        *(image for number, place in enumerate(chosen) for image in turn(radiographs[place], number)),
+        *(image for image in found if isinstance(image, Foreign)),
+    ]
+    novelty_N, looks_N = _look(graph, radiographs)
+    novelty_M, looks_M = _look(graph, [image.image_HW for image in foreign])
+
+    def figures(places: Sequence[int]) -> dict[str, Any]:
+        images = [foreign[place].image_HW for place in places]
+        return {
+            "n_objects": count_objects(images),
+            "auroc": _auroc_of(novelty_M[places], novelty_N),
+            **_shares(novelty_M[places], looks_M[places], bundle.manifest.novelty),
+        }
+
+    return {
+        "basis": basis,
+        "radiographs": _shares(novelty_N, looks_N, bundle.manifest.novelty),
+        "kinds": {kind: {"origin": foreign[places[0]].origin, **figures(places)} for kind, places in by_kind(foreign).items()},
+        "origins": {
+            name: figures(places)
+            for origin, name in _TOTALS.items()
+            if (places := [place for place, image in enumerate(foreign) if image.origin == origin])
+        },
+        "n_unreadable": sum(isinstance(image, ImageError) for image in found),
+    }
+
+
+def novelty_lines(gate: Mapping[str, Any]) -> Iterator[str]:
+    """Write the figures as a Markdown table."""
+    own = gate["radiographs"]
+    yield f"Measured against {own['n']:,} {gate['basis']}."
+    yield "`warned` and `novel` are over the two limits; `flagged` has any warning of the gate, the rules about greys included."
+    yield from ("", "| | images | different things | AUROC | warned | novel | flagged |", "|---|---|---|---|---|---|---|")
+    yield f"| these radiographs | {own['n']:,} | | | {_percents(own)} |"
+    for name, figures in (*gate["kinds"].items(), *((f"**{name}**", each) for name, each in gate["origins"].items())):
+        in_scope = " (a chest by its header: may be what it seems)" if figures.get("origin") == "chest" else ""
+        area = "" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
+        yield f"| {name}{in_scope} | {figures['n']:,} | {figures['n_objects']:,} | {area} | {_percents(figures)} |"
+
+
+def _percents(figures: Mapping[str, Any]) -> str:
+    return " | ".join(f"{figures[name]:.1%}" for name in ("warned", "novel", "flagged"))
+
+
+def _look(graph: Graph, images: Sequence[Grey]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Give each image's distance, and whether the rules about greys speak up."""
+    novelty = [float(outputs.novelty_N[0]) for _, outputs in predict(graph, enumerate(images), (PLAIN,))]
+    looks = [any(True for _ in appearance_cautions(image_HW)) for image_HW in images]
+    return np.array(novelty, dtype=np.float64), np.array(looks, dtype=np.bool_)
+
+
+def _shares(novelty: Floats, looks: NDArray[np.bool_], limits: NoveltyLimits) -> dict[str, Any]:
+    warned = novelty > limits.warn
+    return {
+        "n": len(novelty),
+        "warned": float(warned.mean()),
+        "novel": float((novelty > limits.novel).mean()),
+        "flagged": float((warned | looks).mean()),
+    }
+
+
+def _auroc_of(novelty_M: Floats, novelty_N: Floats) -> float | None:
+    label = np.r_[np.ones(len(novelty_M), dtype=np.int_), np.zeros(len(novelty_N), dtype=np.int_)]
+    return auroc(label, np.r_[novelty_M, novelty_N])
