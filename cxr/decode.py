@@ -1,5 +1,6 @@
 """From the bytes of an upload to a radiograph: sniff the format, enforce the limits, dispatch."""
 
+import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,9 +9,12 @@ from typing import Literal
 from cxr import dicom
 from cxr.errors import TooLarge, UnsupportedFormat
 from cxr.radiograph import Caution, Format, Processing, Radiograph, WarningCode
-from cxr.raster import JPEG_MAGIC, PNG_MAGIC, read_jpeg, read_png
+from cxr.raster import JPEG_MAGIC, PNG_MAGIC, picture_pixels, read_jpeg, read_png
 
 ScopePolicy = Literal["refuse", "warn"]
+
+MAX_THREAD_PIXELS = 20_000_000
+"""Larger images are decoded where memory is bounded; detectors make up to 19 megapixels."""
 
 USUAL_ASPECT = (0.5, 2.0)
 
@@ -26,18 +30,20 @@ class DecodeLimits:
 
 def sniff(data: bytes) -> Format:
     """Tell the format by its first bytes, never by a name; raises `UnsupportedFormat`."""
+    if dicom.is_dicom(data):  # first, for DICOM leaves its preamble to other formats' headers (PS3.10 section 7.1)
+        return "dicom"
     if data.startswith(PNG_MAGIC):
         return "png"
     if data.startswith(JPEG_MAGIC):
         return "jpeg"
-    if dicom.is_dicom(data):
-        return "dicom"
     raise UnsupportedFormat("The file is neither DICOM (with its preamble), PNG nor JPEG.")
 
 
 def needs_worker(data: bytes) -> bool:
     """Tell, by content, whether decoding must run in a process that can be stopped."""
-    return dicom.is_dicom(data) and dicom.needs_worker(data)
+    if dicom.is_dicom(data):
+        return dicom.needs_worker(data, max_pixels=MAX_THREAD_PIXELS)
+    return picture_pixels(data) > MAX_THREAD_PIXELS
 
 
 def decode(data: bytes, *, limits: DecodeLimits, size: int | None = None, scope: ScopePolicy = "refuse") -> Radiograph:
@@ -65,7 +71,8 @@ def quiet_libraries() -> None:
     Called once by each process that decodes.
     """
     dicom.quiet_pydicom()
-    warnings.filterwarnings("ignore", module=r"(PIL|pydicom)\b")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # at debug level it writes out EXIF and text chunks
+    warnings.filterwarnings("ignore", module=r"(PIL|pydicom|cxr)\b")
 
 
 def _read(data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy) -> Radiograph:

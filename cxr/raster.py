@@ -3,14 +3,16 @@
 Shape suffixes: H rows, W columns.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from cxr.bounded import BoundedReads
+from cxr.codestream import read_jpeg_outline
 from cxr.errors import CorruptImage, ImageError, NotARadiograph, TooLarge
 from cxr.radiograph import Caution, Metadata, Processing, Radiograph, WarningCode
 from cxr.size import check_size, jpeg_reduction
@@ -28,6 +30,8 @@ NEUTRAL_CHROMA = 128
 MAX_GREY_CHROMA = 6
 """Distance from neutral that JPEG's rounding may leave in a grey picture; about 10 levels between channels."""
 
+MAX_EXIF_TAGS = 512
+
 GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I"})
 
 
@@ -41,8 +45,8 @@ def read_png(data: bytes, *, max_pixels: int) -> Radiograph:
         if getattr(image, "n_frames", 1) != 1:
             raise NotARadiograph("The file holds several frames; one radiograph is expected.")
         color, deep = _has_color(image), image.mode.startswith("I")
-        upright = ImageOps.exif_transpose(image)
-        pixels_HW, cautions = _scale_depth(np.asarray(upright)) if deep else (_grey(upright), ())
+        pixels_HW, cautions = _scale_depth(np.asarray(image)) if deep else (_grey(image), ())
+        pixels_HW = _upright(pixels_HW, image.info.get("exif", b""))
     processing = Processing(format="png", rows=pixels_HW.shape[0], columns=pixels_HW.shape[1])
     return Radiograph(pixels_HW, Metadata(), processing, (*cautions, *_color_cautions(color=color)))
 
@@ -53,24 +57,40 @@ def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
     Raises:
         ImageError: too small, too large, or not decodable to its end.
     """
-    with _opened(data, "JPEG", max_pixels) as image:
+    outline = read_jpeg_outline(data)
+    check_size(outline.rows, outline.columns, max_pixels=max_pixels)
+    with _opened(outline.bare, "JPEG", max_pixels) as image:
         columns, rows = image.width, image.height
         reduction = jpeg_reduction(rows, columns, size) if image.mode in SCALABLE_MODES else 1
         if image.mode in SCALABLE_MODES:
             # YCbCr as it is stored: Y is the brightness, and Cb and Cr tell whether there is colour at all.
             image.draft(SCALABLE_MODES[image.mode], (columns // reduction, rows // reduction))
         color = _has_color(image)
-        upright = _grey(ImageOps.exif_transpose(image))
+        upright = _upright(_grey(image), outline.exif)
     turned = upright.shape != (-(-rows // reduction), -(-columns // reduction))
     processing = Processing(format="jpeg", rows=columns if turned else rows, columns=rows if turned else columns)
     return Radiograph(upright, Metadata(), processing, _color_cautions(color=color), reduction)
+
+
+def picture_pixels(data: bytes) -> int:
+    """Tell how many pixels a PNG or JPEG says it has; 0 where it says nothing sensible, and will be refused."""
+    try:
+        if data.startswith(PNG_MAGIC):
+            columns, rows = struct.unpack_from(">2L", data, 16)
+            return int(rows * columns)
+        if data.startswith(JPEG_MAGIC):
+            outline = read_jpeg_outline(data)
+            return outline.rows * outline.columns
+    except (ImageError, struct.error):
+        pass
+    return 0
 
 
 @contextmanager
 def _opened(data: bytes, kind: str, max_pixels: int) -> Iterator[Image.Image]:
     """Open a picture, check its stated size, and translate Pillow's errors."""
     try:
-        with Image.open(BytesIO(data), formats=(kind,)) as image:
+        with Image.open(BoundedReads(data), formats=(kind,)) as image:
             check_size(image.height, image.width, max_pixels=max_pixels)
             yield image
     except (ImageError, MemoryError):
@@ -85,16 +105,44 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
     """Brightness of a picture, transparency dropped."""
     if image.mode in ("LA", "YCbCr"):
         return np.asarray(image.getchannel(0))
-    if image.mode in ("RGBA", "PA", "P", "CMYK"):
+    if image.mode in ("PA", "P", "CMYK"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L"))
+
+
+def _upright(pixels_HW: NDArray[np.uint8], exif: bytes) -> NDArray[np.uint8]:
+    """Turn a picture as its EXIF says (EXIF 2.32, tag 0x0112).
+
+    Only that one number is read: Pillow would copy every tag's value, as often and as
+    large as a hostile file says.
+    """
+    orientation = _orientation(exif.removeprefix(b"Exif\0\0"))
+    if orientation >= 5:
+        pixels_HW = pixels_HW.T
+    mirrored, flipped = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
+    return np.ascontiguousarray(pixels_HW[:: -1 if flipped else 1, :: -1 if mirrored else 1])
+
+
+def _orientation(tiff: bytes) -> int:
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None or len(tiff) < 8:
+        return 1
+    (place,) = struct.unpack_from(f"{order}L", tiff, 4)
+    for entry in range(place + 2, min(place + 2 + 12 * MAX_EXIF_TAGS, len(tiff) - 11), 12):
+        tag, kind, _, value = struct.unpack_from(f"{order}HHLH", tiff, entry)
+        if tag == 0x0112:
+            return int(value) if kind == 3 and 1 <= value <= 8 else 1
+    return 1
 
 
 def _scale_depth(stored_HW: NDArray[np.uint16] | NDArray[np.int32]) -> tuple[NDArray[np.uint8], tuple[Caution, ...]]:
     """Bring a 16-bit grey picture to 8 bits from the depth that it really uses."""
     brightest = int(stored_HW.max())
     bits = next(bits for bits in DEPTHS_BITS if brightest < 2**bits)
-    pixels_HW = np.rint(stored_HW * (255 / (2**bits - 1))).astype(np.uint8)
+    table_V = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
+    pixels_HW = np.empty(stored_HW.shape, np.uint8)
+    for row, stored_W in zip(pixels_HW, stored_HW, strict=True):  # numpy widens what it indexes
+        np.take(table_V, stored_W, out=row, mode="clip")
     guessed = Caution(WarningCode.INTENSITY_GUESSED, f"The PNG has 16 bits and uses {bits}; its grey scale was guessed.")
     return pixels_HW, () if bits == DEPTHS_BITS[-1] else (guessed,)
 

@@ -4,7 +4,7 @@ Shape suffixes: H rows, W columns, S samples a pixel.
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
-from cxr.dicom.header import transfer_syntax
+from cxr.codestream import read_jpeg_2000_outline, read_jpeg_outline
+from cxr.dicom.header import text, transfer_syntax
 from cxr.dicom.scope import whole_number
 from cxr.errors import CorruptImage, ImageError, TooLarge, UnsupportedFormat
 
@@ -65,13 +66,9 @@ CODECS: dict[UID, Codec] = {
 }
 """Every transfer syntax that is read; all others are refused by name."""
 
-FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-"""JPEG's start-of-frame markers (T.81 table B.1), and JPEG-LS's (T.87)."""
-
 _DECODE: dict[str, Callable[[bytes], Stored]] = {
     "jpeg": imagecodecs.jpeg_decode,
     "jpeg-ls": imagecodecs.jpegls_decode,
-    "jpeg-2000": imagecodecs.jpeg2k_decode,
 }
 
 
@@ -83,7 +80,16 @@ def codec_of(syntax: UID) -> Codec:
         raise UnsupportedFormat("The DICOM file's transfer syntax can't be read by this service.") from exc
 
 
-def read_stored(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Stored:
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame: [H, W], or [H, W, 3] as RGB, or as YBR where `is_ybr`."""
+
+    stored: Stored
+    is_compressed: bool
+    is_ybr: bool
+
+
+def read_frame(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Frame:
     """Decode the one frame of a data set.
 
     Args:
@@ -92,37 +98,62 @@ def read_stored(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Sto
         reduction: power of two (up to 8) by which a JPEG baseline may be averaged while decoding;
             only for one-sample images, others come whole.
 
-    Returns:
-        Stored values; colour is RGB or YBR as the data set says, interleaved.
-
     Raises:
         CorruptImage: it can't be decoded whole, or its size is not the header's.
         TooLarge: the codestream is larger than the limit.
+        DecodeLimit: it has more scans than any picture needs.
     """
     codec = codec_of(transfer_syntax(dataset.file_meta))
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    ybr = text(dataset, "PhotometricInterpretation").startswith("YBR")
     try:
         if codec is _NATIVE:
-            return pixel_array(dataset, raw=True, index=0)
-        frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+            return Frame(pixel_array(dataset, raw=True, index=0), is_compressed=False, is_ybr=ybr)
+        stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
         if codec is _RLE:
-            return _decode_rle(frame, dataset)
-        _check_codestream(frame, rows, columns, max_pixels)
-        stored = _decode_pillow(frame, reduction) if codec is _PILLOW else _DECODE[codec.name](frame)
+            return Frame(_decode_rle(stream, dataset), is_compressed=False, is_ybr=ybr)
+        if codec is _JPEG_2000:
+            outline = read_jpeg_2000_outline(stream)
+            _check_stated(outline.rows, outline.columns, rows, columns, max_pixels)
+            frame = Frame(imagecodecs.jpeg2k_decode(stream), is_compressed=True, is_ybr=ybr and not outline.undoes_ybr)
+        else:
+            frame = _decode_jpeg(stream, dataset, codec, max_pixels, reduction)
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # each codec raises errors of its own
         raise CorruptImage("The pixel data can't be decoded whole.") from exc
-    if stored.shape[:2] != (-(-rows // reduction), -(-columns // reduction)):
+    if frame.stored.shape[:2] != (-(-rows // reduction), -(-columns // reduction)):
         raise CorruptImage("The pixel data's size is not the one that the header states.")
-    return stored
+    return frame
 
 
-def _decode_pillow(frame: bytes, reduction: int) -> Stored:
-    with Image.open(BytesIO(frame), formats=("JPEG",)) as image:
+def _decode_jpeg(stream: bytes, dataset: Dataset, codec: Codec, max_pixels: int, reduction: int) -> Frame:
+    """Decode JPEG or JPEG-LS; only DCT-based decoders undo a colour transform by themselves."""
+    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    photometric = text(dataset, "PhotometricInterpretation")
+    outline = read_jpeg_outline(stream)
+    _check_stated(outline.rows, outline.columns, rows, columns, max_pixels)
+    if codec is _PILLOW:
+        return Frame(_decode_pillow(outline.bare, reduction, photometric), is_compressed=True, is_ybr=False)
+    is_dct = codec is _JPEG and transfer_syntax(dataset.file_meta) == uids.JPEGExtended12Bit
+    return Frame(_DECODE[codec.name](stream), is_compressed=True, is_ybr=photometric.startswith("YBR") and not is_dct)
+
+
+def _decode_pillow(stream: bytes, reduction: int, photometric: str) -> Stored:
+    with Image.open(BytesIO(stream), formats=("JPEG",)) as image:
         if image.mode == "L" and reduction > 1:
             image.draft("L", (image.width // reduction, image.height // reduction))
+        elif photometric == "RGB" and "adobe_transform" not in image.info:
+            image.draft("YCbCr", image.size)  # libjpeg would undo a transform that the header says was never done
         return np.asarray(image)
+
+
+def _check_stated(rows: int, columns: int, header_rows: int, header_columns: int, max_pixels: int) -> None:
+    """Compare the size that the codestream states with the header's, before any memory is taken for it."""
+    if rows * columns > max_pixels:
+        raise TooLarge(f"The compressed image has more than {max_pixels} pixels.")
+    if (rows, columns) != (header_rows, header_columns):
+        raise CorruptImage("The compressed image's size is not the one that the header states.")
 
 
 def _decode_rle(frame: bytes, dataset: Dataset) -> Stored:
@@ -140,41 +171,3 @@ def _decode_rle(frame: bytes, dataset: Dataset) -> Stored:
         planes[sample, :, width - 1 - byte] = np.frombuffer(plane, np.uint8, count=planes.shape[1])
     stored = planes.view(f"<u{width}").reshape(samples, rows, columns)
     return stored[0] if samples == 1 else np.moveaxis(stored, 0, -1)
-
-
-def _check_codestream(frame: bytes, rows: int, columns: int, max_pixels: int) -> None:
-    """Compare the size that the codestream states with the header's, before any memory is taken for it."""
-    stated = _jpeg_2000_size(frame) if b"\xff\x4f\xff\x51" in frame[:512] else _jpeg_size(frame)
-    if stated[0] * stated[1] > max_pixels:
-        raise TooLarge(f"The compressed image has more than {max_pixels} pixels.")
-    if stated != (rows, columns):
-        raise CorruptImage("The compressed image's size is not the one that the header states.")
-
-
-def _jpeg_size(frame: bytes) -> tuple[int, int]:
-    """Rows and columns of a JPEG or JPEG-LS stream's frame header (ITU-T T.81 B.2.2)."""
-    for marker, place in _jpeg_segments(frame):
-        if marker in FRAME_HEADERS:
-            rows, columns = struct.unpack(">HH", frame[place + 5 : place + 9])
-            return rows, columns
-    raise CorruptImage("The compressed image has no frame header.")
-
-
-def _jpeg_segments(frame: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment before the first scan; raises `struct.error` where it is cut short."""
-    place = 2
-    while place + 4 <= len(frame):
-        if frame[place] != 0xFF:
-            return
-        if frame[place + 1] == 0xFF:  # fill byte
-            place += 1
-            continue
-        yield frame[place + 1], place
-        place += 2 + struct.unpack(">H", frame[place + 2 : place + 4])[0]
-
-
-def _jpeg_2000_size(frame: bytes) -> tuple[int, int]:
-    """Rows and columns of a JPEG 2000 codestream's SIZ segment (ITU-T T.800 A.5.1)."""
-    place = frame.index(b"\xff\x4f\xff\x51") + 8
-    right, bottom, left, top = struct.unpack(">4L", frame[place : place + 16])
-    return bottom - top, right - left

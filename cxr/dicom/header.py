@@ -4,17 +4,19 @@ Values are taken from their raw bytes: real files carry values that break their
 own type (ages without a unit), and pydicom's complaints would quote them.
 """
 
+import unicodedata
 import zlib
 from collections.abc import Iterable
-from io import BytesIO
 from typing import Any
 
 import pydicom.config
 from pydicom import dcmread
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import read_dataset, read_sequence
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from cxr.bounded import BoundedReads
 from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat
 
 PREAMBLE_BYTES = 128
@@ -32,12 +34,15 @@ def read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
     Raises:
         UnsupportedFormat: it names no transfer syntax.
         CorruptImage: it can't be read.
+        TooLarge: it has more elements than are read.
     """
-    stream = BytesIO(data)
+    stream = BoundedReads(data)
     stream.seek(PREAMBLE_BYTES + len(MAGIC))
     try:
         meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_group_2)
         file_meta = FileMetaDataset(meta)
+    except (TooLarge, MemoryError):
+        raise
     except Exception as exc:  # pydicom lets struct, key, value and attribute errors through
         raise CorruptImage("The DICOM file's meta information can't be read.") from exc
     if not text(meta, "TransferSyntaxUID"):
@@ -55,22 +60,32 @@ def read_header(data: bytes, *, max_inflated_bytes: int) -> Dataset:
 
     Raises:
         UnsupportedFormat: no transfer syntax is named.
-        TooLarge: the data set would inflate over the limit.
+        TooLarge: the data set would inflate over the limit, or has more elements than are read.
         CorruptImage: it can't be read to its end.
     """
     meta, end = read_meta(data)
     try:
         if transfer_syntax(meta) == DeflatedExplicitVRLittleEndian:
-            stream = BytesIO(_inflate(data[end:], max_inflated_bytes))
+            stream = BoundedReads(_inflate(data[end:], max_inflated_bytes))
             dataset = read_dataset(stream, is_implicit_VR=False, is_little_endian=True)
         else:
-            dataset = dcmread(BytesIO(data))
+            dataset = dcmread(BoundedReads(data))
     except (TooLarge, MemoryError):
         raise
     except Exception as exc:  # as above; RecursionError where sequences nest without end
         raise CorruptImage("The DICOM data set can't be read to its end.") from exc
     dataset.file_meta = meta
     return dataset
+
+
+def read_image_size(data: bytes) -> Dataset:
+    """Read no more than Rows and Columns; raises as `read_header`."""
+    try:
+        return dcmread(BoundedReads(data), stop_before_pixels=True, specific_tags=["Rows", "Columns"])
+    except (TooLarge, MemoryError):
+        raise
+    except Exception as exc:  # as above
+        raise CorruptImage("The DICOM data set can't be read to its end.") from exc
 
 
 def text(dataset: Dataset, keyword: str) -> str:
@@ -95,6 +110,39 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
     else:  # pydicom has converted it already
         values = [str(raw)] if isinstance(raw, str) or not isinstance(raw, Iterable) else [str(one) for one in raw] or [""]
     return [value.strip(" \0\t\r\n") for value in values]
+
+
+def words(dataset: Dataset, keyword: str) -> str:
+    """Give a text in the file's character set, full-width letters as plain ones; "" where it is absent, never raises."""
+    try:
+        raw: Any = dataset.get_item(keyword).value
+        if isinstance(raw, bytes):
+            raw = decode_bytes(raw, convert_encodings(texts(dataset, "SpecificCharacterSet")), {0x5C})
+    except Exception:  # an unknown character set, or bytes that are none of it
+        raw = text(dataset, keyword)
+    return unicodedata.normalize("NFKC", str(raw or "")).strip(" \0\t\r\n")
+
+
+def items(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """Give the items of a sequence, read within bounds, values still raw; [] where it is absent.
+
+    Raises:
+        TooLarge: it has more elements than are read.
+        CorruptImage: it can't be read.
+    """
+    try:
+        element: Any = dataset.get_item(keyword) if keyword in dataset else None
+        if element is None:
+            return []
+        if isinstance(element.value, bytes):
+            implicit = element.is_implicit_VR or element.VR == "UN"
+            stream = BoundedReads(element.value)
+            return list(read_sequence(stream, implicit, element.is_little_endian, len(element.value), "iso8859"))
+        return list(element.value or [])
+    except (TooLarge, MemoryError):
+        raise
+    except Exception as exc:
+        raise CorruptImage("A sequence of the DICOM header can't be read.") from exc
 
 
 def quiet_pydicom() -> None:

@@ -6,7 +6,8 @@ from datetime import date
 
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import text, texts
+from cxr.dicom.header import items, text, texts, words
+from cxr.errors import CorruptImage
 from cxr.radiograph import Caution, Metadata, MetadataSource, Sex, View, WarningCode
 
 DAYS_A_YEAR = 365.25
@@ -19,16 +20,17 @@ SEXES: dict[str, Sex] = {"M": "M", "F": "F", "O": "O"}
 
 VIEW_POSITIONS: dict[str, View] = {
     "PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LAT": "LATERAL", "LL": "LATERAL", "RL": "LATERAL",
-    "LLAT": "LATERAL", "RLAT": "LATERAL", "LARGE LATERAL": "LATERAL",
+    "LLAT": "LATERAL", "RLAT": "LATERAL",
 }  # fmt: skip
 
 VIEW_CODES: dict[str, View] = {
     "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP",
-    "399067008": "LATERAL", "R-10236": "LATERAL", "R-10232": "LATERAL",
+    "399067008": "LATERAL", "399173006": "LATERAL", "399198007": "LATERAL", "R-10236": "LATERAL", "R-10232": "LATERAL",
 }  # fmt: skip
 """View codes of SNOMED CT, and the older SNOMED-RT identifiers (PS3.16 CID 4010)."""
 
-SERIES_VIEW = re.compile(r"\b(?:VIEW:\s*)?(PA|AP|LATERAL|LAT)\b", re.IGNORECASE)
+VIEW_WORD = re.compile(r"(?<![A-Z0-9])(?:PA|AP|P\.A\.|A\.P\.|LATERAL|LAT|LL|RL|LLAT|RLAT)(?![A-Z0-9])", re.ASCII)
+"""A view named in a text; letters of other scripts may touch it."""
 
 
 def read_metadata(dataset: Dataset) -> tuple[Metadata, tuple[Caution, ...]]:
@@ -45,7 +47,7 @@ def parse_age(value: str) -> tuple[float | None, bool]:
 
     A number without a unit counts years, as the public chest data sets write it.
     """
-    match = re.fullmatch(r"(\d{1,3})([YMWD]?)", value.upper())
+    match = re.fullmatch(r"(\d{1,3}) ?([YMWD]?)", value.upper(), re.ASCII)
     if match is None:
         return None, False
     number, unit = match.groups()
@@ -55,28 +57,32 @@ def parse_age(value: str) -> tuple[float | None, bool]:
 def _age(dataset: Dataset) -> tuple[float | None, str | None, list[Caution]]:
     stated = text(dataset, "PatientAge")
     if not stated:
-        derived = _age_at_study(dataset)
-        return derived, "PatientBirthDate" if derived is not None else None, []
+        return _age_at_study(dataset)
     age_years, unit_assumed = parse_age(stated)
     if age_years is None or age_years > MAX_AGE_YEARS:
-        return None, None, [Caution(WarningCode.AGE_IMPLAUSIBLE, "The file's age can't be a patient's; it was left out.")]
+        return None, None, [_IMPLAUSIBLE]
     assumed = [Caution(WarningCode.AGE_UNIT_ASSUMED, "The file's age has no unit; it was read as years.")]
     return age_years, "PatientAge", assumed if unit_assumed else []
 
 
-def _age_at_study(dataset: Dataset) -> float | None:
-    """Years between birth and study, where both dates are stated and make sense together."""
+_IMPLAUSIBLE = Caution(WarningCode.AGE_IMPLAUSIBLE, "The file's age can't be a patient's; it was left out.")
+
+
+def _age_at_study(dataset: Dataset) -> tuple[float | None, str | None, list[Caution]]:
+    """Years between birth and study, where both dates are stated."""
     born = _date(text(dataset, "PatientBirthDate"))
     studied = _date(text(dataset, "StudyDate")) or _date(text(dataset, "AcquisitionDate"))
     if born is None or studied is None:
-        return None
+        return None, None, []
     years = (studied - born).days / DAYS_A_YEAR
-    return years if 0 <= years <= MAX_AGE_YEARS else None
+    return (years, "PatientBirthDate", []) if 0 <= years <= MAX_AGE_YEARS else (None, None, [_IMPLAUSIBLE])
 
 
 def _date(value: str) -> date | None:
+    digits = value.replace(".", "") if re.fullmatch(r"\d{4}\.\d\d\.\d\d", value, re.ASCII) else value  # ACR-NEMA's form
     try:
-        return date(int(value[:4]), int(value[4:6]), int(value[6:8])) if re.fullmatch(r"\d{8}", value) else None
+        is_date = re.fullmatch(r"\d{8}", digits, re.ASCII)
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if is_date else None
     except ValueError:
         return None
 
@@ -95,21 +101,21 @@ def _view(dataset: Dataset) -> tuple[View | None, str | None]:
 
 
 def _views(dataset: Dataset) -> Iterator[tuple[View | None, str]]:
-    yield VIEW_POSITIONS.get(text(dataset, "ViewPosition").upper()), "ViewPosition"
+    yield _view_in_words(text(dataset, "ViewPosition")), "ViewPosition"
     yield VIEW_CODES.get(_view_code(dataset)), "ViewCodeSequence"
     # Rows that run towards the front or the back mean that the patient stands sideways (PS3.3 C.7.6.1.1.1).
     yield "LATERAL" if texts(dataset, "PatientOrientation")[0][:1].upper() in ("A", "P") else None, "PatientOrientation"
-    yield _view_in_words(text(dataset, "SeriesDescription")), "SeriesDescription"
+    yield _view_in_words(words(dataset, "SeriesDescription")), "SeriesDescription"
 
 
 def _view_code(dataset: Dataset) -> str:
     try:
-        return text(dataset.ViewCodeSequence[0], "CodeValue")
-    except Exception:  # absent, empty or broken: no evidence either way
+        return next((text(item, "CodeValue") for item in items(dataset, "ViewCodeSequence")), "")
+    except CorruptImage:  # no evidence either way
         return ""
 
 
 def _view_in_words(description: str) -> View | None:
-    """Find one view in a series' description; "PA and lateral" names two and proves none."""
-    found = {VIEW_POSITIONS[word.upper()] for word in SERIES_VIEW.findall(description)}
+    """Find one view in a text ("AP SEMI-ERECT", "view: PA"); "PA and lateral" names two and proves none."""
+    found = {VIEW_POSITIONS[word.replace(".", "")] for word in VIEW_WORD.findall(description.upper())}
     return found.pop() if len(found) == 1 else None

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
 from cxr.dicom.codecs import codec_of
-from cxr.dicom.header import read_header, read_meta, text, transfer_syntax
+from cxr.dicom.header import read_header, read_image_size, read_meta, text, transfer_syntax
 from cxr.dicom.metadata import read_metadata
 from cxr.dicom.pixels import render
 from cxr.dicom.scope import check_image, check_subject, whole_number
@@ -22,10 +24,18 @@ class DicomLimits:
     max_inflated_bytes: int
 
 
-def needs_worker(data: bytes) -> bool:
-    """Tell whether decoding must run where it can be stopped; False where it will be refused anyway."""
+def needs_worker(data: bytes, *, max_pixels: int) -> bool:
+    """Tell whether decoding must run where it can be stopped; False where it will be refused anyway.
+
+    That is so for slow codecs, for what must be inflated, and for compressed images of more than `max_pixels`.
+    """
     try:
-        return codec_of(transfer_syntax(read_meta(data)[0])).in_worker
+        syntax = transfer_syntax(read_meta(data)[0])
+        codec = codec_of(syntax)
+        if codec.in_worker or syntax == DeflatedExplicitVRLittleEndian or codec.name == "native":
+            return codec.in_worker or syntax == DeflatedExplicitVRLittleEndian
+        size = read_image_size(data)
+        return whole_number(size, "Rows") * whole_number(size, "Columns") > max_pixels
     except ImageError:
         return False
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import text
+from cxr.dicom.header import items, text
 from cxr.errors import CorruptImage, NotAChest, NotARadiograph, NotFrontal
 from cxr.radiograph import Caution, View, WarningCode
 from cxr.size import check_size
@@ -17,7 +17,13 @@ PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 FOR_PROCESSING = "FOR PROCESSING"
 DX_FOR_PROCESSING_UID = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
-CHEST_WORDS = ("CHEST", "THORAX", "LUNG")
+CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TORACE", "LUNG", "THX", "CXR")
+"""What stations of several languages write for a chest."""
+
+UNSTATED = frozenset({"", "UNKNOWN", "OTHER", "UNDEFINED", "UNSPECIFIED", "NONE", "NA", "N/A"})
+
+CHEST_CODES = frozenset({"51185008", "T-D3000", "816094009", "39607008", "T-28000", "43799004", "T-D3050"})
+"""Chest, lung and thoracic cavity in AnatomicRegionSequence (PS3.16 CID 4031), new and old codes."""
 
 
 def check_image(dataset: Dataset, *, max_pixels: int) -> None:
@@ -35,10 +41,13 @@ def check_image(dataset: Dataset, *, max_pixels: int) -> None:
         raise NotARadiograph("The DICOM file holds no image.")
     if "PixelData" not in dataset or whole_number(dataset, "BitsAllocated") not in (8, 16):
         raise NotARadiograph("The image has neither 8 nor 16 bits a sample.")
-    if text(dataset, "SOPClassUID") == DX_FOR_PROCESSING_UID:
+    intent = text(dataset, "PresentationIntentType").upper()
+    if intent == FOR_PROCESSING or text(dataset, "SOPClassUID") == DX_FOR_PROCESSING_UID:
         raise NotARadiograph("The image is raw detector data (for processing); send the one for presentation.")
-    if whole_number(dataset, "NumberOfFrames", default=1) != 1:
+    if whole_number(dataset, "NumberOfFrames", default=1) not in (0, 1):  # 0 is written by mistake where there is one
         raise NotARadiograph("The file holds several frames; one radiograph is expected.")
+    if whole_number(dataset, "SamplesPerPixel", default=1) not in (1, 3):
+        raise CorruptImage("The image has neither one nor three samples a pixel.")
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     check_size(rows, columns, max_pixels=max_pixels)
 
@@ -52,7 +61,9 @@ def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Itera
     if text(dataset, "Modality").upper() in TOLERATED:
         yield Caution(WarningCode.MODALITY_UNUSUAL, "The file does not say that it is a plain radiograph (CR, DX or RG).")
     body_part = text(dataset, "BodyPartExamined").upper()
-    if not body_part:
+    if body_part in UNSTATED and _names_chest(dataset):
+        body_part = CHEST_WORDS[0]
+    if body_part in UNSTATED:
         yield Caution(WarningCode.BODY_PART_UNSTATED, "The file does not say which body part it shows.")
     elif not any(word in body_part for word in CHEST_WORDS):
         if refuse:
@@ -62,6 +73,15 @@ def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Itera
         if refuse:
             raise NotFrontal("The file says that it is a lateral view; a frontal one is expected.")
         yield Caution(WarningCode.NOT_FRONTAL, "The file says that it is a lateral view; the model reads frontal ones.")
+
+
+def _names_chest(dataset: Dataset) -> bool:
+    """Tell whether AnatomicRegionSequence, which stands for BodyPartExamined in DX, says chest."""
+    try:
+        regions = items(dataset, "AnatomicRegionSequence")
+    except CorruptImage:
+        return False
+    return any(text(region, "CodeValue") in CHEST_CODES for region in regions)
 
 
 def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
