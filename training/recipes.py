@@ -51,13 +51,12 @@ def pneumothorax_efficientnet_b0() -> Recipe:
             "wide intervals. Small or apical pneumothoraces, which cover less than one hundredth of the picture, are easily "
             "missed. Chest drains go with the label and may be what it sees. Children and other hospitals are untested."
         ),
-        epochs=(30, 6),
+        epochs=(8, 8),
         sizes=(128, 224),
-        batch=16,
-        lr=8e-4,
+        lr=4e-4,
         warmup_epochs=2.0,
-        ema=0.98,
-        dropout=0.2,
+        ema=0.97,
+        dropout=0.3,
         augment=Augmentation(rotate_degrees=12.0, shift=0.1, scale=0.2, blur=0.1, noise=0.03),
         validation="folds",
     )
