@@ -7,8 +7,8 @@
 
 const NOT_STATED = "not stated";
 
-/** Below this AUROC nobody would notice a difference to a coin; a coin has 0.5. */
-const NEAR_CHANCE = 0.6;
+/** Under this lower bound of the AUROC the model card warns too; a coin has 0.5. */
+const NEAR_CHANCE = 0.7;
 
 /** Titles of the warnings; the service's own sentence stands under each. */
 const WARNINGS = /** @type {Record<string, string>} */ ({
@@ -31,6 +31,7 @@ const WARNINGS = /** @type {Record<string, string>} */ ({
   low_resolution: "Low resolution",
   few_greys: "Few grey values",
   looks_inverted: "Black and white may be exchanged",
+  looks_unlike_a_chest: "Does not look like a chest",
   novel_input: "Unlike the training images",
   header_repaired: "Header repaired",
 });
@@ -191,7 +192,7 @@ export function pointSentences(figures, labels) {
  */
 export function chanceSentence(figures) {
   const interval = figures?.auroc_ci95;
-  if (!figures?.auroc || !interval || interval[0] > NEAR_CHANCE) return "";
+  if (!figures?.auroc || !interval || interval[0] >= NEAR_CHANCE) return "";
   const [area, low, high] = [figures.auroc, ...interval].map((value) => value.toFixed(2));
   return `On new images this model may be little better than chance (AUROC ${area}, 95 % interval ${low} to ${high}).`;
 }
