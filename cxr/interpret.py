@@ -256,7 +256,7 @@ def draw_heatmap(cam_hw: NDArray[np.float32], picture_HW: NDArray[np.uint8]) -> 
     smooth = Image.fromarray(cam_hw).resize((width, height), Image.Resampling.BICUBIC)
     strength_HW = np.clip(np.asarray(smooth) / FULL_EVIDENCE, 0.0, 1.0)
     color_HW3 = COLORS_256_3[np.rint(strength_HW * 255).astype(np.uint8)]
-    alpha_HW1 = (_MAX_ALPHA * np.sqrt(strength_HW))[..., None]
+    alpha_HW1 = (_MAX_ALPHA * strength_HW)[..., None]
     overlay_HW3 = picture_HW[..., None] * (1 - alpha_HW1) + color_HW3 * alpha_HW1
     return np.rint(overlay_HW3).astype(np.uint8)
 
@@ -264,7 +264,7 @@ def draw_heatmap(cam_hw: NDArray[np.float32], picture_HW: NDArray[np.uint8]) -> 
 FULL_EVIDENCE = 10.0
 """Map value at full colour: one cell in fifty that is this strong moves a mean-pooled logit by 0.2."""
 
-_MAX_ALPHA = 0.65
+_MAX_ALPHA = 0.7
 
 
 def _color_ramp() -> NDArray[np.float32]:
