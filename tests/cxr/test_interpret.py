@@ -119,3 +119,20 @@ def test_a_bundle_states_the_share_of_positives_it_learned_from(bundle: Bundle) 
     assert data.prevalence == pytest.approx(1 / 3)
     assert data.model_copy(update={"positives": 0}).prevalence is None
     assert data.model_copy(update={"positives": 3}).prevalence is None
+
+
+@pytest.mark.parametrize("num_views", [1, 2])
+@pytest.mark.parametrize("cell", [(0, 1), (2, 3), (3, 0)])
+def test_a_planted_bright_lesion_is_where_the_map_and_its_picture_point(
+    bundle: Bundle, cell: tuple[int, int], num_views: int
+) -> None:
+    row, column = cell
+    image_HW = np.full((32, 32), 40, np.uint8)
+    image_HW[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 250
+    views = POLICIES[bundle.manifest.tta_policy][:num_views]
+    finding = interpret(open_graph(bundle).run(make_views(image_HW, views)), bundle.manifest)
+    assert np.unravel_index(finding.cam_hw.argmax(), finding.cam_hw.shape) == cell
+    picture_HW = np.zeros((64, 64), np.uint8)
+    drawn_HW = draw_heatmap(finding.cam_hw, picture_HW).astype(int).sum(axis=2)
+    y, x = np.unravel_index(drawn_HW.argmax(), drawn_HW.shape)
+    assert (y // 16, x // 16) == cell
