@@ -18,8 +18,6 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
-
     import uvicorn
 
     from app.settings import Settings
@@ -49,6 +47,7 @@ def serve(settings: "Settings") -> int:
     import uvicorn  # noqa: PLC0415
 
     from app.main import create_app  # noqa: PLC0415
+    from app.protocol import make_protocol  # noqa: PLC0415
     from app.telemetry import configure_logging  # noqa: PLC0415
 
     configure_logging(settings.log_level)
@@ -58,7 +57,7 @@ def serve(settings: "Settings") -> int:
         host=settings.host,
         port=settings.port,
         loop="auto",  # uvloop where it is installed
-        http=make_protocol(),
+        http=make_protocol(settings.header_timeout_seconds),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -94,25 +93,6 @@ def make_server(config: "uvicorn.Config", *, drain_seconds: float, on_drain: Cal
             return await super().on_tick(counter)
 
     return DrainingServer(config)
-
-
-def make_protocol() -> "type[asyncio.Protocol]":
-    """Make uvicorn's HTTP protocol speak of bytes that are no HTTP in a problem document, too."""
-    from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol  # noqa: PLC0415
-
-    from app.problems import PROBLEM_MEDIA_TYPE, make_problem  # noqa: PLC0415
-    from app.telemetry import choose_request_id  # noqa: PLC0415
-
-    class ProblemProtocol(HttpToolsProtocol):
-        def send_400_response(self, msg: str) -> None:
-            """Answer what can't be parsed, and close the connection."""
-            problem = make_problem("malformed_request", msg, request_id=choose_request_id(None))
-            body = problem.model_dump_json().encode()
-            head = f"content-type: {PROBLEM_MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-            self.transport.write(STATUS_LINE[400] + head.encode() + body)
-            self.transport.close()
-
-    return ProblemProtocol
 
 
 if __name__ == "__main__":

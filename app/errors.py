@@ -2,12 +2,14 @@
 
     ServiceError
     ├── MalformedRequest      malformed_request
+    ├── Unauthorized          unauthorized
     ├── UnknownModel          unknown_model
     ├── NotFound              not_found
     ├── NotAcceptable         not_acceptable
     ├── SlowClient            slow_client
     ├── ClientGone            client_gone (never answered: nobody is left to read it)
     ├── Unavailable           carries how long to wait
+    │   ├── RateLimited           rate_limited
     │   ├── Overloaded            overloaded
     │   └── NotReady              not_ready
     ├── DeadlineExceeded      deadline_exceeded
@@ -31,6 +33,12 @@ class MalformedRequest(ServiceError):
     """No file, a broken body, or a bad parameter."""
 
     code = "malformed_request"
+
+
+class Unauthorized(ServiceError):
+    """A key is needed, and none or a wrong one was sent."""
+
+    code = "unauthorized"
 
 
 class UnknownModel(ServiceError):
@@ -69,6 +77,12 @@ class Unavailable(ServiceError):
     def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+
+
+class RateLimited(Unavailable):
+    """This key has used up its calls for now."""
+
+    code = "rate_limited"
 
 
 class Overloaded(Unavailable):

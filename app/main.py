@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from app.access import AccessMiddleware, Gate
 from app.classifier import Classifier
 from app.decoders import Decoders
 from app.problems import install_problems
@@ -54,6 +55,7 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics)
+    app.add_middleware(AccessMiddleware, gate=Gate.of(settings), metrics=metrics)
     app.add_middleware(TelemetryMiddleware, metrics=metrics)  # the last one added is the first one to run
     return app
 

@@ -15,7 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ClientGone, InferenceFailed, MalformedRequest, NotFound, ServiceError, SlowClient, Unavailable
+from app.errors import (
+    ClientGone,
+    InferenceFailed,
+    MalformedRequest,
+    NotFound,
+    ServiceError,
+    SlowClient,
+    Unauthorized,
+    Unavailable,
+)
 from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics, current_request_id
 from cxr.errors import ImageError
 
@@ -35,6 +44,7 @@ class ProblemKind:
 
 PROBLEM_KINDS: dict[str, ProblemKind] = {
     "malformed_request": ProblemKind(400, "The request can't be understood"),
+    "unauthorized": ProblemKind(401, "An API key is needed"),
     "unknown_model": ProblemKind(404, "There is no such model"),
     "not_found": ProblemKind(404, "There is nothing here"),
     "method_not_allowed": ProblemKind(405, "This address does not take this method"),
@@ -47,6 +57,7 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
     "not_a_chest": ProblemKind(422, "The file shows another body part"),
     "not_frontal": ProblemKind(422, "The file shows a lateral view"),
     "decode_limit": ProblemKind(422, "Decoding the file was stopped"),
+    "rate_limited": ProblemKind(429, "This key has used up its calls"),
     "inference_failed": ProblemKind(500, "The model could not answer"),
     "overloaded": ProblemKind(503, "Too much is waiting"),
     "not_ready": ProblemKind(503, "The model is not served now"),
@@ -164,6 +175,8 @@ def headers_for(error: ServiceError | ImageError) -> dict[str, str]:
     """Give the headers that belong to an error: when to come back, or that the connection is done for."""
     if isinstance(error, Unavailable):
         return {"retry-after": str(error.retry_after_s)}
+    if isinstance(error, Unauthorized):
+        return {"www-authenticate": "Bearer"}
     return {"connection": "close"} if isinstance(error, SlowClient) else {}
 
 

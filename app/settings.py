@@ -4,7 +4,9 @@ What is true of a model (its input size, thresholds, scope) is never a setting:
 it is in the bundle.
 """
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,6 +23,10 @@ MEBIBYTE = 2**20
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
+KEY_LINE = re.compile(r"([\w.-]{1,64}):([0-9a-fA-F]{64})")
+"""An API key's name and the SHA-256 of the key."""
+
+
 class SettingsError(Exception):
     """The environment does not make valid settings; the message names every fault."""
 
@@ -28,6 +34,14 @@ class SettingsError(Exception):
 def usable_cores() -> int:
     """Count the cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach an address to listen on."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Settings(BaseSettings):
@@ -79,6 +93,11 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         5.0, ge=0, le=600, description="How long new requests are answered 503 after SIGTERM, before the port closes."
     )
+    header_timeout_seconds: Seconds = Field(10.0, description="How long a request's headers may take to arrive.")
+    api_keys: str = Field("", repr=False, description="API keys that are let in, as NAME:SHA256, separated by commas.")
+    api_keys_file: Path | None = Field(None, description="File of such keys, one a line; # begins a comment.")
+    waive_api_key: bool = Field(False, description="Listen beyond the loopback without any API key.")
+    max_calls_per_minute: int = Field(600, ge=0, le=10**6, description="Calls that each API key may make; 0 sets no limit.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line to write.")
 
     @property
@@ -87,6 +106,29 @@ class Settings(BaseSettings):
         return DecodeLimits(
             max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_inflated_bytes=self.max_inflated_bytes
         )
+
+    def key_lines(self) -> list[str]:
+        """Give the lines of all API keys; raises `OSError` where their file can't be read."""
+        text = self.api_keys.replace(",", "\n")
+        if self.api_keys_file is not None:
+            text += "\n" + self.api_keys_file.read_text(encoding="utf-8")
+        lines = (line.partition("#")[0].strip() for line in text.splitlines())
+        return [line for line in lines if line]
+
+    @model_validator(mode="after")
+    def _guard_open_addresses(self) -> Self:
+        """Refuse to listen where others can reach the service, unless they need a key or that was said aloud."""
+        try:
+            keys = self.key_lines()
+        except OSError as exc:
+            raise ValueError("CXR_API_KEYS_FILE can't be read") from exc
+        if not all(KEY_LINE.fullmatch(line) for line in keys):
+            raise ValueError("an API key's line is NAME:SHA256, as `python -m app.access NAME` writes it")
+        if not (keys or self.waive_api_key or is_loopback(self.host)):
+            raise ValueError(
+                "CXR_HOST is reachable by others: set CXR_API_KEYS or CXR_API_KEYS_FILE, or CXR_WAIVE_API_KEY=true"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

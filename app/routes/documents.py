@@ -6,13 +6,13 @@ from app.problems import PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, make_problem
 from app.upload import MULTIPART, RAW_TYPES
 
 PREDICT_CODES = (
-    "malformed_request", "unknown_model", "not_acceptable", "slow_client", "too_large", "unsupported_format",
+    "malformed_request", "unauthorized", "unknown_model", "not_acceptable", "slow_client", "too_large", "unsupported_format",
     "corrupt_image", "not_a_radiograph", "not_a_chest", "not_frontal", "decode_limit",
-    "inference_failed", "overloaded", "not_ready", "deadline_exceeded",
+    "rate_limited", "inference_failed", "overloaded", "not_ready", "deadline_exceeded",
 )  # fmt: skip
 BATCH_CODES = (
-    "malformed_request", "unknown_model", "not_acceptable", "slow_client", "too_large", "unsupported_format",
-    "inference_failed", "overloaded", "not_ready", "deadline_exceeded",
+    "malformed_request", "unauthorized", "unknown_model", "not_acceptable", "slow_client", "too_large", "unsupported_format",
+    "rate_limited", "inference_failed", "overloaded", "not_ready", "deadline_exceeded",
 )  # fmt: skip
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -34,7 +34,7 @@ def _problem_response(status: int) -> dict[str, Any]:
         "description": "",
         "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
     }
-    if status == 503:
+    if status in (429, 503):
         response["headers"] = {"Retry-After": {"description": "Whole seconds to wait.", "schema": {"type": "integer"}}}
     return response
 

@@ -13,7 +13,12 @@ from app.schemas import ModelAnswer, ModelsAnswer
 router = APIRouter(prefix="/models", tags=["models"])
 
 
-@router.get("", summary="List the models", dependencies=[AcceptsJson], responses=problem_responses("not_acceptable"))
+@router.get(
+    "",
+    summary="List the models",
+    dependencies=[AcceptsJson],
+    responses=problem_responses("unauthorized", "not_acceptable", "rate_limited"),
+)
 async def list_models(service: ServiceOf) -> ModelsAnswer:
     """List every model of the store: versions, finding, scope, metrics, thresholds, engine."""
     return ModelsAnswer.write(service.classifier.store, service.settings.default_model)
@@ -21,7 +26,7 @@ async def list_models(service: ServiceOf) -> ModelsAnswer:
 
 @router.get(
     "/{name}", summary="Describe a model", dependencies=[AcceptsJson],
-    responses=problem_responses("unknown_model", "not_acceptable"),
+    responses=problem_responses("unauthorized", "unknown_model", "not_acceptable", "rate_limited"),
 )  # fmt: skip
 async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
     """Describe one model: the version that answers, and why others do not."""
@@ -31,7 +36,7 @@ async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
 @router.get(
     "/{name}/card", summary="Show a model's card",
     response_class=HTMLResponse,
-    responses=problem_responses("unknown_model", "not_found", "not_ready"),
+    responses=problem_responses("unauthorized", "unknown_model", "not_found", "rate_limited", "not_ready"),
 )  # fmt: skip
 async def show_card(name: str, service: ServiceOf) -> Response:
     """Show MODEL_CARD.md of the version that answers, as a page."""

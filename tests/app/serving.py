@@ -11,9 +11,9 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from app.__main__ import make_protocol
 from app.classifier import Classifier
 from app.main import create_app
+from app.protocol import make_protocol
 from app.settings import Settings
 from app.store import GraphOpener
 from cxr.graph import open_graph
@@ -47,7 +47,9 @@ async def serving(store: Path, *, opener: GraphOpener = open_graph, **settings: 
 async def listening(store: Path, *, opener: GraphOpener = open_graph, **settings: Any) -> AsyncIterator[Served]:
     """Run the service in this event loop behind a real socket."""
     app = make_app(store, opener, settings)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=make_protocol(), ws="none", log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, http=make_protocol(header_timeout_s=1.0), ws="none", log_config=None, access_log=False)
+    )
     running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)

@@ -1,0 +1,69 @@
+"""How the service speaks HTTP on a socket: uvicorn's protocol, with two manners added.
+
+A client whose headers do not arrive in time is cut off, and bytes that are no HTTP are
+answered by a problem document, as everything else is.
+"""
+
+import asyncio
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from app.problems import PROBLEM_MEDIA_TYPE, make_problem
+from app.telemetry import choose_request_id
+
+
+class ProblemProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    header_timeout_s: ClassVar[float] = 10.0
+    _header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, and wait for its first headers only so long."""
+        super().connection_made(transport)
+        self._await_headers()
+
+    def on_message_begin(self) -> None:
+        """Wait for the headers of each further request only so long."""
+        super().on_message_begin()
+        self._await_headers()
+
+    def on_headers_complete(self) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what can't be parsed, and close the connection."""
+        self._refuse("malformed_request", msg)
+
+    def _await_headers(self) -> None:
+        if self._header_timer is None:
+            self._header_timer = self.loop.call_later(self.header_timeout_s, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _give_up(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse("slow_client", f"The headers did not arrive within {self.header_timeout_s:g} seconds.")
+
+    def _refuse(self, code: str, detail: str) -> None:
+        problem = make_problem(code, detail, request_id=choose_request_id(None))
+        body = problem.model_dump_json().encode()
+        head = f"content-type: {PROBLEM_MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[problem.status] + head.encode() + body)
+        self.transport.close()
+
+
+def make_protocol(header_timeout_s: float) -> type[ProblemProtocol]:
+    """Make the protocol with a limit on how long headers may take."""
+    return type("ProblemProtocol", (ProblemProtocol,), {"header_timeout_s": header_timeout_s})
