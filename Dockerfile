@@ -2,7 +2,7 @@
 #
 #   docker build -t cxr-serve .                              # CPU
 #   docker build -t cxr-serve:gpu --build-arg DEVICE=gpu .   # CUDA comes with the pip packages, so the base is the same
-#   docker run --rm --read-only --tmpfs /tmp -p 127.0.0.1:8000:8000 cxr-serve
+#   docker run --rm --read-only --tmpfs /tmp -v ./model_store:/srv/model_store:ro -p 127.0.0.1:8000:8000 cxr-serve
 #
 # docker-compose.yml does the same with monitoring; docs/deploy.md has the sizes and times.
 
@@ -19,6 +19,8 @@ RUN python -m venv --without-pip /opt/venv \
 COPY cxr /srv/cxr
 COPY app /srv/app
 COPY LICENSE /srv/
+# Models are a volume: they change without the program, and the program without them.
+RUN mkdir /srv/model_store
 # The root is read-only at run time, so bytecode that is not here is made again at every start.
 RUN /opt/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/venv/lib /srv
 
@@ -37,7 +39,6 @@ LABEL org.opencontainers.image.title="cxr-serve" \
 RUN useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --uid 10001 cxr
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /srv /srv
-COPY model_store /srv/model_store
 WORKDIR /srv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

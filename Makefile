@@ -11,7 +11,7 @@ DEVICE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TEST_DATA ?= ../shared/data
 BIN := .venv/bin
 
-.PHONY: help serve test test-env lint check sample lock clean
+.PHONY: help serve test test-env lint check sample lock clean image test-containers load audit sbom
 
 help:  ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,26 @@ sample: .venv/.serve-$(DEVICE)  ## Write sample.dcm and sample.png: a drawn ches
 lock: .venv/.test  ## Pin the installed versions in requirements/
 	$(BIN)/python requirements/lock.py
 
+image:  ## Build the container image cxr-serve (DEVICE=cpu|gpu)
+	docker build --build-arg DEVICE=$(DEVICE) --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --build-arg CREATED=$$(git log -1 --format=%cI) -t cxr-serve:$(if $(filter gpu,$(DEVICE)),gpu,latest) .
+
+test-containers: .venv/.test  ## Build the image and try everything that `docker compose up` starts, in a real engine
+	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest tests/deploy tests/containers $(PYTEST)
+
+load: .venv/.serve-$(DEVICE) .venv/.load  ## Load a service with made radiographs (LOAD="-u 10 -t 1m")
+	PYTHONPATH=. $(BIN)/locust -f bench/locustfile.py --headless --host http://$(HOST):$(PORT) -u 10 -r 10 -t 1m $(LOAD)
+
+audit: .venv/.serve-cpu .venv/.audit  ## Look all pinned packages up for known faults (needs the internet), and list licences
+	$(BIN)/python requirements/licences.py
+	$(BIN)/python requirements/audit.py
+
+sbom: .venv/.audit  ## Write CycloneDX lists of what ships to dist/
+	mkdir -p dist
+	for device in cpu gpu; do \
+	  $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+	    -o dist/sbom-$$device.json requirements/serve-$$device.txt; done
+
 clean:  ## Remove .venv and every cache
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
@@ -47,5 +67,9 @@ clean:  ## Remove .venv and every cache
 	@touch $@
 
 .venv/.test: requirements/test.txt | .venv/bin/python
+	$(BIN)/pip install --disable-pip-version-check -q -r $<
+	@touch $@
+
+.venv/.audit .venv/.load: .venv/.%: requirements/%.txt | .venv/bin/python
 	$(BIN)/pip install --disable-pip-version-check -q -r $<
 	@touch $@
