@@ -11,7 +11,7 @@ DEVICE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TEST_DATA ?= ../shared/data
 BIN := .venv/bin
 
-.PHONY: help serve test test-env lint check sample lock clean image test-containers load audit sbom
+.PHONY: help serve test test-env lint check sample lock clean image test-containers load audit sbom fuzz
 
 help:  ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,13 @@ check: .venv/.test  ## Lint, check types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+FUZZ_CORPUS ?= .fuzz/corpus
+SECONDS_TO_FUZZ ?= 1800
+
+fuzz: .venv/.test  ## Fuzz cxr.decode for SECONDS_TO_FUZZ (1800), with a corpus that grows in .fuzz/
+	$(BIN)/pip install --disable-pip-version-check -q -r requirements/fuzz.txt
+	mkdir -p .fuzz && $(BIN)/python -m fuzz.decode $(FUZZ_CORPUS) -artifact_prefix=.fuzz/ -max_total_time=$(SECONDS_TO_FUZZ)
 
 sample: .venv/.serve-$(DEVICE)  ## Write sample.dcm and sample.png: a drawn chest, never a patient
 	$(BIN)/python -m cxr.phantom

@@ -1,0 +1,48 @@
+"""Fuzz `cxr.decode`, guided by coverage of our code, pydicom and Pillow's parsers.
+
+    make fuzz SECONDS_TO_FUZZ=1800          (or: python -m fuzz.decode CORPUS -max_total_time=1800)
+
+An `ImageError` is an answer; anything else is a finding: another exception, more than
+2 seconds, more than 1 GB.  libFuzzer writes the input beside the corpus; make it a test in
+tests/cxr/test_hostile.py.  This is no test of the native codecs themselves, which are not
+instrumented: they are why the slow ones run in processes that can be stopped.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["cxr", "pydicom", "PIL"]):
+    from cxr.decode import DecodeLimits, decode, needs_worker, quiet_libraries
+    from cxr.errors import ImageError
+
+LIMITS = DecodeLimits(max_pixels=4_000_000, max_inflated_bytes=32 * 2**20)
+"""Smaller than the service's, so that a run spends its time on parsing and not on painting."""
+
+
+def test_one_input(data: bytes) -> None:
+    """Decode one input; whatever it raises but `ImageError` is a finding."""
+    needs_worker(data)
+    try:
+        radiograph = decode(data, limits=LIMITS, size=224)
+    except ImageError:
+        return
+    expected = tuple(-(-side // radiograph.reduction) for side in (radiograph.processing.rows, radiograph.processing.columns))
+    assert radiograph.pixels_HW.shape == expected
+
+
+def main() -> None:
+    """Run libFuzzer on the corpus folder that is the first argument, filled with seeds if it is new."""
+    corpus = Path(sys.argv[1])
+    if not corpus.exists():
+        from fuzz.seeds import write_seeds  # noqa: PLC0415
+
+        write_seeds(corpus)
+    quiet_libraries()
+    atheris.Setup([*sys.argv, "-timeout=2", "-rss_limit_mb=1024", "-max_len=65536"], test_one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
