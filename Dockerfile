@@ -2,7 +2,8 @@
 #
 #   docker build -t cxr-serve .                              # CPU
 #   docker build -t cxr-serve:gpu --build-arg DEVICE=gpu .   # CUDA comes with the pip packages, so the base is the same
-#   docker run --rm --read-only --tmpfs /tmp -v ./model_store:/srv/model_store:ro -p 127.0.0.1:8000:8000 cxr-serve
+#   docker run --rm --read-only --tmpfs /tmp -v ./model_store:/srv/model_store:ro -p 127.0.0.1:8000:8000 \
+#     -e CXR_WAIVE_API_KEY=true cxr-serve                    # without a key only because the port is the loopback's
 #
 # docker-compose.yml does the same with monitoring; docs/deploy.md has the sizes and times.
 
