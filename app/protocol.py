@@ -1,6 +1,7 @@
-"""How the service speaks HTTP on a socket: uvicorn's protocol, with two manners added.
+"""How the service speaks HTTP on a socket: uvicorn's protocol, with three manners added.
 
-A client whose headers do not arrive in time is cut off, and bytes that are no HTTP are
+A client whose headers do not arrive in time is cut off, so is one that goes on sending a
+body long after its answer, and bytes that are no HTTP are
 answered by a problem document, as everything else is.
 """
 
@@ -17,7 +18,8 @@ class ProblemProtocol(HttpToolsProtocol):
     """One connection."""
 
     header_timeout_s: ClassVar[float] = 10.0
-    _header_timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _is_body_open = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, and wait for its first headers only so long."""
@@ -27,7 +29,20 @@ class ProblemProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait for the headers of each further request only so long."""
         super().on_message_begin()
+        self._is_body_open = True
         self._await_headers()
+
+    def on_message_complete(self) -> None:
+        """Note that nothing of the body is still to come."""
+        self._is_body_open = False
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on reading an unfinished body for a while, so that the client can read its answer; then close."""
+        super().on_response_complete()
+        if self._is_body_open and self._timer is None:
+            self._timer = self.loop.call_later(self.header_timeout_s, self.transport.close)
 
     def on_headers_complete(self) -> None:
         """Stop waiting."""
@@ -44,13 +59,13 @@ class ProblemProtocol(HttpToolsProtocol):
         self._refuse("malformed_request", msg)
 
     def _await_headers(self) -> None:
-        if self._header_timer is None:
-            self._header_timer = self.loop.call_later(self.header_timeout_s, self._give_up)
+        if self._timer is None:
+            self._timer = self.loop.call_later(self.header_timeout_s, self._give_up)
 
     def _stop_waiting(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _give_up(self) -> None:
         if not self.transport.is_closing():

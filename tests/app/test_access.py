@@ -116,3 +116,21 @@ async def test_headers_that_do_not_arrive_are_cut_off(store: Path, head: bytes) 
 
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"slow_client" in answer
+
+
+async def test_a_body_that_never_ends_is_cut_off_after_its_answer(store: Path) -> None:
+    async with listening(store, max_upload_bytes=100_000) as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.client.base_url.port)
+        writer.write(b"POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-type: image/png\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(send_for_ever(writer), 10)
+        writer.close()
+        assert (await served.client.get("/livez")).status_code == 200
+
+
+async def send_for_ever(writer: asyncio.StreamWriter) -> None:
+    """Send chunks of a body until the other side has had enough."""
+    while True:
+        writer.write(b"2000\r\n" + bytes(0x2000) + b"\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.01)
