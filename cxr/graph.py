@@ -1,11 +1,10 @@
-"""Open a bundle's ONNX graph, warm it, run batches.
+"""Open a bundle's ONNX graph, prove it, run batches.
 
 This is the one seam of the system: tests put a graph of their own in its place.
 
 Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -66,11 +65,6 @@ class OnnxGraph:
         except Exception as exc:  # as above
             raise GraphError(f"ONNX Runtime could not run the batch: {type(exc).__name__}") from exc
         return Outputs(logit_N, cam_Nhw, novelty_N)
-
-    def warm(self, size: int, batch_sizes: Sequence[int]) -> None:
-        """Run black images once at each batch size, so that no sender pays for a first run."""
-        for batch_size in batch_sizes:
-            self.run(np.zeros((batch_size, size, size), np.uint8))
 
 
 def open_graph(bundle: Bundle, *, device: Device = "cpu", threads: int = 1) -> OnnxGraph:

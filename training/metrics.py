@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Labels01 = NDArray[np.int_]
-Interval = tuple[float, float]
 
 Z95 = 1.959963984540054
 """Two-sided 95 % of the normal distribution."""

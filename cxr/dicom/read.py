@@ -32,8 +32,10 @@ def needs_worker(data: bytes, *, max_pixels: int) -> bool:
     try:
         syntax = transfer_syntax(read_meta(data)[0])
         codec = codec_of(syntax)
-        if codec.in_worker or syntax == DeflatedExplicitVRLittleEndian or codec.name == "native":
-            return codec.in_worker or syntax == DeflatedExplicitVRLittleEndian
+        if codec.in_worker or syntax == DeflatedExplicitVRLittleEndian:
+            return True
+        if codec.name == "native":
+            return False
         size = read_image_size(data)
         return whole_number(size, "Rows") * whole_number(size, "Columns") > max_pixels
     except ImageError:
