@@ -77,6 +77,28 @@ class GraphFile(Part):
     parity: Parity
 
 
+MAX_FAST_AUROC_CHANGE = 0.003
+MAX_FAST_FLIPS = 0.01
+"""What a fast precision may cost, and no more: change of the AUROC, and share of changed labels."""
+
+
+class FastPrecision(Part):
+    """A faster and less exact way to run the fp32 graph, allowed because it was measured on out-of-fold data."""
+
+    engine: str
+    """As answers name it: "openvino-cpu"."""
+    precision: Literal["bf16"]
+    images: Annotated[int, Field(ge=1)]
+    auroc_change: Annotated[float, Field(ge=-MAX_FAST_AUROC_CHANGE, le=MAX_FAST_AUROC_CHANGE)]
+    """AUROC at this precision minus AUROC at fp32."""
+    flips: Annotated[float, Field(ge=0, le=MAX_FAST_FLIPS)]
+    """Largest share of images, over all operating points, whose label is another than at fp32."""
+    instructions: str
+    """The processor's instructions that it ran on, as in "avx512_bf16"."""
+    tool: str
+    """Engine and version that it was measured with."""
+
+
 class Manifest(InterpretSpec):
     """`bundle.json`: everything that serving must know of a model."""
 
@@ -95,6 +117,8 @@ class Manifest(InterpretSpec):
     git_commit: str
     tools: dict[str, str]
     graphs: Annotated[tuple[GraphFile, ...], Field(min_length=1)]
+    fast: FastPrecision | None = None
+    """Whether `CXR_PRECISION=fast` may serve this model; None where that was not measured, or cost too much."""
 
     @model_validator(mode="after")
     def _files_agree(self) -> Self:

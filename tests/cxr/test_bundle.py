@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cxr.bundle import Bundle, Manifest, read_bundle, write_bundle
+from cxr.bundle import Bundle, FastPrecision, Manifest, read_bundle, write_bundle
 from cxr.errors import BundleError
 from cxr.graph import open_graph
 from tests.bundles import write_made_bundle
@@ -36,6 +36,19 @@ def test_a_manifest_that_breaks_its_schema_is_refused_and_says_where(bundle: Bun
     path = bundle.path / "bundle.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(BundleError, match="schema"):
+        read_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("change", [{"auroc_change": 0.004}, {"flips": 0.02}, {"precision": "int4"}])
+def test_a_fast_precision_that_costs_too_much_breaks_the_schema(bundle: Bundle, change: dict[str, object]) -> None:
+    fast = {"engine": "openvino-cpu", "precision": "bf16", "images": 9, "auroc_change": 0.001, "flips": 0.005,
+            "instructions": "avx512_bf16", "tool": "openvino 2026.4.1"}  # fmt: skip
+    path = bundle.path / "bundle.json"
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps(plain | {"fast": fast}))
+    assert read_bundle(bundle.path).manifest.fast == FastPrecision.model_validate(fast)
+    path.write_text(json.dumps(plain | {"fast": fast | change}))
+    with pytest.raises(BundleError, match="fast"):
         read_bundle(bundle.path)
 
 
