@@ -4,119 +4,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Locator, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Route, expect
 
 from app.problems import CODES
 from cxr.interpret import COLORS_256_3
 from cxr.radiograph import WarningCode
-from tests.bundles import write_made_bundle
-from tests.factories import chest, make_dicom, make_jpeg, make_png
-from tests.server import ROOT, Server, running_server
-
-CHROMIUM = Path("/usr/bin/chromium")
-OPTIONS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-MAX_WAIT_MS = 20_000
-POINT = {"sensitivity": 0.91, "sensitivity_ci95": [0.88, 0.94], "specificity": 0.885, "specificity_ci95": [0.86, 0.905]}
-METRICS = {
-    "auroc": 0.58,
-    "auroc_ci95": [0.5, 0.67],
-    "basis": "made images.",
-    "operating_points": {"balanced": POINT | {"criterion": "as made"}},
-}
-
-
-@dataclass
-class Visit:
-    """A page that was opened, and what the browser had to say about it."""
-
-    page: Page
-    url: str
-    faults: list[str] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
-
-    def note_request(self, request: Request) -> None:
-        self.requests.append(request)
-
-    def give(self, *files: FilePayload) -> None:
-        """Choose files, and wait until each was read."""
-        self.page.set_input_files("#files", files)
-        expect(self.page.locator(".entry")).to_have_count(len(files))
-        expect(self.page.locator(".entry-outcome.open")).to_have_count(0)
-
-    def questions(self) -> list[dict[str, list[str]]]:
-        """The queries that were asked of `/predict`, in order."""
-        addresses = (urlsplit(request.url) for request in self.requests)
-        return [parse_qs(address.query) for address in addresses if address.path == "/predict"]
-
-    @property
-    def report(self) -> Locator:
-        return self.page.locator("#report")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("page")
-    write_made_bundle(folder / "store", "made", 1, metrics=METRICS)
-    with running_server(folder / "store", folder / "log", default_model="made") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip("no Chromium on this machine")
-    expect.set_options(timeout=MAX_WAIT_MS)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(server: Server, browser: Browser) -> Iterator[Visit]:
-    """The page, loaded; afterwards nobody may have complained, and no other host been asked."""
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
-    opened = Visit(page, server.url)
-    page.on("console", lambda message: note_complaint(opened, message))
-    page.on("pageerror", lambda error: opened.faults.append(str(error)))
-    page.on("request", opened.note_request)
-    page.on("filechooser", lambda _: None)  # from the start on, the browser asks us and not a person
-    page.goto(server.url)
-    expect(page.locator("#model")).to_have_value("made")
-    yield opened
-    page.close()
-    assert opened.faults == []
-    asked = {request.url for request in opened.requests if not request.url.startswith(("blob:", "data:"))}
-    assert [url for url in asked if not url.startswith(f"{server.url}/")] == []
-
-
-def note_complaint(visit: Visit, message: ConsoleMessage) -> None:
-    """Keep warnings and errors, but for Chromium's own line about an answer that is no success."""
-    if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource: the server responded"):
-        visit.faults.append(message.text)
-
-
-def dicom_file(name: str = "chest.dcm") -> FilePayload:
-    return {"name": name, "mimeType": "", "buffer": make_dicom(chest())}
-
-
-def png_file(name: str = "chest.png", *, grey: int | None = None) -> FilePayload:
-    pixels = chest() if grey is None else np.full((128, 128), grey, np.uint8)
-    return {"name": name, "mimeType": "image/png", "buffer": make_png(pixels)}
-
-
-def bad_file() -> FilePayload:
-    return {"name": "letter.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 no radiograph"}
+from tests.e2e.visit import Visit, bad_file, dicom_file, png_file
+from tests.factories import chest, make_jpeg
+from tests.server import ROOT
 
 
 def is_shown(image: Locator) -> bool:
