@@ -74,6 +74,8 @@ def read_header(data: bytes, *, max_inflated_bytes: int) -> Dataset:
         raise
     except Exception as exc:  # as above; RecursionError where sequences nest without end
         raise CorruptImage("The DICOM data set can't be read to its end.") from exc
+    if not dataset:  # pydicom drops everything where pixels or items without a length have no end
+        raise CorruptImage("The DICOM data set can't be read to its end.")
     dataset.file_meta = meta
     return dataset
 

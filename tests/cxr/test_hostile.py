@@ -13,7 +13,15 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1, JPEGLSLossless
+from pydicom.uid import (
+    UID,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from cxr.decode import MAX_THREAD_PIXELS, DecodeLimits, decode, needs_worker
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, TooLarge
@@ -36,6 +44,12 @@ def refused(data: bytes, kind: type[ImageError]) -> None:
 def test_a_compressed_frame_without_its_end_is_corrupt(syntax: UID, share: float) -> None:
     frame = bytes(imagecodecs.jpeg8_encode(chest())) if syntax == JPEGExtended12Bit else encode_frame(chest(), syntax)
     refused(make_dicom(chest(), syntax=syntax, PixelData=encapsulate([frame[: int(len(frame) * share)]])), CorruptImage)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLosslessSV1, JPEGBaseline8Bit])
+def test_a_file_that_ends_within_its_compressed_frame_is_corrupt(syntax: UID) -> None:
+    data = make_dicom(chest(), syntax=syntax)
+    refused(data[: len(data) * 2 // 3], CorruptImage)
 
 
 def test_a_size_that_is_hidden_in_a_comment_is_not_believed() -> None:
