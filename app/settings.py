@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(64 * MEBIBYTE, ge=1024, le=2**31, description="Largest file that is taken.")
     max_pixels: int = Field(64_000_000, ge=4096, le=2**31, description="Largest image that is decoded, in pixels.")
     max_inflated_bytes: int = Field(
-        256 * MEBIBYTE, ge=1024, le=2**33, description="Largest size that a deflated or encapsulated file may grow to."
+        128 * MEBIBYTE, ge=1024, le=2**33, description="Largest size that a deflated file may grow to."
     )
     max_batch_files: int = Field(16, ge=1, le=256, description="Most files in one request to /predict/batch.")
     max_batch_bytes: int = Field(256 * MEBIBYTE, ge=1024, le=2**33, description="Largest body of /predict/batch.")

@@ -25,7 +25,7 @@ class DecodeLimits:
 
     max_bytes: int = 64 * 2**20
     max_pixels: int = 64_000_000
-    max_inflated_bytes: int = 256 * 2**20
+    max_inflated_bytes: int = 128 * 2**20
 
 
 def sniff(data: bytes) -> Format:
