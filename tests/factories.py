@@ -48,11 +48,16 @@ def make_jpeg(pixels: Pixels, *, quality: int = 95, **options: Any) -> bytes:
 
 
 def make_dicom(
-    pixels: Pixels, *, syntax: UID = ExplicitVRLittleEndian, raw: dict[str, bytes] | None = None, **tags: Any
+    pixels: Pixels,
+    *,
+    syntax: UID = ExplicitVRLittleEndian,
+    raw: dict[str, bytes] | None = None,
+    extra: Dataset | None = None,
+    **tags: Any,
 ) -> bytes:
     """A CR chest file of the pixels.
 
-    `tags` override or, with None, remove elements.  `raw` patches values byte for byte after
+    `tags` override or, with None, remove elements; `extra` has further ones.  `raw` patches values byte for byte after
     writing, for texts that pydicom would not write: {"058Y": b"62  "} must keep the length.
     """
     meta = FileMetaDataset()
@@ -67,6 +72,7 @@ def make_dicom(
             setattr(dataset, keyword, value)
     if tags.get("PixelData", b"") is not None and "PixelData" not in tags:
         _set_pixels(dataset, pixels, syntax)
+    dataset.update(extra or {})
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     data = buffer.getvalue()

@@ -25,6 +25,12 @@ class Server:
     process: subprocess.Popen[bytes]
     log: Path
 
+    @property
+    def children(self) -> list[int]:
+        """The processes that the service has started."""
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
 
 @contextmanager
 def running_server(store: Path, log: Path, **settings: object) -> Iterator[Server]:
