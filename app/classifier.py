@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.batcher import BatchAnswer, Batcher
-from app.decoders import Decoders, Preparation, Prepared
+from app.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.errors import DeadlineExceeded, MalformedRequest, NotReady
 from app.settings import Settings
 from app.store import ModelStore, ServedVersion
@@ -33,8 +33,11 @@ logger = logging.getLogger("cxr.classifier")
 FROM_REQUEST = "request"
 """Source of a fact that the file does not state and the request does."""
 
+PREVIEW_SIDE = 4096
+"""Most pixels on a side of an upload's own picture; flat-panel detectors have no more."""
+
 _PNG_EFFORT = 1
-"""zlib level of a heat map: a third larger than the best, and ten times sooner."""
+"""zlib level of pictures: a third larger than the best, and ten times sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,9 @@ class Classifier:
         views = _views(manifest, question)
         with batcher.admit(len(views)):
             async with by_deadline(deadline):
-                prepared = await self._decoders.prepare(data, self._preparation(manifest, question))
+                prepared = await self._decoders.prepare(
+                    data, self._preparation(manifest, HEATMAP_SIDE if question.heatmap else None)
+                )
                 decoded = time.monotonic()
                 views_KHW = await self._make_views(prepared.image_HW, views)
                 answer = await batcher.run(views_KHW, deadline=deadline)
@@ -178,6 +183,23 @@ class Classifier:
         self._count(prediction, prepared, answer)
         return prediction
 
+    async def preview(self, data: bytes, version: ServedVersion, *, deadline: float) -> bytes:
+        """Draw an upload as the service reads it: grey, upright, black as the header says; gives a PNG.
+
+        While it is drawn it takes one place in the version's queue, so that pictures
+        are bounded as predictions are.
+
+        Raises:
+            ImageError: the upload can't be read.
+            ServiceError: the service can't read it, or not in time.
+        """
+        with self._batchers[version].admit(1):
+            async with by_deadline(deadline):
+                prepared = await self._decoders.prepare(data, self._preparation(version.manifest, PREVIEW_SIDE))
+                self._metrics.observe_stage("decode", prepared.decode_s)
+                assert prepared.preview_HW is not None
+                return await self._decoders.run_in_thread(_png, prepared.preview_HW)
+
     def _start_batcher(self, version: ServedVersion) -> Batcher:
         manifest, settings = version.manifest, self._settings
         self._metrics.model_info.labels(
@@ -191,9 +213,9 @@ class Classifier:
             capacity=settings.queue_capacity,
         )
 
-    def _preparation(self, manifest: Manifest, question: Question) -> Preparation:
+    def _preparation(self, manifest: Manifest, preview_side: int | None) -> Preparation:
         settings = self._settings
-        return Preparation(manifest.preprocess, settings.decode_limits, settings.scope, preview=question.heatmap)
+        return Preparation(manifest.preprocess, settings.decode_limits, settings.scope, preview_side)
 
     async def _make_views(self, image_HW: NDArray[np.uint8], views: tuple[TtaView, ...]) -> NDArray[np.uint8]:
         if len(views) == 1:
@@ -280,6 +302,10 @@ def _timings(started: float, decoded: float, prepared: Prepared, answer: BatchAn
 
 
 def _heatmap_png(cam_hw: NDArray[np.float32], preview_HW: NDArray[np.uint8]) -> bytes:
+    return _png(draw_heatmap(cam_hw, preview_HW))
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(draw_heatmap(cam_hw, preview_HW)).save(file, "PNG", compress_level=_PNG_EFFORT)
+    Image.fromarray(picture).save(file, "PNG", compress_level=_PNG_EFFORT)
     return file.getvalue()

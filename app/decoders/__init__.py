@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from app.decoders.pool import WorkerPool
-from app.decoders.prepare import Preparation, Prepared, prepare
+from app.decoders.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
 from cxr.decode import needs_worker
 
-__all__ = ["Decoders", "Preparation", "Prepared"]
+__all__ = ["HEATMAP_SIDE", "Decoders", "Preparation", "Prepared"]
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""What is done with one upload before it queues: decode, make the model's input, keep a picture for the heat map.
+"""What is done with one upload before it queues: decode, make the model's input, keep a picture for people.
 
 `prepare` is a pure function.  It runs the same in a thread of the service and in
 a worker process, and knows nothing of either.
@@ -20,7 +20,7 @@ from cxr.errors import CorruptImage, DecodeLimit, ImageError
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Caution, Metadata, Processing, Radiograph
 
-MAX_PREVIEW_SIDE = 512
+HEATMAP_SIDE = 512
 """Pixels of the longer side of the picture under a heat map."""
 
 logger = logging.getLogger("cxr.decoders")
@@ -33,8 +33,8 @@ class Preparation:
     spec: PreprocessSpec
     limits: DecodeLimits
     scope: ScopePolicy
-    preview: bool
-    """Whether the picture for a heat map is wanted."""
+    preview_side: int | None = None
+    """Most pixels on the longer side of the picture that people are shown; None wants no picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Prepared:
     """An upload as the model reads it, and what its file told.
 
     `image_HW` is uint8 at the model's input size; `preview_HW` is uint8 in the
-    radiograph's own aspect ratio, at most `MAX_PREVIEW_SIDE` on a side.
+    radiograph's own aspect ratio, at most `preview_side` on a side.
     """
 
     image_HW: NDArray[np.uint8]
@@ -72,7 +72,8 @@ def _prepare(data: bytes, preparation: Preparation) -> Prepared:
     radiograph = decode(data, limits=preparation.limits, size=preparation.spec.size, scope=preparation.scope)
     decoded = time.perf_counter()
     image_HW = preprocess(radiograph, preparation.spec)
-    preview_HW = _preview(radiograph, data, preparation) if preparation.preview else None
+    side = preparation.preview_side
+    preview_HW = None if side is None else _preview(radiograph, data, preparation, side)
     ended = time.perf_counter()
     return Prepared(
         image_HW=image_HW,
@@ -85,17 +86,17 @@ def _prepare(data: bytes, preparation: Preparation) -> Prepared:
     )
 
 
-def _preview(radiograph: Radiograph, data: bytes, preparation: Preparation) -> NDArray[np.uint8]:
-    """Make the picture for the heat map.
+def _preview(radiograph: Radiograph, data: bytes, preparation: Preparation, side: int) -> NDArray[np.uint8]:
+    """Make the picture that people are shown, `side` pixels long at most.
 
     Where decoding averaged to the model's input size, the file is decoded once more
     for the picture: the image, and so the probability, must not depend on whether
-    a heat map was asked for.
+    a picture was asked for.
     """
-    if radiograph.reduction > 1 and max(radiograph.pixels_HW.shape) < MAX_PREVIEW_SIDE:
-        radiograph = decode(data, limits=preparation.limits, size=MAX_PREVIEW_SIDE, scope=preparation.scope)
+    if radiograph.reduction > 1 and max(radiograph.pixels_HW.shape) < side:
+        radiograph = decode(data, limits=preparation.limits, size=side, scope=preparation.scope)
     picture = Image.fromarray(radiograph.pixels_HW)
-    shrink = MAX_PREVIEW_SIDE / max(picture.size)
+    shrink = side / max(picture.size)
     if shrink < 1:
         width, height = (max(1, round(side * shrink)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BOX)

@@ -74,8 +74,8 @@ def receive_prepared(pipe: Connection, preparation: Preparation) -> Prepared:
         raise _ERRORS.get(verdict.code, CorruptImage)(verdict.detail)
     if verdict.metadata is None or verdict.processing is None or set(verdict.image_shape) != {preparation.spec.size}:
         raise ValueError("the worker's verdict is not whole")
-    image_HW = _receive_array(pipe, verdict.image_shape)
-    preview_HW = _receive_array(pipe, verdict.preview_shape)
+    image_HW = _receive_array(pipe, verdict.image_shape, preparation.spec.size)
+    preview_HW = _receive_array(pipe, verdict.preview_shape, preparation.preview_side or 0)
     return Prepared(
         image_HW=image_HW,
         preview_HW=preview_HW if preview_HW.size else None,
@@ -91,7 +91,6 @@ _PREPARATION = TypeAdapter(Preparation)
 _VERDICT = TypeAdapter(Verdict)
 _ERRORS: dict[str, type[ImageError]] = {kind.code: kind for kind in ImageError.__subclasses__()}
 _MAX_VERDICT_BYTES = 2**16
-_MAX_PICTURE_BYTES = 2**20  # an input of 1024 x 1024, the largest that a bundle may ask for
 _NO_PREVIEW = np.zeros((0, 0), np.uint8)
 
 
@@ -121,8 +120,8 @@ def _verdict(prepared: Prepared, preview_HW: NDArray[np.uint8]) -> Verdict:
     )
 
 
-def _receive_array(pipe: Connection, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.frombuffer(pipe.recv_bytes(_MAX_PICTURE_BYTES), np.uint8).reshape(shape)
+def _receive_array(pipe: Connection, shape: tuple[int, int], max_side: int) -> NDArray[np.uint8]:
+    return np.frombuffer(pipe.recv_bytes(max(1, max_side**2)), np.uint8).reshape(shape)
 
 
 def _limit_memory(max_memory_bytes: int) -> None:

@@ -7,7 +7,8 @@
  * @property {string} model
  * @property {string} operating_point
  * @property {boolean} tta
- * @property {string} age_years a number as text, or empty, as the next two
+ * @property {string} prevalence a number as text, or empty, as the next three
+ * @property {string} age_years
  * @property {string} sex
  * @property {string} view_position
  */
@@ -63,6 +64,7 @@
  * @property {Record<string, number>} operating_points
  * @property {Record<string, number>} operating_points_tta
  * @property {string} default_operating_point
+ * @property {number | null} training_prevalence null where there is nothing to shift from
  * @property {string} intended_use
  * @property {string} limits
  * @property {Figures} metrics
@@ -77,6 +79,18 @@
 
 const MAX_TRIES = 4;
 const MAX_WAIT_S = 30;
+
+/** Where the reader's API key is kept: in this tab, until it is closed. */
+const KEY_NAME = "cxr-serve-key";
+
+/** The API key that every request carries; empty where none was given. */
+export const apiKey = () => sessionStorage.getItem(KEY_NAME) ?? "";
+
+/** Keep an API key for this tab, or forget it. @param {string} key */
+export function keepApiKey(key) {
+  if (key) sessionStorage.setItem(KEY_NAME, key);
+  else sessionStorage.removeItem(KEY_NAME);
+}
 
 /** An answer that is no success (RFC 9457), or that never came. */
 export class Problem extends Error {
@@ -104,15 +118,19 @@ export class Problem extends Error {
  * @returns {Promise<{default: string, models: Model[]}>}
  */
 export async function readModels() {
-  let response;
-  try {
-    response = await fetch("models", { headers: { accept: "application/json" } });
-  } catch {
-    throw unreachable();
-  }
-  const text = await response.text();
-  if (!response.ok) throw readProblem(response.status, text, null);
-  return JSON.parse(text);
+  const response = await fetchFrom("models", "application/json");
+  return response.json();
+}
+
+/**
+ * Read a model's card, as the page that the service makes of it.
+ *
+ * @param {string} name
+ * @returns {Promise<Blob>}
+ */
+export async function readCard(name) {
+  const response = await fetchFrom(`models/${encodeURIComponent(name)}/card`, "text/html");
+  return response.blob();
 }
 
 /**
@@ -123,18 +141,74 @@ export async function readModels() {
  * @param {{onProgress: (share: number) => void, onWait: (seconds: number) => void}} listener `share` is what was sent, 0 to 1
  * @returns {Promise<Prediction>} rejects with a `Problem`
  */
-export async function predict(file, question, listener) {
+export function predict(file, question, listener) {
+  return patiently(() => send(file, question, listener.onProgress), listener.onWait);
+}
+
+/**
+ * Have a file drawn as the service reads it, for files that browsers can't open.
+ *
+ * @param {Blob} file
+ * @returns {Promise<Blob>} a PNG; rejects with a `Problem`
+ */
+export function preview(file) {
+  return patiently(() => fetchFrom("preview", "image/png", file)).then((response) => response.blob());
+}
+
+/**
+ * Have the answer about a DICOM file written as a DICOM object of its study.
+ *
+ * @param {Blob} file
+ * @param {Question} question as it was answered
+ * @param {"sr" | "sc"} result
+ * @returns {Promise<Blob>} rejects with a `Problem`
+ */
+export function predictDicom(file, question, result) {
+  const address = `predict/dicom?${query(question, { result })}`;
+  return patiently(() => fetchFrom(address, "application/dicom", file)).then((response) => response.blob());
+}
+
+/**
+ * Try again where the service says when.
+ *
+ * @template T
+ * @param {() => Promise<T>} attempt
+ * @param {(seconds: number) => void} onWait
+ * @returns {Promise<T>}
+ */
+async function patiently(attempt, onWait = () => {}) {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await send(file, question, listener.onProgress);
+      return await attempt();
     } catch (problem) {
       if (!(problem instanceof Problem) || !problem.retry_after_s || tries === MAX_TRIES) throw problem;
       const seconds = Math.min(problem.retry_after_s, MAX_WAIT_S);
-      listener.onWait(seconds);
+      onWait(seconds);
       await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
     }
   }
 }
+
+/**
+ * Fetch from the service; a file is sent as the body itself, without its name.
+ *
+ * @param {string} address
+ * @param {string} accept
+ * @param {Blob} [file]
+ * @returns {Promise<Response>} a success; rejects with a `Problem`
+ */
+async function fetchFrom(address, accept, file) {
+  const body = file ? { method: "POST", body: file } : {};
+  const headers = { accept, ...(file ? { "content-type": "application/octet-stream" } : {}), ...credentials() };
+  const response = await fetch(address, { ...body, headers }).catch(() => {
+    throw unreachable();
+  });
+  if (!response.ok) throw readProblem(response.status, await response.text(), response.headers.get("retry-after"));
+  return response;
+}
+
+/** @returns {Record<string, string>} */
+const credentials = () => (apiKey() ? { authorization: `Bearer ${apiKey()}` } : {});
 
 /**
  * Send one file as the body itself: its name stays here.  XMLHttpRequest, since fetch tells nothing of what was sent.
@@ -147,9 +221,9 @@ export async function predict(file, question, listener) {
 function send(file, question, onProgress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", `predict?${query(question)}`);
-    request.setRequestHeader("accept", "application/json");
-    request.setRequestHeader("content-type", "application/octet-stream");
+    request.open("POST", `predict?${query(question, { heatmap: "true" })}`);
+    const headers = { accept: "application/json", "content-type": "application/octet-stream", ...credentials() };
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => onProgress(event.lengthComputable ? event.loaded / event.total : 0);
     request.upload.onload = () => onProgress(1);
     request.onerror = () => reject(unreachable());
@@ -165,10 +239,11 @@ function send(file, question, onProgress) {
  * Write the query; what is not chosen is not sent.
  *
  * @param {Question} question
+ * @param {Record<string, string>} more
  * @returns {URLSearchParams}
  */
-function query(question) {
-  const chosen = Object.entries({ ...question, tta: String(question.tta), heatmap: "true" });
+function query(question, more) {
+  const chosen = Object.entries({ ...question, tta: String(question.tta), ...more });
   return new URLSearchParams(chosen.filter(([, value]) => value !== ""));
 }
 

@@ -1,15 +1,19 @@
-// Write the results as CSV and JSON, in the browser; nothing is sent for it.
+// Hand results to the reader as files: CSV and JSON are written here, and nothing is sent for it; DICOM objects by the service.
+
+import { predictDicom } from "./api.js";
 
 /** @typedef {import("./worklist.js").Entry} Entry */
 /** @typedef {import("./api.js").Prediction} Prediction */
+/** @typedef {import("./api.js").Question} Question */
 
-/** Columns of the CSV: name, and value of a prediction. @type {[string, (prediction: Prediction) => unknown][]} */
+/** Columns of the CSV: name, and value of a prediction. @type {[string, (prediction: Prediction, question: Question) => unknown][]} */
 const COLUMNS = [
   ["finding", ({ finding }) => finding],
   ["probability", ({ probability }) => probability],
   ["label", ({ label }) => label],
   ["threshold", ({ threshold }) => threshold],
   ["operating_point", ({ operating_point }) => operating_point],
+  ["prevalence", (_, { prevalence }) => prevalence],
   ["age_years", ({ metadata }) => metadata.age_years],
   ["sex", ({ metadata }) => metadata.sex],
   ["view_position", ({ metadata }) => metadata.view_position],
@@ -36,9 +40,9 @@ const COLUMNS = [
  */
 export function asCsv(entries) {
   const head = ["filename", ...COLUMNS.map(([name]) => name), "problem", "problem_detail"];
-  const lines = finished(entries).map(({ file, prediction, problem }) => [
+  const lines = finished(entries).map(({ file, question, prediction, problem }) => [
     file.name,
-    ...COLUMNS.map(([, value]) => (prediction ? value(prediction) : "")),
+    ...COLUMNS.map(([, value]) => (prediction ? value(prediction, question) : "")),
     problem?.code,
     problem?.detail,
   ]);
@@ -57,16 +61,24 @@ export function asJson(entries) {
   return `${JSON.stringify({ results }, null, 2)}\n`;
 }
 
+/** @param {string} name @param {string} mediaType @param {string} text */
+export const saveText = (name, mediaType, text) => save(name, new Blob([text], { type: mediaType }));
+
 /**
- * Hand a text to the reader as a file.
+ * Have the answer about a file written in DICOM, and hand it over beside the file's own name.
  *
- * @param {string} name
- * @param {string} mediaType
- * @param {string} text
+ * @param {File} file
+ * @param {Question} question
+ * @param {"sr" | "sc"} result
  */
-export function save(name, mediaType, text) {
+export async function saveDicom(file, question, result) {
+  save(`${file.name.replace(/\.dcm$/i, "")}-${result}.dcm`, await predictDicom(file, question, result));
+}
+
+/** @param {string} name @param {Blob} content */
+function save(name, content) {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: mediaType }));
+  link.href = URL.createObjectURL(content);
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);

@@ -2,7 +2,7 @@
 
 import { Problem, readModels } from "./api.js";
 import { byId, element } from "./element.js";
-import { advice, percent, pointSentences, pointTitle } from "./words.js";
+import { advice, percent, pointSentences, pointTitle, prevalenceNote } from "./words.js";
 
 /** @typedef {import("./api.js").CurrentModel} CurrentModel */
 /** @typedef {import("./api.js").Model} Model */
@@ -16,23 +16,30 @@ export class Options {
     this._model = byId("model", HTMLSelectElement);
     this._point = byId("operating-point", HTMLSelectElement);
     this._tta = byId("tta", HTMLInputElement);
+    this._prevalence = byId("prevalence", HTMLInputElement);
     this._fault = byId("service-fault", HTMLElement);
     this._model.addEventListener("change", () => this._showPoints());
     this._form.addEventListener("change", () => this._showNotes());
     this._form.addEventListener("submit", (event) => event.preventDefault());
   }
 
-  /** Read what is served and fill the choices; where that fails, say so and go on with the service's defaults. */
+  /**
+   * Read what is served and fill the choices; where that fails, say so and go on with the service's defaults.
+   *
+   * @returns {Promise<Problem | null>} why it failed
+   */
   async load() {
     try {
       const served = await readModels();
       this._models = served.models;
       this._showModels(served.default);
       this._fault.hidden = true;
+      return null;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this._fault.textContent = `${error.title}. ${error.detail} ${advice(error.code)}`;
       this._fault.hidden = false;
+      return error;
     }
   }
 
@@ -49,6 +56,7 @@ export class Options {
       model: text("model"),
       operating_point: text("operating_point"),
       tta: this._tta.checked,
+      prevalence: share(text("prevalence")),
       age_years: text("age_years"),
       sex: text("sex"),
       view_position: text("view_position"),
@@ -91,14 +99,16 @@ export class Options {
     const current = this._chosen();
     byId("model-note", HTMLElement).textContent = current?.intended_use ?? this._refusal();
     byId("point-note", HTMLElement).textContent = current ? this._pointNote(current) : "";
+    this._prevalence.disabled = Boolean(current) && current?.training_prevalence === null;
+    byId("prevalence-note", HTMLElement).textContent = current ? prevalenceNote(current) : "";
     byId("options-brief", HTMLElement).textContent = this._brief();
   }
 
   /** Say in short what is chosen while the choices are folded away. */
   _brief() {
-    const { operating_point, tta, age_years, sex, view_position } = this.question;
+    const { operating_point, tta, prevalence, age_years, sex, view_position } = this.question;
     const point = operating_point && pointTitle(operating_point).split(":")[0];
-    return [point, tta && "TTA", age_years && `${age_years} years`, sex, view_position].filter(Boolean).join(" · ");
+    return [point, tta && "TTA", prevalence && `prevalence ${this._prevalence.value} %`, age_years && `${age_years} years`, sex, view_position].filter(Boolean).join(" · ");
   }
 
   /** @param {CurrentModel} current */
@@ -119,6 +129,9 @@ export class Options {
     return model?.versions.find(({ reason }) => reason)?.reason ?? "";
   }
 }
+
+/** Turn a percentage into the share that the service takes; 7 % is 0.07 and not 0.07000000000000001. @param {string} text */
+const share = (text) => (text ? String(Number((Number(text) / 100).toPrecision(12))) : "");
 
 /**
  * Give what was measured at an operating point, with or without test-time augmentation.

@@ -1,7 +1,9 @@
 // Wire the page: files come in, the list reads them, the viewer and the report show the one that is selected.
 
-import { asCsv, asJson, save } from "./download.js";
+import { asCsv, asJson, saveText } from "./download.js";
 import { byId } from "./element.js";
+import { KeyField } from "./key.js";
+import { listenForLight } from "./light.js";
 import { Options } from "./options.js";
 import { announcement, writeReport } from "./report.js";
 import { Viewer } from "./viewer.js";
@@ -15,6 +17,7 @@ const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 const options = new Options();
 const viewer = new Viewer();
 const worklist = new Worklist({ onSelect, onChange });
+const keyField = new KeyField(() => void loadOptions());
 
 /** @param {Entry | null} entry */
 function onSelect(entry) {
@@ -25,6 +28,7 @@ function onSelect(entry) {
 /** @param {Entry} entry */
 function onChange(entry) {
   if (isOver(entry)) byId("announcer", HTMLElement).textContent = announcement(entry);
+  if (entry.problem?.code === "unauthorized") keyField.ask();
   if (entry !== worklist.selected) return;
   viewer.refresh();
   showReport();
@@ -46,11 +50,18 @@ function offerAgain() {
   button.textContent = isSame ? "Read again" : "Read again as now chosen";
 }
 
+/** Read what is served; where the service wants a key for that, ask for it. */
+async function loadOptions() {
+  const problem = await options.load();
+  if (problem?.code === "unauthorized") keyField.ask();
+  showReport();
+}
+
 /** @param {Iterable<File>} files */
 async function take(files) {
   const chosen = [...files];
   if (!chosen.length) return;
-  if (!options.isLoaded) await options.load();
+  if (!options.isLoaded) await loadOptions();
   worklist.add(chosen, options.question);
   if (!WIDE.matches) byId("viewport", HTMLElement).scrollIntoView({ behavior: STILL.matches ? "auto" : "smooth", block: "start" });
 }
@@ -92,15 +103,16 @@ function listenForDrops() {
 }
 
 function listenForResults() {
-  byId("save-csv", HTMLButtonElement).addEventListener("click", () => save("cxr-results.csv", "text/csv", asCsv(worklist.entries)));
-  byId("save-json", HTMLButtonElement).addEventListener("click", () => save("cxr-results.json", "application/json", asJson(worklist.entries)));
+  byId("save-csv", HTMLButtonElement).addEventListener("click", () => saveText("cxr-results.csv", "text/csv", asCsv(worklist.entries)));
+  byId("save-json", HTMLButtonElement).addEventListener("click", () => saveText("cxr-results.json", "application/json", asJson(worklist.entries)));
   byId("clear", HTMLButtonElement).addEventListener("click", () => worklist.clear());
 }
 
 listenForFiles();
 listenForDrops();
 listenForResults();
+listenForLight();
 options.onChange(offerAgain);
 byId("again", HTMLButtonElement).addEventListener("click", () => worklist.selected && worklist.again(worklist.selected, options.question));
 showReport();
-void options.load().then(showReport);
+void loadOptions();

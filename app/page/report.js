@@ -1,5 +1,7 @@
 // Write what became of one file: the finding first, then what weakens it, then everything else.
 
+import { apiKey, Problem, readCard } from "./api.js";
+import { saveDicom } from "./download.js";
 import { element, fill } from "./element.js";
 import { figuresAt } from "./options.js";
 import * as words from "./words.js";
@@ -7,7 +9,6 @@ import { isOver, isPositive, outcome } from "./worklist.js";
 
 /** @typedef {import("./api.js").CurrentModel} CurrentModel */
 /** @typedef {import("./api.js").Prediction} Prediction */
-/** @typedef {import("./api.js").Problem} Problem */
 /** @typedef {import("./worklist.js").Entry} Entry */
 
 /**
@@ -20,7 +21,7 @@ import { isOver, isPositive, outcome } from "./worklist.js";
 export function writeReport(place, entry, model) {
   if (!entry) fill(place, ...introduction());
   else if (entry.problem) fill(place, fileName(entry), problemReport(entry.problem));
-  else if (entry.prediction) fill(place, fileName(entry), ...findingReport(entry.prediction, model));
+  else if (entry.prediction) fill(place, fileName(entry), ...findingReport(entry, entry.prediction, model));
   else fill(place, fileName(entry), element("p", { class: "pending" }, outcome(entry)));
 }
 
@@ -56,16 +57,18 @@ function problemReport(problem) {
   );
 }
 
-/** @param {Prediction} prediction @param {CurrentModel | null} model */
-function findingReport(prediction, model) {
+/** @param {Entry} entry @param {Prediction} prediction @param {CurrentModel | null} model */
+function findingReport(entry, prediction, model) {
+  const { prevalence } = entry.question;
   return [
     verdict(prediction),
-    pointReport(prediction, model),
+    pointReport(prediction, model, prevalence && words.prevalenceSentence(prevalence, model)),
     prediction.warnings.length ? warningsReport(prediction.warnings) : null,
     section("Patient and view", factsTable(prediction.metadata)),
     section("How far to trust it", stability(prediction)),
     section("Model", modelReport(prediction, model)),
     section("Pixels", element("p", {}, words.pixelSentence(prediction.processing))),
+    prediction.processing.format === "dicom" ? section("For the archive", archive(entry)) : null,
     section("Time", element("p", { class: "figures" }, timeSentence(prediction.timings_ms))),
     element("p", { class: "note" }, `request ${prediction.request_id}`),
   ];
@@ -96,14 +99,15 @@ function probabilityBar(prediction, probability, threshold) {
   return bar;
 }
 
-/** @param {Prediction} prediction @param {CurrentModel | null} model */
-function pointReport(prediction, model) {
+/** @param {Prediction} prediction @param {CurrentModel | null} model @param {string} shift how the answer was shifted, or nothing */
+function pointReport(prediction, model, shift) {
   const title = element("h3", {}, `Operating point: ${words.pointTitle(prediction.operating_point)}`);
   const figures = model && figuresAt(model, prediction.operating_point, prediction.tta !== null);
   const sentences = model && figures ? words.pointSentences(figures, model.labels) : [];
   const how = [figures?.criterion && `Chosen by: ${figures.criterion}.`, model?.metrics.basis && `Measured on ${model.metrics.basis}`].filter(Boolean);
   const chance = words.chanceSentence(model?.metrics);
   return element("section", {}, title, chance ? element("p", { class: "alarm" }, chance) : null, ...sentences.map((text) => element("p", {}, text)),
+    shift ? element("p", {}, shift) : null,
     how.length ? element("details", {}, element("summary", {}, "How this was chosen and measured"), ...how.map((text) => element("p", {}, text))) : null,
   );
 }
@@ -127,21 +131,52 @@ function factsTable({ age_years, sex, view_position, source }) {
 }
 
 /** @param {Prediction} prediction */
-function stability({ tta, novelty }) {
+function stability(prediction) {
+  const { tta, novelty } = prediction;
   return element("div", {},
     element("p", { class: novelty.is_novel ? "alarm" : null }, words.noveltySentence(novelty)),
-    element("p", {}, tta ? words.ttaSentence(tta) : "One view was read. Several views (TTA) would show how stable the answer is."),
+    element("p", {}, tta ? words.ttaSentence(tta, prediction) : "One view was read. Several views (TTA) would show how stable the answer is."),
   );
 }
 
 /** @param {Prediction} prediction @param {CurrentModel | null} model */
 function modelReport({ model: identity }, model) {
   const card = element("a", { href: `models/${encodeURIComponent(identity.name)}/card`, target: "_blank", rel: "noopener" }, "Model card");
+  card.addEventListener("click", (event) => openCard(event, identity.name));
   return element("div", {},
     element("p", {}, `${identity.name}, version ${identity.version} `, element("code", { title: identity.sha256 }, identity.sha256.slice(0, 12))),
     element("p", { class: "note" }, `${identity.engine}, ${identity.precision}`),
     model?.limits ? element("p", {}, model.limits) : null,
     element("p", {}, card),
+  );
+}
+
+/** Open a model's card where the service wants a key for it: a link carries none. @param {MouseEvent} event @param {string} name */
+async function openCard(event, name) {
+  if (!apiKey()) return;
+  event.preventDefault();
+  const tab = window.open("about:blank");
+  const card = await readCard(name).catch(() => null);
+  if (card) tab?.location.replace(URL.createObjectURL(card));
+  else tab?.close();
+}
+
+/** Offer the answer as DICOM objects of the file's study. @param {Entry} entry */
+function archive(entry) {
+  const said = element("p", { class: "note", role: "status" });
+  const button = (/** @type {"sr" | "sc"} */ result, /** @type {string} */ title) => {
+    const made = element("button", { type: "button", class: "button" }, title);
+    made.addEventListener("click", async () => {
+      said.textContent = "Writing it.";
+      const failure = await saveDicom(entry.file, entry.question, result).catch((error) => error);
+      said.textContent = !failure ? "Saved." : failure instanceof Problem ? `${failure.title}. ${failure.detail}` : String(failure);
+    });
+    return made;
+  };
+  return element("div", { class: "archive" },
+    element("p", {}, "The answer as DICOM objects of the same study: preliminary, verified by nobody."),
+    element("div", { class: "buttons" }, button("sr", "Structured report"), button("sc", "Picture with heat map")),
+    said,
   );
 }
 

@@ -1,5 +1,6 @@
 // Show one radiograph: zoom, move, window and level, and the heat map faded over it.
 
+import { preview } from "./api.js";
 import { byId, fill } from "./element.js";
 import { shortFacts } from "./words.js";
 
@@ -12,8 +13,11 @@ const ZOOM_STEP = 1.25;
 /** Share of the viewport that an arrow key moves. */
 const MOVE_STEP = 0.1;
 
-const HEATMAP_NOTE = "The heat map shows which regions raised this model's score. It is no outline of disease, and where it shows nothing, nothing is ruled out.";
-const WHOLE_NOTE = "Browsers can't open DICOM, so this is the service's own picture with the heat map drawn in: it can't be faded or windowed.";
+/** Grey values of window and level for each pixel that the right button drags. */
+const GREYS_PER_PIXEL = 0.5;
+
+const HEATMAP_NOTE = "The heat map shows which regions raised this model's score, on one scale for every picture. It is no outline of disease, and where it shows nothing, nothing is ruled out.";
+const WHOLE_NOTE = "The picture alone can't be had, so the heat map is drawn in: it can't be faded or windowed.";
 
 export class Viewer {
   constructor() {
@@ -46,15 +50,25 @@ export class Viewer {
     setPicture(this._plain, null);
     this._setOverlay(entry?.overlay ?? null);
     this._reset();
-    const plain = entry && (await isRaster(entry.file)) ? entry.file : null;
-    if (this._entry === entry && plain) await this._setPlain(plain);
+    await this._showPlain();
   }
 
   /** Show what has become known of the file since. */
   refresh() {
     const overlay = this._entry?.overlay ?? null;
-    if (overlay !== this._shownOverlay) this._setOverlay(overlay);
+    if (overlay !== this._shownOverlay) {
+      this._setOverlay(overlay);
+      void this._showPlain();
+    }
     this._draw();
+  }
+
+  /** Show the picture under the heat map, once it can be had. */
+  async _showPlain() {
+    const entry = this._entry;
+    const plain = entry && (await pictureOf(entry));
+    if (this._entry === entry && plain && this._plain.hidden) await this._setPlain(plain);
+    else this._draw();
   }
 
   /** @param {Blob} file */
@@ -99,7 +113,7 @@ export class Viewer {
     this._drawWindow();
     this._drawTools(hasPlain, hasOverlay);
     this._drawCorners();
-    byId("picture-note", HTMLElement).textContent = [HEATMAP_NOTE, hasOverlay && !hasPlain && WHOLE_NOTE].filter(Boolean).join(" ");
+    byId("picture-note", HTMLElement).textContent = [HEATMAP_NOTE, hasOverlay && !hasPlain && !this._entry?.preview && WHOLE_NOTE].filter(Boolean).join(" ");
   }
 
   /** @param {boolean} hasPlain @param {boolean} hasOverlay */
@@ -186,6 +200,7 @@ export class Viewer {
     for (const [id, act] of clicks) byId(id, HTMLButtonElement).addEventListener("click", act);
     this._viewport.addEventListener("keydown", (event) => this._onKey(event));
     this._viewport.addEventListener("wheel", (event) => this._onWheel(event), { passive: false });
+    this._viewport.addEventListener("contextmenu", (event) => !this._width.disabled && event.preventDefault());
     this._viewport.addEventListener("pointerdown", (event) => this._onPointerDown(event));
     this._viewport.addEventListener("dblclick", () => (this._place.zoom > 1 ? this._zoom(1 / MAX_ZOOM) : this._zoom(2)));
   }
@@ -218,12 +233,23 @@ export class Viewer {
     this._zoom(event.deltaY < 0 ? ZOOM_STEP : 1 / ZOOM_STEP);
   }
 
-  /** @param {PointerEvent} start */
+  /** Drag the window wider and the level up, as viewers of archives do. @param {number} dx @param {number} dy */
+  _window(dx, dy) {
+    if (this._width.disabled) return;
+    this._width.valueAsNumber += dx * GREYS_PER_PIXEL;
+    this._level.valueAsNumber += dy * GREYS_PER_PIXEL;
+    this._draw();
+  }
+
+  /** The left button moves a picture that is larger than its place, the right one windows it. @param {PointerEvent} start */
   _onPointerDown(start) {
-    if (this._place.zoom === 1 || start.button !== 0) return;
+    const isWindowing = start.button === 2;
+    if (!isWindowing && (this._place.zoom === 1 || start.button !== 0)) return;
     let { clientX, clientY } = start;
     const follow = (/** @type {PointerEvent} */ event) => {
-      this._move(event.clientX - clientX, event.clientY - clientY);
+      const [dx, dy] = [event.clientX - clientX, event.clientY - clientY];
+      if (isWindowing) this._window(dx, dy);
+      else this._move(dx, dy);
       ({ clientX, clientY } = event);
     };
     this._viewport.setPointerCapture(start.pointerId);
@@ -234,11 +260,26 @@ export class Viewer {
   }
 }
 
-/** Tell by its content, never by its name, whether a file is one that browsers show. @param {Blob} file */
-async function isRaster(file) {
-  const head = new Uint8Array(await file.slice(0, 4).arrayBuffer().catch(() => new ArrayBuffer(0)));
-  const begins = (/** @type {number[]} */ magic) => magic.every((byte, place) => head[place] === byte);
-  return begins([0x89, 0x50, 0x4e, 0x47]) || begins([0xff, 0xd8, 0xff]);
+/** Give a picture of a file without its heat map, or null: browsers show some themselves, the service draws others. @param {Entry} entry */
+async function pictureOf(entry) {
+  const painter = await painterOf(entry.file);
+  if (painter !== "service") return painter && entry.file;
+  entry.preview ??= preview(entry.file).catch(() => (entry.preview = null));
+  return entry.preview;
+}
+
+/**
+ * Tell by its content, never by its name, who can draw a file.  Browsers show a PNG of 16 bits as if all of them were used.
+ *
+ * @param {Blob} file
+ * @returns {Promise<"browser" | "service" | null>}
+ */
+async function painterOf(file) {
+  const head = new Uint8Array(await file.slice(0, 132).arrayBuffer().catch(() => new ArrayBuffer(0)));
+  const has = (/** @type {number[]} */ magic, from = 0) => magic.every((byte, place) => head[from + place] === byte);
+  if (has([0x89, 0x50, 0x4e, 0x47])) return head[24] === 16 ? "service" : "browser";
+  if (has([0xff, 0xd8, 0xff])) return "browser";
+  return has([0x44, 0x49, 0x43, 0x4d], 128) ? "service" : null;
 }
 
 /**

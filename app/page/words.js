@@ -39,7 +39,7 @@ const WARNINGS = /** @type {Record<string, string>} */ ({
 /** What to do about each problem; the service's own sentence stands above it. */
 const ADVICE = /** @type {Record<string, string>} */ ({
   malformed_request: "Check the choices under How to read, and that the file is not empty.",
-  unauthorized: "This service wants an API key, which this page does not send. Ask whoever runs it.",
+  unauthorized: "Enter the API key that whoever runs the service gave you, then read it again.",
   unknown_model: "Reload the page: the models may have changed.",
   slow_client: "The connection was too slow. Try again, one file at a time.",
   too_large: "Export the picture again at a smaller size, or ask whoever runs the service to raise its limit.",
@@ -206,9 +206,32 @@ const bounds = (interval) => (interval ? `, 95 % interval ${perHundred(interval[
 /** Near the ends a whole number would hide what matters. @param {number} share */
 const perHundred = (share) => String(Number((100 * share).toFixed(share > 0.985 || share < 0.015 ? 1 : 0)));
 
-/** @param {{views: number, spread: number}} tta */
-export function ttaSentence({ views, spread }) {
-  return `Mean of ${views} views of the picture; their probabilities lie ${(100 * spread).toFixed(1)} points apart.`;
+/**
+ * Say how far the views lie apart, and whether the label could hang on that: each view lies within `spread` of the answer.
+ *
+ * @param {{views: number, spread: number}} tta
+ * @param {Prediction} prediction
+ */
+export function ttaSentence({ views, spread }, { probability, threshold }) {
+  const isStable = Math.abs(probability - threshold) > spread;
+  const label = isStable ? "All lie on one side of the threshold, so the label is stable." : "That may reach over the threshold: the label may hang on the view.";
+  return `Mean of ${views} views of the picture; their probabilities lie ${(100 * spread).toFixed(1)} points apart. ${label}`;
+}
+
+/** Say what the field for the prevalence does, in the formula's words. @param {CurrentModel} model */
+export function prevalenceNote({ training_prevalence: training, labels }) {
+  if (training === null) return "This model learned from images of one kind, so there is nothing to shift from.";
+  return (
+    `Left empty: ${percent(training)} with ${labels.positive}, as in the training images. The odds of the probability and of the threshold ` +
+    "are both multiplied by the odds of your prevalence, and divided by the odds of theirs. No label changes, nor sensitivity or specificity."
+  );
+}
+
+/** Say that an answer was shifted. @param {string} prevalence a share as text @param {CurrentModel | null} model */
+export function prevalenceSentence(prevalence, model) {
+  const training = model?.training_prevalence;
+  const from = training ? `, from ${percent(training)} in the training images` : "";
+  return `Probability and threshold are for a prevalence of ${Number((100 * Number(prevalence)).toPrecision(6))} %${from}.`;
 }
 
 /** @param {Prediction["novelty"]} novelty */

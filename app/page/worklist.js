@@ -18,6 +18,7 @@ import { advice, percent } from "./words.js";
  * @property {Prediction | null} prediction
  * @property {Problem | null} problem
  * @property {Blob | null} overlay
+ * @property {Promise<Blob | null> | null} preview the service's picture of a file that browsers can't open
  * @property {HTMLLIElement} row
  */
 
@@ -88,7 +89,7 @@ export class Worklist {
   _makeEntry(file, question) {
     const row = element("li");
     /** @type {Entry} */
-    const entry = { file, question, state: "waiting", sent: 0, prediction: null, problem: null, overlay: null, row };
+    const entry = { file, question, state: "waiting", sent: 0, prediction: null, problem: null, overlay: null, preview: null, row };
     row.append(element("button", { type: "button", class: "entry", "aria-current": "false" }));
     button(entry).addEventListener("click", () => this.select(entry));
     show(entry);

@@ -2,13 +2,14 @@
 
 from fastapi import FastAPI
 
-from app.routes import dicom, health, models, pages, predict
+from app.routes import dicom, health, models, pages, predict, preview
 
 
 def install_routes(app: FastAPI) -> None:
     """Add every endpoint to an application."""
     app.include_router(predict.router)
     app.include_router(dicom.router)
+    app.include_router(preview.router)
     app.include_router(models.router)
     app.include_router(health.router)
     pages.install_pages(app)

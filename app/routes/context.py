@@ -38,9 +38,14 @@ async def _accept_dicom(request: Request) -> None:
     _require_acceptable(request, "application/dicom")
 
 
+async def _accept_png(request: Request) -> None:
+    """Refuse a client that reads no PNG; raises `NotAcceptable`."""
+    _require_acceptable(request, "image/png")
+
+
 def _require_acceptable(request: Request, media_type: str) -> None:
     ranges = [entry.partition(";") for entry in (request.headers.get("accept") or "*/*").lower().split(",")]
-    wanted = (media_type, "application/*", "*/*")
+    wanted = (media_type, media_type.partition("/")[0] + "/*", "*/*")
     if not any(name.strip() in wanted and not _is_excluded(options) for name, _, options in ranges):
         raise NotAcceptable(f"The answer is {media_type}.")
 
@@ -71,4 +76,5 @@ ServiceOf = Annotated[Service, Depends(_service)]
 Deadline = Annotated[float, Depends(_deadline)]
 AcceptsJson = Depends(_accept_json)
 AcceptsDicom = Depends(_accept_dicom)
+AcceptsPng = Depends(_accept_png)
 EachOnce = Depends(_refuse_repeats)

@@ -14,6 +14,7 @@ BATCH_CODES = (
     "malformed_request", "unauthorized", "unknown_model", "not_acceptable", "slow_client", "too_large", "unsupported_format",
     "rate_limited", "inference_failed", "overloaded", "not_ready", "deadline_exceeded",
 )  # fmt: skip
+PREVIEW_CODES = tuple(code for code in PREDICT_CODES if code not in ("unknown_model", "inference_failed"))
 
 _BINARY = {"type": "string", "format": "binary"}
 

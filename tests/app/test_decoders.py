@@ -11,7 +11,7 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from app.decoders import Decoders, Preparation
-from app.decoders.prepare import MAX_PREVIEW_SIDE, prepare
+from app.decoders.prepare import HEATMAP_SIDE, prepare
 from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NotAChest, TooLarge
 from cxr.preprocess import PreprocessSpec
@@ -20,8 +20,8 @@ from tests.factories import chest, make_dicom, make_jpeg, make_png
 
 pytestmark = pytest.mark.anyio
 
-PLAIN = Preparation(PreprocessSpec(size=32), DecodeLimits(), "refuse", preview=False)
-WITH_PREVIEW = replace(PLAIN, preview=True)
+PLAIN = Preparation(PreprocessSpec(size=32), DecodeLimits(), "refuse")
+WITH_PREVIEW = replace(PLAIN, preview_side=HEATMAP_SIDE)
 
 
 @asynccontextmanager
@@ -168,7 +168,7 @@ async def test_the_picture_for_a_heat_map_keeps_its_shape_and_is_bounded() -> No
     prepared = prepare(make_png(chest(600, 1200)), WITH_PREVIEW)
 
     assert prepared.preview_HW is not None
-    assert prepared.preview_HW.shape == (MAX_PREVIEW_SIDE // 2, MAX_PREVIEW_SIDE)
+    assert prepared.preview_HW.shape == (HEATMAP_SIDE // 2, HEATMAP_SIDE)
 
 
 async def test_the_image_is_the_same_with_and_without_a_heat_map() -> None:
@@ -177,7 +177,7 @@ async def test_the_image_is_the_same_with_and_without_a_heat_map() -> None:
 
     np.testing.assert_array_equal(plain.image_HW, with_preview.image_HW)
     assert with_preview.preview_HW is not None
-    assert max(with_preview.preview_HW.shape) == MAX_PREVIEW_SIDE
+    assert max(with_preview.preview_HW.shape) == HEATMAP_SIDE
 
 
 async def test_a_small_picture_is_not_enlarged_for_a_heat_map() -> None:

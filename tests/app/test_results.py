@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from app.classifier import Prediction, Question, Timings, merge_metadata
-from app.decoders import Preparation
+from app.decoders import HEATMAP_SIDE, Preparation
 from app.decoders.prepare import prepare
 from app.results import ResultKind, require_dicom, write_result
 from app.results.capture import draw_capture
@@ -52,7 +52,7 @@ def predict(
     from PIL import Image
 
     question, manifest = question or Question(), version.manifest
-    prepared = prepare(data, Preparation(manifest.preprocess, DecodeLimits(), "refuse", preview=True))
+    prepared = prepare(data, Preparation(manifest.preprocess, DecodeLimits(), "refuse", HEATMAP_SIDE))
     views = POLICIES[manifest.tta_policy] if question.tta else (PLAIN,)
     outputs = version.graph.run(make_views(prepared.image_HW, views))
     finding = interpret(outputs, manifest, operating_point=question.operating_point, shift=shift)

@@ -40,11 +40,11 @@ def test_the_same_bytes_give_the_same_tensor_in_training_and_serving(tmp_path: P
 
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, RLELossless, JPEG2000Lossless])
-def test_whether_a_heat_map_is_wanted_does_not_change_the_tensor(syntax: UID) -> None:
+def test_whether_a_picture_is_wanted_does_not_change_the_tensor(syntax: UID) -> None:
     data = make_dicom(chest(1024, 1024), syntax=syntax)
-    np.testing.assert_array_equal(served(data), served(data, preview=True))
+    np.testing.assert_array_equal(served(data), served(data, preview_side=512))
 
 
-def served(data: bytes, *, preview: bool = False) -> NDArray[np.uint8]:
+def served(data: bytes, *, preview_side: int | None = None) -> NDArray[np.uint8]:
     """The tensor that the service makes of an upload."""
-    return prepare(data, Preparation(PreprocessSpec(size=SIZE), DecodeLimits(), "refuse", preview)).image_HW
+    return prepare(data, Preparation(PreprocessSpec(size=SIZE), DecodeLimits(), "refuse", preview_side)).image_HW

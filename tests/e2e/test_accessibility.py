@@ -33,10 +33,13 @@ def serious_faults(page: Page) -> list[str]:
     return [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in found if fault["impact"] in SERIOUS]
 
 
+@pytest.mark.parametrize("room", ["dark", "light"])
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
 @pytest.mark.parametrize("state", STATES)
-def test_the_page_has_no_serious_fault(judged: Visit, state: str, width: int) -> None:
+def test_the_page_has_no_serious_fault(judged: Visit, state: str, width: int, room: str) -> None:
     judged.page.set_viewport_size({"width": width, "height": 844})
+    if room == "light":
+        judged.page.get_by_role("button", name="Light room").click()
     judged.give(*STATES[state])
     judged.page.get_by_text("How to read").click()
 

@@ -6,15 +6,24 @@ import json
 import re
 
 import numpy as np
+import pydicom
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
 from app.problems import CODES
-from cxr.interpret import COLORS_256_3
+from cxr.decode import DecodeLimits, decode
+from cxr.interpret import COLORS_256_3, FULL_EVIDENCE
 from cxr.radiograph import WarningCode
 from tests.e2e.visit import Visit, bad_file, dicom_file, png_file
 from tests.factories import chest, make_jpeg
 from tests.server import ROOT
+
+READ_GREYS = """image => {
+    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight), context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    const { data, width, height } = context.getImageData(0, 0, canvas.width, canvas.height);
+    return Array.from({ length: height }, (_, y) => Array.from({ length: width }, (_, x) => data[4 * (y * width + x)]));
+}"""
 
 
 def is_shown(image: Locator) -> bool:
@@ -35,8 +44,96 @@ def test_a_dicom_file_gives_its_finding_its_facts_and_the_heat_map(visit: Visit)
     expect(visit.report.get_by_role("row", name="Sex")).to_contain_text("female")
     expect(visit.report.get_by_role("row", name="View")).to_contain_text("PA")
     assert is_shown(visit.page.locator("#overlay"))
-    expect(visit.page.locator("#picture-note")).to_contain_text("Browsers can't open DICOM")
-    expect(visit.page.locator("#fade")).to_be_disabled()
+    expect(visit.page.locator("#fade")).to_be_enabled()
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"PhotometricInterpretation": "MONOCHROME1"}, {"WindowCenter": "100", "WindowWidth": "60"}]
+)
+def test_a_dicom_file_is_shown_as_the_service_reads_it(visit: Visit, header: dict[str, str]) -> None:
+    file = dicom_file(**header)
+    visit.give(file)
+
+    expect(visit.page.locator("#plain")).to_be_visible()
+    assert is_shown(visit.page.locator("#plain"))
+    shown_HW = np.array(visit.page.locator("#plain").evaluate(READ_GREYS), np.uint8)
+    read_HW = decode(file["buffer"], limits=DecodeLimits(), size=None, scope="refuse").pixels_HW
+    np.testing.assert_array_equal(shown_HW, read_HW)
+
+
+def test_a_file_that_the_service_can_not_draw_keeps_its_heat_map(visit: Visit) -> None:
+    visit.page.route("**/preview", lambda route: route.abort())
+    visit.give(dicom_file())
+
+    assert is_shown(visit.page.locator("#overlay"))
+    expect(visit.page.locator("#plain")).to_be_hidden()
+    expect(visit.page.locator("#picture-note")).to_contain_text("The picture alone can't be had")
+    visit.faults.clear()  # the browser's own line about the request that was stopped
+
+
+def test_a_dicom_file_gets_its_answer_for_the_archive(visit: Visit) -> None:
+    visit.page.get_by_text("How to read").click()
+    visit.page.get_by_label("Operating point").select_option("screen")
+    visit.give(dicom_file("a.dcm", StudyInstanceUID="1.2.3.4", SeriesInstanceUID="1.2.3.5"))
+    with visit.page.expect_download() as report:
+        visit.page.get_by_role("button", name="Structured report").click()
+    with visit.page.expect_download() as picture:
+        visit.page.get_by_role("button", name="Picture with heat map").click()
+
+    assert (report.value.suggested_filename, picture.value.suggested_filename) == ("a-sr.dcm", "a-sc.dcm")
+    stated = pydicom.dcmread(report.value.path())
+    assert (stated.Modality, stated.StudyInstanceUID) == ("SR", "1.2.3.4")
+    assert b"operating_point=screen" in report.value.path().read_bytes()
+    assert pydicom.dcmread(picture.value.path()).pixel_array.ndim == 3
+
+
+def test_a_file_that_has_no_study_gets_no_object_and_is_told_why(visit: Visit) -> None:
+    visit.give(dicom_file(StudyInstanceUID=None))
+    visit.page.get_by_role("button", name="Structured report").click()
+
+    expect(visit.report).to_contain_text("does not name the study, series and instance")
+
+
+def test_a_picture_that_is_no_dicom_is_offered_for_no_archive(visit: Visit) -> None:
+    visit.give(png_file())
+
+    expect(visit.report).not_to_contain_text("For the archive")
+
+
+def test_a_stated_prevalence_moves_the_answer_and_is_said(visit: Visit) -> None:
+    visit.page.get_by_text("How to read").click()
+    expect(visit.page.locator("#prevalence-note")).to_contain_text("Left empty: 33.3 % with bright")
+    visit.page.get_by_label("Prevalence").fill("7")
+    visit.give(png_file())
+
+    (asked,) = visit.questions()
+    assert asked["prevalence"] == ["0.07"]
+    expect(visit.report).to_contain_text("for a prevalence of 7 %, from 33.3 % in the training images")
+    expect(visit.report.get_by_role("meter")).to_have_attribute("aria-valuetext", "2.3 %, threshold 13.1 %")
+
+
+def test_the_right_button_drags_window_and_level(visit: Visit) -> None:
+    visit.give(dicom_file())
+    box = visit.page.locator("#viewport").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    visit.page.mouse.move(x, y)
+    visit.page.mouse.down(button="right")
+    visit.page.mouse.move(x - 100, y + 40)
+    visit.page.mouse.up(button="right")
+
+    expect(visit.page.locator("#corner-window")).to_have_text("W 206 L 148")
+
+
+def test_the_room_is_dark_until_the_reader_asks_for_light(visit: Visit) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert visit.page.evaluate(ground) == "rgb(11, 14, 17)"
+    visit.page.get_by_role("button", name="Light room").click()
+    visit.page.reload()
+
+    expect(visit.page.get_by_role("button", name="Dark room")).to_be_visible()
+    assert visit.page.evaluate(ground) == "rgb(243, 245, 247)"
+    expect(visit.page.locator("#viewport")).to_have_css("background-color", "rgb(0, 0, 0)")
 
 
 def test_a_png_is_shown_as_it_is_with_the_heat_map_faded_over_it(visit: Visit) -> None:
@@ -87,6 +184,7 @@ def test_the_chosen_operating_point_and_views_are_asked_for(visit: Visit) -> Non
     assert asked == {"model": ["made"], "operating_point": ["screen"], "tta": ["true"], "heatmap": ["true"]}
     expect(visit.report.get_by_role("meter")).to_have_attribute("aria-valuetext", "13.4 %, threshold 20.0 %")
     expect(visit.report).to_contain_text("Mean of 2 views")
+    expect(visit.report).to_contain_text("All lie on one side of the threshold, so the label is stable.")
 
 
 def test_a_file_that_is_no_radiograph_gets_a_problem_and_what_to_do(visit: Visit) -> None:
@@ -260,6 +358,7 @@ def test_clear_forgets_every_file(visit: Visit) -> None:
 def test_the_legend_has_the_colours_of_the_heat_map(visit: Visit) -> None:
     visit.give(png_file())
 
+    expect(visit.page.locator("#legend")).to_have_text(f"evidence 0{FULL_EVIDENCE:g} or more")
     drawn = visit.page.locator(".ramp").evaluate("ramp => getComputedStyle(ramp).backgroundImage")
     stops = [np.rint(COLORS_256_3[place]).astype(int) for place in (0, 255)]
     first, last = (f"rgb({red}, {green}, {blue})" for red, green, blue in stops)

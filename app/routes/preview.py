@@ -1,0 +1,38 @@
+"""`POST /preview`: an upload as a picture, as the service reads it."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.classifier import Question, by_deadline
+from app.routes.context import AcceptsPng, Deadline, EachOnce, ServiceOf
+from app.routes.documents import PREVIEW_CODES, body_of_one, problem_responses
+from app.routes.predict import limits_of_one
+from app.upload import read_upload, while_connected
+
+router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce])
+
+
+@router.post(
+    "/preview",
+    summary="Show one radiograph",
+    openapi_extra=body_of_one(),
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+        **problem_responses(*PREVIEW_CODES),
+    },
+)
+async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> Response:
+    """Give one DICOM, PNG or JPEG radiograph as the picture that the service makes of it, for people to look at.
+
+    A grey PNG of 8 bits: upright, black as the header says (MONOCHROME1 is exchanged), windowed
+    as `processing.intensity` of `/predict` says, whole up to 4096 pixels on a side and averaged
+    down from there.  Nothing is classified.  It takes the place of one image in the default
+    model's queue.
+    """
+    with service.classifier.choose(None, Question()) as version:
+        async with by_deadline(deadline):
+            with service.metrics.time_stage("receive"):
+                data = await read_upload(request, limits_of_one(service.settings))
+            picture = await while_connected(request, service.classifier.preview(data, version, deadline=deadline))
+    return Response(picture, media_type="image/png")
