@@ -110,7 +110,7 @@ def read_splits(path: Path, index: DataIndex) -> NDArray[np.int64]:
 
 def load_network(weights: Path, recipe: Recipe) -> ChestNet:
     """Build a recipe's network with weights from a safetensors file, in evaluation mode; raises `RunError`."""
-    network = ChestNet(recipe.network, dropout=recipe.dropout)
+    network = ChestNet.named(recipe.network, dropout=recipe.dropout)
     try:
         network.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError) as exc:

@@ -17,11 +17,16 @@ from cxr.interpret import Labels, Scope
 from training.errors import TrainingError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Size = Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
-"""Pixels on a side; the networks halve it five times, and every half must be whole."""
+Size = Annotated[int, Field(ge=32, le=1024)]
+"""Pixels on a side."""
 Slug = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 
-NetworkName = Literal["efficientnet-b0"]
+NetworkName = Literal[
+    "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3",
+    "efficientnet-b4", "efficientnet-b5", "efficientnet-b6", "efficientnet-b7",
+    "densenet-121", "densenet-161", "densenet-169", "densenet-201",
+    "resnet-tiny", "resnet-small", "resnet-medium",
+]  # fmt: skip
 Imbalance = Literal["sampler", "class-weights"]
 Layout = Literal["siim", "class-folders", "any"]
 Validation = Literal["holdout", "folds"]
@@ -116,6 +121,11 @@ class Recipe:
         return self.sizes[-1]
 
     @property
+    def stride(self) -> int:
+        """Pixels on a side for one cell of the map: small ResNets halve an image three times, the others five times."""
+        return 8 if self.network.startswith("resnet") else 32
+
+    @property
     def total_epochs(self) -> int:
         """Epochs over all sizes."""
         return sum(self.epochs)
@@ -134,6 +144,8 @@ class Recipe:
             raise ValueError("epochs and sizes differ in length: each size needs its number of epochs")
         if list(self.sizes) != sorted(self.sizes):
             raise ValueError("sizes must not shrink")
+        if any(size % self.stride for size in self.sizes):
+            raise ValueError(f"sizes must be multiples of {self.stride} for {self.network}: every half must be whole")
         if self.warmup_epochs > self.total_epochs:
             raise ValueError("warmup_epochs exceeds the epochs")
         return self

@@ -65,7 +65,7 @@ class Learner:
 
 def _new_network(recipe: Recipe) -> ChestNet:
     if recipe.init_weights is None:
-        return ChestNet(recipe.network, dropout=recipe.dropout)
+        return ChestNet.named(recipe.network, dropout=recipe.dropout)
     network = load_network(Path(recipe.init_weights), recipe)
     network.reset_head()
     return network

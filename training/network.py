@@ -8,10 +8,12 @@ Shape suffixes: N images, 1 and C channels, H and W input rows and columns,
 h and w map rows and columns, K whitened components.
 """
 
+from typing import Self
+
 import torch
-from monai.networks.nets.efficientnet import EfficientNetBN
 from torch import Tensor, nn
 
+from training.backbones import BACKBONES, Backbone
 from training.config import NetworkName
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
@@ -19,9 +21,6 @@ GREY_MEAN, GREY_STD = 0.48, 0.23
 
 NOVELTY_COMPONENTS = 64
 """Principal components that the novelty distance looks at."""
-
-_BATCH_NORM = ("batch", {"eps": 1e-3, "momentum": 0.1})
-"""MONAI's own momentum (0.01) would need more steps than a small data set has."""
 
 _VARIANCE_FLOOR = 1e-6
 
@@ -32,19 +31,21 @@ class ChestNet(nn.Module):
     novelty_mean_C: Tensor
     novelty_whitening_KC: Tensor
 
-    def __init__(self, name: NetworkName, *, dropout: float = 0.2) -> None:
+    def __init__(self, backbone: Backbone, *, dropout: float = 0.2) -> None:
         super().__init__()
-        backbone = EfficientNetBN(name, pretrained=False, spatial_dims=2, in_channels=1, num_classes=1, norm=_BATCH_NORM)
-        channels = backbone._fc.in_features  # noqa: SLF001 - MONAI names its layers so
-        for name_of_head in ("_avg_pooling", "_dropout", "_fc"):
-            setattr(backbone, name_of_head, nn.Identity())  # replaced by the head below
         self.backbone = backbone
+        channels = backbone.channels
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(channels, 1, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(1))
         self.register_buffer("novelty_mean_C", torch.zeros(channels))
         self.register_buffer("novelty_whitening_KC", torch.zeros(NOVELTY_COMPONENTS, channels))
         self.reset_head()
+
+    @classmethod
+    def named(cls, name: NetworkName, *, dropout: float = 0.2) -> Self:
+        """Make the network that a recipe names, with random weights."""
+        return cls(BACKBONES[name](), dropout=dropout)
 
     @property
     def cam_bias(self) -> float:
@@ -71,11 +72,8 @@ class ChestNet(nn.Module):
 
     def forward_features(self, image_N1HW: Tensor) -> Tensor:
         """Give the last feature maps `feature_NChw` of float images on a 0..1 grey scale."""
-        net = self.backbone
-        x = net._conv_stem(net._conv_stem_padding((image_N1HW - GREY_MEAN) / GREY_STD))  # noqa: SLF001 - MONAI's forward,
-        x = net._blocks(net._swish(net._bn0(x)))  # noqa: SLF001 - rebuilt up to the pooling
-        features: Tensor = net._swish(net._bn1(net._conv_head(x)))  # noqa: SLF001
-        return features
+        feature_NChw: Tensor = self.backbone((image_N1HW - GREY_MEAN) / GREY_STD)
+        return feature_NChw
 
     def forward_logit(self, image_N1HW: Tensor) -> Tensor:
         """Give `logit_N` of float images, with dropout on the pooled features while training."""
@@ -103,6 +101,6 @@ class ChestNet(nn.Module):
         self.novelty_whitening_KC[:count] = (basis_KC[:count] / std_K[:, None]).float()
 
     def prepare_for_export(self) -> None:
-        """Leave training mode and swap the activations for ones that ONNX knows."""
+        """Leave training mode, and swap in the backbone what ONNX does not know."""
         self.eval()
-        self.backbone.set_swish(memory_efficient=False)
+        self.backbone.prepare_for_export()

@@ -86,7 +86,7 @@ def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], se
 
     torch.set_num_threads(1)  # threads that wait for each other on a busy machine take six times as long
     torch.manual_seed(seed + 1)
-    network = ChestNet("efficientnet-b0")
+    network = ChestNet.named("efficientnet-b0")
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the running statistics become those of the one pass below

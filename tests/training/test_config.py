@@ -62,7 +62,8 @@ def test_an_unknown_key_is_answered_with_the_known_ones(setting: str) -> None:
         ("lr=fast", "lr: Input should be a valid number"),
         ("lr=-1", "lr: Input should be greater than 0"),
         ("batch=1", "batch: "),
-        ("sizes=30,60", "sizes.0: "),
+        ("sizes=16,64", "sizes.0: "),
+        ("sizes=40,72", "sizes must be multiples of 32 for efficientnet-b0"),
         ("sizes=96,64", "sizes must not shrink"),
         ("epochs=1", "epochs and sizes differ in length"),
         ("warmup_epochs=9", "warmup_epochs exceeds the epochs"),
@@ -86,3 +87,9 @@ def test_sizes_follow_one_another_over_the_epochs() -> None:
     assert recipe.size == 64
     with pytest.raises(IndexError):
         recipe.size_of_epoch(3)
+
+
+def test_small_resnets_take_sizes_that_deeper_networks_refuse() -> None:
+    assert override(smoke(), ["network=resnet-tiny", "sizes=40,72"]).size == 72
+    with pytest.raises(ConfigError, match="multiples of 8 for resnet-tiny"):
+        override(smoke(), ["network=resnet-tiny", "sizes=40,70"])

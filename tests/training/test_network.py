@@ -9,7 +9,7 @@ from training.network import NOVELTY_COMPONENTS, ChestNet
 def network() -> ChestNet:
     """An untrained network whose batch norms have seen noise and whose head is not near zero."""
     torch.manual_seed(1)
-    network = ChestNet("efficientnet-b0")
+    network = ChestNet.named("efficientnet-b0")
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the statistics become those of the pass below
@@ -50,7 +50,7 @@ def test_an_image_gets_the_same_answer_in_any_batch(network: ChestNet, image_NHW
 @torch.inference_mode()
 def test_preparing_for_export_changes_no_answer(image_NHW: Tensor) -> None:
     torch.manual_seed(3)
-    network = ChestNet("efficientnet-b0").eval()
+    network = ChestNet.named("efficientnet-b0").eval()
     before = network(image_NHW)[1]
 
     network.prepare_for_export()
@@ -81,7 +81,7 @@ def test_novelty_is_fitted_on_fewer_images_than_components(network: ChestNet) ->
 
 
 def test_a_new_head_forgets_the_old_task_and_keeps_the_features() -> None:
-    network = ChestNet("efficientnet-b0")
+    network = ChestNet.named("efficientnet-b0")
     torch.nn.init.constant_(network.bias, 2.0)
     head, stem = network.head.weight.clone(), network.backbone.get_parameter("_conv_stem.weight").clone()
 

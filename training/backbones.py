@@ -1,0 +1,138 @@
+"""The backbones: what each network sees before its last, linear layer.
+
+A backbone takes `image_N1HW`, float32 about zero, and gives `feature_NChw` after its last
+activation, so that `training.network` can put a linear head and its map on any of them.
+
+Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and columns.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from monai.networks.nets.densenet import DenseNet
+from monai.networks.nets.efficientnet import EfficientNetBN
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.config import NetworkName
+
+_MOMENTUM = 0.1
+"""Of batch norms; MONAI's own for EfficientNets (0.01) would need more steps than a small data set has."""
+
+
+class Backbone(nn.Module):
+    """What `ChestNet` asks of a backbone."""
+
+    channels: int
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """Give the last feature maps `feature_NChw`, after their activation."""
+        raise NotImplementedError
+
+    def prepare_for_export(self) -> None:
+        """Swap what ONNX does not know for what gives the same."""
+
+
+class EfficientNetBackbone(EfficientNetBN, Backbone):
+    """EfficientNet-B0 to B7 (Tan and Le 2019); one cell of the map for 32 x 32 pixels."""
+
+    def __init__(self, name: str) -> None:
+        norm = ("batch", {"eps": 1e-3, "momentum": _MOMENTUM})
+        super().__init__(name, pretrained=False, spatial_dims=2, in_channels=1, num_classes=1, norm=norm)
+        self.channels = self._fc.in_features
+        for part_of_head in ("_avg_pooling", "_dropout", "_fc"):
+            setattr(self, part_of_head, nn.Identity())  # the head is `ChestNet`'s
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """MONAI's own forward, up to the pooling."""
+        stem = self._swish(self._bn0(self._conv_stem(self._conv_stem_padding(image_N1HW))))
+        features: Tensor = self._swish(self._bn1(self._conv_head(self._blocks(stem))))
+        return features
+
+    def prepare_for_export(self) -> None:
+        """Swap the memory-saving activation, an autograd function of MONAI's own, for the plain one."""
+        self.set_swish(memory_efficient=False)
+
+
+class DenseNetBackbone(DenseNet, Backbone):
+    """DenseNet (Huang et al. 2017); one cell of the map for 32 x 32 pixels.
+
+    MONAI has no class for DenseNet-161, but takes its dimensions.
+    """
+
+    def __init__(self, block_config: tuple[int, ...], *, init_features: int = 64, growth_rate: int = 32) -> None:
+        super().__init__(2, 1, 1, init_features=init_features, growth_rate=growth_rate, block_config=block_config)
+        classifier = self.class_layers[-1]
+        assert isinstance(classifier, nn.Linear)
+        self.channels = classifier.in_features
+        del self.class_layers  # the head is `ChestNet`'s
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """MONAI's features end with a batch norm: the activation before the pooling belongs to them."""
+        return functional.relu(self.features(image_N1HW))
+
+
+class _BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions about a shortcut (He et al. 2016, figure 2)."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = _conv3x3(channels_in, channels, stride), nn.BatchNorm2d(channels)
+        self.conv2, self.norm2 = _conv3x3(channels, channels), nn.BatchNorm2d(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if channels_in != channels or stride != 1:
+            projection = nn.Conv2d(channels_in, channels, kernel_size=1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(channels))
+        nn.init.zeros_(self.norm2.weight)  # a block begins as its shortcut (Goyal et al. 2017)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x)))))
+        return functional.relu(inner + self.shortcut(x))
+
+
+class SmallResNetBackbone(Backbone):
+    """A residual network for inputs of 64 to 128 pixels; one cell of the map for 8 x 8 of them."""
+
+    def __init__(self, widths: tuple[int, int, int], *, blocks: int = 2) -> None:
+        super().__init__()
+        self.channels = widths[-1]
+        self.stem = nn.Sequential(_conv3x3(1, widths[0], stride=2), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stages = nn.Sequential()
+        channels = widths[0]
+        for width in widths:
+            stage = [_BasicBlock(channels, width, stride=1 if width == channels else 2)]
+            stage += [_BasicBlock(width, width, stride=1) for _ in range(blocks - 1)]
+            self.stages.append(nn.Sequential(*stage))
+            channels = width
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """Run the stem and the stages."""
+        features: Tensor = self.stages(self.stem(image_N1HW))
+        return features
+
+
+def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels, kernel_size=3, stride=stride, padding=1, bias=False)
+
+
+BACKBONES: dict[NetworkName, Callable[[], Backbone]] = {
+    "efficientnet-b0": partial(EfficientNetBackbone, "efficientnet-b0"),
+    "efficientnet-b1": partial(EfficientNetBackbone, "efficientnet-b1"),
+    "efficientnet-b2": partial(EfficientNetBackbone, "efficientnet-b2"),
+    "efficientnet-b3": partial(EfficientNetBackbone, "efficientnet-b3"),
+    "efficientnet-b4": partial(EfficientNetBackbone, "efficientnet-b4"),
+    "efficientnet-b5": partial(EfficientNetBackbone, "efficientnet-b5"),
+    "efficientnet-b6": partial(EfficientNetBackbone, "efficientnet-b6"),
+    "efficientnet-b7": partial(EfficientNetBackbone, "efficientnet-b7"),
+    "densenet-121": partial(DenseNetBackbone, (6, 12, 24, 16)),
+    "densenet-161": partial(DenseNetBackbone, (6, 12, 36, 24), init_features=96, growth_rate=48),
+    "densenet-169": partial(DenseNetBackbone, (6, 12, 32, 32)),
+    "densenet-201": partial(DenseNetBackbone, (6, 12, 48, 32)),
+    "resnet-tiny": partial(SmallResNetBackbone, (16, 32, 64)),
+    "resnet-small": partial(SmallResNetBackbone, (32, 64, 128)),
+    "resnet-medium": partial(SmallResNetBackbone, (56, 112, 224)),
+}
+"""Every network that a recipe may name."""
