@@ -16,12 +16,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from prometheus_client import Gauge
 
 from app.batcher import BatchAnswer, Batcher
 from app.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.errors import DeadlineExceeded, MalformedRequest, NotReady
 from app.settings import Settings
-from app.store import ModelStore, ServedVersion
+from app.store import ModelStore, ServedVersion, StoredModel
 from app.telemetry import Metrics
 from cxr.bundle import Manifest
 from cxr.interpret import Finding, PrevalenceShift, draw_heatmap, interpret, scope_cautions
@@ -94,9 +95,24 @@ class Classifier:
         """Load the store, start a queue for each served version, and the decoders."""
         await asyncio.to_thread(self.store.load)
         for model in self.store.models:
-            if model.current is not None:
-                self._batchers[model.current] = self._start_batcher(model.current)
+            self.adopt(model)
         self._decoders.start()
+
+    def adopt(self, model: StoredModel) -> ServedVersion | None:
+        """Let a model's prepared state serve from here on; gives the version that serves no more, to `retire`."""
+        if model.current is not None and model.current not in self._batchers:
+            self._batchers[model.current] = self._start_batcher(model.current)
+        self._metrics.refused_bundles.labels(model.name).set(len(model.refused))
+        return self.store.switch(model)
+
+    async def retire(self, version: ServedVersion) -> None:
+        """Wait until a version that serves no more has answered all who hold it, and let go of its memory."""
+        await version.wait_until_free()
+        await self._batchers[version].close()
+        del self._batchers[version]
+        self._info(version).set(0)
+        for serving in self._batchers:  # the same version may have come again, with the same labels
+            self._info(serving).set(1)
 
     async def close(self) -> None:
         """Finish what was taken, then stop everything that `open` started."""
@@ -200,11 +216,15 @@ class Classifier:
                 assert prepared.preview_HW is not None
                 return await self._decoders.run_in_thread(_png, prepared.preview_HW)
 
-    def _start_batcher(self, version: ServedVersion) -> Batcher:
-        manifest, settings = version.manifest, self._settings
-        self._metrics.model_info.labels(
+    def _info(self, version: ServedVersion) -> Gauge:
+        manifest = version.manifest
+        return self._metrics.model_info.labels(
             manifest.model, str(manifest.version), version.bundle.sha256, version.graph.engine
-        ).set(1)  # fmt: skip
+        )  # fmt: skip
+
+    def _start_batcher(self, version: ServedVersion) -> Batcher:
+        settings = self._settings
+        self._info(version).set(1)
         return Batcher(
             version.graph,
             self._metrics,

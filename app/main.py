@@ -18,6 +18,7 @@ from app.routes.openapi import install_openapi
 from app.settings import Settings
 from app.store import GraphOpener, ModelStore
 from app.telemetry import Metrics, TelemetryMiddleware
+from app.watcher import watching
 from cxr.decode import quiet_libraries
 from cxr.graph import open_graph
 
@@ -37,7 +38,8 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         quiet_libraries()
         await classifier.open()
         try:
-            yield
+            async with watching(classifier, settings):
+                yield
         finally:
             await classifier.close()
 

@@ -293,10 +293,17 @@ class ModelsAnswer(Answer):
         return cls(default=default, models=[ModelAnswer.write(model) for model in store.models])
 
 
-class HealthAnswer(Answer):
-    """A sound state, in one word."""
+class LivenessAnswer(Answer):
+    """The process is sound."""
 
-    status: Literal["alive", "ready"]
+    status: Literal["alive"] = "alive"
+
+
+class ReadinessAnswer(Answer):
+    """The default model answers."""
+
+    status: Literal["ready"] = "ready"
+    notes: list[str] = Field([], description="What should be looked at although the service is sound: refused bundles.")
 
 
 def _identity(version: ServedVersion) -> ModelIdentity:

@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     store: Path = Field(Path("model_store"), description="Folder of model bundles: <model>/<version>/bundle.json.")
+    store_poll_seconds: float = Field(
+        5.0, ge=0, le=3600,
+        description="How often the store is looked at for new, changed and removed versions; 0 looks only at the start.",
+    )  # fmt: skip
     default_model: Slug = Field("pneumothorax", description="The model that answers where a request names none.")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")

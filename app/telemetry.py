@@ -69,8 +69,12 @@ class Metrics:
             registry=registry, buckets=[tenth / 10 for tenth in range(1, 11)],
         )  # fmt: skip
         self.warnings = Counter("cxr_warnings", "Warnings given with answers.", ("code",), registry=registry)
+        self.refused_bundles = Gauge(
+            "cxr_refused_bundles", "Versions in the store that are refused now.", ("model",),
+            registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
         self.model_info = Gauge(
-            "cxr_model_info", "1 for each version that is served.", ("model", "version", "sha256", "provider"),
+            "cxr_model_info", "1 for each version that serves, 0 for one that did.", ("model", "version", "sha256", "provider"),
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
 

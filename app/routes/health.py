@@ -6,25 +6,25 @@ from starlette.responses import PlainTextResponse, Response
 from app.errors import NotReady
 from app.routes.context import ServiceOf
 from app.routes.documents import problem_responses
-from app.schemas import HealthAnswer
+from app.schemas import LivenessAnswer, ReadinessAnswer
 
 router = APIRouter(tags=["health"])
 
 
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
-async def livez(service: ServiceOf) -> HealthAnswer:
+async def livez(service: ServiceOf) -> LivenessAnswer:
     """Answer 200 while the event loop turns and no batch lane has died; a restart cures the rest."""
     _refuse(service.classifier.faults())
-    return HealthAnswer(status="alive")
+    return LivenessAnswer()
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Does the default model answer?", responses=problem_responses("not_ready"))
-async def readyz(service: ServiceOf) -> HealthAnswer:
+async def readyz(service: ServiceOf) -> ReadinessAnswer:
     """Answer 200 while the default model serves, else 503 with the reasons."""
     _refuse(service.classifier.unready_reasons())
-    return HealthAnswer(status="ready")
+    return ReadinessAnswer(notes=service.classifier.store.complaints)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

@@ -73,7 +73,7 @@ class TestHealth:
     async def test_a_sound_service_is_alive_and_ready(self, store: Path) -> None:
         async with serving(store) as served:
             assert (await served.client.get("/livez")).json() == {"status": "alive"}
-            assert (await served.client.get("/readyz")).json() == {"status": "ready"}
+            assert (await served.client.get("/readyz")).json() == {"status": "ready", "notes": []}
 
     async def test_a_probe_may_ask_for_the_head_alone(self, store: Path) -> None:
         async with serving(store) as served:
