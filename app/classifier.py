@@ -132,7 +132,8 @@ class Classifier:
         """Say why the default model can't answer now; empty while it can."""
         draining = ["The service is going down."] if self._draining else []
         decoders = [self._decoders.fault] if self._decoders.fault else []
-        return draining + self.store.faults(self._settings.default_model) + self.faults() + decoders
+        store = self.store.faults(self._settings.default_model) + self._operating_point_faults()
+        return draining + store + self.faults() + decoders
 
     @contextmanager
     def choose(self, name: str | None, question: Question) -> Iterator[ServedVersion]:
@@ -142,12 +143,13 @@ class Classifier:
 
         Raises:
             UnknownModel: the store has no such model.
-            MalformedRequest: the model has no such operating point, or no prevalence to shift from.
+            MalformedRequest: the model has no such operating point, also where it is the service's own default,
+                or no prevalence to shift from.
             NotReady: it has no good version, or the service is going down.
             Overloaded: too much is waiting.
         """
         with self.store.lease(name or self._settings.default_model) as version:
-            _check_operating_point(version.manifest, question)
+            _check_operating_point(version.manifest, self._operating_point(question))
             _shift(version.manifest, question)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
@@ -182,7 +184,7 @@ class Classifier:
                     finding = interpret(
                         answer.outputs,
                         manifest,
-                        operating_point=question.operating_point,
+                        operating_point=self._operating_point(question),
                         shift=_shift(manifest, question),
                     )
                     heatmap_png = await self._draw(finding, prepared.preview_HW)
@@ -233,6 +235,17 @@ class Classifier:
             capacity=settings.queue_capacity,
         )
 
+    def _operating_point(self, question: Question) -> str | None:
+        """Name the point that decides; None leaves it to the bundle."""
+        return question.operating_point or self._settings.operating_point or None
+
+    def _operating_point_faults(self) -> list[str]:
+        """Say that the default model lacks the service's operating point, and so refuses who names none."""
+        name, point = self._settings.default_model, self._settings.operating_point
+        current = next((model.current for model in self.store.models if model.name == name), None)
+        has_point = current is None or point in ("", *current.manifest.operating_points)
+        return [] if has_point else [f"{name} has no operating point {point}, which CXR_OPERATING_POINT names."]
+
     def _preparation(self, manifest: Manifest, preview_side: int | None) -> Preparation:
         settings = self._settings
         return Preparation(manifest.preprocess, settings.decode_limits, settings.scope, preview_side)
@@ -282,8 +295,8 @@ def merge_metadata(of_file: Metadata, stated: Metadata) -> Metadata:
 _FACTS = ("age_years", "sex", "view_position")
 
 
-def _check_operating_point(manifest: Manifest, question: Question) -> None:
-    if question.operating_point not in (None, *manifest.operating_points):
+def _check_operating_point(manifest: Manifest, name: str | None) -> None:
+    if name not in (None, *manifest.operating_points):
         raise MalformedRequest(f"operating_point: must be one of {', '.join(manifest.operating_points)}")
 
 

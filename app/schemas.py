@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.classifier import FROM_REQUEST, Prediction, Question
 from app.results import ResultKind
+from app.settings import Settings
 from app.store import ModelStore, ServedVersion, StoredModel
 from cxr.interpret import Labels, Scope
 from cxr.radiograph import Format, Intensity, Metadata, MetadataSource, Sex, View, WarningCode
@@ -36,7 +37,9 @@ class QuestionParameters(BaseModel):
     )  # fmt: skip
     tta: Flag = Field(False, description="Look at several views of the image and average them (test-time augmentation).")
     operating_point: str | None = Field(
-        None, max_length=64, description="The threshold to decide by, one of the model's; its default where none is named."
+        None,
+        max_length=64,
+        description="The threshold to decide by, one of the model's; where none is named, the service's or else the model's.",
     )
     prevalence: float | None = Field(
         None, ge=0.0001, le=0.9999, allow_inf_nan=False, examples=[0.05],
@@ -231,7 +234,7 @@ class CurrentAnswer(Answer):
     scope: Scope = Field(description="Whom and what the model was made for.")
     operating_points: dict[str, float] = Field(description="Smallest positive probability of a plain image, by name.")
     operating_points_tta: dict[str, float] = Field(description="The same with tta=true.")
-    default_operating_point: str
+    default_operating_point: str = Field(description="Decides where a request names no operating point.")
     tta_policy: str
     training_prevalence: float | None = Field(
         description="Share of positives that probabilities refer to where a request states no `prevalence`."
@@ -243,9 +246,10 @@ class CurrentAnswer(Answer):
     metrics: dict[str, Any] = Field(description="As measured on the exported model, with intervals.")
 
     @classmethod
-    def write(cls, version: ServedVersion) -> Self:
+    def write(cls, version: ServedVersion, settings: Settings) -> Self:
         """Describe the version that answers."""
         manifest = version.manifest
+        is_set = settings.operating_point in manifest.operating_points
         return cls(
             identity=_identity(version),
             finding=manifest.finding,
@@ -253,7 +257,7 @@ class CurrentAnswer(Answer):
             scope=manifest.scope,
             operating_points=manifest.readings["plain"].thresholds,
             operating_points_tta=manifest.readings[manifest.tta_policy].thresholds,
-            default_operating_point=manifest.default_operating_point,
+            default_operating_point=settings.operating_point if is_set else manifest.default_operating_point,
             tta_policy=manifest.tta_policy,
             training_prevalence=manifest.training_data.prevalence,
             novelty_limit=manifest.novelty.novel,
@@ -272,11 +276,11 @@ class ModelAnswer(Answer):
     versions: list[VersionAnswer]
 
     @classmethod
-    def write(cls, model: StoredModel) -> Self:
+    def write(cls, model: StoredModel, settings: Settings) -> Self:
         """Describe a model and all its versions."""
         return cls(
             name=model.name,
-            current=CurrentAnswer.write(model.current) if model.current else None,
+            current=CurrentAnswer.write(model.current, settings) if model.current else None,
             versions=[_version(model, version) for version in model.versions],
         )
 
@@ -288,9 +292,9 @@ class ModelsAnswer(Answer):
     models: list[ModelAnswer]
 
     @classmethod
-    def write(cls, store: ModelStore, default: str) -> Self:
+    def write(cls, store: ModelStore, settings: Settings) -> Self:
         """Describe all models of the store."""
-        return cls(default=default, models=[ModelAnswer.write(model) for model in store.models])
+        return cls(default=settings.default_model, models=[ModelAnswer.write(model, settings) for model in store.models])
 
 
 class LivenessAnswer(Answer):

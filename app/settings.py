@@ -55,6 +55,9 @@ class Settings(BaseSettings):
         description="How often the store is looked at for new, changed and removed versions; 0 looks only at the start.",
     )  # fmt: skip
     default_model: Slug = Field("pneumothorax", description="The model that answers where a request names none.")
+    operating_point: str = Field(
+        "", max_length=64, description="Operating point of requests that name none; empty takes each model's own."
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the graphs run.")

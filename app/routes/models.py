@@ -1,5 +1,7 @@
 """`GET /models` and what lies under it."""
 
+import re
+
 from fastapi import APIRouter
 from markdown_it import MarkdownIt
 from starlette.responses import HTMLResponse, Response
@@ -21,7 +23,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 )
 async def list_models(service: ServiceOf) -> ModelsAnswer:
     """List every model of the store: versions, finding, scope, metrics, thresholds, engine."""
-    return ModelsAnswer.write(service.classifier.store, service.settings.default_model)
+    return ModelsAnswer.write(service.classifier.store, service.settings)
 
 
 @router.get(
@@ -30,7 +32,7 @@ async def list_models(service: ServiceOf) -> ModelsAnswer:
 )  # fmt: skip
 async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
     """Describe one model: the version that answers, and why others do not."""
-    return ModelAnswer.write(service.classifier.store.model(name))
+    return ModelAnswer.write(service.classifier.store.model(name), service.settings)
 
 
 @router.get(
@@ -45,9 +47,14 @@ async def show_card(name: str, service: ServiceOf) -> Response:
         text = bundle.card
     except OSError as exc:
         raise NotFound("This version has no MODEL_CARD.md.") from exc
-    return html_response(f"{name} {bundle.manifest.version}", render_card(text))
+    return html_response(f"{name} {bundle.manifest.version}", render_card(text), home="../../")
 
 
 def render_card(text: str) -> str:
-    """Make HTML of a model card; tags that stand in it are shown, never obeyed."""
-    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    """Make HTML of a model card; tags that stand in it are shown, never obeyed, and its front matter is for machines."""
+    body = _FRONT_MATTER.sub("", text, count=1)
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(body))
+
+
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+"""YAML that model hubs read."""

@@ -36,6 +36,7 @@ def make_document(app: FastAPI) -> dict[str, Any]:
     document["openapi"] = VERSION
     _drop_foreign_errors(document)
     document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    _offer_key(document)
     document = {key: _as_3_0(value) for key, value in document.items()}
     for operation in _operations(document):
         for parameter in operation.get("parameters", ()):
@@ -50,6 +51,14 @@ def _drop_foreign_errors(document: dict[str, Any]) -> None:
             del responses["422"]
     for name in _OF_FASTAPI:
         document["components"]["schemas"].pop(name, None)
+
+
+def _offer_key(document: dict[str, Any]) -> None:
+    """Say where an API key goes, and that a service may be set up without one."""
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
+    for operation in _operations(document):
+        if "401" in operation["responses"]:
+            operation["security"] = [{"key": []}, {}]
 
 
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

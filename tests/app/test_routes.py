@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from app.problems import CODES, PROBLEM_KINDS
+from app.routes.models import render_card
 from cxr.radiograph import WarningCode
 from tests.app.serving import serving
 from tests.bundles import write_made_bundle
@@ -51,6 +52,10 @@ class TestModels:
         assert model["current"] is None
         assert card.json()["code"] == "not_ready"
 
+    async def test_what_a_card_tells_machines_is_not_shown_to_people(self) -> None:
+        assert render_card("---\nlicense: x\n---\n\n# made\n") == "<h1>made</h1>\n"
+        assert "<hr" in render_card("# made\n\n---\n\nmore\n\n---\n")
+
     async def test_the_card_is_a_page_in_which_nothing_runs(self, store: Path) -> None:
         async with serving(store) as served:
             card = await served.client.get("/models/bright/card")
@@ -59,6 +64,7 @@ class TestModels:
         assert "<h1>bright</h1>" in card.text
         assert "<script" not in card.text
         assert "&lt;script&gt;" in card.text
+        assert "Research use. Not for diagnosis." in card.text
         assert "default-src 'self'" in card.headers["content-security-policy"]
 
     async def test_a_version_without_a_card_says_so(self, tmp_path: Path) -> None:
@@ -163,6 +169,11 @@ class TestOpenapi:
         assert set(schemas["WarningCode"]["enum"]) == set(WarningCode)
         assert schemas["ProcessingAnswer"]["properties"]["format"]["enum"] == ["dicom", "png", "jpeg"]
         assert "percentile" in schemas["ProcessingAnswer"]["properties"]["intensity"]["enum"]
+
+    async def test_what_wants_a_key_says_where_it_goes(self, document: dict[str, Any]) -> None:
+        assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+        assert document["paths"]["/predict"]["post"]["security"] == [{"key": []}, {}]
+        assert "security" not in document["paths"]["/readyz"]["get"]
 
     async def test_both_ways_of_sending_a_file_are_documented(self, document: dict[str, Any]) -> None:
         body = document["paths"]["/predict"]["post"]["requestBody"]["content"]
