@@ -9,7 +9,8 @@ export function listenForLight() {
   const button = byId("light", HTMLButtonElement);
   const draw = (/** @type {boolean} */ isLight) => {
     document.documentElement.dataset.room = isLight ? "light" : "dark";
-    button.textContent = isLight ? "Dark room" : "Light room";
+    button.textContent = isLight ? "Dark" : "Light";
+    button.setAttribute("aria-label", `${button.textContent} room`);
   };
   button.addEventListener("click", () => {
     const isLight = document.documentElement.dataset.room !== "light";

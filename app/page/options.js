@@ -2,7 +2,7 @@
 
 import { Problem, readModels } from "./api.js";
 import { byId, element } from "./element.js";
-import { advice, percent, pointSentences, pointTitle, prevalenceNote } from "./words.js";
+import { advice, percent, pointSentences, pointTitle, prevalenceNote, shifted } from "./words.js";
 
 /** @typedef {import("./api.js").CurrentModel} CurrentModel */
 /** @typedef {import("./api.js").Model} Model */
@@ -19,7 +19,7 @@ export class Options {
     this._prevalence = byId("prevalence", HTMLInputElement);
     this._fault = byId("service-fault", HTMLElement);
     this._model.addEventListener("change", () => this._showPoints());
-    this._form.addEventListener("change", () => this._showNotes());
+    this._form.addEventListener("input", () => this._showNotes());
     this._form.addEventListener("submit", (event) => event.preventDefault());
   }
 
@@ -114,7 +114,7 @@ export class Options {
   /** @param {CurrentModel} current */
   _pointNote(current) {
     const thresholds = this._tta.checked ? current.operating_points_tta : current.operating_points;
-    const threshold = thresholds[this._point.value];
+    const threshold = shifted(thresholds[this._point.value], Number(this.question.prevalence), current.training_prevalence);
     const figures = figuresAt(current, this._point.value, this._tta.checked);
     const from = threshold === undefined ? [] : [`Positive from ${percent(threshold)} on.`];
     return [...from, ...pointSentences(figures, current.labels)].join(" ");

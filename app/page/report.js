@@ -5,7 +5,7 @@ import { saveDicom } from "./download.js";
 import { element, fill } from "./element.js";
 import { figuresAt } from "./options.js";
 import * as words from "./words.js";
-import { isOver, isPositive, outcome } from "./worklist.js";
+import { isOver, isPositive, nameParts, outcome } from "./worklist.js";
 
 /** @typedef {import("./api.js").CurrentModel} CurrentModel */
 /** @typedef {import("./api.js").Prediction} Prediction */
@@ -45,7 +45,7 @@ function introduction() {
 }
 
 /** @param {Entry} entry */
-const fileName = ({ file }) => element("p", { class: "file-name" }, file.name);
+const fileName = ({ file }) => element("p", { class: "file-name" }, ...nameParts(file.name));
 
 /** @param {Problem} problem */
 function problemReport(problem) {

@@ -107,13 +107,21 @@ export class Viewer {
     const hasPlain = !this._plain.hidden;
     const hasOverlay = !this._overlay.hidden;
     this._film.hidden = !hasPlain && !hasOverlay;
-    byId("empty", HTMLElement).hidden = Boolean(this._entry);
+    this._drawEmpty();
     byId("legend", HTMLElement).hidden = !hasOverlay;
     this._drawFilm(hasPlain, hasOverlay);
     this._drawWindow();
     this._drawTools(hasPlain, hasOverlay);
     this._drawCorners();
     byId("picture-note", HTMLElement).textContent = [HEATMAP_NOTE, hasOverlay && !hasPlain && !this._entry?.preview && WHOLE_NOTE].filter(Boolean).join(" ");
+  }
+
+  /** Say what to do while there is no file, and that there is no picture where a file gave none. */
+  _drawEmpty() {
+    const isRefused = Boolean(this._entry?.problem);
+    byId("empty", HTMLElement).hidden = !this._film.hidden || (Boolean(this._entry) && !isRefused);
+    byId("empty-title", HTMLElement).textContent = isRefused ? "No picture of this file" : "Drop a chest radiograph";
+    byId("empty-hint", HTMLElement).textContent = isRefused ? "The result says why." : "One file or many; DICOM, PNG or JPEG.";
   }
 
   /** @param {boolean} hasPlain @param {boolean} hasOverlay */

@@ -227,6 +227,19 @@ export function prevalenceNote({ training_prevalence: training, labels }) {
   );
 }
 
+/**
+ * Move a threshold as the service does: odds times the odds of the stated prevalence over those of the training images.
+ *
+ * @param {number | undefined} threshold
+ * @param {number} prevalence 0 leaves it
+ * @param {number | null} training
+ */
+export function shifted(threshold, prevalence, training) {
+  if (!threshold || !prevalence || !training) return threshold;
+  const ratio = ((prevalence / (1 - prevalence)) * (1 - training)) / training;
+  return (threshold * ratio) / (threshold * ratio + 1 - threshold);
+}
+
 /** Say that an answer was shifted. @param {string} prevalence a share as text @param {CurrentModel | null} model */
 export function prevalenceSentence(prevalence, model) {
   const training = model?.training_prevalence;

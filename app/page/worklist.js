@@ -177,17 +177,17 @@ function show(entry) {
   const bar = isOver(entry) ? null : element("progress", { max: 1, ...(state === "sending" ? { value: entry.sent } : {}), "aria-label": `${file.name}: ${STATES[state]}` });
   fill(
     button(entry),
-    entryName(file.name),
+    element("span", { class: "entry-name", title: file.name }, ...nameParts(file.name)),
     element("span", { class: `entry-outcome ${tone}`, title: problem ? advice(problem.code) : null }, outcome(entry)),
     cautions ? element("span", { class: "entry-cautions" }, `${cautions} ${cautions === 1 ? "warning" : "warnings"}`) : null,
     bar,
   );
 }
 
-/** Write a name so that its end stays in sight: UIDs and numbered files differ there. @param {string} name */
-function entryName(name) {
+/** Write a name in two parts, of which the end stays in sight: UIDs and numbered files differ there. @param {string} name */
+export function nameParts(name) {
   const cut = Math.max(0, name.length - TAIL_LENGTH);
-  return element("span", { class: "entry-name", title: name }, element("span", {}, name.slice(0, cut)), element("span", {}, name.slice(cut)));
+  return [element("span", {}, name.slice(0, cut)), element("span", {}, name.slice(cut))];
 }
 
 /** @param {{media_type: string, data: string}} picture in base64 */

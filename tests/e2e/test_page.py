@@ -104,6 +104,7 @@ def test_a_stated_prevalence_moves_the_answer_and_is_said(visit: Visit) -> None:
     visit.page.get_by_text("How to read").click()
     expect(visit.page.locator("#prevalence-note")).to_contain_text("Left empty: 33.3 % with bright")
     visit.page.get_by_label("Prevalence").fill("7")
+    expect(visit.page.locator("#point-note")).to_contain_text("Positive from 13.1 % on.")
     visit.give(png_file())
 
     (asked,) = visit.questions()
@@ -194,6 +195,7 @@ def test_a_file_that_is_no_radiograph_gets_a_problem_and_what_to_do(visit: Visit
     expect(visit.report).to_contain_text("neither DICOM")
     expect(visit.report).to_contain_text("Export the picture as DICOM, PNG or JPEG.")
     expect(visit.report).to_contain_text("unsupported_format · request ")
+    expect(visit.page.locator("#viewport")).to_contain_text("No picture of this file")
 
 
 def test_several_files_are_listed_in_order_and_fail_alone(visit: Visit) -> None:
