@@ -86,8 +86,14 @@ Image = tuple[Radiograph, NDArray[np.uint8]]
 Decoded = tuple[IndexRow, Image | ImageError]
 
 
-def evaluate(
-    bundle_dir: Path, data_dir: Path, out_dir: Path, *, tta: bool = False, foreign: Sequence[Path] | None = None
+def evaluate(  # noqa: PLR0913 - the command's own options
+    bundle_dir: Path,
+    data_dir: Path,
+    out_dir: Path,
+    *,
+    tta: bool = False,
+    foreign: Sequence[Path] | None = None,
+    groups: Path | None = None,
 ) -> dict[str, Any]:
     """Measure a bundle on labelled images; write metrics.json, predictions.csv and report.html under `out_dir`.
 
@@ -95,6 +101,7 @@ def evaluate(
     them were learned from, `unseen` has the same figures over the others alone.
     Where `foreign` is given, `novelty_gate` says how well the bundle tells what is no
     upright frontal chest radiograph: made images, turned ones, and those of these folders.
+    `groups` is a table of persons beyond what the data folder itself tells.
 
     Returns:
         What metrics.json holds.
@@ -106,7 +113,7 @@ def evaluate(
     quiet_libraries()
     bundle = read_bundle(bundle_dir)
     graph = open_graph(bundle, threads=os.cpu_count() or 1)
-    index = load_index(data_dir, purpose="test")
+    index = load_index(data_dir, purpose="test", groups=groups)
     unreadable: list[Unreadable] = []
     decoded = progress_bar(
         iterable=_decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"

@@ -9,25 +9,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cxr.bundle import file_sha256
 from training.cache import build_cache
 from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_splits
 from training.config import Recipe, recipe_to_dict
 from training.datasets import DataError, DataIndex, load_index
-from training.split import refuse_leaks, split_folds
+from training.split import SplitError, refuse_leaks, split_folds
 
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 
 
-def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str) -> Run:
+def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups: Path | None = None) -> Run:
     """Make a RUN ready to train: index, cache, split, run.json; or check that the one there is the same training.
+
+    `groups` is a table of persons beyond what the data folder itself tells (see `training.datasets.load_index`).
 
     Raises:
         RunError: the RUN there has another recipe or other data.
         DataError: the data folder has another layout, or nothing in it can be read.
         SplitError: the data can't be split without a leak.
     """
-    index = load_index(data_dir)
+    index = load_index(data_dir, groups=groups)
     if recipe.data_layout not in ("any", index.name):
         raise DataError(f"{recipe.name} learns from {recipe.data_layout}, and {data_dir} holds {index.name}")
     if (out / "run.json").is_file():
@@ -62,7 +66,18 @@ def _take_up(recipe: Recipe, index: DataIndex, out: Path) -> Run:
     if run.facts["data"]["found_sha256"] != index.fingerprint:
         raise RunError(f"{out} was begun on other data; choose another --out")
     refuse_leaks(run.index, run.fold_N)
+    _refuse_new_leaks(index, run)
     return run
+
+
+def _refuse_new_leaks(index: DataIndex, run: Run) -> None:
+    """Hold the RUN's folds against the persons as the data folder and the tables given now know them."""
+    fold_of = {row.path: fold for row, fold in zip(run.index.rows, run.fold_N.tolist(), strict=True)}
+    known = index.subset(i for i, row in enumerate(index.rows) if row.path in fold_of)
+    try:
+        refuse_leaks(known, np.array([fold_of[row.path] for row in known.rows], dtype=np.int64))
+    except SplitError as exc:
+        raise SplitError(f"{run.path} was split before this was known: {exc}; choose another --out") from exc
 
 
 def _data_facts(data_dir: Path, found: DataIndex, used: DataIndex) -> dict[str, Any]:

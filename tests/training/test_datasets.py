@@ -190,3 +190,84 @@ def test_an_index_is_written_and_read_back_whole(tmp_path: Path) -> None:
     index.write_csv(tmp_path / "index.csv")
 
     assert DataIndex.read_csv(tmp_path / "index.csv", "made") == index
+
+
+def test_exploring_reads_every_part_of_a_split_folder(tmp_path: Path) -> None:
+    for part in ("train", "val", "test"):
+        class_folders(tmp_path / part)
+
+    assert len(load_index(tmp_path, purpose="explore")) == 12
+    assert len(load_index(tmp_path)) == 8
+
+
+def test_files_without_a_label_are_listed_and_take_no_part(tmp_path: Path) -> None:
+    siim_tree(tmp_path / "siim")
+    write(tmp_path / "siim/dicom-images-test/1.other.dcm", make_dicom(ramp(80)))
+    write(tmp_path / "siim/copy/1.a.dcm", (tmp_path / "siim/dicom-images-train/study0/series/1.a.dcm").read_bytes())
+
+    siim, folders = load_index(tmp_path / "siim"), load_index(class_folders(tmp_path / "folders"))
+
+    assert siim.unlisted == ("dicom-images-test/1.other.dcm", "dicom-images-train/study0/series/1.a.dcm")
+    assert len(siim) == 3
+    assert folders.unlisted == ("NORMAL/Thumbs.db",)
+
+
+def test_two_different_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    write(siim_tree(tmp_path) / "copy/1.a.dcm", make_dicom(ramp(90)))
+
+    with pytest.raises(DataError, match=r"1\.a\.dcm have one name and different content; remove one"):
+        load_index(tmp_path)
+
+
+def test_a_group_table_joins_persons_and_never_divides_them(tmp_path: Path) -> None:
+    table = tmp_path / "groups.csv"
+    table.write_text(
+        "ImageId,person_group\nperson7_bacteria_20,x\nperson8_virus_21,x\nIM-0115-0001,y\nNORMAL2-IM-0115-0001,z\n"
+    )
+
+    index = load_index(class_folders(tmp_path / "films"), groups=table)
+
+    assert {row.image_id: row.person_group for row in index.rows} == {
+        "IM-0115-0001": "IM115",
+        "NORMAL2-IM-0115-0001": "IM115",
+        "person7_bacteria_20": "person7",
+        "person8_virus_21": "person7",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("ImageId,patient\na,b\n", r"line 2 lacks ImageId or person_group: name both columns"),
+        ("ImageId,person_group\nIM-0115-0001\n", r"line 2 lacks"),
+        ("ImageId,person_group\na,p\na,q\n", r"line 3: a is already in another group"),
+        ("ImageId,person_group\nnobody,p\n", r"names no image of .*a file's name without its ending"),
+    ],
+)
+def test_a_group_table_that_can_not_be_meant_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "groups.csv").write_text(text)
+
+    with pytest.raises(DataError, match=complaint):
+        load_index(class_folders(tmp_path / "films"), groups=tmp_path / "groups.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("1.a,", "line 7 lacks a value; an image without a pneumothorax has -1"),
+        ("1.b,-1", "has 1.b both with a mask and with -1"),
+    ],
+)
+def test_a_mask_table_that_says_two_things_or_nothing_is_refused(tmp_path: Path, row: str, complaint: str) -> None:
+    with (siim_tree(tmp_path) / "train-rle.csv").open("a") as file:
+        file.write(f"{row}\n")
+
+    with pytest.raises(DataError, match=complaint):
+        load_index(tmp_path)
+
+
+def test_a_table_that_is_no_text_is_told_how_to_save_it(tmp_path: Path) -> None:
+    (siim_tree(tmp_path) / "groups.csv").write_bytes("ImageId,person_group\n1.a,Müller\n".encode("latin-1"))
+
+    with pytest.raises(DataError, match="no CSV file in UTF-8"):
+        load_index(tmp_path)

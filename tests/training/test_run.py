@@ -9,6 +9,7 @@ from training.config import override
 from training.datasets import DataError
 from training.recipes import pneumothorax_efficientnet_b0, smoke
 from training.run import open_run
+from training.split import SplitError
 
 COMMAND = "python -m training train smoke --data films --out run"
 
@@ -111,3 +112,13 @@ def test_weights_that_were_not_trained_yet_are_missed_by_name(data_dir: Path, tm
         run.fold_weights(1)
     with pytest.raises(RunError, match="final"):
         _ = run.final_weights
+
+
+def test_a_run_is_not_taken_up_with_persons_that_its_folds_divide(data_dir: Path, tmp_path: Path) -> None:
+    run = open_run(smoke(), data_dir, tmp_path / "run", "command")
+    one, other = (next(row for row, fold in zip(run.index.rows, run.fold_N, strict=True) if fold == k) for k in (0, 1))
+    table = tmp_path / "groups.csv"
+    table.write_text(f"ImageId,person_group\n{one.image_id},x\n{other.image_id},x\n")
+
+    with pytest.raises(SplitError, match="was split before this was known"):
+        open_run(smoke(), data_dir, tmp_path / "run", "command", groups=table)

@@ -8,24 +8,29 @@ joining them costs nothing and can't leak.
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from cxr.bundle import file_sha256
 from training.datasets.index import DataError, DataIndex, IndexRow, Label, join_groups
+from training.progress import progress_bar
 
 CLASSES: dict[str, Label] = {"NORMAL": 0, "PNEUMONIA": 1}
 SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".dcm"})
+PARTS = ("train", "val", "test")
+
+Purpose = Literal["train", "test", "explore"]
 
 _PERSON = re.compile(r"person(\d+)_", re.IGNORECASE)
 _IM = re.compile(r"(?:NORMAL2-)?IM-(\d+)-", re.IGNORECASE)
 
 
-def find_roots(data_dir: Path, purpose: str) -> tuple[Path, ...]:
+def find_roots(data_dir: Path, purpose: Purpose) -> tuple[Path, ...]:
     """Give the folders that hold the class folders, or none; raises `DataError` where training finds a test split only."""
     if _holds_classes(data_dir):
         return (data_dir,)
-    wanted = ("test",) if purpose == "test" else ("train", "val")
+    wanted = {"train": ("train", "val"), "test": ("test",), "explore": PARTS}[purpose]
     found = tuple(data_dir / name for name in wanted if _holds_classes(data_dir / name))
-    others = tuple(data_dir / name for name in ("train", "val", "test") if _holds_classes(data_dir / name))
+    others = tuple(data_dir / name for name in PARTS if _holds_classes(data_dir / name))
     if purpose == "train" and others and not found:
         raise DataError(f"{data_dir} holds a test/ only; name that folder itself if you mean to train on it")
     return found or others
@@ -33,15 +38,14 @@ def find_roots(data_dir: Path, purpose: str) -> tuple[Path, ...]:
 
 def load(data_dir: Path, roots: tuple[Path, ...]) -> DataIndex:
     """Index the class folders under `roots`; raises `DataError` where a class has no image."""
-    rows: list[IndexRow] = []
-    for root in roots:
-        for name, label in CLASSES.items():
-            files = sorted(path for path in (root / name).iterdir() if path.suffix.lower() in SUFFIXES)
-            rows += [_row(path, data_dir, label) for path in files]
+    files = [(path, label) for root in roots for name, label in CLASSES.items() for path in sorted((root / name).iterdir())]
+    images = [(path, label) for path, label in files if path.suffix.lower() in SUFFIXES]
+    rows = [_row(path, data_dir, label) for path, label in progress_bar(iterable=images, desc="index", unit="file")]
+    unlisted = tuple(path.relative_to(data_dir).as_posix() for path, _ in files if path.suffix.lower() not in SUFFIXES)
     counts = {label: sum(row.label == label for row in rows) for label in CLASSES.values()}
     if not all(counts.values()):
         raise DataError(f"{data_dir}: a class folder holds no image ({', '.join(sorted(SUFFIXES))})")
-    return DataIndex("class-folders", join_groups(sorted(rows, key=lambda row: row.path)))
+    return DataIndex("class-folders", join_groups(sorted(rows, key=lambda row: row.path)), unlisted=unlisted)
 
 
 def person_group(stem: str) -> str:

@@ -2,8 +2,9 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -48,6 +49,8 @@ class DataIndex:
     rows: tuple[IndexRow, ...]
     missing: tuple[str, ...] = ()
     """Ids that a table lists and that have no file."""
+    unlisted: tuple[str, ...] = ()
+    """Paths of files that have no label; they take no part."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,8 +90,12 @@ class DataIndex:
             raise DataError(f"{path} is no index: {exc}") from exc
 
 
-def join_groups(rows: Sequence[IndexRow]) -> tuple[IndexRow, ...]:
-    """Give groups that share a file, byte for byte, one name; the same picture is the same person."""
+def join_groups(rows: Sequence[IndexRow], groups: Mapping[str, str] | None = None) -> tuple[IndexRow, ...]:
+    """Give groups that belong together one name.
+
+    Groups that share a file, byte for byte, do: the same picture is the same person.  So do those that
+    `groups` (image id -> person group) puts together.  It joins and never divides, so it can't open a leak.
+    """
     root: dict[str, str] = {}
 
     def find(group: str) -> str:
@@ -96,10 +103,11 @@ def join_groups(rows: Sequence[IndexRow]) -> tuple[IndexRow, ...]:
             group = root[group]
         return group
 
-    seen: dict[str, str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for row in rows:
-        one, other = find(row.person_group), find(seen.setdefault(row.sha256, row.person_group))
-        root[max(one, other)] = min(one, other)
+        for key in (("file", row.sha256), ("image", (groups or {}).get(row.image_id, ""))):
+            one, other = find(row.person_group), find(seen.setdefault(key, row.person_group) if key[1] else row.person_group)
+            root[max(one, other)] = min(one, other)
     return tuple(replace(row, person_group=find(row.person_group)) for row in rows)
 
 
@@ -112,11 +120,19 @@ def write_table(path: Path, names: Sequence[str], table: Iterable[Sequence[str]]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file into one dictionary a row; names and values lose the spaces around them."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        names = [name.strip() for name in next(reader, [])]
-        return [dict(zip(names, (cell.strip() for cell in line), strict=False)) for line in reader if line]
+    """Read a CSV file into one dictionary a row; names and values lose the spaces around them, cut-off rows are filled up.
+
+    Raises `DataError` where it is no UTF-8 text.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            names = [name.strip() for name in next(reader, [])]
+            return [
+                dict(zip_longest(names, (cell.strip() for cell in line[: len(names)]), fillvalue="")) for line in reader if line
+            ]
+    except (UnicodeDecodeError, csv.Error) as exc:
+        raise DataError(f"{path} is no CSV file in UTF-8 ({exc}); save it as one") from exc
 
 
 def _cell(value: str | float | None) -> str:

@@ -1,12 +1,12 @@
 """Tell which layout a data folder has, and read it."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from training.datasets import class_folders, siim
-from training.datasets.index import DataError, DataIndex
-
-Purpose = Literal["train", "test"]
+from training.datasets.class_folders import Purpose
+from training.datasets.groups import read_groups
+from training.datasets.index import DataError, DataIndex, join_groups
 
 EXPECTED = (
     "expected either a SIIM tree (a folder with .dcm files at any depth and a .csv whose header is ImageId, EncodedPixels), "
@@ -15,13 +15,24 @@ EXPECTED = (
 )
 
 
-def load_index(data_dir: Path, *, purpose: Purpose = "train") -> DataIndex:
+def load_index(data_dir: Path, *, purpose: Purpose = "train", groups: Path | None = None) -> DataIndex:
     """Index a data folder of either layout; raises `DataError`.
 
     Where class folders lie in `train/`, `val/` and `test/`, training reads
     `train/` and `val/` and never `test/`; testing reads `test/` where it is there,
-    and else what there is.
+    and else what there is; exploring reads all three.  `groups` is a table of
+    persons (ImageId, person_group) that joins what the layout's own names keep apart.
     """
+    index = _load(data_dir, purpose)
+    if groups is None:
+        return index
+    table = read_groups(groups)
+    if not any(row.image_id in table for row in index.rows):
+        raise DataError(f"{groups} names no image of {data_dir}; an ImageId is a file's name without its ending")
+    return replace(index, rows=join_groups(index.rows, table))
+
+
+def _load(data_dir: Path, purpose: Purpose) -> DataIndex:
     if not data_dir.is_dir():
         raise DataError(f"{data_dir} is no folder; {EXPECTED}")
     table = siim.find_table(data_dir)

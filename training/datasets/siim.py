@@ -7,7 +7,8 @@ are named after their ImageId either way.
 
 PatientID is a fresh UUID for each image in the public copies, so it does not
 keep a person's images together: `groups.csv` (ImageId, person_group) beside
-the table does, and is read by itself.
+the table does, and is read by itself.  Real trees hold more than the table
+names (the test part, a second unpacking): that is listed, not learned from.
 
 Shape suffixes: H rows, W columns.
 """
@@ -21,7 +22,9 @@ import pydicom
 from numpy.typing import NDArray
 
 from cxr.bundle import file_sha256
+from training.datasets.groups import read_groups
 from training.datasets.index import DataError, DataIndex, IndexRow, join_groups, read_table
+from training.progress import progress_bar
 
 COLUMNS = frozenset({"ImageId", "EncodedPixels"})
 NEGATIVE = "-1"
@@ -38,8 +41,8 @@ def find_table(data_dir: Path) -> Path | None:
 def load(data_dir: Path, table: Path) -> DataIndex:
     """Index a SIIM tree; images of the table without a file are listed in `missing`."""
     runs = read_runs(table)
-    files = {path.stem: path for path in sorted(data_dir.rglob("*.dcm"))}
-    groups = _read_groups(data_dir / "groups.csv")
+    files, copies = _find_files(data_dir)
+    groups = read_groups(data_dir / "groups.csv") if (data_dir / "groups.csv").is_file() else {}
     present = [image_id for image_id in runs if image_id in files]
     if not present:
         raise DataError(f"{data_dir}: no .dcm file is named after an ImageId of {table.name}")
@@ -51,19 +54,28 @@ def load(data_dir: Path, table: Path) -> DataIndex:
             person_group=groups.get(image_id) or _patient(files[image_id], image_id),
             label=1 if runs[image_id] else 0,
         )
-        for image_id in present
+        for image_id in progress_bar(iterable=present, desc="index", unit="file")
     ]
     missing = tuple(sorted(runs.keys() - files.keys()))
-    return DataIndex("siim", join_groups(sorted(rows, key=lambda row: row.path)), missing)
+    strangers = [path for image_id, path in files.items() if image_id not in runs]
+    unlisted = tuple(sorted(path.relative_to(data_dir).as_posix() for path in (*strangers, *copies)))
+    return DataIndex("siim", join_groups(sorted(rows, key=lambda row: row.path)), missing, unlisted)
 
 
 def read_runs(table: Path) -> dict[str, list[str]]:
-    """Read the table as the run-length texts of each image; none for an image without a pneumothorax."""
-    runs: dict[str, list[str]] = {}
-    for line in read_table(table):
-        texts = runs.setdefault(line["ImageId"], [])
-        if line["EncodedPixels"] != NEGATIVE:
-            texts.append(line["EncodedPixels"])
+    """Read the table as the run-length texts of each image; none for an image without a pneumothorax.
+
+    Raises `DataError` for a row that lacks a value, and for an image that is both with and without one.
+    """
+    rows: dict[str, list[str]] = {}
+    for number, line in enumerate(read_table(table), start=2):
+        if not line["ImageId"] or not line["EncodedPixels"]:
+            raise DataError(f"{table} line {number} lacks a value; an image without a pneumothorax has {NEGATIVE} for its mask")
+        rows.setdefault(line["ImageId"], []).append(line["EncodedPixels"])
+    runs = {image_id: [text for text in texts if text != NEGATIVE] for image_id, texts in rows.items()}
+    for image_id, texts in rows.items():
+        if runs[image_id] and NEGATIVE in texts:
+            raise DataError(f"{table} has {image_id} both with a mask and with {NEGATIVE}; remove what is wrong")
     return runs
 
 
@@ -97,13 +109,21 @@ def _has_columns(path: Path) -> bool:
         return {name.strip() for name in file.readline().split(",")} >= COLUMNS
 
 
-def _read_groups(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    lines = read_table(path)
-    if lines and not {"ImageId", "person_group"} <= lines[0].keys():
-        raise DataError(f"{path} lacks the columns ImageId, person_group")
-    return {line["ImageId"]: line["person_group"] for line in lines}
+def _find_files(data_dir: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Find the DICOM files by their image id, and apart from them further copies of the same file.
+
+    Raises `DataError` where two different files have one name.
+    """
+    files: dict[str, Path] = {}
+    copies: list[Path] = []
+    for path in sorted(data_dir.rglob("*.dcm")):
+        first = files.setdefault(path.stem, path)
+        if first == path:
+            continue
+        if file_sha256(first) != file_sha256(path):
+            raise DataError(f"{first} and {path} have one name and different content; remove one")
+        copies.append(path)
+    return files, copies
 
 
 def _patient(path: Path, image_id: str) -> str:
