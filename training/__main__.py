@@ -1,4 +1,4 @@
-"""`python -m training`: train a recipe, export what came of it, measure the bundle."""
+"""`python -m training`: look at the data, train a recipe, export what came of it, measure the bundle."""
 
 import argparse
 import os
@@ -14,8 +14,9 @@ from training.errors import TrainingError
 from training.recipes import RECIPES, recipe_named
 
 _HELP = """\
-Train a recipe, export what came of it, measure the bundle.
+Look at the data, train a recipe, export what came of it, measure the bundle.
 
+  python -m training explore --data DIR --out out/data
   python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
   python -m training export runs/pneumonia --store model_store --model pneumonia --version 1
   python -m training evaluate model_store/pneumonia/1 --data DIR --out out/pneumonia --tta
@@ -45,15 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _explore(options: argparse.Namespace, _: list[str]) -> None:
+    from training.explore.survey import explore  # noqa: PLC0415 - matplotlib comes with it
+
+    explore(options.data, options.out, groups=options.groups)
+
+
 def _train(options: argparse.Namespace, words: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine slow each other down
+    from training.fold_check import balance_lines  # noqa: PLC0415
     from training.run import open_run  # noqa: PLC0415 - torch comes with it, and evaluate needs none
     from training.train import train  # noqa: PLC0415
 
     recipe = override(recipe_named(options.recipe), options.set)
     command = shlex.join(["python", "-m", "training", *words])
-    run = open_run(recipe, options.data, options.out, command)
+    run = open_run(recipe, options.data, options.out, command, groups=options.groups)
     _say_what_was_found(run.facts)
+    print("\n".join(balance_lines(run.index, run.fold_N)))
     train(run)
     print(
         f"finished: {options.out}; next: python -m training export {options.out} --store model_store --model NAME --version N"
@@ -76,7 +85,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from training.state import state_gate  # noqa: PLC0415
 
     foreign = options.foreign or ([] if options.novelty or options.state else None)
-    metrics = evaluate(options.bundle, options.data, options.out, tta=options.tta, foreign=foreign)
+    metrics = evaluate(options.bundle, options.data, options.out, tta=options.tta, foreign=foreign, groups=options.groups)
     if options.state:
         state_gate(options.bundle, metrics["novelty_gate"])
 
@@ -98,11 +107,29 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_explore(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_export(commands)
     _add_report(commands)
     return parser
+
+
+def _add_explore(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    explore = commands.add_parser(
+        "explore",
+        help="report on a data folder before training on it",
+        description=(
+            "Read every file of a SIIM tree or of class folders; write report.html, explore.json and, where pictures are "
+            "nearly the same, near_duplicates.csv (a table for --groups) to OUT."
+        ),
+    )
+    explore.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="SIIM tree, class folders, or both parts of them"
+    )
+    explore.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
+    _add_groups(explore)
+    explore.set_defaults(run=_explore)
 
 
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -118,6 +145,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, see below")
     train.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the images")
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write, or to take up again")
+    _add_groups(train)
     train.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
     train.set_defaults(run=_train)
 
@@ -133,6 +161,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--data", type=Path, required=True, metavar="DIR", help="SIIM tree, class folders, or a folder with test/"
     )
     evaluate.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
+    _add_groups(evaluate)
     evaluate.add_argument("--tta", action="store_true", help="average the views of the bundle's test-time augmentation")
     evaluate.add_argument(
         "--novelty", action="store_true", help="also measure how well the bundle tells what is no upright frontal chest"
@@ -144,6 +173,12 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--state", action="store_true", help="the same, and state the figures in the bundle's own card and metrics"
     )
     evaluate.set_defaults(run=_evaluate)
+
+
+def _add_groups(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--groups", type=Path, metavar="CSV", help="images of one person (ImageId,person_group), beyond what DIR itself tells"
+    )
 
 
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -47,7 +47,7 @@ def roc_plot(label_N: Labels01, probability_N: Floats, points: Mapping[str, Any]
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.legend(loc="lower right")
 
-    return _svg("roc", draw)
+    return svg_figure("roc", draw)
 
 
 def precision_recall_plot(label_N: Labels01, probability_N: Floats) -> str:
@@ -62,7 +62,7 @@ def precision_recall_plot(label_N: Labels01, probability_N: Floats) -> str:
         )
         axes.legend(loc="lower left")
 
-    return _svg("precision-recall", draw)
+    return svg_figure("precision-recall", draw)
 
 
 def reliability_plot(label_N: Labels01, probability_N: Floats) -> str:
@@ -80,7 +80,7 @@ def reliability_plot(label_N: Labels01, probability_N: Floats) -> str:
         )
         axes.legend(loc="upper left")
 
-    return _svg("reliability", draw)
+    return svg_figure("reliability", draw)
 
 
 def histogram_plot(label_N: Labels01, probability_N: Floats, threshold: float, names: tuple[str, str]) -> str:
@@ -95,14 +95,14 @@ def histogram_plot(label_N: Labels01, probability_N: Floats, threshold: float, n
         axes.set_yscale("symlog", linthresh=10)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, columnspacing=1.2, handlelength=1.4)
 
-    return _svg("histogram", draw)
+    return svg_figure("histogram", draw)
 
 
-def _svg(name: str, draw: Callable[[Axes], None]) -> str:
-    """Draw one square figure; `name` keeps its internal ids apart from those of its neighbours."""
+def svg_figure(name: str, draw: Callable[[Axes], None], size_inches: tuple[float, float] = (4.6, 4.2)) -> str:
+    """Draw one figure; `name` keeps its internal ids apart from those of its neighbours."""
     style: Any = _STYLE | {"svg.hashsalt": name}  # matplotlib types its keys one by one
     with mpl.rc_context(style):
-        figure = Figure(figsize=(4.6, 4.2), layout="constrained")
+        figure = Figure(figsize=size_inches, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.add_subplot())
         buffer = io.StringIO()

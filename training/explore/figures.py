@@ -1,0 +1,251 @@
+"""From an index and its scans to the figures of explore.json: plain values, nothing drawn yet.
+
+Shape suffixes: N images.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets.class_folders import PARTS
+from training.datasets.index import DataIndex, IndexRow
+from training.explore.duplicates import NearPair, clusters, same_files
+from training.explore.lesions import SIZES, Lesions
+from training.explore.scan import Scan
+from training.metrics import auroc, delong_interval, wilson_interval
+
+Figures = dict[str, Any]
+Floats = NDArray[np.float64]
+
+SHORTCUT_AUROC = 0.1
+"""How far from one half, with an interval that excludes it, a plain number must tell the classes apart to be called out."""
+
+MAX_LISTED = 200
+"""Entries of a list in explore.json; the count beside it is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Everything that was found; `scans` are in the order of the index."""
+
+    name: str
+    index: DataIndex
+    """With age, sex and view as the files state them."""
+    scans: tuple[Scan, ...]
+    table_rows: int | None
+    """Rows of the mask table; None for class folders."""
+    lesions: Lesions | None
+    near: tuple[NearPair, ...]
+    """Nearly the same, by position in the index, most alike first."""
+    near_total: int
+
+    @property
+    def readable_N(self) -> NDArray[np.int64]:
+        """Positions of the images that could be read."""
+        return np.array([i for i, scan in enumerate(self.scans) if scan.readable], dtype=np.int64)
+
+    def readable(self) -> Iterable[tuple[IndexRow, Scan]]:
+        """Give the images that could be read, with their scans."""
+        return ((row, scan) for row, scan in zip(self.index.rows, self.scans, strict=True) if scan.readable)
+
+
+def figures_of(survey: Survey) -> Figures:
+    """Give the figures of explore.json."""
+    return {
+        "data": {"name": survey.name, "layout": survey.index.name, "sha256": survey.index.fingerprint},
+        "files": _files(survey),
+        "classes": _classes(survey.index),
+        "parts": _parts(survey.index),
+        "persons": _persons(survey.index),
+        "metadata": {
+            "age_years": _ages(survey),
+            "sex": _shares(survey, "sex"),
+            "view_position": _shares(survey, "view_position"),
+        },
+        "sizes": _sizes(survey),
+        "shortcuts": _shortcuts(survey),
+        "duplicates": _duplicates(survey),
+        "lesions": None if survey.lesions is None else _lesions(survey.lesions),
+        "warnings": dict(Counter(code for scan in survey.scans for code in scan.warnings).most_common()),
+    }
+
+
+def part_of(row: IndexRow) -> str:
+    """Give the part, `train`, `val` or `test`, that an image's folder is; "" where there are no parts."""
+    first = row.path.split("/", 1)[0]
+    return first if first in PARTS else ""
+
+
+def plain_numbers(survey: Survey) -> dict[str, tuple[NDArray[np.int_], Floats]]:
+    """Give, for each plain number that an image has before anyone looks at it, the labels and values of those that have it."""
+    read: dict[str, Callable[[IndexRow, Scan], float | None]] = {
+        "age": lambda row, _: row.age_years,
+        "width over height": lambda _, scan: scan.columns / scan.rows,
+        "pixels": lambda _, scan: float(scan.rows * scan.columns),
+        "file size": lambda _, scan: float(scan.size_bytes),
+        "mean grey": lambda _, scan: float(np.mean(scan.thumb_HW)) if scan.thumb_HW is not None else None,
+        "contrast": lambda _, scan: float(np.std(scan.thumb_HW)) if scan.thumb_HW is not None else None,
+    }
+    numbers = {}
+    for name, value_of in read.items():
+        pairs = [(row.label, value) for row, scan in survey.readable() if (value := value_of(row, scan)) is not None]
+        numbers[name] = (np.array([label for label, _ in pairs], np.int_), np.array([value for _, value in pairs], np.float64))
+    return numbers
+
+
+def _files(survey: Survey) -> Figures:
+    unreadable = [
+        {"image_id": row.image_id, "path": row.path, "label": row.label, "code": scan.code, "detail": scan.detail}
+        for row, scan in zip(survey.index.rows, survey.scans, strict=True)
+        if not scan.readable
+    ]
+    return {
+        "table_rows": survey.table_rows,
+        "listed_images": len(survey.index) + len(survey.index.missing),
+        "files": len(survey.index),
+        "readable": len(survey.readable_N),
+        "bytes": sum(scan.size_bytes for scan in survey.scans),
+        "unreadable": unreadable,
+        "missing": {"n": len(survey.index.missing), "image_ids": list(survey.index.missing[:MAX_LISTED])},
+        "unlisted": {"n": len(survey.index.unlisted), "paths": list(survey.index.unlisted[:MAX_LISTED])},
+    }
+
+
+def _classes(index: DataIndex) -> Figures:
+    positive = int(index.label_N.sum())
+    return {
+        "n": len(index),
+        "n_positive": positive,
+        "n_negative": len(index) - positive,
+        "positive_share": positive / len(index),
+        "positive_share_ci95": wilson_interval(positive, len(index)),
+    }
+
+
+def _parts(index: DataIndex) -> Figures:
+    labels = defaultdict(list)
+    for row in index.rows:
+        labels[part_of(row)].append(row.label)
+    return {part: {"n": len(found), "n_positive": sum(found)} for part, found in sorted(labels.items()) if part}
+
+
+def _persons(index: DataIndex) -> Figures:
+    rows_of: defaultdict[str, list[IndexRow]] = defaultdict(list)
+    for row in index.rows:
+        rows_of[row.person_group].append(row)
+    counts = Counter(len(rows) for rows in rows_of.values())
+    several = {group: rows for group, rows in rows_of.items() if len(rows) > 1}
+    return {
+        "n": len(rows_of),
+        "with_several_images": len(several),
+        "images_of_those": sum(len(rows) for rows in several.values()),
+        "most_images": max(counts),
+        "persons_by_images": {str(images): counts[images] for images in sorted(counts)},
+        "with_both_labels": sum(len({row.label for row in rows}) == 2 for rows in several.values()),
+        "in_several_parts": sum(len({part_of(row) for row in rows}) > 1 for rows in several.values()),
+    }
+
+
+def _ages(survey: Survey) -> Figures:
+    years_N = plain_numbers(survey)["age"][1]
+    implausible = [
+        {"image_id": row.image_id, "stated": scan.implausible_age} for row, scan in survey.readable() if scan.implausible_age
+    ]
+    figures: Figures = {"stated": len(years_N), "missing": len(survey.readable_N) - len(years_N)}
+    figures |= {"set_to_missing": {"n": len(implausible), "ages": implausible[:MAX_LISTED]}, "quantiles": None, "unusual": None}
+    if len(years_N):
+        low, first, median, third, high = (float(value) for value in np.quantile(years_N, [0, 0.25, 0.5, 0.75, 1]))
+        fence = [max(0.0, first - 1.5 * (third - first)), third + 1.5 * (third - first)]
+        beyond_N = years_N[(years_N < fence[0]) | (years_N > fence[1])]
+        figures["quantiles"] = {"min": low, "q1": first, "median": median, "q3": third, "max": high}
+        figures["unusual"] = {"n": len(beyond_N), "outside": fence, "ages": sorted(beyond_N.tolist())[:MAX_LISTED]}
+    return figures
+
+
+def _shares(survey: Survey, name: str) -> Figures:
+    """Count the values of an attribute, and the share of positives among the images of each."""
+    labels: defaultdict[str, list[int]] = defaultdict(list)
+    for row, _ in survey.readable():
+        labels[getattr(row, name) or "not stated"].append(row.label)
+    return {
+        value: {
+            "n": len(found),
+            "n_positive": sum(found),
+            "positive_share": sum(found) / len(found),
+            "positive_share_ci95": wilson_interval(sum(found), len(found)),
+        }
+        for value, found in sorted(labels.items(), key=lambda item: -len(item[1]))
+    }
+
+
+def _sizes(survey: Survey) -> Figures:
+    sizes = Counter((scan.columns, scan.rows) for _, scan in survey.readable())
+    common = [{"columns": columns, "rows": rows, "n": n} for (columns, rows), n in sizes.most_common(10)]
+    return {"different": len(sizes), "most_common": common}
+
+
+def _shortcuts(survey: Survey) -> Figures:
+    """Measure how well each plain number alone tells the classes apart; None where it is the same in all images."""
+    return {name: _alone(label_N, value_N) for name, (label_N, value_N) in plain_numbers(survey).items()}
+
+
+def _alone(label_N: NDArray[np.int_], value_N: Floats) -> Figures | None:
+    area = auroc(label_N, value_N) if len(value_N) and np.ptp(value_N) else None
+    if area is None:
+        return None
+    low, high = delong_interval(label_N, value_N) or (0.0, 1.0)
+    flagged = abs(area - 0.5) >= SHORTCUT_AUROC and not low <= 0.5 <= high
+    medians = {name: float(np.median(value_N[label_N == label])) for name, label in (("negative", 0), ("positive", 1))}
+    return {"auroc": area, "auroc_ci95": [low, high], "flagged": flagged, "median": medians}
+
+
+def _duplicates(survey: Survey) -> Figures:
+    rows = survey.index.rows
+    exact = same_files(row.sha256 for row in rows)
+
+    def differ(read: Callable[[IndexRow], object]) -> int:
+        return sum(read(rows[pair.one]) != read(rows[pair.other]) for pair in survey.near)
+
+    return {
+        "same_file": {
+            "groups": len(exact),
+            "images": sum(map(len, exact)),
+            "with_both_labels": sum(len({rows[i].label for i in group}) == 2 for group in exact),
+            "image_ids": [[rows[i].image_id for i in group] for group in exact[:MAX_LISTED]],
+        },
+        "near": {
+            "pairs": survey.near_total,
+            "clusters": len(clusters(survey.near)),
+            "pairs_of_two_persons": differ(lambda row: row.person_group),
+            "pairs_of_two_labels": differ(lambda row: row.label),
+            "pairs_across_parts": differ(part_of),
+            "most_alike": [_pair(rows, pair) for pair in survey.near[:MAX_LISTED]],
+        },
+    }
+
+
+def _pair(rows: Sequence[IndexRow], pair: NearPair) -> Figures:
+    one, other = rows[pair.one], rows[pair.other]
+    return {
+        "image_ids": [one.image_id, other.image_id],
+        "correlation": pair.correlation,
+        "same_person": one.person_group == other.person_group,
+        "same_label": one.label == other.label,
+    }
+
+
+def _lesions(lesions: Lesions) -> Figures:
+    share_N = np.array(list(lesions.share_by_image.values()))
+    quantiles: Mapping[str, float | None] = dict.fromkeys(("p5", "median", "p95"))
+    if len(share_N):
+        quantiles = dict(zip(quantiles, np.quantile(share_N, [0.05, 0.5, 0.95]).tolist(), strict=True))
+    return {
+        "n": len(share_N),
+        "with_several_masks": sum(masks > 1 for masks in lesions.masks),
+        "share_of_image": quantiles,
+        "sizes": {name: int(np.sum((share_N >= low) & (share_N < high))) for name, (low, high) in SIZES.items()},
+    }

@@ -1,0 +1,122 @@
+"""What someone should know before training on this data: one sentence a thing, the worst first."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["alarm", "note", "good"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing to know: `alarm` spoils results if it is overlooked, `note` is to be borne in mind."""
+
+    level: Level
+    text: str
+
+
+def remarks(figures: Mapping[str, Any]) -> list[Remark]:
+    """Give the remarks on figures of explore.json, alarms first."""
+    found = [
+        *_on_files(figures["files"]),
+        *_on_classes(figures),
+        *_on_persons(figures["persons"]),
+        *_on_duplicates(figures["duplicates"]),
+        *_on_metadata(figures["metadata"]),
+        *_on_shortcuts(figures["shortcuts"]),
+        *_on_lesions(figures["lesions"]),
+    ]
+    order: tuple[Level, ...] = ("alarm", "note", "good")
+    return sorted(found, key=lambda remark: order.index(remark.level))
+
+
+def _on_files(files: Mapping[str, Any]) -> Iterator[Remark]:
+    rows, images = files["table_rows"], files["listed_images"]
+    if rows is not None and rows != images:
+        yield Remark("note", f"{rows:,} rows are {images:,} images: the table has one row a mask, so count images, never rows.")
+    if files["unreadable"]:
+        yield Remark(
+            "alarm", f"{len(files['unreadable']):,} files can't be read and take no part in training; each is listed below."
+        )
+    else:
+        yield Remark("good", f"All {files['files']:,} files can be read.")
+    if files["missing"]["n"]:
+        yield Remark("alarm", f"{files['missing']['n']:,} images of the table have no file.")
+    if files["unlisted"]["n"]:
+        yield Remark("note", f"{files['unlisted']['n']:,} files have no label and take no part.")
+
+
+def _on_classes(figures: Mapping[str, Any]) -> Iterator[Remark]:
+    classes = figures["classes"]
+    rare, common = sorted((classes["n_positive"], classes["n_negative"]))
+    if common >= 1.5 * rare:
+        which = "positive" if classes["n_positive"] == rare else "negative"
+        yield Remark(
+            "note",
+            f"The classes are out of balance, one {which} image to {common / max(1, rare):.2f} others: "
+            "choose a treatment (sampler, class-weights, generated), and read AUROC rather than accuracy.",
+        )
+
+
+def _on_persons(persons: Mapping[str, Any]) -> Iterator[Remark]:
+    if persons["in_several_parts"]:
+        yield Remark(
+            "alarm", f"{persons['in_several_parts']:,} persons lie in more than one of train, val and test: those parts leak."
+        )
+    if persons["with_several_images"]:
+        yield Remark(
+            "note",
+            f"{persons['with_several_images']:,} of {persons['n']:,} persons have several images "
+            f"({persons['images_of_those']:,} in all): splits must keep a person together, as training does.",
+        )
+
+
+def _on_duplicates(duplicates: Mapping[str, Any]) -> Iterator[Remark]:
+    same, near = duplicates["same_file"], duplicates["near"]
+    if same["with_both_labels"]:
+        yield Remark(
+            "alarm", f"{same['with_both_labels']:,} files occur with both labels, byte for byte: one of the two is wrong."
+        )
+    if same["groups"]:
+        yield Remark("note", f"{same['groups']:,} pictures occur more than once, byte for byte; they count as one person.")
+    if near["pairs_of_two_persons"]:
+        yield Remark(
+            "alarm",
+            f"{near['pairs_of_two_persons']:,} pairs of pictures are nearly the same and said to be two persons: look at them "
+            "below, and join them with --groups near_duplicates.csv where they are one.",
+        )
+    elif not near["pairs"]:
+        yield Remark("good", "No two pictures are nearly the same.")
+
+
+def _on_metadata(metadata: Mapping[str, Any]) -> Iterator[Remark]:
+    ages = metadata["age_years"]
+    if ages["set_to_missing"]["n"]:
+        stated = ", ".join(sorted({item["stated"] for item in ages["set_to_missing"]["ages"]}))
+        yield Remark("note", f"{ages['set_to_missing']['n']:,} ages can't be a patient's ({stated}); they count as missing.")
+    for name, figures in (("sex", metadata["sex"]), ("view", metadata["view_position"])):
+        known = {value: item for value, item in figures.items() if value != "not stated"}
+        bounds = [item["positive_share_ci95"] for item in known.values()]
+        if len(bounds) > 1 and max(low for low, _ in bounds) > min(high for _, high in bounds):
+            shares = ", ".join(f"{value} {item['positive_share']:.0%}" for value, item in known.items())
+            yield Remark(
+                "alarm", f"The share of positives differs with {name} ({shares}): a model may learn the {name} instead."
+            )
+
+
+def _on_shortcuts(shortcuts: Mapping[str, Any]) -> Iterator[Remark]:
+    flagged = {name: item for name, item in shortcuts.items() if item and item["flagged"]}
+    for name, item in flagged.items():
+        yield Remark(
+            "alarm",
+            f"{name.capitalize()} alone tells the classes apart with AUROC {max(item['auroc'], 1 - item['auroc']):.2f}: "
+            "a shortcut that a model can take without looking at a lung.",
+        )
+    if not flagged:
+        yield Remark("good", "No plain number (size, aspect, grey level, age) tells the classes apart by itself.")
+
+
+def _on_lesions(lesions: Mapping[str, Any] | None) -> Iterator[Remark]:
+    if lesions and lesions["n"]:
+        median = lesions["share_of_image"]["median"]
+        yield Remark("note", f"The median lesion covers {median:.2%} of its image: small inputs and 7 x 7 maps can't show it.")

@@ -1,0 +1,87 @@
+"""What each file of a data folder holds: read in parallel, by the decoder that serves and trains.
+
+Decoding for a thumbnail is cheap, for a JPEG (in a DICOM file or alone) is decoded at an eighth
+of its size; so the files that can't be read here are exactly those that training would leave out.
+
+Shape suffixes: H rows, W columns.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+
+from cxr.decode import DecodeLimits, decode, quiet_libraries
+from cxr.dicom.header import text
+from cxr.errors import ImageError
+from cxr.preprocess import PreprocessSpec, preprocess
+from cxr.radiograph import Metadata, WarningCode
+
+THUMB_PIXELS = 64
+"""Rows and columns of a thumbnail: enough for means, for likeness, and for an average image."""
+
+_FILES_A_TASK = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one file holds; `code` and `detail` say why where it can't be read, and then all the rest is empty."""
+
+    size_bytes: int
+    code: str = ""
+    detail: str = ""
+    rows: int = 0
+    columns: int = 0
+    metadata: Metadata = Metadata()  # noqa: RUF009 - frozen
+    warnings: tuple[str, ...] = ()
+    implausible_age: str = ""
+    """The age as the file writes it, where it can't be a patient's and was set to missing."""
+    thumb_HW: NDArray[np.uint8] | None = None
+    """The image, squeezed to a small square."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether training would use it."""
+        return self.thumb_HW is not None
+
+
+def scan_files(paths: Iterable[Path]) -> Iterator[Scan]:
+    """Scan files in one process a core; gives their scans in order."""
+    with ProcessPoolExecutor(_cores(), mp_context=get_context("spawn"), initializer=quiet_libraries) as pool:
+        yield from pool.map(scan_file, paths, chunksize=_FILES_A_TASK)
+
+
+def scan_file(path: Path) -> Scan:
+    """Decode one file to a thumbnail and keep what it states."""
+    data = path.read_bytes()
+    scan = partial(Scan, len(data))
+    try:
+        radiograph = decode(data, limits=DecodeLimits(), size=THUMB_PIXELS)
+    except ImageError as exc:
+        return scan(code=exc.code, detail=str(exc))
+    codes = tuple(caution.code.value for caution in radiograph.cautions)
+    return scan(
+        rows=radiograph.processing.rows,
+        columns=radiograph.processing.columns,
+        metadata=radiograph.metadata,
+        warnings=codes,
+        implausible_age=_stated_age(data) if WarningCode.AGE_IMPLAUSIBLE in codes else "",
+        thumb_HW=preprocess(radiograph, PreprocessSpec(size=THUMB_PIXELS)),
+    )
+
+
+def _stated_age(data: bytes) -> str:
+    stated = text(dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=["PatientAge"]), "PatientAge")
+    return stated or "from the birth date"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
