@@ -108,7 +108,9 @@ def read_frame(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Fram
     ybr = text(dataset, "PhotometricInterpretation").startswith("YBR")
     try:
         if codec is _NATIVE:
-            return Frame(pixel_array(dataset, raw=True, index=0), is_compressed=False, is_ybr=ybr)
+            # Unused bits are left to `pixels`: pydicom would take the stored ones to be the lowest, whatever HighBit says.
+            stored = pixel_array(dataset, raw=True, index=0, correct_unused_bits=False)
+            return Frame(stored, is_compressed=False, is_ybr=ybr)
         stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
         if codec is _RLE:
             return Frame(_decode_rle(stream, dataset), is_compressed=False, is_ybr=ybr)

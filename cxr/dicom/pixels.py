@@ -147,7 +147,7 @@ def _render_color(dataset: Dataset, max_pixels: int) -> Rendering:
         pixels_HW = _palette_luma(dataset, *_patterns(frame, dataset, _bits_stored(dataset)))
     elif samples.ndim == 3 and samples.shape[2] == 3 and samples.dtype.kind == "u":
         top = 2 ** min(_bits_stored(dataset), 8 * samples.itemsize) - 1
-        pixels_HW = _luma(samples, np.array([1.0, 0.0, 0.0]) if frame.is_ybr else LUMA, top)
+        pixels_HW = _luma(samples & samples.dtype.type(top), np.array([1.0, 0.0, 0.0]) if frame.is_ybr else LUMA, top)
     else:
         raise CorruptImage("The colour image has neither three samples nor a palette.")
     caution = Caution(WarningCode.COLOR_INPUT, "The file stores colours; their brightness was used.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
 from cxr.dicom.header import items, text
@@ -86,9 +87,17 @@ def _names_chest(dataset: Dataset) -> bool:
 
 def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
     """Give an element as a whole number; raises `CorruptImage` where it is none, without quoting it."""
-    if not text(dataset, keyword) and default is not None:
+    if default is not None and not _is_stated(dataset, keyword):
         return default
     try:
         return int(dataset[keyword].value)
     except Exception as exc:  # pydicom converts on access and lets any error through
         raise CorruptImage(f"{keyword} is missing or no whole number.") from exc
+
+
+def _is_stated(dataset: Dataset, keyword: str) -> bool:
+    """Tell whether an element has a value; the bytes of a binary number may look like blanks."""
+    if dictionary_VR(keyword) == "IS":
+        return bool(text(dataset, keyword))
+    element = dataset.get_item(keyword) if keyword in dataset else None
+    return getattr(element, "value", None) not in (None, b"", "")
