@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import PersonName
 
-from cxr.dicom.header import read_header, text, texts
+from cxr.dicom.header import MAX_TEXT_BYTES, read_header, text, texts
 from cxr.dicom.metadata import MAX_AGE_YEARS, SEXES, parse_age
 from cxr.errors import CorruptImage
 
@@ -101,6 +101,9 @@ def _tag(keyword: str) -> int:
 
 def _plain(header: Dataset, keyword: str) -> str:
     """Give a text in the file's own character set, whatever it says: an identity is never shortened."""
+    stored = header.get_item(keyword) if keyword in header else None
+    if isinstance(getattr(stored, "value", None), bytes) and len(stored.value) > MAX_TEXT_BYTES:
+        raise CorruptImage("The header's texts are longer than any that can be carried over.")
     try:
         value = header[keyword].value if keyword in header else ""
     except Exception as exc:  # its bytes are none of its character set's

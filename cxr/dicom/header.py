@@ -22,6 +22,11 @@ from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat
 PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
 
+MAX_TEXT_BYTES = 4096
+"""Longest text that is looked at.  The standard's own limits are far lower, and some of Python's decoders,
+which a file may choose by its character set, take time by the square of the length.
+"""
+
 
 def is_dicom(data: bytes) -> bool:
     """Tell whether the bytes have DICOM's preamble and prefix (PS3.10 section 7.1)."""
@@ -108,7 +113,7 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
     if raw is None:
         return [""]
     if isinstance(raw, bytes):
-        values = raw.decode("latin-1").split("\\")
+        values = raw[:MAX_TEXT_BYTES].decode("latin-1").split("\\")
     else:  # pydicom has converted it already
         values = [str(raw)] if isinstance(raw, str) or not isinstance(raw, Iterable) else [str(one) for one in raw] or [""]
     return [value.strip(" \0\t\r\n") for value in values]
@@ -119,7 +124,7 @@ def words(dataset: Dataset, keyword: str) -> str:
     try:
         raw: Any = dataset.get_item(keyword).value
         if isinstance(raw, bytes):
-            raw = decode_bytes(raw, convert_encodings(texts(dataset, "SpecificCharacterSet")), {0x5C})
+            raw = decode_bytes(raw[:MAX_TEXT_BYTES], convert_encodings(texts(dataset, "SpecificCharacterSet")), {0x5C})
     except Exception:  # an unknown character set, or bytes that are none of it
         raw = text(dataset, keyword)
     return unicodedata.normalize("NFKC", str(raw or "")).strip(" \0\t\r\n")

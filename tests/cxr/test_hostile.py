@@ -2,6 +2,8 @@
 
 import struct
 import time
+import tracemalloc
+import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +17,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
@@ -23,20 +26,21 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxr.decode import MAX_THREAD_PIXELS, DecodeLimits, decode, needs_worker
+from cxr.decode import MAX_THREAD_PIXELS, DecodeLimits, decode, needs_worker, quiet_libraries
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, TooLarge
 from tests.factories import chest, encode_frame, make_dicom, make_jpeg, make_png, ramp
 
 LIMITS = DecodeLimits()
 MAX_REFUSAL_S = 2.0
+"""Of CPU time: what a neighbour takes is no fault of the file."""
 
 
 def refused(data: bytes, kind: type[ImageError]) -> None:
     """Decode what must be refused, and soon."""
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(kind):
         decode(data, limits=LIMITS)
-    assert time.monotonic() - started < MAX_REFUSAL_S
+    assert time.process_time() - started < MAX_REFUSAL_S
 
 
 @pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGExtended12Bit, JPEGLSLossless, JPEG2000Lossless, JPEGBaseline8Bit])
@@ -100,9 +104,9 @@ def test_exif_that_names_itself_a_thousand_times_costs_nothing() -> None:
     chunk = b"eXIf" + exif
     data = make_png(ramp())
     bomb = data[:33] + struct.pack(">L", len(exif)) + chunk + struct.pack(">L", zlib.crc32(chunk)) + data[33:]
-    started = time.monotonic()
+    started = time.process_time()
     np.testing.assert_array_equal(decode(bomb, limits=LIMITS).pixels_HW, ramp())
-    assert time.monotonic() - started < MAX_REFUSAL_S
+    assert time.process_time() - started < MAX_REFUSAL_S
 
 
 def before_pixels(data: bytes, elements: bytes) -> bytes:
@@ -129,6 +133,35 @@ def test_sequences_without_end_are_refused() -> None:
     refused(before_pixels(make_dicom(ramp()), level * 100_000), ImageError)
 
 
+def test_a_character_set_that_decodes_by_the_square_of_the_length_costs_nothing() -> None:
+    extra = Dataset()
+    extra.add_new("SeriesDescription", "UT", "a" * 500_000)
+    data = make_dicom(
+        ramp(),
+        syntax=ImplicitVRLittleEndian,
+        extra=extra,
+        ViewPosition="",
+        SpecificCharacterSet="ISO_IR 192",
+        raw={"ISO_IR 192": b"punycode  "},
+    )
+    started = time.process_time()
+    with warnings.catch_warnings():
+        quiet_libraries()
+        assert decode(data, limits=LIMITS).metadata.view_position is None
+    assert time.process_time() - started < MAX_REFUSAL_S / 4
+
+
+def test_a_window_of_millions_of_values_takes_no_memory_for_them() -> None:
+    element = struct.pack("<HH2sHL", 0x0028, 0x1050, b"UT", 0, 4_000_000) + b"\\" * 4_000_000
+    data = before_pixels(make_dicom(ramp()), element)
+    tracemalloc.start()
+    try:
+        decode(data, limits=LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
 def test_a_look_up_table_of_a_million_items_is_refused() -> None:
     items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 1_000_000
     lut = struct.pack("<HH2sHL", 0x0028, 0x3010, b"SQ", 0, len(items)) + items
@@ -149,14 +182,14 @@ def test_compressed_images_beyond_any_detector_go_where_memory_is_bounded() -> N
 def test_files_with_flipped_bytes_are_read_or_refused_soon(make: Callable[..., bytes]) -> None:
     random = np.random.default_rng(7)
     sound = make(chest(96, 96))
-    started = time.monotonic()
+    started = time.process_time()
     for _ in range(150):
         data = np.frombuffer(sound, np.uint8).copy()
         places = random.integers(0, len(data), 1 + random.integers(8))
         data[places] = random.integers(0, 256, len(places))
         with suppress(ImageError):
             decode(data.tobytes(), limits=LIMITS)
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 30
 
 
 def test_broken_grey_scales_are_left_aside_with_a_warning() -> None:
