@@ -101,8 +101,8 @@ def _tag(keyword: str) -> int:
 
 def _plain(header: Dataset, keyword: str) -> str:
     """Give a text in the file's own character set, whatever it says: an identity is never shortened."""
-    stored = header.get_item(keyword) if keyword in header else None
-    if isinstance(getattr(stored, "value", None), bytes) and len(stored.value) > MAX_TEXT_BYTES:
+    stored = getattr(header.get_item(keyword), "value", None) if keyword in header else None
+    if isinstance(stored, bytes) and len(stored) > MAX_TEXT_BYTES:
         raise CorruptImage("The header's texts are longer than any that can be carried over.")
     try:
         value = header[keyword].value if keyword in header else ""

@@ -56,7 +56,7 @@ def test_every_legal_age_is_read_in_years(number: int, unit: str) -> None:
     st.sampled_from(["StudyDate", "AcquisitionDate"]),
 )
 def test_an_age_between_two_dates_is_exact_or_left_out(born: date, studied: date, source: str) -> None:
-    dates = {"PatientBirthDate": f"{born:%Y%m%d}", source: f"{studied:%Y%m%d}"}
+    dates: dict[str, Any] = {"PatientBirthDate": f"{born:%Y%m%d}", source: f"{studied:%Y%m%d}"}
     radiograph = read(PatientAge=None, **dates)
     days = studied.toordinal() - born.toordinal()
     if 0 <= days <= 120 * 365.25:
