@@ -57,7 +57,7 @@ def serve(settings: "Settings") -> int:
         host=settings.host,
         port=settings.port,
         loop="auto",  # uvloop where it is installed
-        http=make_protocol(settings.header_timeout_seconds),
+        http=make_protocol(settings.header_timeout_seconds, app.state.service.metrics),
         ws="none",
         lifespan="on",
         log_config=None,

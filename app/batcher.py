@@ -25,19 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from app.forecast import LinearTime
 from app.telemetry import Metrics
+from app.tuning import Plan
 from cxr.errors import GraphError
 from cxr.graph import Graph
 from cxr.interpret import Outputs
 
 logger = logging.getLogger("cxr.batcher")
-
-_FIRST_GUESS_S = 0.05
-"""Seconds that an image is taken to need before one was seen."""
-
-_MEMORY = 0.9
-"""Share of the past in the running mean of seconds an image takes."""
-
 
 _STOPPED = "The model has stopped; the service must be restarted."
 
@@ -80,25 +75,34 @@ _Item = tuple[_Ticket, int]
 """One view: its ticket and its place among the ticket's views."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A batch that a lane runs now."""
+
+    num_images: int
+    started: float
+
+
 class Batcher:
     """Runs one graph for many requests at once; belongs to one event loop."""
 
-    def __init__(self, graph: Graph, metrics: Metrics, *, lanes: int, max_batch: int, capacity: int) -> None:
+    def __init__(self, graph: Graph, metrics: Metrics, plan: Plan, *, capacity: int) -> None:
         self._graph = graph
         self._metrics = metrics
-        self._max_batch = max_batch
+        self._max_batch = plan.max_batch
         self._capacity = capacity
         self._queue: deque[_Ticket] = deque()
         self._waiting = 0
         self._admitted = 0
-        self._idle = lanes
-        self._num_lanes = lanes
-        self._seconds_per_image = _FIRST_GUESS_S
+        self._idle = plan.lanes
+        self.num_lanes = plan.lanes
+        self._run_time = LinearTime(plan.seconds_per_image, plan.seconds_per_run)
+        self._running: dict[asyncio.Task[None] | None, _Running] = {}
         self._arrived = asyncio.Event()
         self._open = True
         self._fault: str | None = None
-        self._threads = ThreadPoolExecutor(lanes, thread_name_prefix="lane")
-        self._lanes = [asyncio.create_task(self._serve(), name=f"lane-{number}") for number in range(lanes)]
+        self._threads = ThreadPoolExecutor(plan.lanes, thread_name_prefix="lane")
+        self._lanes = [asyncio.create_task(self._serve(), name=f"lane-{number}") for number in range(plan.lanes)]
         for lane in self._lanes:
             lane.add_done_callback(self._on_lane_end)
 
@@ -107,12 +111,30 @@ class Batcher:
         """Why this batcher will never answer again; None while it works."""
         return self._fault
 
+    @property
+    def run_line(self) -> tuple[float, float]:
+        """What was learned of the time of a run: seconds that each image adds, and seconds that every run takes."""
+        return self._run_time.line
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until a lane would take an image that is admitted now, behind all that was admitted before."""
+        now = time.monotonic()
+        num_running = sum(run.num_images for run in self._running.values())
+        left_s = sum(max(0.0, run.started + self._run_time.seconds(run.num_images) - now) for run in self._running.values())
+        num_ahead = max(0, self._admitted - num_running)
+        return (left_s + self._run_time.seconds_of_many(num_ahead, self._max_batch)) / self.num_lanes
+
+    def seconds(self, num_views: int) -> float:
+        """Forecast the run of one upload's views on lanes that are idle, which share them."""
+        return self._run_time.seconds_of_many(math.ceil(num_views / self.num_lanes), self._max_batch)
+
     def check(self, num_views: int) -> None:
         """Refuse what could not be admitted now; raises `Overloaded` or `NotReady`."""
         if self._fault or not self._open:
             raise NotReady(self._fault or "The service is going down.")
         if self._admitted + num_views > self._capacity:
-            raise Overloaded("More images are waiting than may wait.", retry_after_s=self._retry_after_s())
+            raise Overloaded("More images are waiting than may wait.", retry_after_s=max(1, math.ceil(self.wait_s)))
 
     @contextmanager
     def admit(self, num_views: int) -> Iterator[None]:
@@ -230,14 +252,15 @@ class Batcher:
     async def _run_graph(self, batch: Sequence[_Item]) -> list[Outputs]:
         batch_NHW = np.stack([ticket.views_KHW[index] for ticket, index in batch])
         started = time.monotonic()
-        rows = await asyncio.get_running_loop().run_in_executor(self._threads, run_rows, self._graph, batch_NHW)
-        seconds = (time.monotonic() - started) / len(batch)
-        self._seconds_per_image = _MEMORY * self._seconds_per_image + (1 - _MEMORY) * seconds
+        lane = asyncio.current_task()
+        self._running[lane] = _Running(len(batch), started)
+        try:
+            rows = await asyncio.get_running_loop().run_in_executor(self._threads, run_rows, self._graph, batch_NHW)
+        finally:
+            del self._running[lane]
+        self._run_time.observe(len(batch), time.monotonic() - started)
         self._metrics.batch_size.observe(len(batch))
         return rows
-
-    def _retry_after_s(self) -> int:
-        return max(1, math.ceil(self._admitted * self._seconds_per_image / self._num_lanes))
 
     def _count_waiting(self, change: int) -> None:
         self._waiting += change

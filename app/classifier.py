@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import Gauge
 
+from app.admission import Admission, Arrival
 from app.batcher import BatchAnswer, Batcher
 from app.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.errors import DeadlineExceeded, MalformedRequest, NotReady
 from app.settings import Settings
 from app.store import ModelStore, ServedVersion, StoredModel
 from app.telemetry import Metrics
+from app.tuning import Plan
 from cxr.bundle import Manifest
 from cxr.interpret import Finding, PrevalenceShift, draw_heatmap, interpret, scope_cautions
 from cxr.radiograph import Caution, Metadata, Processing
@@ -36,6 +38,9 @@ FROM_REQUEST = "request"
 
 PREVIEW_SIDE = 4096
 """Most pixels on a side of an upload's own picture; flat-panel detectors have no more."""
+
+_FIRST_GUESS_S = 0.05
+"""Seconds that an image is taken to need before one was seen."""
 
 _PNG_EFFORT = 1
 """zlib level of pictures: a third larger than the best, and ten times sooner."""
@@ -80,6 +85,16 @@ class Prediction:
     timings_ms: Timings
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A question that was let in: which version answers it, and by when on `time.monotonic`'s clock."""
+
+    version: ServedVersion
+    question: Question
+    deadline: float
+    arrival: Arrival
+
+
 class Classifier:
     """The models, decoders and queues of one service process; belongs to one event loop."""
 
@@ -89,6 +104,7 @@ class Classifier:
         self._metrics = metrics
         self._decoders = decoders
         self._batchers: dict[ServedVersion, Batcher] = {}
+        self._admission = Admission(decoders, self._batchers.values())
         self._draining = False
 
     async def open(self) -> None:
@@ -136,47 +152,53 @@ class Classifier:
         return draining + store + self.faults() + decoders
 
     @contextmanager
-    def choose(self, name: str | None, question: Question) -> Iterator[ServedVersion]:
-        """Hold the version that is to answer, if it could admit the question now.
+    def choose(self, name: str | None, question: Question, *, num_bytes: int, deadline: float) -> Iterator[Place]:
+        """Hold the version that is to answer, if it can answer the question in time.
 
         This runs before the body is read, so that a refusal costs next to nothing.
+
+        Args:
+            name: the model, or None for the default one.
+            question: what is asked.
+            num_bytes: length of the body; 0 where it is not known.
+            deadline: when the answer is worth nothing any more, on `time.monotonic`'s clock.
 
         Raises:
             UnknownModel: the store has no such model.
             MalformedRequest: the model has no such operating point, also where it is the service's own default,
                 or no prevalence to shift from.
             NotReady: it has no good version, or the service is going down.
-            Overloaded: too much is waiting.
+            Overloaded: the answer would come too late, or too much is waiting.
         """
         with self.store.lease(name or self._settings.default_model) as version:
             _check_operating_point(version.manifest, self._operating_point(question))
             _shift(version.manifest, question)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
-            self._batchers[version].check(len(_views(version.manifest, question)))
-            yield version
+            batcher, num_views = self._batchers[version], len(_views(version.manifest, question))
+            self._admission.check(batcher, num_views, num_bytes, deadline)
+            with self._admission.expect(batcher, num_views, num_bytes) as arrival:
+                yield Place(version, question, deadline, arrival)
 
-    async def classify(self, data: bytes, version: ServedVersion, question: Question, *, deadline: float) -> Prediction:
+    async def classify(self, data: bytes, place: Place) -> Prediction:
         """Answer one question about one upload.
 
         Args:
             data: the file.
-            version: the model version that answers, held by `choose`.
-            question: what is asked; its operating point is one of the version's.
-            deadline: when the answer is worth nothing any more, on `time.monotonic`'s clock.
+            place: what `choose` gave, still held.
 
         Raises:
             ImageError: the upload can't be answered.
             ServiceError: the service can't answer it, or not in time.
         """
         started = time.monotonic()
+        version, question, deadline = place.version, place.question, place.deadline
         manifest, batcher = version.manifest, self._batchers[version]
         views = _views(manifest, question)
-        with batcher.admit(len(views)):
+        with self._admitted(place, batcher, len(views), len(data)):
             async with by_deadline(deadline):
-                prepared = await self._decoders.prepare(
-                    data, self._preparation(manifest, HEATMAP_SIDE if question.heatmap else None)
-                )
+                preparation = self._preparation(manifest, HEATMAP_SIDE if question.heatmap else None)
+                prepared = await self._decoders.prepare(data, preparation, deadline=deadline)
                 decoded = time.monotonic()
                 views_KHW = await self._make_views(prepared.image_HW, views)
                 answer = await batcher.run(views_KHW, deadline=deadline)
@@ -201,7 +223,7 @@ class Classifier:
         self._count(prediction, prepared, answer)
         return prediction
 
-    async def preview(self, data: bytes, version: ServedVersion, *, deadline: float) -> bytes:
+    async def preview(self, data: bytes, place: Place) -> bytes:
         """Draw an upload as the service reads it: grey, upright, black as the header says; gives a PNG.
 
         While it is drawn it takes one place in the version's queue, so that pictures
@@ -211,12 +233,27 @@ class Classifier:
             ImageError: the upload can't be read.
             ServiceError: the service can't read it, or not in time.
         """
-        with self._batchers[version].admit(1):
-            async with by_deadline(deadline):
-                prepared = await self._decoders.prepare(data, self._preparation(version.manifest, PREVIEW_SIDE))
+        place.arrival.end()
+        with self._batchers[place.version].admit(1):
+            async with by_deadline(place.deadline):
+                preparation = self._preparation(place.version.manifest, PREVIEW_SIDE)
+                prepared = await self._decoders.prepare(data, preparation, deadline=place.deadline)
                 self._metrics.observe_stage("decode", prepared.decode_s)
                 assert prepared.preview_HW is not None
                 return await self._decoders.run_in_thread(_png, prepared.preview_HW)
+
+    @contextmanager
+    def _admitted(self, place: Place, batcher: Batcher, num_views: int, num_bytes: int) -> Iterator[None]:
+        """Hold a place for an upload that is here, where it can still be answered in time, and learn how long that took."""
+        place.arrival.end()
+        forecast_s, started = self._admission.check(batcher, num_views, num_bytes, place.deadline), time.monotonic()
+        with batcher.admit(num_views):
+            try:
+                yield
+            except DeadlineExceeded:
+                self._admission.learn(forecast_s, time.monotonic() - started)
+                raise
+            self._admission.learn(forecast_s, time.monotonic() - started)
 
     def _info(self, version: ServedVersion) -> Gauge:
         manifest = version.manifest
@@ -227,13 +264,8 @@ class Classifier:
     def _start_batcher(self, version: ServedVersion) -> Batcher:
         settings = self._settings
         self._info(version).set(1)
-        return Batcher(
-            version.graph,
-            self._metrics,
-            lanes=settings.engine_lanes,
-            max_batch=settings.max_batch,
-            capacity=settings.queue_capacity,
-        )
+        plan = Plan(settings.engine_lanes, settings.engine_threads, settings.max_batch, seconds_per_image=_FIRST_GUESS_S)
+        return Batcher(version.graph, self._metrics, plan, capacity=settings.queue_capacity)
 
     def _operating_point(self, question: Question) -> str | None:
         """Name the point that decides; None leaves it to the bundle."""

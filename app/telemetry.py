@@ -87,6 +87,11 @@ class Metrics:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return encode(registry), media_type
 
+    def count_gone(self) -> None:
+        """Count a client that left before its request was so much as read."""
+        self.rejections.labels("client_gone").inc()
+        self.request_duration.labels(UNMATCHED, str(CLIENT_CLOSED_REQUEST)).observe(0.0)
+
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Count the time of one stage, in the metrics and on the current request's log line."""
         self.stage_duration.labels(stage).observe(seconds)

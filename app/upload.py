@@ -122,10 +122,15 @@ async def _in_time(timeout_s: float) -> AsyncIterator[None]:
         raise SlowClient(f"The body did not arrive within {timeout_s:g} seconds.") from exc
 
 
+def announced_bytes(request: Request) -> int:
+    """Give the length of the body as its header states it; 0 where it does not."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isdigit() else 0
+
+
 def _check_announced_size(request: Request, max_bytes: int) -> None:
     """Refuse a body by its header, before its first byte; raises `TooLarge`."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
+    if announced_bytes(request) > max_bytes:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
 
 

@@ -98,7 +98,11 @@ class Connections:
         self._idle: list[Exchange] = []
 
     async def ask(self, patience_s: float) -> int:
-        exchange = self._idle.pop() if self._idle else await self._connect()
+        exchange = None
+        while self._idle and (exchange is None or exchange.transport is None):
+            exchange = self._idle.pop()
+        if exchange is None or exchange.transport is None:  # none is idle, or all were closed by the service
+            exchange = await self._connect()
         try:
             async with asyncio.timeout(patience_s):
                 status = await exchange.ask(self._target.request)

@@ -7,12 +7,15 @@ that a bad file never meets a good one in a batch.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from app.decoders.pool import WorkerPool
 from app.decoders.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
+from app.errors import DeadlineExceeded
+from app.forecast import DecodeTimes
 from cxr.decode import needs_worker
 
 __all__ = ["HEATMAP_SIDE", "Decoders", "Preparation", "Prepared"]
@@ -25,6 +28,10 @@ class Decoders:
     """The threads and processes that decode; belongs to one event loop."""
 
     def __init__(self, *, num_threads: int, num_workers: int, max_seconds: float, max_memory_bytes: int) -> None:
+        self.num_threads = num_threads
+        self._turns = asyncio.Semaphore(num_threads)
+        self._times = DecodeTimes()
+        self._ahead_s = 0.0
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
         self._pool = WorkerPool(num_workers, max_seconds=max_seconds, max_memory_bytes=max_memory_bytes)
 
@@ -42,10 +49,41 @@ class Decoders:
         """Start the worker processes in the background."""
         self._pool.start()
 
-    async def prepare(self, data: bytes, preparation: Preparation) -> Prepared:
-        """Prepare one upload where it belongs; raises `ImageError` or `NotReady`."""
-        prepared = await self.run_in_thread(_prepare_unless_worker, data, preparation)
-        return prepared or await self._pool.run(data, preparation)
+    @property
+    def wait_s(self) -> float:
+        """Seconds until a thread would take a file that comes now."""
+        return max(0.0, self._ahead_s) / self.num_threads
+
+    def seconds(self, num_bytes: int) -> float:
+        """Forecast how long a file of this length is decoded; a length of 0 is unknown."""
+        return self._times.seconds(num_bytes)
+
+    async def prepare(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
+        """Prepare one upload where it belongs, oldest first.
+
+        Raises:
+            ImageError: what is wrong with the file.
+            NotReady: the worker processes are gone.
+            Overloaded: so many files wait for a worker process that this one would be late.
+            DeadlineExceeded: the deadline passed before its turn.
+        """
+        prepared = await self._prepare_in_thread(data, preparation, deadline)
+        return prepared or await self._pool.run(data, preparation, deadline=deadline)
+
+    async def _prepare_in_thread(self, data: bytes, preparation: Preparation, deadline: float) -> Prepared | None:
+        """Prepare a file unless it needs a worker process, which gives None."""
+        forecast_s = self.seconds(len(data))
+        self._ahead_s += forecast_s
+        try:
+            async with self._turns:
+                if time.monotonic() >= deadline:
+                    raise DeadlineExceeded("The deadline passed before the file was decoded.")
+                prepared = await self.run_in_thread(_prepare_unless_worker, data, preparation)
+        finally:
+            self._ahead_s -= forecast_s
+        if prepared is not None and preparation.preview_side is None:  # pictures take their own time
+            self._times.observe(len(data), prepared.decode_s + prepared.preprocess_s)
+        return prepared
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another step on pixels beside the event loop."""

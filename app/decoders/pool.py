@@ -9,19 +9,27 @@ the pool fails its waiters, and says so by `fault`.
 
 import asyncio
 import logging
+import math
 import multiprocessing
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
 from app.decoders import worker
 from app.decoders.prepare import Preparation, Prepared
-from app.errors import NotReady
+from app.errors import NotReady, Overloaded
 from cxr.errors import CorruptImage, DecodeLimit, ImageError
 
 logger = logging.getLogger("cxr.decoders")
+
+_FIRST_GUESS_S = 0.2
+"""Seconds that a file is taken to need before one was seen."""
+
+_MEMORY = 0.9
+"""Share of the past in the running mean of seconds that a file takes."""
 
 _START_SECONDS = 30.0
 _START_ATTEMPTS = 3
@@ -52,6 +60,8 @@ class WorkerPool:
         self._slots: list[asyncio.Task[None]] = []
         self._fault: str | None = None
         self._closing = False
+        self._seconds_per_file = _FIRST_GUESS_S
+        self._num_unsettled = 0
 
     @property
     def fault(self) -> str | None:
@@ -70,18 +80,34 @@ class WorkerPool:
             slot.add_done_callback(self._on_slot_end)
             self._slots.append(slot)
 
-    async def run(self, data: bytes, preparation: Preparation) -> Prepared:
+    @property
+    def wait_s(self) -> float:
+        """Seconds until a worker would take a file that comes now."""
+        return self._num_unsettled * self._seconds_per_file / self._num_workers
+
+    async def run(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
         """Prepare one file in a worker process.
 
         Raises:
             ImageError: what is wrong with the file; `DecodeLimit` where it took too long or too much memory.
             NotReady: the pool has died.
+            Overloaded: the file would wait beyond its deadline, on `time.monotonic`'s clock.
         """
         if self._fault or self._closing:
             raise NotReady(self._fault or "The service is going down.")
+        late_s = time.monotonic() + self.wait_s - deadline
+        if late_s > 0:
+            raise Overloaded("Too many files wait for this decoder.", retry_after_s=max(1, math.ceil(late_s)))
         job = _Job(data, preparation, asyncio.get_running_loop().create_future())
         self._jobs.put_nowait(job)
-        return await job.answer
+        self._num_unsettled += 1
+        try:
+            prepared = await job.answer
+        finally:
+            self._num_unsettled -= 1
+        seconds = prepared.decode_s + prepared.preprocess_s
+        self._seconds_per_file = _MEMORY * self._seconds_per_file + (1 - _MEMORY) * seconds
+        return prepared
 
     async def close(self) -> None:
         """Kill the processes, also those at work, and wait until they are gone."""

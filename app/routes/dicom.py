@@ -6,14 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.classifier import by_deadline
+from app.classifier import Place, by_deadline
 from app.results import MEDIA_TYPE, require_dicom, write_result
 from app.routes.context import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
 from app.routes.documents import PREDICT_CODES, body_of_one, problem_responses
 from app.routes.predict import limits_of_one
 from app.schemas import DicomParameters
-from app.store import ServedVersion
-from app.upload import read_upload, while_connected
+from app.upload import announced_bytes, read_upload, while_connected
 
 router = APIRouter(tags=["predict"], dependencies=[AcceptsDicom, EachOnce])
 
@@ -38,18 +37,20 @@ async def predict_dicom(request: Request, parameters: Parameters, deadline: Dead
     gives the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
     with `unsupported_format`.
     """
-    with service.classifier.choose(parameters.model, parameters.question()) as version:
+    with service.classifier.choose(
+        parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
+    ) as place:
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
                 data = await read_upload(request, limits_of_one(service.settings))
             require_dicom(data)
-            result = await while_connected(request, _answer(data, version, parameters, deadline, service))
+            result = await while_connected(request, _answer(data, place, parameters, service))
     disposition = f'attachment; filename="result-{parameters.result}.dcm"'
     return Response(result, media_type=MEDIA_TYPE, headers={"content-disposition": disposition})
 
 
-async def _answer(data: bytes, version: ServedVersion, parameters: DicomParameters, deadline: float, service: Service) -> bytes:
-    prediction = await service.classifier.classify(data, version, parameters.question(), deadline=deadline)
+async def _answer(data: bytes, place: Place, parameters: DicomParameters, service: Service) -> bytes:
+    prediction = await service.classifier.classify(data, place)
     return await asyncio.to_thread(
         write_result, parameters.result, data, prediction, max_inflated_bytes=service.settings.max_inflated_bytes
     )

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from app.classifier import Question, by_deadline
+from app.classifier import Place, by_deadline
 from app.errors import ServiceError
 from app.problems import Problem, problem_of
 from app.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf
@@ -21,9 +21,8 @@ from app.routes.documents import (
 )
 from app.schemas import Answer, PredictionAnswer, PredictParameters
 from app.settings import Settings
-from app.store import ServedVersion
 from app.telemetry import current_request_id
-from app.upload import UploadedFile, UploadLimits, read_upload, read_uploads, while_connected
+from app.upload import UploadedFile, UploadLimits, announced_bytes, read_upload, read_uploads, while_connected
 from cxr.errors import ImageError
 
 router = APIRouter(tags=["predict"], dependencies=[AcceptsJson, EachOnce])
@@ -69,12 +68,13 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
     Send it as a multipart part named `file`, or as the body itself.  Its format is
     told by its content, never by its name or media type.
     """
-    question = parameters.question()
-    with service.classifier.choose(parameters.model, question) as version:
+    with service.classifier.choose(
+        parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
+    ) as place:
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
                 data = await read_upload(request, limits_of_one(service.settings))
-            work = service.classifier.classify(data, version, question, deadline=deadline)
+            work = service.classifier.classify(data, place)
             prediction = await while_connected(request, work)
     return _json(PredictionAnswer.write(prediction, current_request_id()))
 
@@ -95,27 +95,24 @@ async def predict_batch(request: Request, parameters: Parameters, deadline: Dead
 
     Each file is admitted alone and fails alone; the answers keep the files' order.
     """
-    question = parameters.question()
-    with service.classifier.choose(parameters.model, question) as version:
+    with service.classifier.choose(
+        parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
+    ) as place:
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
                 files = await read_uploads(request, _limits_of_several(service.settings))
-        results = await while_connected(request, _answer_files(files, version, question, deadline, service))
+        results = await while_connected(request, _answer_files(files, place, service))
     return _json(BatchAnswer(results=results))
 
 
-async def _answer_files(
-    files: list[UploadedFile], version: ServedVersion, question: Question, deadline: float, service: Service
-) -> list[FileAnswer]:
-    return await asyncio.gather(*(_answer_file(file, version, question, deadline, service) for file in files))
+async def _answer_files(files: list[UploadedFile], place: Place, service: Service) -> list[FileAnswer]:
+    return await asyncio.gather(*(_answer_file(file, place, service) for file in files))
 
 
-async def _answer_file(
-    file: UploadedFile, version: ServedVersion, question: Question, deadline: float, service: Service
-) -> FileAnswer:
+async def _answer_file(file: UploadedFile, place: Place, service: Service) -> FileAnswer:
     """Answer one file of several; what is wrong with it is its own affair."""
     try:
-        prediction = await service.classifier.classify(file.read(), version, question, deadline=deadline)
+        prediction = await service.classifier.classify(file.read(), place)
     except (ImageError, ServiceError) as error:
         service.metrics.rejections.labels(error.code).inc()
         return FileProblem(filename=file.filename, problem=problem_of(error))

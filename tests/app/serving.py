@@ -47,9 +47,8 @@ async def serving(store: Path, *, opener: GraphOpener = open_graph, **settings: 
 async def listening(store: Path, *, opener: GraphOpener = open_graph, **settings: Any) -> AsyncIterator[Served]:
     """Run the service in this event loop behind a real socket."""
     app = make_app(store, opener, settings)
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http=make_protocol(header_timeout_s=1.0), ws="none", log_config=None, access_log=False)
-    )
+    protocol = make_protocol(header_timeout_s=1.0, metrics=app.state.service.metrics)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=protocol, ws="none", log_config=None, access_log=False))
     running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)

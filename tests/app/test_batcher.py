@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.batcher import BatchAnswer, Batcher
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.telemetry import Metrics
+from app.tuning import Plan
 from cxr.errors import GraphError
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import until
@@ -23,7 +24,8 @@ BAD = 13
 
 @asynccontextmanager
 async def batching(graph: FakeGraph, *, lanes: int = 1, max_batch: int = 8, capacity: int = 64) -> AsyncIterator[Batcher]:
-    batcher = Batcher(graph, Metrics(), lanes=lanes, max_batch=max_batch, capacity=capacity)
+    plan = Plan(lanes, 1, max_batch, seconds_per_image=0.05)
+    batcher = Batcher(graph, Metrics(), plan, capacity=capacity)
     try:
         yield batcher
     finally:

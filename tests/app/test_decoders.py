@@ -1,4 +1,5 @@
 import asyncio
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -41,7 +42,7 @@ def heavy_dicom(side: int = 128) -> bytes:
 
 async def worker_of(decoders: Decoders) -> int:
     """Wait until the worker answers, and give its process id."""
-    await decoders.prepare(heavy_dicom(), PLAIN)
+    await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
     (process_id,) = decoders.worker_process_ids
     return process_id
 
@@ -51,7 +52,7 @@ async def test_a_worker_process_gives_what_a_thread_gives(preparation: Preparati
     data = heavy_dicom()
     here = prepare(data, preparation)
     async with decoding() as decoders:
-        there = await decoders.prepare(data, preparation)
+        there = await decoders.prepare(data, preparation, deadline=math.inf)
 
     np.testing.assert_array_equal(there.image_HW, here.image_HW)
     np.testing.assert_array_equal(there.preview_HW, here.preview_HW)
@@ -65,7 +66,7 @@ async def test_a_worker_process_gives_what_a_thread_gives(preparation: Preparati
 )
 async def test_quick_codecs_need_no_worker_process(data: bytes) -> None:
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    prepared = await decoders.prepare(data, PLAIN)  # no process was started that could do it
+    prepared = await decoders.prepare(data, PLAIN, deadline=math.inf)  # no process was started that could do it
     await decoders.close()
 
     assert prepared.image_HW.shape == (32, 32)
@@ -75,9 +76,9 @@ async def test_what_is_wrong_with_a_file_comes_back_from_the_worker_as_itself() 
     data = make_dicom(chest(128, 128), syntax=JPEGLSLossless, BodyPartExamined="FOOT")
     async with decoding() as decoders:
         with pytest.raises(NotAChest):
-            await decoders.prepare(data, PLAIN)
+            await decoders.prepare(data, PLAIN, deadline=math.inf)
         with pytest.raises(TooLarge):
-            await decoders.prepare(heavy_dicom(), replace(PLAIN, limits=DecodeLimits(max_pixels=5000)))
+            await decoders.prepare(heavy_dicom(), replace(PLAIN, limits=DecodeLimits(max_pixels=5000)), deadline=math.inf)
 
 
 async def test_a_file_that_takes_too_long_is_stopped_and_the_next_one_is_decoded() -> None:
@@ -85,7 +86,7 @@ async def test_a_file_that_takes_too_long_is_stopped_and_the_next_one_is_decoded
         first_process = await worker_of(decoders)
         os.kill(first_process, signal.SIGSTOP)
         with pytest.raises(DecodeLimit, match="seconds"):
-            await decoders.prepare(heavy_dicom(), PLAIN)
+            await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
 
         assert await worker_of(decoders) != first_process
 
@@ -94,8 +95,8 @@ async def test_a_worker_that_is_killed_over_a_file_costs_only_that_file() -> Non
     async with decoding() as decoders:
         process = await worker_of(decoders)
         os.kill(process, signal.SIGSTOP)
-        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN))
-        waiting = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN))
+        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
+        waiting = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
         await asyncio.sleep(0.1)
         os.kill(process, signal.SIGKILL)
         end, answer = await asyncio.gather(held, waiting, return_exceptions=True)
@@ -109,7 +110,7 @@ async def test_a_worker_that_crashes_says_that_the_file_is_damaged() -> None:
     async with decoding() as decoders:
         process = await worker_of(decoders)
         os.kill(process, signal.SIGSTOP)
-        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN))
+        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
         await asyncio.sleep(0.1)
         os.kill(process, signal.SIGSEGV)
         os.kill(process, signal.SIGCONT)
@@ -131,7 +132,9 @@ async def test_a_file_that_takes_too_much_memory_is_stopped() -> None:
     data = make_dicom(np.zeros((9000, 9000), np.uint16), syntax=JPEGLSLossless)
     async with decoding(max_memory_bytes=64 * 2**20) as decoders:
         with pytest.raises(ImageError) as stop:
-            await decoders.prepare(data, replace(PLAIN, limits=DecodeLimits(max_pixels=10**9, max_inflated_bytes=10**9)))
+            await decoders.prepare(
+                data, replace(PLAIN, limits=DecodeLimits(max_pixels=10**9, max_inflated_bytes=10**9)), deadline=math.inf
+            )
 
     assert stop.value.code in ("decode_limit", "corrupt_image")
 
@@ -139,7 +142,7 @@ async def test_a_file_that_takes_too_much_memory_is_stopped() -> None:
 async def test_a_waiter_that_gives_up_does_not_disturb_the_pool() -> None:
     async with decoding() as decoders:
         process = await worker_of(decoders)
-        abandoned = [asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN)) for _ in range(5)]
+        abandoned = [asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)) for _ in range(5)]
         await asyncio.sleep(0.02)
         for task in abandoned:
             task.cancel()
@@ -150,7 +153,7 @@ async def test_a_waiter_that_gives_up_does_not_disturb_the_pool() -> None:
 
 async def test_closing_leaves_no_process_behind() -> None:
     async with decoding(workers=2) as decoders:
-        await decoders.prepare(heavy_dicom(), PLAIN)
+        await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
         processes = decoders.worker_process_ids
 
     await until(lambda: not any(is_running(process) for process in processes))

@@ -1,0 +1,97 @@
+"""How long things will take, learned from how long they took.
+
+    LinearTime   a run of a graph, by its images
+    DecodeTimes  decoding a file, by its length
+    Optimism     by how much answers come later than was forecast
+
+All of it belongs to one event loop, and nothing here reads a clock.
+"""
+
+_MEMORY = 0.95
+"""Share of the past that each new observation leaves: about twenty of them count."""
+
+_OUTLIER = 4.0
+"""Times its forecast that one observation may count for: a single stall is no trend."""
+
+_ANCHOR = 0.5
+"""Weight, in squared images, of the line through the origin: it decides alone while all batches are of one size."""
+
+
+class LinearTime:
+    """Seconds of a run, `t(n) = a * n + b`, by exponentially weighted least squares."""
+
+    def __init__(self, seconds_per_image: float, seconds_per_run: float = 0.0) -> None:
+        seconds = seconds_per_image + seconds_per_run
+        self._weight, self._n, self._nn = 1.0, 1.0, 1.0
+        self._t, self._nt = seconds, seconds
+
+    def observe(self, num_images: int, seconds: float) -> None:
+        """Learn from one run."""
+        seconds = min(seconds, _OUTLIER * self.seconds(num_images))
+        self._weight = _MEMORY * self._weight + 1
+        self._n = _MEMORY * self._n + num_images
+        self._t = _MEMORY * self._t + seconds
+        self._nn = _MEMORY * self._nn + num_images * num_images
+        self._nt = _MEMORY * self._nt + num_images * seconds
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """The seconds that each image adds, and the seconds that every run takes; neither is negative."""
+        mean_n, mean_t = self._n / self._weight, self._t / self._weight
+        spread = self._nn / self._weight - mean_n**2
+        together = self._nt / self._weight - mean_n * mean_t
+        slope = (together + _ANCHOR * mean_t / mean_n) / (spread + _ANCHOR)
+        slope = min(max(slope, 0.0), mean_t / mean_n)
+        return slope, mean_t - slope * mean_n
+
+    def seconds(self, num_images: int) -> float:
+        """Forecast one run."""
+        slope, start = self.line
+        return slope * num_images + start
+
+    def seconds_of_many(self, num_images: int, max_batch: int) -> float:
+        """Forecast the runs that so many images need, one after the other."""
+        full, rest = divmod(num_images, max_batch)
+        return full * self.seconds(max_batch) + (self.seconds(rest) if rest else 0.0)
+
+
+class DecodeTimes:
+    """Seconds of decoding by a file's length, to the nearest power of two.
+
+    The length is all that is known of a file before its body is read.  Files of one
+    length may be quick or slow to decode; what is forecast is their recent mixture.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+        self._typical = 0.005
+
+    def observe(self, num_bytes: int, seconds: float) -> None:
+        """Learn from one file."""
+        known = self.seconds(num_bytes)
+        seconds = min(seconds, _OUTLIER * known)
+        self._seconds[num_bytes.bit_length()] = _MEMORY * known + (1 - _MEMORY) * seconds
+        self._typical = _MEMORY * self._typical + (1 - _MEMORY) * seconds
+
+    def seconds(self, num_bytes: int) -> float:
+        """Forecast one file; a length that is not known, or was never seen, is forecast as a typical one."""
+        return self._seconds.get(num_bytes.bit_length(), self._typical)
+
+
+class Optimism:
+    """A running upper quantile of how long answers took over what was forecast for them.
+
+    It takes in whatever the forecasts leave out: the event loop's own work, other
+    processes on the same cores, stages that overlap.
+    """
+
+    def __init__(self, quantile: float = 0.9, step: float = 0.05) -> None:
+        self._quantile = quantile
+        self._step = step
+        self.factor = 1.0
+
+    def observe(self, forecast_s: float, actual_s: float) -> None:
+        """Learn from one answer: a step up for each that came late, smaller ones down for those that did not."""
+        came_late = actual_s > self.factor * forecast_s
+        change = self._quantile if came_late else self._quantile - 1
+        self.factor = min(max(self.factor * (1 + self._step * change), 0.25), 4.0)

@@ -1,0 +1,132 @@
+"""Under more than fits: who is refused, when, and what that costs the others."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.app.fake_graph import FakeGraph
+from tests.app.serving import Served, listening, serving, until
+
+pytestmark = pytest.mark.anyio
+
+RAW = {"content-type": "application/octet-stream"}
+
+
+def within(seconds: float) -> dict[str, str]:
+    return RAW | {"x-request-timeout-seconds": str(seconds)}
+
+
+async def teach(served: Served, png: bytes, *, answers: int = 60) -> None:
+    """Let the service learn how long its answers take."""
+    for _ in range(answers):
+        (await served.client.post("/predict", content=png, headers=RAW)).raise_for_status()
+
+
+async def fill(served: Served, graph: FakeGraph, png: bytes, uploads: int) -> list[asyncio.Task[httpx.Response]]:
+    """Close the gate, and let uploads queue before it."""
+    graph.gate.clear()
+    tasks = [asyncio.create_task(served.client.post("/predict", content=png, headers=RAW)) for _ in range(uploads)]
+    depth = served.app.state.service.metrics.registry.get_sample_value
+    await until(lambda: depth("cxr_queue_depth") == uploads - 1)
+    return tasks
+
+
+async def test_who_would_be_late_is_refused_before_the_body_is_read(store: Path, graph: FakeGraph, png: bytes) -> None:
+    graph.latency_s = 0.05
+    has_read = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal has_read
+        has_read = True
+        yield png
+
+    async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
+        await teach(served, png)
+        waiting = await fill(served, graph, png, 40)
+        answer = await served.client.post("/predict", content=body(), headers=within(0.5))
+        patient = asyncio.create_task(served.client.post("/predict", content=png, headers=within(60)))
+        graph.gate.set()
+        answers = await asyncio.gather(*waiting, patient)
+
+    assert answer.status_code == 503
+    assert answer.json()["code"] == "overloaded"
+    assert 1 <= int(answer.headers["retry-after"]) <= 8
+    assert not has_read
+    assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_views_that_do_not_fit_are_refused_where_a_plain_image_would_fit(
+    store: Path, graph: FakeGraph, png: bytes
+) -> None:
+    graph.latency_s = 0.3
+    async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
+        await teach(served, png, answers=30)
+        refused = await served.client.post("/predict", params={"tta": True}, content=png, headers=within(0.5))
+        answer = await served.client.post("/predict", content=png, headers=within(0.5))
+
+    assert refused.json()["code"] == "overloaded"
+    assert answer.status_code == 200
+
+
+async def test_an_idle_service_tries_again_after_it_learned_that_it_is_slow(store: Path, graph: FakeGraph, png: bytes) -> None:
+    graph.latency_s = 0.2
+    async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
+        await teach(served, png, answers=20)
+        graph.latency_s = 0.0
+        first = await served.client.post("/predict", content=png, headers=within(0.1))
+        await asyncio.sleep(1.1)
+        later = await served.client.post("/predict", content=png, headers=within(0.1))
+
+    assert (first.status_code, later.status_code) == (503, 200)
+
+
+async def test_slow_bodies_hold_up_nobody(store: Path, graph: FakeGraph, png: bytes) -> None:
+    begun = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal begun
+        begun += 1
+        yield png[:10]
+        await asyncio.sleep(1.0)
+        yield png[10:]
+
+    graph.latency_s = 0.1
+    async with listening(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
+        await teach(served, png, answers=20)
+        slow = [asyncio.create_task(served.client.post("/predict", content=body(), headers=RAW)) for _ in range(20)]
+        await until(lambda: begun == 20)
+        await asyncio.sleep(0.4)
+        answer = await served.client.post("/predict", content=png, headers=within(0.6))
+        await asyncio.gather(*slow)
+
+    assert answer.status_code == 200
+
+
+async def test_uploads_given_up_before_they_are_read_cost_no_work_and_are_counted(
+    store: Path, graph: FakeGraph, png: bytes
+) -> None:
+    request = b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-type: image/png\r\ncontent-length: %d\r\n\r\n" % len(png) + png
+
+    def give_up(port: int) -> None:
+        for number in range(50):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(request)
+                if number % 2:  # half of them break the connection, the others close it
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with listening(store, opener=graph.open) as served:
+        port, warmed = served.client.base_url.port, list(graph.batch_sizes)
+        assert port is not None
+        give_up(port)  # on the loop's own thread: nothing is accepted meanwhile
+        answer = await served.client.post("/predict", content=png, headers=RAW)
+        count = served.app.state.service.metrics.registry.get_sample_value
+        gone = count("cxr_rejections_total", {"reason": "client_gone"})
+
+    assert answer.status_code == 200
+    assert graph.batch_sizes == [*warmed, 1]
+    assert gone == 50
