@@ -5,7 +5,7 @@ class activation map `cam = w . f` (Zhou et al. 2016) is exact:
 `mean(cam) + bias == logit`.  No gradients are needed to explain an answer.
 
 Shape suffixes: N images, 1 and C channels, H and W input rows and columns,
-h and w map rows and columns, K whitened components.
+h and w map rows and columns, D values that describe an image to the novelty head.
 """
 
 from typing import Self
@@ -15,21 +15,14 @@ from torch import Tensor, nn
 
 from training.backbones import BACKBONES, Backbone
 from training.config import NetworkName
+from training.novelty_head import NoveltyHead
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
 """About the mean and spread of chest radiographs on a 0..1 grey scale; the first batch norm does the rest."""
 
-NOVELTY_COMPONENTS = 64
-"""Principal components that the novelty distance looks at."""
-
-_VARIANCE_FLOOR = 1e-6
-
 
 class ChestNet(nn.Module):
     """From uint8 radiographs to a logit, its map and a novelty; what `training.export` writes as a graph."""
-
-    novelty_mean_C: Tensor
-    novelty_whitening_KC: Tensor
 
     def __init__(self, backbone: Backbone, *, dropout: float = 0.2) -> None:
         super().__init__()
@@ -38,8 +31,7 @@ class ChestNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(channels, 1, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(1))
-        self.register_buffer("novelty_mean_C", torch.zeros(channels))
-        self.register_buffer("novelty_whitening_KC", torch.zeros(NOVELTY_COMPONENTS, channels))
+        self.novelty = NoveltyHead(channels)
         self.reset_head()
 
     @classmethod
@@ -62,13 +54,14 @@ class ChestNet(nn.Module):
 
         Returns:
             `logit_N`, raw; `cam_Nhw`, in units of the logit, with `mean(cam) + cam_bias == logit`;
-            `novelty_N`, the Euclidean (not squared) length of the whitened features about the training
-            set's mean.  All float32.
+            `novelty_N`, the whitened distance from the training set, see `training.novelty_head`.
+            All float32.
         """
-        feature_NChw = self.forward_features(image_NHW[:, None].to(torch.float32) / 255.0)
+        image_N1HW = image_NHW[:, None].to(torch.float32) / 255.0
+        feature_NChw = self.forward_features(image_N1HW)
         cam_Nhw = self.head(feature_NChw)[:, 0]
         logit_N = cam_Nhw.mean(dim=(1, 2)) + self.bias
-        return logit_N, cam_Nhw, self.novelty(feature_NChw.mean(dim=(2, 3)))
+        return logit_N, cam_Nhw, self.novelty(image_N1HW, feature_NChw.mean(dim=(2, 3)))
 
     def forward_features(self, image_N1HW: Tensor) -> Tensor:
         """Give the last feature maps `feature_NChw` of float images on a 0..1 grey scale."""
@@ -81,24 +74,9 @@ class ChestNet(nn.Module):
         logit_N111: Tensor = self.head(self.dropout(pooled_NC11))
         return logit_N111.flatten() + self.bias
 
-    def novelty(self, feature_NC: Tensor) -> Tensor:
-        """Give the whitened distance `novelty_N` of pooled features from the training images'."""
-        whitened_NK = (feature_NC - self.novelty_mean_C) @ self.novelty_whitening_KC.T
-        return whitened_NK.square().sum(dim=1).sqrt()
-
-    @torch.no_grad()
-    def fit_novelty(self, feature_NC: Tensor) -> None:
-        """Fit mean and PCA whitening on the training images' pooled features.
-
-        Fewer images than components leave the remaining rows zero: they add nothing.
-        """
-        mean_C = feature_NC.mean(dim=0)
-        _, singular_K, basis_KC = torch.linalg.svd((feature_NC - mean_C).double(), full_matrices=False)
-        count = min(NOVELTY_COMPONENTS, len(feature_NC) - 1)
-        std_K = (singular_K[:count].square() / (len(feature_NC) - 1) + _VARIANCE_FLOOR).sqrt()
-        self.novelty_mean_C.copy_(mean_C)
-        self.novelty_whitening_KC.zero_()
-        self.novelty_whitening_KC[:count] = (basis_KC[:count] / std_K[:, None]).float()
+    def describe(self, image_N1HW: Tensor) -> Tensor:
+        """Give `described_ND` of float images, from which `novelty` is fitted."""
+        return self.novelty.describe(image_N1HW, self.forward_features(image_N1HW).mean(dim=(2, 3)))
 
     def prepare_for_export(self) -> None:
         """Leave training mode, and swap in the backbone what ONNX does not know."""

@@ -127,8 +127,7 @@ def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
 def _fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
     network.eval()
     batches = plain_batches(samples, 64, size, network.bias.device)
-    features = [network.forward_features(image_N1HW).mean(dim=(2, 3)) for image_N1HW in batches]
-    network.fit_novelty(torch.cat(features))
+    network.novelty.fit(torch.cat([network.describe(image_N1HW) for image_N1HW in batches]))
 
 
 def choose_device() -> torch.device:

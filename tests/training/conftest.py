@@ -93,9 +93,9 @@ def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], se
     settling_NHW = np.concatenate([image_NHW, *4 * [edge_images(image_NHW.shape[1])]])
     with torch.no_grad():
         network.train().forward_features(torch.from_numpy(settling_NHW)[:, None].float() / 255)
-        feature_NChw = network.eval().forward_features(torch.from_numpy(np.array(image_NHW))[:, None].float() / 255)
-        feature_NC = feature_NChw.mean(dim=(2, 3))
-        network.fit_novelty(feature_NC)
+        image_N1HW = torch.from_numpy(np.array(image_NHW))[:, None].float() / 255
+        feature_NC = network.eval().forward_features(image_N1HW).mean(dim=(2, 3))
+        network.novelty.fit(network.novelty.describe(image_N1HW, feature_NC))
         centered_NC = feature_NC - feature_NC.mean(dim=0)
         gram_NN = centered_NC @ centered_NC.T
         penalty_NN = 0.1 * gram_NN.diag().mean() * torch.eye(len(gram_NN))

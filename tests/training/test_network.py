@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.network import NOVELTY_COMPONENTS, ChestNet
+from training.network import ChestNet
 
 
 @pytest.fixture(scope="module")
@@ -57,27 +57,6 @@ def test_preparing_for_export_changes_no_answer(image_NHW: Tensor) -> None:
 
     assert not network.training
     assert torch.allclose(network(image_NHW)[1], before, atol=1e-6)
-
-
-def test_novelty_whitens_the_features_that_it_was_fitted_on(network: ChestNet) -> None:
-    generator = torch.Generator().manual_seed(4)
-    feature_NC = torch.randn(200, 1280, generator=generator) * torch.linspace(0.1, 3.0, 1280) + 5.0
-
-    network.fit_novelty(feature_NC)
-
-    squared_N = network.novelty(feature_NC).square()
-    assert float(squared_N.mean()) == pytest.approx(NOVELTY_COMPONENTS * 199 / 200, rel=1e-3)
-    assert float(network.novelty(feature_NC.mean(dim=0, keepdim=True))) == pytest.approx(0.0, abs=1e-3)
-    assert float(network.novelty(feature_NC[:1] + 50.0)) > 3 * float(squared_N.max().sqrt())
-
-
-def test_novelty_is_fitted_on_fewer_images_than_components(network: ChestNet) -> None:
-    feature_NC = torch.randn(10, 1280, generator=torch.Generator().manual_seed(5))
-
-    network.fit_novelty(feature_NC)
-
-    assert int((network.novelty_whitening_KC.abs().sum(dim=1) > 0).sum()) == 9
-    assert float(network.novelty(feature_NC).square().mean()) == pytest.approx(9 * 9 / 10, rel=1e-3)
 
 
 def test_a_new_head_forgets_the_old_task_and_keeps_the_features() -> None:

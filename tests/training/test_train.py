@@ -82,7 +82,7 @@ def test_a_finished_model_knows_novelty_and_leaves_no_state_behind(recipe: Recip
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model.safetensors"]
     network = load_network(tmp_path / "model.safetensors", recipe)
-    assert int((network.novelty_whitening_KC != 0).any(dim=1).sum()) == len(samples) - 1
+    assert int((network.novelty.features.whitening_KV != 0).any(dim=1).sum()) == len(samples) - 1
 
 
 def test_each_epoch_is_logged_with_its_held_back_auroc(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
