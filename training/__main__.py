@@ -27,7 +27,7 @@ Train a recipe on a data folder and keep everything in a RUN folder.
 
   python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
   python -m training train pneumothorax-efficientnet-b0 --data DIR --out runs/pneumothorax \\
-      --set init_weights=runs/pneumonia/final/model.safetensors
+      --weights runs/pneumonia/final/model.safetensors
 
 The same command takes an interrupted RUN up again, after its last finished epoch.
 DIR is a SIIM tree (.dcm files at any depth, a csv with ImageId and EncodedPixels, and
@@ -58,7 +58,8 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
     from training.run import open_run  # noqa: PLC0415 - torch comes with it, and evaluate needs none
     from training.train import train  # noqa: PLC0415
 
-    recipe = override(recipe_named(options.recipe), options.set)
+    settings = [*options.set, *([f"init_weights={options.weights}"] if options.weights else [])]
+    recipe = override(recipe_named(options.recipe), settings)
     command = shlex.join(["python", "-m", "training", *words])
     run = open_run(recipe, options.data, options.out, command, groups=options.groups)
     _say_what_was_found(run.facts)
@@ -146,6 +147,9 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     train.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the images")
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write, or to take up again")
     _add_groups(train)
+    train.add_argument(
+        "--weights", metavar="FILE", help="start from a RUN's weights, torchvision's, or `imagenet` (init_weights=FILE)"
+    )
     train.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
     train.set_defaults(run=_train)
 

@@ -19,6 +19,8 @@ from training.errors import TrainingError
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = Annotated[int, Field(ge=32, le=1024)]
 """Pixels on a side."""
+IMAGENET = "imagenet"
+"""As `init_weights`: those that MONAI fetches."""
 Slug = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 
 NetworkName = Literal[
@@ -88,7 +90,8 @@ class Recipe:
     # Network
     network: NetworkName = "efficientnet-b0"
     init_weights: str | None = None
-    """A .safetensors file of this package to start from (its head is drawn anew); None starts from scratch."""
+    """Where the backbone starts: a RUN's model.safetensors, a state dict with torchvision's names (.safetensors or .pth),
+    or `imagenet`, which MONAI fetches.  None starts from scratch; the head is always new."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from training.average import WeightAverage
-from training.checkpoint import load_network, load_state, save_state
+from training.checkpoint import load_state, save_state
 from training.config import Recipe
 from training.network import ChestNet
+from training.weights import load_backbone
 
 
 @dataclass(slots=True)
@@ -64,10 +65,9 @@ class Learner:
 
 
 def _new_network(recipe: Recipe) -> ChestNet:
-    if recipe.init_weights is None:
-        return ChestNet.named(recipe.network, dropout=recipe.dropout)
-    network = load_network(Path(recipe.init_weights), recipe)
-    network.reset_head()
+    network = ChestNet.named(recipe.network, dropout=recipe.dropout)
+    if recipe.init_weights is not None:
+        load_backbone(network, recipe.network, recipe.init_weights)
     return network
 
 

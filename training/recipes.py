@@ -35,7 +35,7 @@ def pneumonia_efficientnet_b0() -> Recipe:
 
 
 def pneumothorax_efficientnet_b0() -> Recipe:
-    """Pneumothorax from SIIM-ACR; start it from pneumonia weights with `--set init_weights=FILE` where images are few."""
+    """Pneumothorax from SIIM-ACR; start it from pneumonia weights with `--weights FILE` where images are few."""
     return Recipe(
         name="pneumothorax-efficientnet-b0",
         task="pneumothorax",

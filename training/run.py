@@ -14,7 +14,7 @@ import numpy as np
 from cxr.bundle import file_sha256
 from training.cache import build_cache
 from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_splits
-from training.config import Recipe, recipe_to_dict
+from training.config import IMAGENET, Recipe, recipe_to_dict
 from training.datasets import DataError, DataIndex, load_index
 from training.split import SplitError, refuse_leaks, split_folds
 
@@ -96,6 +96,8 @@ def _data_facts(data_dir: Path, found: DataIndex, used: DataIndex) -> dict[str, 
 def _weights(recipe: Recipe) -> dict[str, str] | None:
     if recipe.init_weights is None:
         return None
+    if recipe.init_weights == IMAGENET:
+        return {"file": IMAGENET, "head": "drawn anew"}
     path = Path(recipe.init_weights)
     if not path.is_file():
         raise RunError(f"init_weights: {path} is not there")

@@ -1,0 +1,153 @@
+"""Weights to start from: another RUN's, ImageNet's from MONAI, or a file with torchvision's names.
+
+    source -> a state dict, by whatever names -> the backbone's own names and shapes -> ChestNet
+
+Only the backbone starts from them: the head is always new.  Three input channels become one by
+their sum, which gives a grey image what its three equal channels would have got.  (MONAI's own
+loading passes over a layer of another shape without a word, and so over the first one.)
+
+Torchvision's EfficientNets pad the strided convolutions half a pixel otherwise than MONAI's, and B0
+to B4 have batch norms with a smaller epsilon: what is loaded there is a start for training, not the
+same network to the last digit.
+"""
+
+import pickle
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from monai.networks.nets.densenet import DenseNet121, DenseNet169, DenseNet201
+from monai.networks.nets.efficientnet import EfficientNetBN
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from training.config import IMAGENET, NetworkName
+from training.errors import TrainingError
+from training.network import ChestNet
+
+_DENSENETS = {"densenet-121": DenseNet121, "densenet-169": DenseNet169, "densenet-201": DenseNet201}
+
+_HEADS = ("_fc.", "class_layers.", "classifier.")
+"""How layers after the backbone are called by MONAI and torchvision; they are left out."""
+
+_LISTED = 8
+"""An error lists so many names of each kind."""
+
+
+class WeightsError(TrainingError):
+    """Weights to start from can't be read or do not fit; the message lists what did not match."""
+
+
+def load_backbone(network: ChestNet, name: NetworkName, source: str) -> None:
+    """Start a network's backbone from `imagenet` or from a file; raises `WeightsError`."""
+    state = _download(name) if source == IMAGENET else read_state(Path(source))
+    network.backbone.load_state_dict(fit_state(state, network.backbone.state_dict()), strict=False)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict from safetensors, or from torch's own format as plain tensors; raises `WeightsError`."""
+    try:
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as exc:
+        raise WeightsError(f"{path} is neither safetensors nor a state dict of plain tensors ({type(exc).__name__})") from exc
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise WeightsError(f"{path} holds something else than a state dict")
+    return state
+
+
+def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give `state` by the names and shapes of a backbone's state dict.
+
+    Names may be a RUN's, MONAI's or torchvision's; counters of batch norms may be missing.
+    Raises `WeightsError` with what is missing, of another shape, or left over.
+    """
+    given = _without_head(state)
+    names = max((naming(wanted) for naming in _NAMINGS), key=lambda names: _found(names, given))
+    fitted = {ours: _one_channel(given[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in given}
+    missing = [theirs for ours, theirs in names.items() if ours not in fitted and wanted[ours].is_floating_point()]
+    misshapen = [names[ours] for ours, tensor in fitted.items() if tensor.shape != wanted[ours].shape]
+    left_over = sorted(set(given) - set(names.values()))
+    faults = {"missing": missing, "of another shape": misshapen, "left over": left_over}
+    told = [f"{len(keys)} {fault}: {', '.join(keys[:_LISTED])}" for fault, keys in faults.items() if keys]
+    if told:
+        raise WeightsError("the weights do not fit the network; " + "; ".join(told))
+    return fitted
+
+
+def _download(name: NetworkName) -> dict[str, Tensor]:
+    """Let MONAI load ImageNet weights into its own three-channel network; raises `WeightsError`."""
+    try:
+        if name.startswith("efficientnet"):
+            return dict(EfficientNetBN(name, pretrained=True).state_dict())
+        if name in _DENSENETS:
+            return dict(_DENSENETS[name](2, 3, 1000, pretrained=True).state_dict())
+    except (OSError, RuntimeError) as exc:
+        raise WeightsError(f"the ImageNet weights of {name} can't be fetched ({exc}); --weights FILE takes a file") from exc
+    raise WeightsError(f"MONAI has no ImageNet weights of {name}; --weights FILE takes a file")
+
+
+def _without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep the backbone, by the newer of torchvision's two spellings (`norm.1` became `norm1`)."""
+    if any(key.startswith("backbone.") for key in state):
+        return {key.removeprefix("backbone."): tensor for key, tensor in state.items() if key.startswith("backbone.")}
+    return {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): tensor
+        for key, tensor in state.items()
+        if not key.startswith(_HEADS)
+    }
+
+
+def _found(names: Mapping[str, str], given: Mapping[str, Tensor]) -> int:
+    return sum(theirs in given for theirs in names.values())
+
+
+def _one_channel(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Add up the three input channels of a first layer where ours has one."""
+    first_layer = ours.ndim == theirs.ndim == 4 and (ours.shape[1], theirs.shape[1]) == (1, 3)
+    return theirs.sum(dim=1, keepdim=True) if first_layer else theirs
+
+
+def _own_names(names: Iterable[str]) -> dict[str, str]:
+    """MONAI's layers are called so by themselves, and so a RUN's."""
+    return {name: name for name in names}
+
+
+def _names_without_stages(names: Iterable[str]) -> dict[str, str]:
+    """Name EfficientNets' layers as in the files that MONAI fetches, whose blocks are counted through."""
+    return {name: re.sub(r"^_blocks\.\d+\.", "_blocks.", name) for name in names}
+
+
+def _torchvision_names(names: Iterable[str]) -> dict[str, str]:
+    """Name a backbone's layers as torchvision does, which counts blocks anew in each stage."""
+    first_block: dict[str, int] = {}
+    theirs = {}
+    for name in names:
+        block = re.fullmatch(r"_blocks\.(\d+)\.(\d+)\.(_\w+)\.(\w+)", name)
+        if block is not None:
+            stage, number, layer, kind = block.groups()
+            place = int(number) - first_block.setdefault(stage, int(number))
+            part, rest = _PARTS[layer]
+            part -= stage == "0"  # whose block has nothing to expand
+            theirs[name] = f"features.{int(stage) + 1}.{place}.block.{part}.{rest}.{kind}"
+        elif name.startswith("_"):
+            layer, kind = name.split(".")
+            theirs[name] = f"features.{_ENDS[layer]}.{kind}"
+        else:
+            theirs[name] = name.replace(".layers.", ".")  # a DenseNet's
+    return theirs
+
+
+_ENDS = {"_conv_stem": "0.0", "_bn0": "0.1", "_conv_head": "8.0", "_bn1": "8.1"}
+_PARTS = {
+    "_expand_conv": (0, "0"),
+    "_bn0": (0, "1"),
+    "_depthwise_conv": (1, "0"),
+    "_bn1": (1, "1"),
+    "_se_reduce": (2, "fc1"),
+    "_se_expand": (2, "fc2"),
+    "_project_conv": (3, "0"),
+    "_bn2": (3, "1"),
+}
+_NAMINGS: tuple[Callable[[Iterable[str]], dict[str, str]], ...] = (_own_names, _torchvision_names, _names_without_stages)
