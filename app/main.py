@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from app.access import AccessMiddleware, Gate
 from app.classifier import Classifier
 from app.decoders import Decoders
+from app.holding import Holding
 from app.problems import install_problems
 from app.routes import install_routes
 from app.routes.context import Service
@@ -53,7 +54,7 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = Service(settings, metrics, classifier)
+    app.state.service = Service(settings, metrics, classifier, Holding(settings.max_uploads_bytes))
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics)

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     )
     max_batch_files: int = Field(16, ge=1, le=256, description="Most files in one request to /predict/batch.")
     max_batch_bytes: int = Field(256 * MEBIBYTE, ge=1024, le=2**33, description="Largest body of /predict/batch.")
+    max_uploads_bytes: int = Field(
+        512 * MEBIBYTE, ge=1024, le=2**40, description="Most bytes of uploads that are held at once, over all requests."
+    )
     receive_timeout_seconds: Seconds = Field(30.0, description="How long a body may take to arrive.")
 
     decode_threads: int = Field(default_factory=usable_cores, ge=1, le=64, description="Files decoded in threads at once.")
@@ -135,6 +138,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 "CXR_HOST is reachable by others: set CXR_API_KEYS or CXR_API_KEYS_FILE, or CXR_WAIVE_API_KEY=true"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _leave_room_for_one(self) -> Self:
+        """Refuse limits under which the largest allowed body would never be taken."""
+        if self.max_uploads_bytes < max(self.max_upload_bytes, self.max_batch_bytes):
+            raise ValueError("CXR_MAX_UPLOADS_BYTES holds neither one file nor one batch: set it above both limits")
         return self
 
     @model_validator(mode="before")

@@ -15,6 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from app.errors import ClientGone, MalformedRequest, SlowClient
+from app.holding import Share
 from cxr.errors import TooLarge, UnsupportedFormat
 
 T = TypeVar("T")
@@ -55,40 +56,41 @@ class UploadedFile:
         return bytes(self.content)
 
 
-async def read_upload(request: Request, limits: UploadLimits) -> bytes:
+async def read_upload(request: Request, limits: UploadLimits, share: Share) -> bytes:
     """Read the one file of a request: a multipart part `file`, or a raw body.
 
     Raises:
         MalformedRequest: no file, several, or a broken body.
         UnsupportedFormat: a body of another media type.
         TooLarge: over the limit, told by its header or while it streams in.
+        Overloaded: with it, all uploads together would take too much memory.
         SlowClient: it did not arrive in time.
         ClientGone: the client left.
     """
-    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES)
+    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, share)
     media_type, boundary = _content_type(request)
     if media_type == MULTIPART:
-        files = await _read_multipart(request, boundary, "file", limits)
+        files = await _read_multipart(request, boundary, "file", limits, share)
         if not files:
             raise MalformedRequest("There is no part named file.")
         return files[0].read()
     if media_type not in RAW_TYPES:
         raise UnsupportedFormat(_media_type_advice(media_type))
-    _check_announced_size(request, limits.max_file_bytes)
+    _check_announced_size(request, limits.max_file_bytes, share)
     file = UploadedFile(None)
     async with _in_time(limits.timeout_s):
-        async for chunk in _chunks(request, limits.max_file_bytes):
+        async for chunk in _chunks(request, limits.max_file_bytes, share):
             file.content += chunk
     return file.read()
 
 
-async def read_uploads(request: Request, limits: UploadLimits) -> list[UploadedFile]:
+async def read_uploads(request: Request, limits: UploadLimits, share: Share) -> list[UploadedFile]:
     """Read the files of a multipart body, in order; raises as `read_upload`."""
-    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES)
+    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, share)
     media_type, boundary = _content_type(request)
     if media_type != MULTIPART:
         raise UnsupportedFormat(f"Send {MULTIPART} with one part named files for each file.")
-    files = await _read_multipart(request, boundary, "files", limits)
+    files = await _read_multipart(request, boundary, "files", limits, share)
     if not files:
         raise MalformedRequest("There is no part named files.")
     return files
@@ -128,20 +130,22 @@ def announced_bytes(request: Request) -> int:
     return int(announced) if announced.isdigit() else 0
 
 
-def _check_announced_size(request: Request, max_bytes: int) -> None:
-    """Refuse a body by its header, before its first byte; raises `TooLarge`."""
+def _check_announced_size(request: Request, max_bytes: int, share: Share) -> None:
+    """Refuse a body by its header, before its first byte; raises `TooLarge` or `Overloaded`."""
     if announced_bytes(request) > max_bytes:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
+    share.check(announced_bytes(request))
 
 
-async def _chunks(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Give a body as it arrives, up to the cap; raises `TooLarge` or `ClientGone`."""
+async def _chunks(request: Request, max_bytes: int, share: Share) -> AsyncIterator[bytes]:
+    """Give a body as it arrives, up to the caps; raises `TooLarge`, `Overloaded` or `ClientGone`."""
     received = 0
     try:
         async for chunk in request.stream():
             received += len(chunk)
             if received > max_bytes:
                 raise TooLarge(f"The body has more than {max_bytes} bytes.")
+            share.take(len(chunk))
             yield chunk
     except ClientDisconnect as exc:
         raise ClientGone("The client left.") from exc
@@ -162,10 +166,12 @@ def _media_type_advice(media_type: str) -> str:
     return advice
 
 
-async def _read_multipart(request: Request, boundary: bytes, name: str, limits: UploadLimits) -> list[UploadedFile]:
+async def _read_multipart(
+    request: Request, boundary: bytes, name: str, limits: UploadLimits, share: Share
+) -> list[UploadedFile]:
     form = _Form(boundary, name, limits)
     async with _in_time(limits.timeout_s):
-        async for chunk in _chunks(request, limits.max_body_bytes + _FRAMING_BYTES):
+        async for chunk in _chunks(request, limits.max_body_bytes + _FRAMING_BYTES, share):
             form.feed(chunk)
     return form.finish()
 

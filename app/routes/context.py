@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Request
 
 from app.classifier import Classifier
 from app.errors import MalformedRequest, NotAcceptable
+from app.holding import Holding
 from app.settings import Settings
 from app.telemetry import Metrics
 
@@ -22,6 +23,7 @@ class Service:
     settings: Settings
     metrics: Metrics
     classifier: Classifier
+    uploads: Holding
 
 
 async def _service(request: Request) -> Service:

@@ -37,12 +37,15 @@ async def predict_dicom(request: Request, parameters: Parameters, deadline: Dead
     gives the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
     with `unsupported_format`.
     """
-    with service.classifier.choose(
-        parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
-    ) as place:
+    with (
+        service.classifier.choose(
+            parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
+        ) as place,
+        service.uploads.share() as share,
+    ):
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                data = await read_upload(request, limits_of_one(service.settings))
+                data = await read_upload(request, limits_of_one(service.settings), share)
             require_dicom(data)
             result = await while_connected(request, _answer(data, place, parameters, service))
     disposition = f'attachment; filename="result-{parameters.result}.dcm"'

@@ -68,12 +68,15 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
     Send it as a multipart part named `file`, or as the body itself.  Its format is
     told by its content, never by its name or media type.
     """
-    with service.classifier.choose(
-        parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
-    ) as place:
+    with (
+        service.classifier.choose(
+            parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
+        ) as place,
+        service.uploads.share() as share,
+    ):
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                data = await read_upload(request, limits_of_one(service.settings))
+                data = await read_upload(request, limits_of_one(service.settings), share)
             work = service.classifier.classify(data, place)
             prediction = await while_connected(request, work)
     return _json(PredictionAnswer.write(prediction, current_request_id()))
@@ -95,12 +98,15 @@ async def predict_batch(request: Request, parameters: Parameters, deadline: Dead
 
     Each file is admitted alone and fails alone; the answers keep the files' order.
     """
-    with service.classifier.choose(
-        parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
-    ) as place:
+    with (
+        service.classifier.choose(
+            parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
+        ) as place,
+        service.uploads.share() as share,
+    ):
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                files = await read_uploads(request, _limits_of_several(service.settings))
+                files = await read_uploads(request, _limits_of_several(service.settings), share)
         results = await while_connected(request, _answer_files(files, place, service))
     return _json(BatchAnswer(results=results))
 

@@ -30,9 +30,12 @@ async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> R
     down from there.  Nothing is classified.  It takes the place of one image in the default
     model's queue.
     """
-    with service.classifier.choose(None, Question(), num_bytes=announced_bytes(request), deadline=deadline) as place:
+    with (
+        service.classifier.choose(None, Question(), num_bytes=announced_bytes(request), deadline=deadline) as place,
+        service.uploads.share() as share,
+    ):
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                data = await read_upload(request, limits_of_one(service.settings))
+                data = await read_upload(request, limits_of_one(service.settings), share)
             picture = await while_connected(request, service.classifier.preview(data, place))
     return Response(picture, media_type="image/png")

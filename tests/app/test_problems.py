@@ -1,7 +1,7 @@
 """Every problem code is provoked by what provokes it in life."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,31 @@ async def test_what_does_not_fit_is_refused_with_a_time_to_come_back(store: Path
     assert_problem(refused, "overloaded")
     assert int(refused.headers["retry-after"]) >= 1
     assert [answer.status_code for answer in answers] == [200, 200]
+
+
+async def test_uploads_that_together_take_too_much_memory_are_refused_until_others_end(store: Path, graph: FakeGraph) -> None:
+    size = len(PNG)
+    limits = {"max_upload_bytes": size + 1000, "max_batch_bytes": size + 1000, "max_uploads_bytes": size + 2000}
+    async with serving(store, opener=graph.open, **limits) as served:
+        graph.gate.clear()
+        taken = asyncio.create_task(send(PNG)(served))
+        await until(lambda: served.app.state.service.uploads.held_bytes > size)
+        refused = [await send(PNG)(served), await post("/predict/batch", files={"files": PNG})(served)]
+        refused += [await post("/predict/dicom?result=sr", content=iter_once(PNG))(served)]
+        graph.gate.set()
+        answers = await taken, await send(PNG)(served)
+        metrics = (await get("/metrics")(served)).text
+
+    for answer in refused:
+        assert_problem(answer, "overloaded")
+        assert int(answer.headers["retry-after"]) >= 1
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert 'cxr_rejections_total{reason="overloaded"} 3.0' in metrics
+
+
+async def iter_once(data: bytes) -> AsyncIterator[bytes]:
+    """A body whose length nobody announces."""
+    yield data
 
 
 async def test_a_tta_request_is_admitted_whole_or_refused_whole(store: Path, graph: FakeGraph) -> None:

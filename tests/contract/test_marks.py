@@ -73,6 +73,7 @@ def answers_about(client: httpx.Client, data: bytes) -> Iterator[httpx.Response]
     yield client.post("/predict/batch", files=[("files", (FILENAME, data))])
     yield client.post("/predict/dicom", content=data, params={"result": "sr"})
     yield client.post("/predict/dicom", content=data, params={"result": "sc"})
+    yield client.post("/preview", content=data)
 
 
 def without_filenames(text: str) -> str:
