@@ -109,7 +109,7 @@ def refused_requests(client: httpx.Client) -> Iterator[httpx.Response]:
     yield client.post("/predict", content=png, headers={"content-type": f"image/{MARK}"})
     yield client.post("/predict", content=png, headers={"content-encoding": MARK})
     yield client.post("/predict", content=png, headers={"x-request-timeout-seconds": MARK})
-    yield client.post("/predict", content=png, headers={"x-request-timeout-seconds": "0.0001"})
+    yield client.post("/predict", content=slowly(png), headers={"x-request-timeout-seconds": "0.4"})
     yield client.post("/predict", content=png.ljust(MAX_UPLOAD_BYTES + 1))
     yield client.post("/predict", files={MARK: (FILENAME, png)})
     yield client.post("/predict", files=[("file", (FILENAME, png)), ("file", (FILENAME, png))])
@@ -122,6 +122,13 @@ def refused_requests(client: httpx.Client) -> Iterator[httpx.Response]:
     yield client.get(f"/{MARK}/{FOREIGN}?name={MARK}")
     yield client.request(MARK, "/predict")
     yield client.delete(f"/models/{MARK}")
+
+
+def slowly(data: bytes) -> Iterator[bytes]:
+    """A body that takes longer than its own deadline."""
+    yield data[:100]
+    time.sleep(0.8)
+    yield data[100:]
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGSEGV, None], ids=["killed", "crashed", "late"])
