@@ -28,7 +28,7 @@ class Outputs:
 
     `logit_N` is raw, before calibration.  `cam_Nhw` is the logit's own map:
     `pool(cam) + bias == logit` with the pool and the bias of the bundle.
-    `novelty_N` is the whitened distance of the features from the training set's.
+    `novelty_N` is the whitened distance from the training set, of features and coarse shape.
     """
 
     logit_N: NDArray[np.float32]

@@ -114,7 +114,7 @@ def _novelty(manifest: Manifest) -> Iterator[str]:
     limits, caught = manifest.novelty, manifest.metrics["novelty"]
     yield from ("## Novelty", "")
     yield (
-        "The graph gives the whitened distance of an image's features from those of the training images. "
+        "The graph gives the whitened distance of an image's coarse shape and features from those of the training images. "
         f"Above {limits.warn:.2f} the answer carries a warning, above {limits.novel:.2f} it calls the image novel. "
         f"The two limits are the {limits.source}. "
         f"Of {caught['edge_images']} made images that are no radiographs (flat, ramps, noise, checkers, a square), "

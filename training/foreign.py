@@ -2,6 +2,7 @@
 
     made      noise, gradients, scans of text, ... : drawn from a seed, never a file
     turned    radiographs shown inverted, turned by 90 and 180 degrees, or torn by broken JPEG data
+    coarse    radiographs as JPEG of such low quality that its blocks show: bad, but still the same chests
     found     files of a folder, read past the scope check that would refuse them
 
 Shape suffixes: N images, H and W input rows and columns, h and w thumbnail rows and columns.
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from pydicom.dataset import Dataset
 
 from cxr import dicom
 from cxr.decode import DecodeLimits, decode
@@ -34,11 +36,12 @@ _SIDE = 512
 _SAME_OBJECT = 0.98
 _THUMBNAIL = 16
 _JPEG_QUALITY, _TORN_BYTES, _TEAR_ATTEMPTS = 30, 6, 20
+_COARSE_JPEG_QUALITY = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """One image: what it is, and how it came to be (`made`, `turned`, `found`, or `chest` for a found one in scope)."""
+    """One image: what it is, and how it came to be (as above, or `chest` for a found one in scope)."""
 
     kind: str
     origin: str
@@ -53,11 +56,12 @@ def make_foreign(spec: PreprocessSpec, count: int = MADE_IMAGES) -> Iterator[For
 
 
 def turn(image_HW: Grey, number: int) -> Iterator[Foreign]:
-    """Show one radiograph in every wrong way; `number` seeds what is torn."""
+    """Show one radiograph in every wrong way, and badly compressed; `number` seeds what is torn."""
     yield Foreign("inverted", "turned", 255 - image_HW)
     yield Foreign("turned by 90 degrees", "turned", np.ascontiguousarray(np.rot90(image_HW, 1 + 2 * (number % 2))))
     yield Foreign("turned by 180 degrees", "turned", np.ascontiguousarray(image_HW[::-1, ::-1]))
     yield Foreign("torn by broken JPEG data", "turned", _tear(image_HW, np.random.default_rng(number)))
+    yield Foreign(f"JPEG of quality {_COARSE_JPEG_QUALITY}", "coarse", _open_jpeg(_as_jpeg(image_HW, _COARSE_JPEG_QUALITY)))
 
 
 def find_foreign(folder: Path, spec: PreprocessSpec) -> Iterator[Foreign | ImageError]:
@@ -93,14 +97,20 @@ def _read_dicom(data: bytes, spec: PreprocessSpec) -> Foreign:
     header = read_header(data, max_inflated_bytes=limits.max_inflated_bytes)
     words = (text(header, "Modality"), text(header, "BodyPartExamined"))
     kind = " ".join(word for word in words if word).lower() or "unstated"
+    origin = "chest" if _says_chest(header, limits) else "found"
+    header.Modality = "CR"  # past what it says it shows, not past what is no single picture
+    check_image(header, max_pixels=limits.max_pixels)
+    pixels_HW = render(header, max_pixels=limits.max_pixels, reduction=1).pixels_HW
+    return Foreign(kind, origin, _input_of(pixels_HW, spec))
+
+
+def _says_chest(header: Dataset, limits: DecodeLimits) -> bool:
     try:
         check_image(header, max_pixels=limits.max_pixels)
         list(check_subject(header, None, refuse=True))
-        origin = "chest"
     except ImageError:
-        origin = "found"
-    pixels_HW = render(header, max_pixels=limits.max_pixels, reduction=1).pixels_HW
-    return Foreign(kind, origin, _input_of(pixels_HW, spec))
+        return False
+    return True
 
 
 def _input_of(pixels_HW: Grey, spec: PreprocessSpec) -> Grey:
@@ -173,20 +183,28 @@ def _stretch(values_HW: NDArray[np.float64]) -> Grey:
 
 def _tear(image_HW: Grey, rng: np.random.Generator) -> Grey:
     """Break bytes of a JPEG's entropy-coded data, so that everything behind them is shifted or has another grey."""
-    buffer = BytesIO()
-    Image.fromarray(image_HW).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    whole = buffer.getvalue()
+    whole = _as_jpeg(image_HW, _JPEG_QUALITY)
     begin = whole.index(b"\xff\xda") + 16
     for _ in range(_TEAR_ATTEMPTS):
         torn = bytearray(whole)
         for place in rng.integers(begin, begin + (len(whole) - begin) // 2, _TORN_BYTES):
             torn[place] = int(rng.integers(0, 255))
         try:
-            with Image.open(BytesIO(bytes(torn)), formats=("JPEG",)) as picture:
-                return np.asarray(picture.convert("L"))
+            return _open_jpeg(bytes(torn))
         except OSError:  # the decoder noticed: no answer, and no question of novelty
             continue
     return image_HW
+
+
+def _as_jpeg(image_HW: Grey, quality: int) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(image_HW).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def _open_jpeg(data: bytes) -> Grey:
+    with Image.open(BytesIO(data), formats=("JPEG",)) as picture:
+        return np.asarray(picture.convert("L"))
 
 
 def by_kind(images: Iterable[Foreign]) -> dict[str, list[int]]:

@@ -32,10 +32,18 @@ def test_a_radiograph_is_turned_and_torn() -> None:
     assert (turned["torn by broken JPEG data"] != image_HW).any()
 
 
+def test_a_coarse_jpeg_still_shows_the_same_chest() -> None:
+    image_HW = chest(64, 64)
+    (coarse,) = (image for image in turn(image_HW, 0) if image.origin == "coarse")
+    assert (coarse.image_HW != image_HW).any()
+    assert np.corrcoef(coarse.image_HW.ravel(), image_HW.ravel())[0, 1] > 0.9
+
+
 def test_a_folder_is_read_past_the_scope_check(tmp_path: Path) -> None:
     (tmp_path / "hip.dcm").write_bytes(make_dicom(chest(64, 64), BodyPartExamined="HIP"))
     (tmp_path / "chest.dcm").write_bytes(make_dicom(chest(64, 64)))
     (tmp_path / "slice.dcm").write_bytes(make_dicom(chest(64, 64), Modality="CT", BodyPartExamined=None))
+    (tmp_path / "dose.dcm").write_bytes(make_dicom(chest(64, 64), Modality="RTDOSE", BitsAllocated=32))
     (tmp_path / "cats").mkdir()
     (tmp_path / "cats" / "cat.png").write_bytes(make_png(chest(64, 64)))
     (tmp_path / "torn.png").write_bytes(make_png(chest(64, 64))[:99])
@@ -43,7 +51,7 @@ def test_a_folder_is_read_past_the_scope_check(tmp_path: Path) -> None:
     found = list(find_foreign(tmp_path, SPEC))
     kinds = {(image.kind, image.origin) for image in found if isinstance(image, Foreign)}
     assert kinds == {("cr hip", "found"), ("cr chest", "chest"), ("ct", "found"), ("cats", "found")}
-    assert len(found) == 5
+    assert len(found) == 6  # two are no pictures
 
 
 def objects(*images: NDArray[np.uint8]) -> int:
