@@ -1,4 +1,8 @@
-"""A running average of a network's weights and buffers: smoother than any one step, and what is kept."""
+"""Averages of a network's weights and buffers, smoother than any one step.
+
+`WeightAverage` runs along with the steps of a training; `EpochMean` is the plain mean of
+what it was after each of the last epochs, and what is kept.
+"""
 
 from copy import deepcopy
 
@@ -20,8 +24,26 @@ class WeightAverage:
         """Take a step towards `network`; counters are copied."""
         share = 1.0 - min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        for mean, new in zip(self.network.state_dict().values(), network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new, share)
-            else:
-                mean.copy_(new)
+        _move(self.network, network, share)
+
+
+class EpochMean:
+    """Mean of the networks that were added (Izmailov et al. 2018, over running averages)."""
+
+    def __init__(self, network: ChestNet) -> None:
+        self.network = deepcopy(network)
+        self.count = 0
+
+    @torch.no_grad()
+    def add(self, network: ChestNet) -> None:
+        """Take another network into the mean; counters are copied."""
+        self.count += 1
+        _move(self.network, network, 1.0 / self.count)
+
+
+def _move(mean: ChestNet, towards: ChestNet, share: float) -> None:
+    for tensor, new in zip(mean.state_dict().values(), towards.state_dict().values(), strict=True):
+        if tensor.is_floating_point():
+            tensor.lerp_(new, share)
+        else:
+            tensor.copy_(new)

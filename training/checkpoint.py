@@ -5,7 +5,7 @@
         index.csv       every image: id, path, hash, person group, label, age, sex, view
         splits.csv      which fold each image lies in
         cache/          decoded images, uint8, at the final size
-        fold-<k>/       model.safetensors (fold k held back), metrics.jsonl, state.pt while it is unfinished
+        fold-<k>/       model.safetensors (fold k held back), metrics.jsonl, tensorboard/, state.pt while unfinished
         final/          model.safetensors, the model to export
         log.jsonl       what happened when
 

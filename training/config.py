@@ -32,6 +32,7 @@ NetworkName = Literal[
 Imbalance = Literal["sampler", "class-weights"]
 Layout = Literal["siim", "class-folders", "any"]
 Validation = Literal["holdout", "folds"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 _CLOSED = ConfigDict(extra="forbid")
 
@@ -103,6 +104,8 @@ class Recipe:
     warmup_epochs: Annotated[float, Field(ge=0.0)] = 1.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998
     """Decay of the running average of weights, which is what is kept; it warms up, and 0 switches it off."""
+    average_last: Annotated[int, Field(ge=1)] = 1
+    """What is kept is the plain mean of the running averages after so many last epochs."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.05
 
     # Data
@@ -114,6 +117,8 @@ class Recipe:
     """`holdout`: fold 0 is held back from the one model; `folds`: a model for each fold, and a final one on everything."""
 
     # Machine
+    precision: Precision = "auto"
+    """Of the network's forward pass in training.  `auto`: bf16 where it is faster, on a GPU and for DenseNets on a CPU."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 takes the cores that this process may use.  Another number may change the last bits of the weights."""
@@ -151,6 +156,8 @@ class Recipe:
             raise ValueError(f"sizes must be multiples of {self.stride} for {self.network}: every half must be whole")
         if self.warmup_epochs > self.total_epochs:
             raise ValueError("warmup_epochs exceeds the epochs")
+        if self.average_last > self.epochs[-1]:
+            raise ValueError("average_last exceeds the epochs at the last size")
         return self
 
 

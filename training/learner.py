@@ -1,4 +1,4 @@
-"""What changes while a model learns: its network, the running average of it, and the optimizer's memory.
+"""What changes while a model learns: its network, the averages of it, and the optimizer's memory.
 
 All of it goes into one file after each epoch, and comes back from it.
 """
@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import nn
 
-from training.average import WeightAverage
+from training.average import EpochMean, WeightAverage
 from training.checkpoint import load_state, save_state
 from training.config import Recipe
 from training.network import ChestNet
@@ -25,6 +25,8 @@ class Learner:
     seed: int
     network: ChestNet
     average: WeightAverage
+    kept: EpochMean
+    """The mean of `average` after each of the recipe's last epochs: the model, in the end."""
     optimizer: torch.optim.Optimizer
     epoch: int = 0
 
@@ -34,12 +36,19 @@ class Learner:
         torch.manual_seed(seed)
         network = _new_network(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = torch.optim.AdamW(_parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
-        return cls(recipe, seed, network, WeightAverage(network, recipe.ema), optimizer)
+        average = WeightAverage(network, recipe.ema)
+        return cls(recipe, seed, network, average, EpochMean(average.network), optimizer)
 
     @property
     def device(self) -> torch.device:
         """Where it learns."""
         return self.network.bias.device
+
+    def finish_epoch(self) -> None:
+        """Count an epoch, and take the average after it into what is kept if it is one of the last."""
+        self.epoch += 1
+        if self.epoch > self.recipe.total_epochs - self.recipe.average_last:
+            self.kept.add(self.average.network)
 
     def save(self, path: Path) -> None:
         """Write everything that `resume` needs."""
@@ -48,6 +57,8 @@ class Learner:
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
             "updates": self.average.updates,
+            "kept": self.kept.network.state_dict(),
+            "kept_count": self.kept.count,
             "optimizer": self.optimizer.state_dict(),
         }
         save_state(path, state)
@@ -60,6 +71,8 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["updates"]
+        self.kept.network.load_state_dict(state["kept"])
+        self.kept.count = state["kept_count"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
 

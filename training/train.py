@@ -4,7 +4,8 @@
 
 `train` makes every model of a RUN, `train_model` one of them, `train_epoch` one epoch of it;
 they read from top to bottom.  What is kept is the running average of the weights after the
-last epoch: nothing is selected on the held-back fold, so its figures stay honest.
+last epoch, or the mean over some last ones: nothing is selected on the held-back fold, so its
+figures stay honest.
 
 Shape suffixes: N images, 1 channel, H rows, W columns.
 """
@@ -21,6 +22,7 @@ import torch
 from training.balance import class_weights
 from training.checkpoint import Run, save_network
 from training.config import Recipe
+from training.curves import Curves
 from training.journal import Journal
 from training.learner import Learner
 from training.loss import weighted_bce
@@ -68,18 +70,19 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
     folder.mkdir(parents=True, exist_ok=True)
     learner = Learner.start(recipe, seed, choose_device())
     learner.resume(unfinished)
-    with Journal(folder / "metrics.jsonl") as journal:
+    with Journal(folder / "metrics.jsonl") as journal, Curves(folder / "tensorboard", first_epoch=learner.epoch + 1) as curves:
         while learner.epoch < recipe.total_epochs:
             size, started = recipe.size_of_epoch(learner.epoch), time.perf_counter()
             loss = train_epoch(learner, samples, folder.name)
             seconds = time.perf_counter() - started
             found = None if held_back is None else validate(learner.average.network, held_back, size)
-            learner.epoch += 1
+            learner.finish_epoch()
             pace = {"seconds": round(seconds, 1), "images_per_second": round(len(samples) / seconds, 1)}
             journal.write("epoch", epoch=learner.epoch, size=size, loss=loss, auroc=found, **pace)
+            curves.write(learner.epoch, loss=loss, auroc=found, **pace)
             learner.save(unfinished)
-    _fit_novelty(learner.average.network, samples, recipe.size)
-    save_network(weights, learner.average.network)
+    _fit_novelty(learner.kept.network, samples, recipe.size)
+    save_network(weights, learner.kept.network)
     unfinished.unlink(missing_ok=True)
 
 
@@ -94,8 +97,9 @@ def train_epoch(learner: Learner, samples: Samples, name: str) -> float:
         for image_N1HW, target_N in epoch_batches(samples, recipe, epoch, learner.seed, learner.device):
             for group in learner.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
-            logit_N = learner.network.forward_logit(image_N1HW)
-            loss = weighted_bce(logit_N, target_N, smoothing=recipe.label_smoothing, weights=weights)
+            with mixed_precision(recipe, learner.device):
+                logit_N = learner.network.forward_logit(image_N1HW)
+            loss = weighted_bce(logit_N.float(), target_N, smoothing=recipe.label_smoothing, weights=weights)
             learner.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             learner.optimizer.step()
@@ -104,6 +108,13 @@ def train_epoch(learner: Learner, samples: Samples, name: str) -> float:
             bar.set_postfix(loss=f"{np.mean(losses[-_SHOWN_BATCHES:]):.4f}", refresh=False)
             bar.update()
     return float(np.mean(losses))
+
+
+def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """Let convolutions run in bf16 where the recipe says so, or where it leaves the choice and bf16 is faster."""
+    faster = device.type == "cuda" or recipe.network.startswith("densenet")
+    bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and faster)
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
 def rate_at(epoch: float, recipe: Recipe) -> float:

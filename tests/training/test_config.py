@@ -67,6 +67,7 @@ def test_an_unknown_key_is_answered_with_the_known_ones(setting: str) -> None:
         ("sizes=96,64", "sizes must not shrink"),
         ("epochs=1", "epochs and sizes differ in length"),
         ("warmup_epochs=9", "warmup_epochs exceeds the epochs"),
+        ("average_last=2", "average_last exceeds the epochs at the last size"),
         ("validation=none", "validation: "),
         ("augment.mirror=1.5", "augment.mirror: "),
     ],

@@ -1,5 +1,7 @@
 import json
 import math
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboardX.proto.event_pb2 import Event
 
 from training.checkpoint import load_network
 from training.config import Recipe, override
 from training.learner import Learner
 from training.recipes import smoke
 from training.samples import Samples
-from training.train import rate_at, train_epoch, train_model, validate
+from training.train import mixed_precision, rate_at, train_epoch, train_model, validate
 
 CPU = torch.device("cpu")
 
@@ -25,7 +28,7 @@ def one_thread() -> None:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return override(smoke(), ["epochs=2", "sizes=32", "ema=0.9"])
+    return override(smoke(), ["network=resnet-tiny", "epochs=2", "sizes=32", "ema=0.9", "average_last=2"])
 
 
 @pytest.fixture
@@ -45,10 +48,11 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_training_that_was_cut_off_ends_with_the_same_weights_to_the_last_bit(
     recipe: Recipe, samples: Samples, tmp_path: Path
 ) -> None:
+    recipe = override(recipe, ["network=efficientnet-b0"])  # its stochastic depth and dropout must go on as well
     train_model(recipe, samples, samples, tmp_path / "whole", seed=3)
     cut = Learner.start(recipe, 3, CPU)
     train_epoch(cut, samples, "cut")
-    cut.epoch += 1
+    cut.finish_epoch()
     (tmp_path / "cut").mkdir()
     cut.save(tmp_path / "cut/state.pt")  # the process ends here
     torch.manual_seed(99)
@@ -63,9 +67,9 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights_to_the_last_bit(
 
 def test_another_seed_gives_another_model(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
     for seed in (3, 4):
-        train_model(override(recipe, ["epochs=1"]), samples, None, tmp_path / str(seed), seed=seed)
+        train_model(override(recipe, ["epochs=1", "average_last=1"]), samples, None, tmp_path / str(seed), seed=seed)
 
-    one, other = (weights_of(tmp_path / str(seed))["backbone._conv_head.weight"] for seed in (3, 4))
+    one, other = (weights_of(tmp_path / str(seed))["backbone.stem.0.weight"] for seed in (3, 4))
     assert not torch.equal(one, other)
 
 
@@ -78,9 +82,9 @@ def test_a_finished_model_is_left_alone(recipe: Recipe, samples: Samples, tmp_pa
 
 
 def test_a_finished_model_knows_novelty_and_leaves_no_state_behind(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
-    train_model(override(recipe, ["epochs=1"]), samples, samples, tmp_path, seed=3)
+    train_model(override(recipe, ["epochs=1", "average_last=1"]), samples, samples, tmp_path, seed=3)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model.safetensors", "tensorboard"]
     network = load_network(tmp_path / "model.safetensors", recipe)
     assert int((network.novelty.features.whitening_KV != 0).any(dim=1).sum()) == len(samples) - 1
 
@@ -93,12 +97,68 @@ def test_each_epoch_is_logged_with_its_held_back_auroc(recipe: Recipe, samples: 
     assert all(0.0 <= line["auroc"] <= 1.0 and math.isfinite(line["loss"]) for line in lines)
 
 
+def test_each_epochs_figures_are_curves_in_tensorboard(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    train_model(recipe, samples, samples, tmp_path, seed=3)
+
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    scalars = [(event.step, value.tag, value.simple_value) for event in read_events(events) for value in event.summary.value]
+    losses = [line["loss"] for line in journal(tmp_path)]
+    assert [(step, figure) for step, name, figure in scalars if name == "loss"] == [
+        (epoch, pytest.approx(loss)) for epoch, loss in enumerate(losses, start=1)
+    ]
+    assert {name for _, name, _ in scalars} == {"loss", "auroc", "seconds", "images_per_second"}
+
+
+def test_the_mean_of_the_last_epochs_averages_is_kept(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    learner = Learner.start(recipe, 3, CPU)
+    after = []
+    for _ in range(2):
+        train_epoch(learner, samples, "mean")
+        learner.finish_epoch()
+        after.append(learner.average.network.head.weight.clone())
+
+    train_model(recipe, samples, None, tmp_path, seed=3)
+
+    assert not torch.equal(after[0], after[1])
+    assert torch.allclose(weights_of(tmp_path)["head.weight"], (after[0] + after[1]) / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("network", "precision", "dtype"),
+    [
+        ("resnet-tiny", "auto", torch.float32),
+        ("densenet-121", "auto", torch.bfloat16),
+        ("resnet-tiny", "bf16", torch.bfloat16),
+        ("densenet-121", "fp32", torch.float32),
+    ],
+)
+def test_a_cpu_trains_densenets_in_bf16_and_others_where_the_recipe_says_so(
+    network: str, precision: str, dtype: torch.dtype
+) -> None:
+    recipe = override(smoke(), [f"network={network}", f"precision={precision}"])
+
+    with mixed_precision(recipe, CPU):
+        product = torch.nn.functional.conv2d(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3))
+
+    assert product.dtype == dtype
+
+
+def test_a_network_learns_in_bf16_and_its_weights_stay_in_fp32(recipe: Recipe, samples: Samples) -> None:
+    learners = [Learner.start(override(recipe, [f"precision={precision}"]), 3, CPU) for precision in ("fp32", "bf16")]
+
+    exact, rounded = (train_epoch(learner, samples, "bf16") for learner in learners)
+
+    assert exact != rounded
+    assert rounded == pytest.approx(exact, rel=0.05)
+    assert {parameter.dtype for parameter in learners[1].network.parameters()} == {torch.float32}
+
+
 def test_the_loss_falls(recipe: Recipe, samples: Samples) -> None:
     learner = Learner.start(override(recipe, ["epochs=12", "lr=3e-3", "augment.mixup=0"]), 3, CPU)
     losses = []
     for _ in range(6):
         losses.append(train_epoch(learner, samples, "fall"))
-        learner.epoch += 1
+        learner.finish_epoch()
 
     assert min(losses[3:]) < losses[0]
 
@@ -122,12 +182,12 @@ def test_a_held_back_part_without_one_class_has_no_auroc(samples: Samples) -> No
 
 
 def test_another_models_features_are_taken_over_and_its_head_is_not(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
-    train_model(override(recipe, ["epochs=1"]), samples, None, tmp_path, seed=3)
+    train_model(override(recipe, ["epochs=1", "average_last=1"]), samples, None, tmp_path, seed=3)
 
     started = Learner.start(override(recipe, [f"init_weights={tmp_path / 'model.safetensors'}"]), 5, CPU).network
 
     old, new = weights_of(tmp_path), started.state_dict()
-    assert torch.equal(old["backbone._conv_stem.weight"], new["backbone._conv_stem.weight"])
+    assert torch.equal(old["backbone.stem.0.weight"], new["backbone.stem.0.weight"])
     assert not torch.equal(old["head.weight"], new["head.weight"])
     assert started.cam_bias == 0.0
 
@@ -157,3 +217,12 @@ def test_the_average_of_weights_moves_quickly_at_first_and_slowly_later() -> Non
 
 def journal(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Read TensorBoard's records: length, its checksum, an event, its checksum."""
+    content = path.read_bytes()
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        yield Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
