@@ -21,6 +21,12 @@ KEY_VARIABLE = "CXRSERVE_KEY"
 _AHEAD = 2
 """Files that may be read and waiting, for each one in work."""
 
+_OF_THE_QUESTION = frozenset({400, 401, 403, 404, 405, 406})
+"""Statuses that every other file would get too: a wrong key, model, parameter or address."""
+
+_GIVE_UP_AFTER = 8
+"""Files in a row that nobody answered, each for as long as `--patience` says."""
+
 _HELP = """\
 Send radiographs to a running service and write one line of CSV for each.
 
@@ -30,7 +36,16 @@ Send radiographs to a running service and write one line of CSV for each.
 In a folder, at any depth, every file is sent that begins like a DICOM, PNG or JPEG file.
 The same command again goes on where the table ends: files that have a line are not sent
 again.  A file that got no answer because the service could not be reached, or had too
-much to do for too long, gets no line, and so is tried again the next time."""
+much to do for too long, gets no line, and so is tried again the next time.  A wrong key,
+model or parameter stops the command before it writes a line."""
+
+_EXIT = """\
+exit status:
+  0  every file has an answer          2  some files have no line
+  1  some files have a problem       130  interrupted
+
+An API key is better given as CXRSERVE_KEY: others on this machine can read a command's
+arguments.  https://host/prefix is taken as --url too."""
 
 ANSWERED, PROBLEMS, UNFINISHED, INTERRUPTED = 0, 1, 2, 130
 """Exit status: every file has an answer; some file has a problem; some file has no line; Ctrl-C."""
@@ -59,9 +74,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *, jobs: int) -> int:
     """Send files, a bounded number at once; write a line for each as its answer comes."""
-    problems = unfinished = 0
+    problems = unfinished = unanswered = 0
     with tqdm(total=len(paths) + len(table.done), initial=len(table.done), unit="file", dynamic_ncols=True) as progress:
         for path, answer in _answers(client, paths, asking, jobs):
+            if _is_of_the_question(path, answer):
+                _say(f"cxr-serve: {answer}")
+                return UNFINISHED
+            unanswered = unanswered + 1 if isinstance(answer, ClientError) and answer.may_pass else 0
             if isinstance(answer, Problem) and not answer.may_pass:
                 problems += 1
                 table.add(str(path), answer)
@@ -71,9 +90,17 @@ def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *,
             else:
                 table.add(str(path), answer)
             progress.update()
+            if unanswered == _GIVE_UP_AFTER:
+                _say("cxr-serve: nobody answers; the same command goes on from here")
+                return UNFINISHED
     if problems or unfinished:
-        _say(f"cxr-serve: {problems} files have a problem, {unfinished} got no answer")
+        _say(f"cxr-serve: with a problem: {problems}, without an answer: {unfinished}")
     return UNFINISHED if unfinished else PROBLEMS if problems else ANSWERED
+
+
+def _is_of_the_question(path: Path, answer: Answer) -> bool:
+    """Tell a fault of how was asked from one of the file; an empty file is malformed by itself."""
+    return isinstance(answer, Problem) and answer.status in _OF_THE_QUESTION and path.stat().st_size > 0
 
 
 def _answers(client: Client, paths: Iterable[Path], asking: Asking, jobs: int) -> Iterator[tuple[Path, Answer]]:
@@ -146,14 +173,24 @@ def _parser() -> argparse.ArgumentParser:
         "predict",
         help="classify files or folders",
         description=_HELP,
+        epilog=_EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.add_argument("files", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
     predict.add_argument("--url", default=DEFAULT_URL, help=f"where the service is (default: {DEFAULT_URL})")
     predict.add_argument("--model", help="the model that answers (default: the service's)")
     predict.add_argument("--tta", action="store_true", help="average several views of each image")
-    predict.add_argument("--operating-point", metavar="NAME", help="the threshold to decide by (default: the model's)")
-    predict.add_argument("--prevalence", type=float, metavar="SHARE", help="share of positives among your patients")
+    predict.add_argument(
+        "--operating-point",
+        metavar="NAME",
+        help="threshold, such as screen (default: the service's or the model's)",
+    )
+    predict.add_argument(
+        "--prevalence",
+        type=float,
+        metavar="SHARE",
+        help="share of positives among your patients, such as 0.05",
+    )
     predict.add_argument("--csv", type=Path, metavar="OUT", help="table to write or to go on with (default: standard output)")
     predict.add_argument("--key", help=f"API key (default: the environment variable {KEY_VARIABLE})")
     predict.add_argument("--jobs", type=_count, default=4, metavar="N", help="files in work at once (default: 4)")

@@ -108,6 +108,10 @@ class Client:
         """Classify one DICOM radiograph; gives the answer as a DICOM file. Raises as `predict`."""
         return self._post("predict/dicom", file, {"result": result, **asking}).content
 
+    def preview(self, file: Path | bytes) -> bytes:
+        """Draw one radiograph as the service reads it; gives a grey PNG. Raises as `predict`."""
+        return self._post("preview", file, {}).content
+
     def model(self, name: str) -> dict[str, Any]:
         """Describe a model: versions, scope, thresholds, metrics. Raises `ClientError`."""
         return cast("dict[str, Any]", self._send(self._http.build_request("GET", f"models/{name}")).json())

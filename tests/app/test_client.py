@@ -169,6 +169,39 @@ def test_files_that_nobody_answered_get_no_line(folder: Path, tmp_path: Path) ->
     assert rows(out) == []
 
 
+@pytest.mark.parametrize(
+    "wrong", [("--model", "none"), ("--operating-point", "none"), ("--prevalence", "7")], ids=["model", "point", "prevalence"]
+)
+def test_a_wrong_question_stops_before_a_line_is_written(
+    server: Server, folder: Path, tmp_path: Path, wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(folder), "--url", server.url, "--csv", str(tmp_path / "out.csv"), *wrong]) == UNFINISHED
+    assert rows(tmp_path / "out.csv") == []
+    assert "cxr-serve: " in capsys.readouterr().err
+
+
+def test_an_empty_file_is_a_problem_of_its_own(server: Server, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.dcm").touch()
+    out = tmp_path / "out.csv"
+    assert main(["predict", str(tmp_path / "empty.dcm"), str(folder), "--url", server.url, "--csv", str(out)]) == PROBLEMS
+    assert [row["code"] for row in rows(out)] == ["malformed_request", "", "corrupt_image", ""]
+
+
+def test_a_folder_is_given_up_when_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(30):
+        (tmp_path / f"{number}.png").write_bytes(make_png(chest(64, 64)))
+    url = f"http://127.0.0.1:{free_port()}"
+    assert main(["predict", str(tmp_path), "--url", url, "--patience", "0", "--jobs", "1"]) == UNFINISHED
+    said = capsys.readouterr().err
+    assert said.count("ConnectError") == 8
+    assert "nobody answers" in said
+
+
+def test_a_picture_is_drawn_as_the_service_reads_it(server: Server) -> None:
+    with Client(server.url) as client:
+        assert client.preview(make_png(chest(64, 64))).startswith(b"\x89PNG")
+
+
 def test_a_command_without_a_table_writes_to_standard_output(server: Server, folder: Path) -> None:
     command = [sys.executable, "-m", "app.client", "predict", str(folder / "a.dcm"), "--url", server.url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
