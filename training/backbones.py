@@ -6,18 +6,23 @@ activation, so that `training.network` can put a linear head and its map on any 
 Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and columns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
+import torch
 from monai.networks.nets.densenet import DenseNet
 from monai.networks.nets.efficientnet import EfficientNetBN
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.config import NetworkName
+from training.config import Greys, NetworkName
 
 _MOMENTUM = 0.1
 """Of batch norms; MONAI's own for EfficientNets (0.01) would need more steps than a small data set has."""
+
+
+_LEAST_SPREAD = 0.1
+"""Keeps a blank image from being blown up to noise; a radiograph's spread is about 1 where this is added."""
 
 
 class Backbone(nn.Module):
@@ -112,6 +117,55 @@ class SmallResNetBackbone(Backbone):
         """Run the stem and the stages."""
         features: Tensor = self.stages(self.stem(image_N1HW))
         return features
+
+
+class OwnGreys(Backbone):
+    """A backbone that reads an image by its own greys, whatever its exposure and contrast were.
+
+    `image` takes off the image's mean and divides by its spread; `high-pass` takes off the mean of
+    the neighbourhood first, so that only edges and texture are left.
+    """
+
+    def __init__(self, greys: Greys, backbone: Backbone) -> None:
+        super().__init__()
+        self.greys, self.backbone, self.channels = greys, backbone, backbone.channels
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """Give the backbone's maps of the image in its own greys."""
+        middle = _neighbourhood_mean(image_N1HW) if self.greys == "high-pass" else image_N1HW.mean(dim=(2, 3), keepdim=True)
+        centred = image_N1HW - middle
+        spread_N111 = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
+        features: Tensor = self.backbone(centred / (spread_N111 + _LEAST_SPREAD))
+        return features
+
+    def prepare_for_export(self) -> None:
+        """Prepare the backbone."""
+        self.backbone.prepare_for_export()
+
+
+def _neighbourhood_mean(image_N1HW: Tensor) -> Tensor:
+    """Give the mean over a quarter of the side about each pixel."""
+    width = image_N1HW.shape[-1] // 4 | 1
+    return functional.avg_pool2d(image_N1HW, width, stride=1, padding=width // 2, count_include_pad=False)
+
+
+class ParallelBackbone(Backbone):
+    """Several backbones on the same image; the channels of their maps stand one after the other."""
+
+    def __init__(self, members: Sequence[Backbone]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.channels = sum(member.channels for member in members)
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """Run every member; their maps must have one size."""
+        return torch.cat([member(image_N1HW) for member in self.members], dim=1)
+
+    def prepare_for_export(self) -> None:
+        """Prepare every member."""
+        for member in self.members:
+            assert isinstance(member, Backbone)
+            member.prepare_for_export()
 
 
 def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:

@@ -5,7 +5,8 @@
         index.csv       every image: id, path, hash, person group, label, age, sex, view
         splits.csv      which fold each image lies in
         cache/          decoded images, uint8, at the final size
-        fold-<k>/       model.safetensors (fold k held back), metrics.jsonl, tensorboard/, state.pt while unfinished
+        fold-<k>/       model.safetensors (fold k held back), metrics.jsonl, tensorboard/, state.pt while unfinished;
+                        an ensemble has the last three in member-<n>/, beside that member's own weights
         final/          model.safetensors, the model to export
         log.jsonl       what happened when
 
@@ -31,6 +32,7 @@ from training.errors import TrainingError
 from training.network import ChestNet
 
 RUN_SCHEMA = "cxr-run/1"
+STATE_FILE = "state.pt"
 
 
 class RunError(TrainingError):
@@ -110,7 +112,7 @@ def read_splits(path: Path, index: DataIndex) -> NDArray[np.int64]:
 
 def load_network(weights: Path, recipe: Recipe) -> ChestNet:
     """Build a recipe's network with weights from a safetensors file, in evaluation mode; raises `RunError`."""
-    network = ChestNet.named(recipe.network, dropout=recipe.dropout)
+    network = ChestNet.named(recipe.network, greys=recipe.greys, dropout=recipe.dropout)
     try:
         network.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError) as exc:

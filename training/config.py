@@ -29,6 +29,7 @@ NetworkName = Literal[
     "densenet-121", "densenet-161", "densenet-169", "densenet-201",
     "resnet-tiny", "resnet-small", "resnet-medium",
 ]  # fmt: skip
+Greys = Literal["fixed", "image", "high-pass"]
 Imbalance = Literal["sampler", "class-weights"]
 Layout = Literal["siim", "class-folders", "any"]
 Validation = Literal["holdout", "folds"]
@@ -90,6 +91,11 @@ class Recipe:
 
     # Network
     network: NetworkName = "efficientnet-b0"
+    greys: Annotated[tuple[Greys, ...], Field(min_length=1, max_length=32)] = ("fixed",)
+    """How each network reads grey values; with several, so many are trained, and answer with their mean, as one graph.
+
+    `fixed`: as they are; `image`: by the image's own mean and spread; `high-pass`: by the spread about the mean nearby.
+    """
     init_weights: str | None = None
     """Where the backbone starts: a RUN's model.safetensors, a state dict with torchvision's names (.safetensors or .pth),
     or `imagenet`, which MONAI fetches.  None starts from scratch; the head is always new."""

@@ -21,10 +21,11 @@ from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
 from training.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.checkpoint import Run, load_network
-from training.metrics import Floats, Labels01, expected_calibration_error, measure
+from training.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
 from training.predict import predict
 from training.progress import progress_bar
 from training.samples import open_cache
+from training.stress import STRESSES, stressed
 from training.trace import trace
 
 
@@ -38,6 +39,8 @@ class HeldOut:
     group_N: tuple[str, ...]
     view_logit_NK: Floats
     novelty_N: Floats
+    stressed_logit_N: dict[str, Floats]
+    """Of the plain view of shifted copies (`training.stress`), by what was done to them."""
 
     def logit(self, reading: str) -> Floats:
         """Give the logits of a reading: the plain view's, or the mean over the policy's views."""
@@ -52,18 +55,24 @@ def predict_held_out(run: Run, final_graph: Path) -> HeldOut:
     views = POLICIES[run.recipe.tta_policy]
     position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
     images_NHW = open_cache(run)
-    answers = []
-    with progress_bar(total=len(position_N), desc="held-out images", unit="image") as progress:
+    answers, stressed_logits = [], {name: list[float]() for name in STRESSES}
+    with progress_bar(total=len(position_N) * (1 + len(STRESSES)), desc="held-out images", unit="image") as progress:
         for fold, graph in _fold_graphs(run, final_graph):
             for _, outputs in predict(graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views):
                 answers.append((outputs.logit_N, outputs.novelty_N[0]))
                 progress.update()
+            for name, logits in stressed_logits.items():
+                copies = ((i, stressed(name, images_NHW[i], int(i))) for i in run.held_back(fold))
+                for _, outputs in predict(graph, copies, views[:1]):
+                    logits.append(float(outputs.logit_N[0]))
+                    progress.update()
     return HeldOut(
         position_N,
         run.index.label_N[position_N],
         tuple(run.index.rows[i].person_group for i in position_N),
         np.array([logit_K for logit_K, _ in answers], dtype=np.float64),
         np.array([novelty for _, novelty in answers], dtype=np.float64),
+        {name: np.array(logits) for name, logits in stressed_logits.items()},
     )
 
 
@@ -85,6 +94,31 @@ def read_off(held_out: HeldOut, reading: str) -> tuple[Reading, dict[str, Any]]:
         }
     }
     return Reading(calibration=fit.calibration, thresholds=thresholds), figures
+
+
+def stress_figures(held_out: HeldOut) -> dict[str, Any]:
+    """Measure what shifted copies cost: `auroc`, the mean over the plain images and every stress, and each by itself.
+
+    This mean, not the AUROC of the plain images, is what recipes are to be chosen by.  The rates are those at logit 0.
+    """
+    label_N, logits = held_out.label_N, {"none": held_out.logit(PLAIN_READING)} | held_out.stressed_logit_N
+    aurocs = {name: auroc(label_N, logit_N) for name, logit_N in logits.items()}
+    known = [value for value in aurocs.values() if value is not None]
+    return {
+        "auroc": float(np.mean(known)) if known else None,
+        "stresses": {
+            name: {
+                "auroc": aurocs[name],
+                "sensitivity": _share(logit_N[label_N == 1] >= 0),
+                "specificity": _share(logit_N[label_N == 0] < 0),
+            }
+            for name, logit_N in logits.items()
+        },
+    }
+
+
+def _share(true_N: NDArray[np.bool_]) -> float | None:
+    return float(true_N.mean()) if len(true_N) else None
 
 
 def basis(run: Run, held_out: HeldOut) -> str:

@@ -13,7 +13,7 @@ from cxr.preprocess import PreprocessSpec
 from training.calibrate import DEFAULT_OPERATING_POINT, novelty_limits
 from training.checkpoint import Run
 from training.config import recipe_to_dict
-from training.heldout import HeldOut, basis, novelty_basis, read_off
+from training.heldout import HeldOut, basis, novelty_basis, read_off, stress_figures
 
 _EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime")
 
@@ -37,7 +37,12 @@ def manifest_facts(run: Run, held_out: HeldOut, cam: Cam, splits: Path) -> dict[
         "preprocess": PreprocessSpec(size=recipe.size),
         "intended_use": recipe.intended_use,
         "limits": recipe.limits,
-        "metrics": {"basis": basis(run, held_out), **plain_figures, "tta": {"policy": recipe.tta_policy, **tta_figures}},
+        "metrics": {
+            "basis": basis(run, held_out),
+            **plain_figures,
+            "tta": {"policy": recipe.tta_policy, **tta_figures},
+            "stressed": stress_figures(held_out),
+        },
         "training_data": _training_data(run, splits),
         "recipe": _recipe(run),
         "command": shlex.join(_without_folder(word) for word in shlex.split(run.facts["command"])),

@@ -8,13 +8,14 @@ Shape suffixes: N images, 1 and C channels, H and W input rows and columns,
 h and w map rows and columns, D values that describe an image to the novelty head.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from training.backbones import BACKBONES, Backbone
-from training.config import NetworkName
+from training.backbones import BACKBONES, Backbone, OwnGreys, ParallelBackbone
+from training.config import Greys, NetworkName
 from training.novelty_head import NoveltyHead
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
@@ -35,9 +36,23 @@ class ChestNet(nn.Module):
         self.reset_head()
 
     @classmethod
-    def named(cls, name: NetworkName, *, dropout: float = 0.2) -> Self:
-        """Make the network that a recipe names, with random weights."""
-        return cls(BACKBONES[name](), dropout=dropout)
+    def named(cls, name: NetworkName, *, greys: Sequence[Greys] = ("fixed",), dropout: float = 0.2) -> Self:
+        """Make the network that a recipe names, with random weights; an ensemble with a member for each of `greys`."""
+        backbones = [BACKBONES[name]() if grey == "fixed" else OwnGreys(grey, BACKBONES[name]()) for grey in greys]
+        return cls(backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones), dropout=dropout)
+
+    @classmethod
+    @torch.no_grad()
+    def ensemble(cls, members: Sequence["ChestNet"]) -> Self:
+        """Join trained networks into one whose logit is the mean of theirs, and whose map is the mean of their maps.
+
+        A mean of linear heads is one linear head on all their features, so an ensemble is a network like any other,
+        and its map is as exact.  The members' backbones become parts of it; the novelty is to be fitted anew.
+        """
+        joined = cls(ParallelBackbone([member.backbone for member in members]), dropout=0.0)
+        joined.head.weight.copy_(torch.cat([member.head.weight for member in members], dim=1) / len(members))
+        joined.bias.copy_(torch.stack([member.bias for member in members]).mean(dim=0))
+        return joined.eval()
 
     @property
     def cam_bias(self) -> float:

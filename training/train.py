@@ -14,13 +14,14 @@ import math
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from training.balance import class_weights
-from training.checkpoint import Run, save_network
+from training.checkpoint import STATE_FILE, Run, load_network, save_network
 from training.config import Recipe
 from training.curves import Curves
 from training.journal import Journal
@@ -33,6 +34,9 @@ from training.samples import Samples, epoch_batches, open_cache, plain_batches, 
 
 _SHOWN_BATCHES = 20
 """The bar shows the mean loss of so many last batches."""
+
+_MEMBER_SEEDS = 1000
+"""How far the seeds of an ensemble's members lie apart: further than those of the folds."""
 
 
 def train(run: Run) -> None:
@@ -60,13 +64,39 @@ def _make_final(run: Run, samples: Samples) -> None:
 
 
 def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> None:
-    """Train one model into `folder`, from its last finished epoch on; do nothing where it is finished.
+    """Train one model into `folder`, or go on with what is there: a network, or the members of an ensemble and their mean.
 
     `held_back` is only looked at: it decides nothing.
     """
-    weights, unfinished = folder / "model.safetensors", folder / "state.pt"
+    weights = folder / "model.safetensors"
     if weights.is_file():
         return
+    if len(recipe.greys) == 1:
+        network = train_network(recipe, samples, held_back, folder, seed)
+    else:
+        alone = [replace(recipe, greys=(grey,)) for grey in recipe.greys]
+        members = [
+            _train_member(member, samples, held_back, folder / f"member-{number}", seed + _MEMBER_SEEDS * number)
+            for number, member in enumerate(alone, start=1)
+        ]
+        network = ChestNet.ensemble(members)
+    _fit_novelty(network, samples, recipe.size)
+    save_network(weights, network)
+    (folder / STATE_FILE).unlink(missing_ok=True)
+
+
+def _train_member(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> ChestNet:
+    """Train one member, or read it where it is finished."""
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        save_network(weights, train_network(recipe, samples, held_back, folder, seed))
+        (folder / STATE_FILE).unlink(missing_ok=True)
+    return load_network(weights, recipe).to(choose_device())
+
+
+def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> ChestNet:
+    """Train one network from its last finished epoch on, and give what is kept of its weights."""
+    unfinished = folder / STATE_FILE
     folder.mkdir(parents=True, exist_ok=True)
     learner = Learner.start(recipe, seed, choose_device())
     learner.resume(unfinished)
@@ -81,9 +111,7 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
             journal.write("epoch", epoch=learner.epoch, size=size, loss=loss, auroc=found, **pace)
             curves.write(learner.epoch, loss=loss, auroc=found, **pace)
             learner.save(unfinished)
-    _fit_novelty(learner.kept.network, samples, recipe.size)
-    save_network(weights, learner.kept.network)
-    unfinished.unlink(missing_ok=True)
+    return learner.kept.network
 
 
 def train_epoch(learner: Learner, samples: Samples, name: str) -> float:

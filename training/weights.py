@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from training.backbones import OwnGreys
 from training.config import IMAGENET, NetworkName
 from training.errors import TrainingError
 from training.network import ChestNet
@@ -43,7 +44,8 @@ class WeightsError(TrainingError):
 def load_backbone(network: ChestNet, name: NetworkName, source: str) -> None:
     """Start a network's backbone from `imagenet` or from a file; raises `WeightsError`."""
     state = _download(name) if source == IMAGENET else read_state(Path(source))
-    network.backbone.load_state_dict(fit_state(state, network.backbone.state_dict()), strict=False)
+    backbone = network.backbone.backbone if isinstance(network.backbone, OwnGreys) else network.backbone
+    backbone.load_state_dict(fit_state(state, backbone.state_dict()), strict=False)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -41,6 +41,15 @@ def test_the_figures_stand_on_the_held_back_images_alone(bundle_dir: Path, run_d
     assert metrics == read_bundle(bundle_dir).manifest.metrics
 
 
+def test_the_figures_say_what_shifted_copies_cost(bundle_dir: Path) -> None:
+    metrics = json.loads((bundle_dir / "metrics.json").read_text())
+    stresses = metrics["stressed"]["stresses"]
+    assert stresses["none"]["auroc"] == pytest.approx(metrics["auroc"])
+    assert stresses["none"]["sensitivity"] == metrics["operating_points"]["balanced"]["sensitivity"]
+    assert metrics["stressed"]["auroc"] == pytest.approx(np.mean([one["auroc"] for one in stresses.values()]))
+    assert len({one["auroc"] for one in stresses.values()}) > 3
+
+
 def test_balanced_is_raw_logit_zero_seen_through_each_readings_calibration(bundle_dir: Path) -> None:
     for reading in read_bundle(bundle_dir).manifest.readings.values():
         assert reading.thresholds["balanced"] == reading.calibration.probability(0.0)

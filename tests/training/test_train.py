@@ -226,3 +226,39 @@ def read_events(path: Path) -> Iterator[Event]:
         (length,) = struct.unpack("<Q", content[:8])
         yield Event.FromString(content[12 : 12 + length])
         content = content[16 + length :]
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    together = override(recipe, ["greys=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"])
+    train_model(together, samples, samples, tmp_path, seed=3)
+
+    ensemble = load_network(tmp_path / "model.safetensors", together)
+    members = [
+        load_network(tmp_path / "member-1/model.safetensors", override(together, ["greys=image"])),
+        load_network(tmp_path / "member-2/model.safetensors", override(together, ["greys=high-pass"])),
+    ]
+    image_NHW = torch.from_numpy(samples.image_NHW)
+    with torch.inference_mode():
+        logit_N, cam_Nhw, novelty_N = ensemble(image_NHW)
+        (one_N, one_Nhw, _), (two_N, two_Nhw, _) = (member(image_NHW) for member in members)
+    assert not torch.allclose(one_N, two_N)
+    assert torch.allclose(logit_N, (one_N + two_N) / 2, atol=1e-6)
+    assert torch.allclose(cam_Nhw, (one_Nhw + two_Nhw) / 2, atol=1e-6)
+    assert torch.allclose(cam_Nhw.mean(dim=(1, 2)) + ensemble.cam_bias, logit_N, atol=1e-6)
+    assert torch.isfinite(novelty_N).all()
+
+
+def test_an_ensemble_that_was_cut_off_keeps_the_members_that_were_finished(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
+    together = override(recipe, ["greys=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"])
+    train_model(together, samples, None, tmp_path / "whole", seed=3)
+    cut = tmp_path / "cut/member-1"
+    cut.mkdir(parents=True)
+    (cut / "model.safetensors").write_bytes((tmp_path / "whole/member-1/model.safetensors").read_bytes())
+
+    train_model(together, samples, None, tmp_path / "cut", seed=3)
+
+    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+    assert not (cut / "metrics.jsonl").exists()
