@@ -60,6 +60,10 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(
+        1, ge=1, le=64,
+        description="Worker processes that serve on the one port. Decoders, lanes and queues are divided among them.",
+    )  # fmt: skip
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the graphs run.")
     scope: Literal["refuse", "warn"] = Field(
         "refuse", description="What to do where the header says another body part or a lateral view."
@@ -107,7 +111,12 @@ class Settings(BaseSettings):
     api_keys: str = Field("", repr=False, description="API keys that are let in, as NAME:SHA256, separated by commas.")
     api_keys_file: Path | None = Field(None, description="File of such keys, one a line; # begins a comment.")
     waive_api_key: bool = Field(False, description="Listen beyond the loopback without any API key.")
-    max_calls_per_minute: int = Field(600, ge=0, le=10**6, description="Calls that each API key may make; 0 sets no limit.")
+    max_calls_per_minute: int = Field(
+        600,
+        ge=0,
+        le=10**6,
+        description="Calls that each API key may make, counted by each worker process for itself; 0 sets no limit.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line to write.")
 
     @property
@@ -116,6 +125,11 @@ class Settings(BaseSettings):
         return DecodeLimits(
             max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_inflated_bytes=self.max_inflated_bytes
         )
+
+    def share(self) -> Self:
+        """Give one of several worker processes its share of what is meant for all together."""
+        names = ("decode_threads", "decode_workers", "engine_lanes", "queue_capacity")
+        return self.model_copy(update={name: max(1, getattr(self, name) // self.workers) for name in names})
 
     def key_lines(self) -> list[str]:
         """Give the lines of all API keys; raises `OSError` where their file can't be read."""

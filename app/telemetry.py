@@ -69,6 +69,10 @@ class Metrics:
             registry=registry, buckets=[tenth / 10 for tenth in range(1, 11)],
         )  # fmt: skip
         self.warnings = Counter("cxr_warnings", "Warnings given with answers.", ("code",), registry=registry)
+        self.workers = Gauge("cxr_workers", "Worker processes that run.", registry=registry, multiprocess_mode="livesum")
+        self.replaced_workers = Counter(
+            "cxr_replaced_workers", "Workers that took the place of one that died or hung.", registry=registry
+        )
         self.refused_bundles = Gauge(
             "cxr_refused_bundles", "Versions in the store that are refused now.", ("model",),
             registry=registry, multiprocess_mode="livemax",

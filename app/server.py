@@ -1,0 +1,105 @@
+"""One process's server: it ends without losing a request.
+
+On SIGTERM the service says that it is not ready and answers new requests 503 for
+`CXR_DRAIN_SECONDS`, so that a load balancer sees it; then the port closes, what
+was taken is finished, and the process ends.  Ctrl-C skips the waiting.
+
+The application is imported late: Prometheus chooses its mode at import, and a worker
+says first under which number it counts.
+"""
+
+import asyncio
+import math
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from types import FrameType
+
+import uvicorn
+
+from app.settings import Settings
+from app.supervisor import Place
+
+
+def work(settings: Settings, place: Place) -> None:
+    """Be one of several worker processes."""
+    place.take()
+    sys.exit(serve(settings, place))
+
+
+def serve(settings: Settings, place: Place | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, alone or in a place among workers; gives the exit status."""
+    from app.main import create_app  # noqa: PLC0415
+    from app.protocol import make_protocol  # noqa: PLC0415
+    from app.telemetry import configure_logging  # noqa: PLC0415
+
+    configure_logging(settings.log_level)
+    app = create_app(settings)
+    service = app.state.service
+    service.metrics.workers.set(1)
+    service.metrics.replaced_workers.inc(place is not None and place.replaces)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="auto",  # uvloop where it is installed
+        http=make_protocol(settings.header_timeout_seconds, service.metrics),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=math.ceil(settings.default_timeout_seconds),
+    )
+    server = make_server(
+        config,
+        drain_seconds=settings.drain_seconds,
+        on_drain=service.classifier.drain,
+        alongside=place.beat(lambda: not service.classifier.faults()) if place else None,
+    )
+    server.run(sockets=[place.listener] if place else None)
+    return 0 if server.started else 1
+
+
+def make_server(
+    config: uvicorn.Config,
+    *,
+    drain_seconds: float,
+    on_drain: Callable[[], None],
+    alongside: Coroutine[None, None, None] | None = None,
+) -> uvicorn.Server:
+    """Make a server that goes on answering for a while after SIGTERM, when `on_drain` was called.
+
+    What is to run `alongside` begins before the models load, and is stopped at the end.
+    """
+
+    class DrainingServer(uvicorn.Server):
+        _closes_at = math.inf
+
+        async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+            """Serve, and do what is to be done alongside."""
+            task = asyncio.create_task(alongside) if alongside else None
+            try:
+                await super().serve(sockets)
+            finally:
+                if task:
+                    task.cancel()
+
+        def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+            """Drain first on SIGTERM; a second signal, or Ctrl-C, closes at once."""
+            on_drain()
+            if sig == signal.SIGTERM and self._closes_at == math.inf:
+                self._closes_at = time.monotonic() + drain_seconds
+            else:
+                self.force_exit = self.should_exit and sig == signal.SIGINT
+                self.should_exit = True
+
+        async def on_tick(self, counter: int) -> bool:
+            """Close the port when draining is over."""
+            self.should_exit = self.should_exit or time.monotonic() >= self._closes_at
+            return await super().on_tick(counter)
+
+    return DrainingServer(config)
