@@ -83,7 +83,7 @@ class Place:
 class Patience:
     """How long a parent bears with its workers."""
 
-    start_s: float = 60.0
+    start_s: float = 120.0
     """From its start to its first beat: imports on a busy machine."""
     silence_s: float = 10.0
     """Between two beats; an event loop that answers probes beats every second."""

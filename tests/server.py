@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parent.parent
-MAX_START_S = 30.0
+MAX_START_S = 60.0
 
 
 @dataclass(frozen=True)

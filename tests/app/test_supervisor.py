@@ -22,6 +22,8 @@ from tests.bundles import write_made_bundle
 from tests.factories import chest, make_png
 from tests.server import Server, running_server
 
+pytestmark = pytest.mark.timeout(300)  # each starts several services, which a busy machine takes its time for
+
 PNG = make_png(chest(64, 64))
 
 
