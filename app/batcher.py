@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from app.engine import Plan
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.forecast import LinearTime
 from app.telemetry import Metrics
-from app.tuning import Plan
 from cxr.errors import GraphError
 from cxr.graph import Graph
 from cxr.interpret import Outputs

@@ -25,7 +25,6 @@ from app.errors import DeadlineExceeded, MalformedRequest, NotReady
 from app.settings import Settings
 from app.store import ModelStore, ServedVersion, StoredModel
 from app.telemetry import Metrics
-from app.tuning import Plan
 from cxr.bundle import Manifest
 from cxr.interpret import Finding, PrevalenceShift, draw_heatmap, interpret, scope_cautions
 from cxr.radiograph import Caution, Metadata, Processing
@@ -38,9 +37,6 @@ FROM_REQUEST = "request"
 
 PREVIEW_SIDE = 4096
 """Most pixels on a side of an upload's own picture; flat-panel detectors have no more."""
-
-_FIRST_GUESS_S = 0.05
-"""Seconds that an image is taken to need before one was seen."""
 
 _PNG_EFFORT = 1
 """zlib level of pictures: a third larger than the best, and ten times sooner."""
@@ -264,8 +260,7 @@ class Classifier:
     def _start_batcher(self, version: ServedVersion) -> Batcher:
         settings = self._settings
         self._info(version).set(1)
-        plan = Plan(settings.engine_lanes, settings.engine_threads, settings.max_batch, seconds_per_image=_FIRST_GUESS_S)
-        return Batcher(version.graph, self._metrics, plan, capacity=settings.queue_capacity)
+        return Batcher(version.graph, self._metrics, version.plan, capacity=settings.queue_capacity)
 
     def _operating_point(self, question: Question) -> str | None:
         """Name the point that decides; None leaves it to the bundle."""

@@ -10,18 +10,20 @@ from fastapi import FastAPI
 
 from app.access import AccessMiddleware, Gate
 from app.classifier import Classifier
+from app.cores import usable_cores
 from app.decoders import Decoders
+from app.engine import Engine, GraphOpener, Pins
 from app.holding import Holding
 from app.problems import install_problems
 from app.routes import install_routes
 from app.routes.context import Service
 from app.routes.openapi import install_openapi
 from app.settings import Settings
-from app.store import GraphOpener, ModelStore
+from app.store import ModelStore
 from app.telemetry import Metrics, TelemetryMiddleware
 from app.watcher import watching
 from cxr.decode import quiet_libraries
-from cxr.graph import open_graph
+from cxr.graph import Runtime, open_graph
 
 
 def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) -> FastAPI:
@@ -64,13 +66,15 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
 
 
 def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOpener) -> Classifier:
-    store = ModelStore(
-        settings.store,
-        graph_opener,
+    runtime = Runtime(
+        engine=settings.engine,
         device=settings.device,
-        threads=settings.engine_threads,
-        warm_sizes=tuple(sorted({1, settings.max_batch})),
+        precision=settings.precision,
+        gpu_memory_bytes=settings.gpu_memory_bytes,
+        cache_dir=settings.cache_dir,
     )
+    pins = Pins(lanes=settings.engine_lanes, threads=settings.engine_threads, max_batch=settings.max_batch)
+    store = ModelStore(settings.store, Engine(graph_opener, runtime, cores=usable_cores(), pins=pins))
     decoders = Decoders(
         num_threads=settings.decode_threads,
         num_workers=settings.decode_workers,

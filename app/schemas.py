@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.classifier import FROM_REQUEST, Prediction, Question
+from app.engine import Plan
 from app.results import ResultKind
 from app.settings import Settings
 from app.store import ModelStore, ServedVersion, StoredModel
@@ -225,10 +226,32 @@ class VersionAnswer(Answer):
     reason: str | None = Field(None, description="Why the version is refused.")
 
 
+class PlanAnswer(Answer):
+    """How this process runs the model."""
+
+    lanes: int = Field(description="Batches that run at once.")
+    threads: int = Field(description="Threads of one run on the CPU.")
+    max_batch: int = Field(description="Most images in one run.")
+    ms_per_image: float = Field(description="What each image adds to a run, as measured before the first request.")
+    ms_per_run: float = Field(description="What a run takes besides its images.")
+    source: Literal["measured", "remembered"] = Field(
+        description="Whether that was measured at this start, or at an earlier one."
+    )
+
+    @classmethod
+    def write(cls, plan: Plan) -> Self:
+        """Tell what was chosen."""
+        return cls(
+            lanes=plan.lanes, threads=plan.threads, max_batch=plan.max_batch, source=plan.source,
+            ms_per_image=round(1000 * plan.seconds_per_image, 3), ms_per_run=round(1000 * plan.seconds_per_run, 3),
+        )  # fmt: skip
+
+
 class CurrentAnswer(Answer):
     """What is known of the version that answers."""
 
     identity: ModelIdentity
+    plan: PlanAnswer
     finding: str
     labels: Labels
     scope: Scope = Field(description="Whom and what the model was made for.")
@@ -252,6 +275,7 @@ class CurrentAnswer(Answer):
         is_set = settings.operating_point in manifest.operating_points
         return cls(
             identity=_identity(version),
+            plan=PlanAnswer.write(version.plan),
             finding=manifest.finding,
             labels=manifest.labels,
             scope=manifest.scope,

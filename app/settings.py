@@ -7,15 +7,18 @@ it is in the bundle.
 import ipaddress
 import os
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.cores import usable_cores
 from cxr.bundle import Slug
 from cxr.decode import DecodeLimits
+from cxr.graph.runtime import Engine, Precision
 
 PREFIX = "CXR_"
 MEBIBYTE = 2**20
@@ -29,11 +32,6 @@ KEY_LINE = re.compile(r"([\w.-]{1,64}):([0-9a-fA-F]{64})")
 
 class SettingsError(Exception):
     """The environment does not make valid settings; the message names every fault."""
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_loopback(host: str) -> bool:
@@ -94,13 +92,21 @@ class Settings(BaseSettings):
     queue_capacity: int = Field(
         128, ge=1, le=65536, description="Images in work or waiting, for each model; a TTA view counts."
     )
-    max_batch: int = Field(
-        4, ge=1, le=64, description="Most images in one run of a graph; on a CPU more cost memory and win no time."
+    max_batch: int = Field(0, ge=0, le=64, description="Most images in one run of a graph; 0 measures what is best.")
+    engine_lanes: int = Field(0, ge=0, le=64, description="Batches that run at once, for each model; 0 measures what is best.")
+    engine_threads: int = Field(0, ge=0, le=256, description="Threads of one run on the CPU; 0 measures what is best.")
+    engine: Engine = Field(
+        "onnxruntime", description="What runs the graphs; openvino needs its extra and a CPU, tensorrt a GPU."
     )
-    engine_lanes: int = Field(
-        default_factory=usable_cores, ge=1, le=64, description="Batches that run at once, for each model."
+    precision: Precision = Field(
+        "exact", description="exact is fp32, the same answer everywhere; fast serves only bundles that were measured for it."
     )
-    engine_threads: int = Field(1, ge=1, le=256, description="Threads of one run on the CPU.")
+    gpu_memory_bytes: int = Field(
+        4096 * MEBIBYTE, ge=256 * MEBIBYTE, le=2**40, description="Most memory that one model takes on the GPU."
+    )
+    cache_dir: Path = Field(
+        Path("~/.cache/cxr-serve"), description="Folder for what was measured of this machine; need not be writable."
+    )
     default_timeout_seconds: Seconds = Field(
         30.0, description="Deadline of a request that sets none by x-request-timeout-seconds."
     )
@@ -138,6 +144,22 @@ class Settings(BaseSettings):
             text += "\n" + self.api_keys_file.read_text(encoding="utf-8")
         lines = (line.partition("#")[0].strip() for line in text.splitlines())
         return [line for line in lines if line]
+
+    @field_validator("cache_dir")
+    @classmethod
+    def _at_home(cls, path: Path) -> Path:
+        """Put the user's folder for ~."""
+        try:
+            return path.expanduser()
+        except RuntimeError:  # a user without a home, as in some containers
+            return Path(tempfile.gettempdir()) / "cxr-serve"
+
+    @model_validator(mode="after")
+    def _guard_engine(self) -> Self:
+        """Refuse an engine that does not run on the device."""
+        if (self.engine, self.device) in (("openvino", "gpu"), ("tensorrt", "cpu")):
+            raise ValueError(f"CXR_ENGINE={self.engine} does not run on CXR_DEVICE={self.device}")
+        return self
 
     @model_validator(mode="after")
     def _guard_open_addresses(self) -> Self:

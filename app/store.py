@@ -18,14 +18,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
-
+from app.engine import Engine, Plan
 from app.errors import NotReady, UnknownModel
 from cxr.bundle import Bundle, Manifest, read_bundle
 from cxr.errors import BundleError, CxrError
-from cxr.graph import Device, Graph
+from cxr.graph import Graph
 
 logger = logging.getLogger("cxr.store")
 
@@ -36,20 +34,13 @@ Marks = Mapping[int, Mark]
 """The versions in a model's folder."""
 
 
-class GraphOpener(Protocol):
-    """Opens a bundle's graph and proves it; `cxr.graph.open_graph`, or a test's own."""
-
-    def __call__(self, bundle: Bundle, *, device: Device, threads: int) -> Graph:
-        """Open the graph; raises `BundleError`."""
-        ...
-
-
 @dataclass(eq=False, slots=True)
 class ServedVersion:
     """A version that answers: its bundle, its open graph, and how many requests hold it."""
 
     bundle: Bundle
     graph: Graph
+    plan: Plan
     leases: int = field(default=0, init=False)
     _given_back: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
 
@@ -99,12 +90,9 @@ class StoredModel:
 class ModelStore:
     """The models of one folder: read by `load`, asked for by every request, kept up by `prepare` and `switch`."""
 
-    def __init__(self, path: Path, opener: GraphOpener, *, device: Device, threads: int, warm_sizes: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, engine: Engine) -> None:
         self._path = path
-        self._opener = opener
-        self._device: Device = device
-        self._threads = threads
-        self._warm_sizes = warm_sizes
+        self._engine = engine
         self._models: dict[str, StoredModel] = {}
 
     @property
@@ -203,14 +191,7 @@ class ModelStore:
         bundle = read_bundle(self._path / name / str(version))
         if (bundle.manifest.model, bundle.manifest.version) != (name, version):
             raise BundleError("bundle.json names another model or version than its folder")
-        graph = self._opener(bundle, device=self._device, threads=self._threads)
-        self._warm(graph, bundle.manifest.input_size)
-        return ServedVersion(bundle, graph)
-
-    def _warm(self, graph: Graph, size: int) -> None:
-        """Run black images once at each size of a batch, so that no sender pays for a first run."""
-        for count in self._warm_sizes:
-            graph.run(np.zeros((count, size, size), np.uint8))
+        return ServedVersion(bundle, *self._engine.open(bundle))
 
 
 def _folders(path: Path) -> list[Path]:

@@ -87,7 +87,8 @@ class FastPrecision(Part):
 
     engine: str
     """As answers name it: "openvino-cpu"."""
-    precision: Literal["bf16"]
+    precision: Literal["bf16", "fp16"]
+    """bf16 is the fp32 graph run in it; fp16 is the bundle's own fp16 graph."""
     images: Annotated[int, Field(ge=1)]
     auroc_change: Annotated[float, Field(ge=-MAX_FAST_AUROC_CHANGE, le=MAX_FAST_AUROC_CHANGE)]
     """AUROC at this precision minus AUROC at fp32."""

@@ -16,9 +16,10 @@ from packaging.utils import canonicalize_name
 HERE = Path(__file__).parent
 LOCKS = {
     "serve-cpu.txt": ("cpu",),
+    "serve-openvino.txt": ("openvino",),
     "serve-gpu.txt": ("gpu",),
     "train.txt": ("cpu", "train"),
-    "test.txt": ("cpu", "train", "dev"),
+    "test.txt": ("openvino", "train", "dev"),
 }
 PLATFORM_ONLY = re.compile(r"^(nvidia-|cuda-|triton$)")
 GPU_RUNTIME = "onnxruntime-gpu[cuda,cudnn]==1.31.1"

@@ -68,7 +68,13 @@ def made_graph(size: int) -> onnx.ModelProto:
 def _golden(path: Path, size: int) -> Golden:
     images_NHW = np.stack([draw_phantom(size, size, seed=seed) for seed in range(3)])
     outputs = OnnxGraph(path).run(images_NHW)
-    tolerances = {"onnxruntime-cpu/fp32": 1e-4, "onnxruntime-gpu/fp32": 2e-2, "fake/fp32": 1e9}
+    tolerances = {
+        "onnxruntime-cpu/fp32": 1e-4,
+        "onnxruntime-gpu/fp32": 2e-2,
+        "openvino-cpu/fp32": 1e-4,
+        "openvino-cpu/bf16": 0.2,
+        "fake/fp32": 1e9,
+    }
     return Golden(images_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, tolerances)
 
 

@@ -36,7 +36,13 @@ class Server:
 def running_server(store: Path, log: Path, **settings: object) -> Iterator[Server]:
     """Run `python -m app` on a free port of the loopback until the block ends; ready when entered."""
     port = free_port()
-    named = {"STORE": store, "PORT": port, "DRAIN_SECONDS": 0, **{name.upper(): value for name, value in settings.items()}}
+    named = {
+        "STORE": store,
+        "PORT": port,
+        "DRAIN_SECONDS": 0,
+        "CACHE_DIR": log.parent / "cache",
+        **{name.upper(): value for name, value in settings.items()},
+    }
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("CXR_")},
         **{f"CXR_{name}": str(value) for name, value in named.items()},

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from cxr.bundle import Bundle, read_bundle
 from cxr.decode import DecodeLimits, decode, quiet_libraries
 from cxr.errors import ImageError
-from cxr.graph import Graph, open_graph
+from cxr.graph import Graph, Runtime, open_graph
 from cxr.interpret import PLAIN_READING, Finding, Outputs, interpret, scope_cautions
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Radiograph
@@ -112,7 +112,7 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     """
     quiet_libraries()
     bundle = read_bundle(bundle_dir)
-    graph = open_graph(bundle, threads=os.cpu_count() or 1)
+    graph = open_graph(bundle, Runtime(threads=os.cpu_count() or 1))
     index = load_index(data_dir, purpose="test", groups=groups)
     unreadable: list[Unreadable] = []
     decoded = progress_bar(

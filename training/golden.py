@@ -16,6 +16,9 @@ from training.parity import edge_images
 TOLERANCES = {
     "onnxruntime-cpu/fp32": 1e-3,  # other vector units add in another order
     "onnxruntime-gpu/fp32": 2e-2,  # TF32 keeps ten bits of a factor
+    "tensorrt-gpu/fp32": 2e-2,
+    "openvino-cpu/fp32": 1e-3,
+    "openvino-cpu/bf16": 0.2,  # seven bits of a factor; four times what the first two bundles showed
 }
 
 _PHANTOM_SIZES = ((1024, 1024), (1140, 912), (700, 1100), (300, 256), (2048, 1760))

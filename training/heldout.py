@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.graph import OnnxGraph
+from cxr.graph import OnnxGraph, Runtime
 from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
 from training.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
@@ -154,7 +154,7 @@ def novelty_basis(run: Run) -> str:
 def _fold_graphs(run: Run, final_graph: Path) -> Iterator[tuple[int, OnnxGraph]]:
     """Open the graph of each held-back fold, one at a time."""
     if run.recipe.validation == "holdout":
-        yield 0, OnnxGraph(final_graph, threads=run.recipe.threads)
+        yield 0, OnnxGraph(final_graph, Runtime(threads=run.recipe.threads))
         return
     for fold in run.held_back_folds:
         with tempfile.TemporaryDirectory() as folder:
@@ -162,4 +162,4 @@ def _fold_graphs(run: Run, final_graph: Path) -> Iterator[tuple[int, OnnxGraph]]
             network = load_network(run.fold_weights(fold), run.recipe)
             network.prepare_for_export()
             trace(network, run.recipe.size, path)
-            yield fold, OnnxGraph(path, threads=run.recipe.threads)
+            yield fold, OnnxGraph(path, Runtime(threads=run.recipe.threads))

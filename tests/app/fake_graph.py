@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.bundle import Bundle
-from cxr.graph import Device
+from cxr.graph import Runtime
 from cxr.interpret import Outputs
 
 CELLS = 4
@@ -44,6 +44,6 @@ class FakeGraph:
         cam_Nhw = np.broadcast_to(logit_N[:, None, None], (len(batch_NHW), CELLS, CELLS)).astype(np.float32)
         return Outputs(logit_N, cam_Nhw, np.zeros(len(batch_NHW), np.float32))
 
-    def open(self, bundle: Bundle, *, device: Device, threads: int) -> "FakeGraph":
+    def open(self, bundle: Bundle, runtime: Runtime) -> "FakeGraph":
         """Stand in for `cxr.graph.open_graph`."""
         return self

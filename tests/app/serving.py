@@ -12,10 +12,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.classifier import Classifier
+from app.engine import GraphOpener
 from app.main import create_app
 from app.protocol import make_protocol
 from app.settings import Settings
-from app.store import GraphOpener
 from cxr.graph import open_graph
 
 
@@ -64,9 +64,8 @@ async def listening(store: Path, *, opener: GraphOpener = open_graph, **settings
 
 def make_app(store: Path, opener: GraphOpener, settings: dict[str, Any]) -> FastAPI:
     """Make the application on a store, with a bright made model as the default one."""
-    return create_app(
-        Settings(store=store, **{"default_model": "bright", "decode_workers": 1, **settings}), graph_opener=opener
-    )
+    pinned = {"default_model": "bright", "decode_workers": 1, "engine_lanes": 2, "engine_threads": 1, "max_batch": 4}
+    return create_app(Settings(store=store, cache_dir=store.parent / "cache", **{**pinned, **settings}), graph_opener=opener)
 
 
 async def until(happens: Any, *, seconds: float = 10.0) -> None:

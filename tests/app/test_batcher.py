@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from app.batcher import BatchAnswer, Batcher
+from app.engine import Plan
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.telemetry import Metrics
-from app.tuning import Plan
 from cxr.errors import GraphError
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import until

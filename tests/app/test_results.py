@@ -17,6 +17,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from app.classifier import Prediction, Question, Timings, merge_metadata
 from app.decoders import HEATMAP_SIDE, Preparation
 from app.decoders.prepare import prepare
+from app.engine import Plan
 from app.results import ResultKind, require_dicom, write_result
 from app.results.capture import draw_capture
 from app.store import ServedVersion
@@ -36,7 +37,7 @@ MAX_BYTES = 2**26
 def version(store: Path) -> ServedVersion:
     """The made model, opened as the service opens it."""
     bundle = read_bundle(store / "bright" / "1")
-    return ServedVersion(bundle, open_graph(bundle, device="cpu", threads=1))
+    return ServedVersion(bundle, open_graph(bundle), Plan(1, 1, 1, seconds_per_image=0.1))
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,15 @@ from pathlib import Path
 
 import pytest
 
+from app.engine import Engine, Pins
 from app.errors import NotReady, UnknownModel
 from app.store import ModelStore
-from cxr.graph import open_graph
+from cxr.graph import Runtime, open_graph
 from tests.bundles import write_made_bundle
 
 
 def load(path: Path) -> ModelStore:
-    store = ModelStore(path, open_graph, device="cpu", threads=1, warm_sizes=(1, 2))
+    store = ModelStore(path, Engine(open_graph, Runtime(), cores=1, pins=Pins(lanes=1, threads=1, max_batch=2)))
     store.load()
     return store
 

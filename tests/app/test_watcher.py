@@ -13,7 +13,7 @@ import pytest
 
 from app.store import StoredModel
 from cxr.bundle import Bundle
-from cxr.graph import Device, OnnxGraph, open_graph
+from cxr.graph import Graph, Runtime, open_graph
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import Served, listening, serving, until
 from tests.app.test_store import spoil
@@ -88,10 +88,10 @@ async def test_twenty_swaps_under_load_lose_no_request_and_name_the_version_that
 
 
 async def test_of_twenty_versions_only_the_last_stays_in_memory(shelf: Path, png: bytes) -> None:
-    graphs: list[weakref.ref[OnnxGraph]] = []
+    graphs: list[weakref.ref[Graph]] = []
 
-    def opener(bundle: Bundle, *, device: Device, threads: int) -> OnnxGraph:
-        graph = open_graph(bundle, device=device, threads=threads)
+    def opener(bundle: Bundle, runtime: Runtime) -> Graph:
+        graph = open_graph(bundle, runtime)
         graphs.append(weakref.ref(graph))
         return graph
 
@@ -108,7 +108,7 @@ async def test_of_twenty_versions_only_the_last_stays_in_memory(shelf: Path, png
 async def test_a_request_that_began_on_the_old_version_ends_on_it(shelf: Path, png: bytes) -> None:
     graphs = {1: FakeGraph(), 2: FakeGraph()}
 
-    def opener(bundle: Bundle, *, device: Device, threads: int) -> FakeGraph:
+    def opener(bundle: Bundle, runtime: Runtime) -> FakeGraph:
         return graphs[bundle.manifest.version]
 
     async with listening(shelf, opener=opener, store_poll_seconds=POLL_S) as served:
@@ -144,11 +144,11 @@ async def test_a_bad_version_leaves_the_old_one_serving_and_everyone_says_why(sh
 async def test_a_bad_version_is_opened_again_only_when_its_files_change(shelf: Path) -> None:
     opened: list[int] = []
 
-    def opener(bundle: Bundle, *, device: Device, threads: int) -> OnnxGraph:
+    def opener(bundle: Bundle, runtime: Runtime) -> Graph:
         opened.append(bundle.manifest.version)
         if (bundle.path / "bad").exists():
             raise ValueError
-        return open_graph(bundle, device=device, threads=threads)
+        return open_graph(bundle, runtime)
 
     async with serving(shelf, opener=opener, store_poll_seconds=POLL_S) as served:
         bad = write_made_bundle(shelf.parent / "aside", "bright", 2)

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from cxr.bundle import file_sha256, read_bundle
 from cxr.errors import BundleError
-from cxr.graph import open_graph
+from cxr.graph import OnnxGraph, open_graph
 from training.checkpoint import load_run
 from training.datasets.index import read_table
 from training.export import export
@@ -26,7 +26,7 @@ def test_an_exported_bundle_opens_and_answers_its_golden_inputs(bundle_dir: Path
 
 def test_a_bare_graph_file_explains_itself(bundle_dir: Path) -> None:
     bundle = read_bundle(bundle_dir)
-    properties = open_graph(bundle).properties
+    properties = OnnxGraph(bundle.graph_path).properties
     assert properties["finding"] == bundle.manifest.finding
     assert json.loads(properties["readings"])["plain"]["thresholds"] == bundle.manifest.readings["plain"].thresholds
     assert json.loads(properties["cam"]) == {"pool": "mean", "bias": bundle.manifest.cam.bias}

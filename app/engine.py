@@ -1,0 +1,245 @@
+"""Open graphs the way this machine runs them best: measured once, remembered, and warm before anybody asks.
+
+    open(bundle)    a plan: remembered from an earlier start, or measured now where the settings leave a choice
+                    the graph, proved on its golden images, run once at every size of a batch
+
+Shape suffixes: N images, H and W input rows and columns.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from cxr.bundle import Bundle
+from cxr.graph import Graph, Runtime
+
+logger = logging.getLogger("cxr.engine")
+
+_BUDGET_S = 0.25
+"""Seconds that one way of running a graph is measured for."""
+
+_WORTH = 1.1
+"""How many times quicker a larger batch, or another way of running, must be to be chosen: noise is no reason."""
+
+_MAX_CPU_BATCH = 8
+_MAX_GPU_BATCH = 64
+
+
+class GraphOpener(Protocol):
+    """Opens a bundle's graph and proves it; `cxr.graph.open_graph`, or a test's own."""
+
+    def __call__(self, bundle: Bundle, runtime: Runtime) -> Graph:
+        """Open the graph; raises `BundleError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How batches of one graph are run, and what a run takes."""
+
+    lanes: int
+    """Batches that run at once."""
+    threads: int
+    """Threads of one run on the CPU."""
+    max_batch: int
+    seconds_per_image: float
+    seconds_per_run: float = 0.0
+    """What a run takes besides its images."""
+    source: Literal["measured", "remembered"] = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What the settings decide; 0 leaves it to measuring."""
+
+    lanes: int = 0
+    threads: int = 0
+    max_batch: int = 0
+
+
+class Engine:
+    """Opens the graphs of one service process; what it measures, it keeps in a folder where it may write."""
+
+    def __init__(self, opener: GraphOpener, runtime: Runtime, *, cores: int, pins: Pins) -> None:
+        self._opener = opener
+        self._runtime = runtime
+        self._cores = cores
+        self._pins = pins
+
+    def open(self, bundle: Bundle) -> tuple[Graph, Plan]:
+        """Open, prove and warm a bundle's graph; blocks. Raises `BundleError`."""
+        plan = self._recall(bundle)
+        if plan is None:
+            graph, plan = self._measure(bundle)
+            self._remember(bundle, plan)
+        else:
+            graph = self._opener(bundle, self._runtime_of(plan.lanes, plan.threads, plan.max_batch))
+        for size in self._sizes(plan.max_batch):
+            graph.run(_black(size, bundle.manifest.input_size))
+        facts = {"model": bundle.manifest.model, "version": bundle.manifest.version, "cores": self._cores, **asdict(plan)}
+        logger.info("graph opened", extra={**facts, "engine": graph.engine, "precision": graph.precision})
+        return graph, plan
+
+    def _measure(self, bundle: Bundle) -> tuple[Graph, Plan]:
+        """Try every way that the settings leave open, and take the quickest."""
+        first, *others = self._ways()
+        graph, plan = self._try(bundle, *first)
+        if not others:
+            return graph, plan
+        best_rate = _rate(graph, plan, bundle)
+        for way in others:
+            other, other_plan = self._try(bundle, *way)
+            rate = _rate(other, other_plan, bundle)
+            if rate > _WORTH * best_rate:
+                graph, plan, best_rate = other, other_plan, rate
+        return graph, plan
+
+    def _ways(self) -> Iterator[tuple[int, int]]:
+        """Give lanes and threads that together never exceed the cores; the usually best first."""
+        pins, cores = self._pins, self._cores
+        if self._runtime.device == "gpu":
+            yield pins.lanes or 2, pins.threads or 1  # one fills its batch while the other runs
+        elif pins.lanes or pins.threads:
+            yield pins.lanes or max(1, cores // pins.threads), pins.threads or max(1, cores // pins.lanes)
+        else:
+            yield cores, 1
+            if cores > 1:
+                yield 1, cores
+
+    def _try(self, bundle: Bundle, lanes: int, threads: int) -> tuple[Graph, Plan]:
+        """Measure one way: what runs take, and so which batch is worth it."""
+        graph = self._opener(bundle, self._runtime_of(lanes, threads, self._largest))
+        seconds = _time_batches(graph, bundle.manifest.input_size, _buckets(self._largest))
+        max_batch = self._pins.max_batch or _smallest_good(seconds)
+        return graph, Plan(lanes, threads, max_batch, *_line(seconds))
+
+    @property
+    def _largest(self) -> int:
+        return self._pins.max_batch or (_MAX_GPU_BATCH if self._runtime.device == "gpu" else _MAX_CPU_BATCH)
+
+    def _runtime_of(self, lanes: int, threads: int, max_batch: int) -> Runtime:
+        """Say how a graph is to be opened; only a GPU pays for each new size, so only there are batches filled up."""
+        buckets = _buckets(max_batch) if self._runtime.device == "gpu" else ()
+        return replace(self._runtime, lanes=lanes, threads=threads, buckets=buckets)
+
+    def _sizes(self, max_batch: int) -> tuple[int, ...]:
+        """Give every size that a batch may be run at."""
+        return _buckets(max_batch) if self._runtime.device == "gpu" else tuple(range(1, max_batch + 1))
+
+    def _recall(self, bundle: Bundle) -> Plan | None:
+        """Give the plan that an earlier start made for the same graph on the same machine."""
+        path = self._memory_of(bundle)
+        if path is None or not path.exists():
+            return None
+        try:
+            return Plan(**(json.loads(path.read_text(encoding="utf-8")) | {"source": "remembered"}))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _remember(self, bundle: Bundle, plan: Plan) -> None:
+        """Keep a plan for the next start, where that can be written; it appears whole or not at all."""
+        path = self._memory_of(bundle)
+        if path is None:
+            return
+        draft = path.with_suffix(f".{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(asdict(plan)), encoding="utf-8")
+            draft.replace(path)
+        except OSError:
+            logger.info("the plan can't be kept; the next start measures again")
+
+    def _memory_of(self, bundle: Bundle) -> Path | None:
+        """Name the file of a plan by everything that it depends on."""
+        if self._runtime.cache_dir is None:
+            return None
+        runtime, pins = self._runtime, self._pins
+        facts = (
+            bundle.sha256, runtime.name, runtime.precision, processor(), self._cores, ort.__version__,
+            pins.lanes, pins.threads, pins.max_batch,
+        )  # fmt: skip
+        return self._runtime.cache_dir / "plans" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
+
+
+def processor() -> str:
+    """Name the processor's model, as the kernel does where it is Linux."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _buckets(largest: int) -> tuple[int, ...]:
+    """Give the powers of two below the largest size, and that size."""
+    return (*(2**power for power in range(7) if 2**power < largest), largest)
+
+
+def _time_batches(graph: Graph, size: int, counts: Iterable[int]) -> dict[int, float]:
+    """Measure a run at each size of a batch, the best of three, for as long as the budget lasts."""
+    seconds: dict[int, float] = {}
+    deadline = time.perf_counter() + _BUDGET_S
+    longest_s = 0.0
+    for count in counts:
+        if time.perf_counter() + 4 * 2 * longest_s > deadline:  # four runs of twice the size
+            break
+        batch_NHW = _black(count, size)
+        graph.run(batch_NHW)
+        seconds[count] = longest_s = min(_time(graph, batch_NHW) for _ in range(3))
+    return seconds
+
+
+def _time(graph: Graph, batch_NHW: NDArray[np.uint8]) -> float:
+    started = time.perf_counter()
+    graph.run(batch_NHW)
+    return time.perf_counter() - started
+
+
+def _smallest_good(seconds: Mapping[int, float]) -> int:
+    """Choose the smallest batch that no larger one beats by much: larger ones cost memory, and others their time."""
+    best = min(took / count for count, took in seconds.items())
+    return min(count for count, took in seconds.items() if took / count <= _WORTH * best)
+
+
+def _line(seconds: Mapping[int, float]) -> tuple[float, float]:
+    """Give the seconds that each image adds and that every run takes, from the smallest and the largest batch."""
+    small, large = min(seconds), max(seconds)
+    if small == large:
+        return seconds[small] / small, 0.0
+    slope = min(max(0.0, (seconds[large] - seconds[small]) / (large - small)), seconds[small] / small)
+    return slope, seconds[small] - slope * small
+
+
+def _rate(graph: Graph, plan: Plan, bundle: Bundle) -> float:
+    """Measure images a second with all lanes busy."""
+    batch_NHW = _black(plan.max_batch, bundle.manifest.input_size)
+    started = time.perf_counter()
+    end = started + _BUDGET_S / 2
+
+    def run() -> int:
+        runs = 0
+        while time.perf_counter() < end:
+            graph.run(batch_NHW)
+            runs += 1
+        return runs
+
+    with ThreadPoolExecutor(plan.lanes) as threads:
+        runs = sum(future.result() for future in [threads.submit(run) for _ in range(plan.lanes)])
+    return runs * len(batch_NHW) / (time.perf_counter() - started)
+
+
+def _black(count: int, size: int) -> NDArray[np.uint8]:
+    return np.zeros((count, size, size), np.uint8)

@@ -1,0 +1,77 @@
+"""Open a bundle's ONNX graph, prove it, run batches.
+
+This is the one seam of the system: tests put a graph of their own in its place, and
+another engine is another class beside `OnnxGraph`.
+
+Shape suffixes: N images, H and W input rows and columns.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.bundle import Bundle, Golden
+from cxr.errors import BundleError, GraphError
+from cxr.graph.onnx import OnnxGraph
+from cxr.graph.openvino import OpenVinoGraph
+from cxr.graph.runtime import Device, Engine, Precision, Runtime
+from cxr.interpret import Outputs
+
+__all__ = ["Device", "Engine", "Graph", "OnnxGraph", "OpenVinoGraph", "Precision", "Runtime", "check_golden", "open_graph"]
+
+
+class Graph(Protocol):
+    """Anything that answers batches: `OnnxGraph`, `OpenVinoGraph`, or a test's own."""
+
+    engine: str
+    precision: str
+
+    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+        """Answer a batch, in order; safe to call from several threads. Raises `GraphError`."""
+        ...
+
+
+def open_graph(bundle: Bundle, runtime: Runtime = Runtime()) -> Graph:  # noqa: B008 -- frozen
+    """Open a bundle's graph and prove it on the golden phantoms; raises `BundleError`."""
+    path, precision = _choose_file(bundle, runtime)
+    kind = OpenVinoGraph if runtime.engine == "openvino" else OnnxGraph
+    graph = kind(path, runtime, precision=precision)
+    check_golden(graph, bundle.golden)
+    return graph
+
+
+def _choose_file(bundle: Bundle, runtime: Runtime) -> tuple[Path, str]:
+    """Give the graph's file and the precision of its run; raises `BundleError` where the bundle does not allow `fast`."""
+    if runtime.precision == "exact":
+        return bundle.graph_path, "fp32"
+    fast = bundle.manifest.fast
+    if fast is None:
+        raise BundleError("precision fast is not allowed: its cost was not measured for this model, or was too high")
+    if fast.engine != runtime.name:
+        raise BundleError(f"precision fast is not allowed on {runtime.name}: it was measured on {fast.engine}")
+    stored = "fp16" if fast.precision == "fp16" else "fp32"  # bf16 is made of the fp32 graph while it is opened
+    files = [graph.file for graph in bundle.manifest.graphs if graph.precision == stored]
+    if not files:
+        raise BundleError(f"the bundle has no {stored} graph")
+    return bundle.path / files[0], fast.precision
+
+
+def check_golden(graph: Graph, golden: Golden) -> None:
+    """Compare a graph's answers with the bundle's golden ones; raises `BundleError`."""
+    try:
+        outputs = graph.run(golden.image_NHW)
+    except GraphError as exc:
+        raise BundleError("golden check: the graph can't run the golden images") from exc
+    tolerance = golden.tolerance(graph.engine, graph.precision)
+    for name, wanted, got in (
+        ("logit", golden.logit_N, outputs.logit_N),
+        ("cam", golden.cam_Nhw, outputs.cam_Nhw),
+        ("novelty", golden.novelty_N, outputs.novelty_N),
+    ):
+        if wanted.shape != got.shape:
+            raise BundleError(f"golden check: {name} has the shape {got.shape} instead of {wanted.shape}")
+        worst = float(np.max(np.abs(wanted - got) / np.maximum(1.0, np.abs(wanted))))
+        if not worst <= tolerance:  # written so that a NaN fails
+            raise BundleError(f"golden check: {name} is off by {worst:.2g}, more than {tolerance:.2g}")

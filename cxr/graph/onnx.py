@@ -1,0 +1,143 @@
+"""A graph in ONNX Runtime: on the CPU, on CUDA, or in TensorRT through it.
+
+Inputs lie in memory of the device that was bound once for each size of a batch, so
+that a run allocates nothing; the CPU takes the same way as a GPU.
+
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns.
+"""
+
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from cxr.errors import BundleError, GraphError
+from cxr.graph.runtime import Runtime
+from cxr.interpret import Outputs
+
+_OUTPUTS = ("logit", "cam", "novelty")
+
+
+class OnnxGraph:
+    """A `model.onnx` in ONNX Runtime; `run` may be called from several threads at once."""
+
+    def __init__(self, path: Path, runtime: Runtime = Runtime(), *, precision: str = "fp32") -> None:  # noqa: B008 -- frozen
+        """Open `path`; raises `BundleError`.
+
+        A graph that was asked for on the GPU never falls back to the CPU in silence.
+        """
+        if runtime.device == "gpu":
+            _preload_cuda()
+        providers = _providers(path, runtime)
+        wanted = providers[0][0]
+        if wanted not in ort.get_available_providers():
+            raise BundleError(f"this ONNX Runtime has no {wanted}; install the gpu extra, or set the device to cpu")
+        try:
+            self._session = ort.InferenceSession(path, _options(runtime.threads), providers=providers)
+        except Exception as exc:  # ONNX Runtime raises classes of its own without a common base
+            raise BundleError(f"the graph does not open in ONNX Runtime: {type(exc).__name__}") from exc
+        if self._session.get_providers()[0] != wanted:
+            raise BundleError(f"ONNX Runtime could not start {wanted}; see its own message above, or set the device to cpu")
+        self.engine = runtime.name
+        self.precision = precision
+        self._runtime = runtime
+        self._idle: defaultdict[tuple[int, ...], SimpleQueue[_BoundBatch]] = defaultdict(SimpleQueue)
+
+    @property
+    def properties(self) -> dict[str, str]:
+        """The essentials that the file carries about itself (ONNX metadata_props)."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+        """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`."""
+        shape = (self._runtime.fill(len(batch_NHW)), *batch_NHW.shape[1:])
+        try:
+            bound = self._take(shape)
+            logit_N, cam_Nhw, novelty_N = bound.run(self._session, batch_NHW)
+        except Exception as exc:  # as above
+            raise GraphError(f"ONNX Runtime could not run the batch: {type(exc).__name__}") from exc
+        self._idle[shape].put(bound)
+        return Outputs(logit_N, cam_Nhw, novelty_N)
+
+    def _take(self, shape: tuple[int, ...]) -> "_BoundBatch":
+        try:
+            return self._idle[shape].get_nowait()
+        except Empty:
+            return _BoundBatch(self._session, shape, "cuda" if self._runtime.device == "gpu" else "cpu")
+
+
+class _BoundBatch:
+    """Memory for one batch on the device, bound to a session; does one run at a time."""
+
+    def __init__(self, session: ort.InferenceSession, shape: tuple[int, ...], device: str) -> None:
+        self._host_NHW = np.zeros(shape, np.uint8)
+        self._image = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.uint8, device, 0)
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input("image", self._image)
+        for name in _OUTPUTS:
+            self._binding.bind_output(name, "cpu")
+
+    def run(self, session: ort.InferenceSession, batch_NHW: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Run a batch of at most this size; rows that fill it up hold what was there before, and are cut off again."""
+        self._host_NHW[: len(batch_NHW)] = batch_NHW
+        self._image.update_inplace(self._host_NHW)
+        session.run_with_iobinding(self._binding)
+        # The outputs' memory is used again by the next run.
+        return [np.array(output.numpy()[: len(batch_NHW)]) for output in self._binding.get_outputs()]
+
+
+def _providers(path: Path, runtime: Runtime) -> list[tuple[str, dict[str, Any]]]:
+    if runtime.device == "cpu":
+        return [("CPUExecutionProvider", {})]
+    cuda = (
+        "CUDAExecutionProvider",
+        {
+            "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search takes up to a second for each size of a batch
+            "arena_extend_strategy": "kSameAsRequested",  # doubling would keep memory that nothing needs
+            "gpu_mem_limit": runtime.gpu_memory_bytes,
+            "use_tf32": int(runtime.precision == "fast"),  # ten bits of a factor are not fp32
+        },
+    )
+    return [("TensorrtExecutionProvider", _tensorrt(path, runtime)), cuda] if runtime.engine == "tensorrt" else [cuda]
+
+
+def _tensorrt(path: Path, runtime: Runtime) -> dict[str, Any]:
+    """Set TensorRT up so that it builds an engine once for all sizes of a batch, and keeps it."""
+    options: dict[str, Any] = {"trt_max_workspace_size": runtime.gpu_memory_bytes}
+    if runtime.cache_dir is not None:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]  # TensorRT adds the GPU's architecture to its names
+        folder = runtime.cache_dir / "tensorrt" / f"{digest}-{_gpu_name()}-ort{ort.__version__}"
+        options |= {
+            "trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": True, "trt_timing_cache_path": str(folder),
+        }  # fmt: skip
+    return options
+
+
+def _gpu_name() -> str:
+    """Name the first GPU as its driver does (Linux), in letters that a folder's name may hold."""
+    for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        model = information.read_text(encoding="utf-8", errors="replace").partition("\n")[0].partition(":")[2]
+        return "".join(letter if letter.isalnum() else "-" for letter in model.strip())
+    return "gpu"
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning thread steals the core on which the next image is decoded.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+def _preload_cuda() -> None:
+    preload: Any = getattr(ort, "preload_dlls", None)
+    if preload is not None:
+        preload()

@@ -1,0 +1,75 @@
+"""A graph in OpenVINO's runtime on the CPU: the same file, in fp32 or in bf16.
+
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns.
+"""
+
+import sys
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.errors import BundleError, GraphError
+from cxr.graph.runtime import Runtime
+from cxr.interpret import Outputs
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+class OpenVinoGraph:
+    """A `model.onnx` in OpenVINO; `run` may be called from several threads at once."""
+
+    def __init__(self, path: Path, runtime: Runtime, *, precision: str = "fp32") -> None:
+        """Open `path` with `lanes` streams of `threads` threads; raises `BundleError`."""
+        openvino = _import_openvino()
+        if runtime.device != "cpu":
+            raise BundleError("OpenVINO serves on the CPU alone; set the device to cpu, or another engine")
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise BundleError("this processor has no bf16 instructions; set the precision to exact")
+        try:
+            compiled = core.compile_model(str(path), "CPU", _properties(runtime, precision))
+        except RuntimeError as exc:
+            raise BundleError("the graph does not open in OpenVINO") from exc
+        self.engine = runtime.name
+        self.precision = precision
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(runtime.lanes):
+            self._idle.put(compiled.create_infer_request())
+
+    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+        """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`."""
+        request = self._idle.get()
+        try:
+            request.infer({"image": np.ascontiguousarray(batch_NHW)})
+            # The outputs' memory is used again by the next run.
+            logit_N, cam_Nhw, novelty_N = (
+                np.array(request.get_tensor(name).data) for name in ("logit", "cam", "novelty")
+            )  # fmt: skip
+        except RuntimeError as exc:
+            raise GraphError("OpenVINO could not run the batch") from exc
+        finally:
+            self._idle.put(request)
+        return Outputs(logit_N, cam_Nhw, novelty_N)
+
+
+def _properties(runtime: Runtime, precision: str) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "NUM_STREAMS": runtime.lanes,
+        "INFERENCE_NUM_THREADS": runtime.lanes * runtime.threads,
+        "ENABLE_CPU_PINNING": False,  # a container's cores are not ours to bind
+    }
+
+
+def _import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which reports every import to its maker; raises `BundleError`."""
+    # Its own code takes the package as missing then, and reports nothing: what a hospital runs is nobody's business.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino  # noqa: PLC0415 -- an extra, and slow to import
+    except ImportError as exc:
+        raise BundleError("OpenVINO is not installed; install the openvino extra, or set the engine to onnxruntime") from exc
+    return openvino

@@ -1,0 +1,123 @@
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.engine import Engine, Pins
+from cxr.bundle import Bundle, read_bundle
+from cxr.graph import Graph, Runtime
+from cxr.interpret import Outputs
+from tests.app.fake_graph import FakeGraph
+from tests.bundles import write_made_bundle
+
+
+class Machine:
+    """Opens graphs whose runs take what the test says, and remembers how they were opened."""
+
+    def __init__(self, seconds: dict[int, float]) -> None:
+        self.seconds = seconds
+        self.opened: list[Runtime] = []
+        self.sizes: list[int] = []
+
+    def open(self, bundle: Bundle, runtime: Runtime) -> Graph:
+        self.opened.append(runtime)
+        return _TimedGraph(self)
+
+
+class _TimedGraph(FakeGraph):
+    def __init__(self, machine: Machine) -> None:
+        super().__init__()
+        self._machine = machine
+
+    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+        self._machine.sizes.append(len(batch_NHW))
+        time.sleep(self._machine.seconds[len(batch_NHW)])
+        return super().run(batch_NHW)
+
+
+LINEAR = {count: 0.01 * count for count in range(1, 65)}
+LEVEL = dict.fromkeys(range(1, 65), 0.004)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return read_bundle(write_made_bundle(tmp_path / "store", "bright", 1))
+
+
+def engine(machine: Machine, cache_dir: Path | None, *, cores: int = 2, pins: Pins = Pins(), gpu: bool = False) -> Engine:  # noqa: B008
+    runtime = Runtime(device="gpu" if gpu else "cpu", cache_dir=cache_dir)
+    return Engine(machine.open, runtime, cores=cores, pins=pins)
+
+
+def test_larger_batches_that_win_no_time_are_not_run(bundle: Bundle) -> None:
+    _, plan = engine(Machine(LINEAR), None).open(bundle)
+
+    assert plan.max_batch == 1
+    assert plan.source == "measured"
+
+
+def test_larger_batches_that_win_time_are_run(bundle: Bundle) -> None:
+    _, plan = engine(Machine(LEVEL), None).open(bundle)
+
+    assert plan.max_batch > 1
+
+
+def test_lanes_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) -> None:
+    machine = Machine(LINEAR)
+    engine(machine, None, cores=6).open(bundle)
+    engine(machine, None, cores=6, pins=Pins(threads=4)).open(bundle)
+
+    assert all(runtime.lanes * runtime.threads <= 6 for runtime in machine.opened)
+
+
+def test_a_second_start_measures_nothing_and_runs_as_the_first_did(bundle: Bundle, tmp_path: Path) -> None:
+    _, first = engine(Machine(LEVEL), tmp_path / "cache").open(bundle)
+    machine = Machine(LEVEL)
+    _, second = engine(machine, tmp_path / "cache").open(bundle)
+
+    assert second.source == "remembered"
+    assert (second.lanes, second.threads, second.max_batch) == (first.lanes, first.threads, first.max_batch)
+    assert len(machine.opened) == 1
+    assert machine.sizes == list(range(1, first.max_batch + 1))
+
+
+def test_another_number_of_cores_is_measured_anew(bundle: Bundle, tmp_path: Path) -> None:
+    engine(Machine(LEVEL), tmp_path / "cache").open(bundle)
+    _, plan = engine(Machine(LEVEL), tmp_path / "cache", cores=4).open(bundle)
+
+    assert plan.source == "measured"
+
+
+def test_a_folder_that_can_not_be_written_is_no_obstacle(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    _, plan = engine(Machine(LINEAR), tmp_path / "file" / "cache").open(bundle)
+
+    assert plan.source == "measured"
+
+
+def test_what_was_kept_and_spoilt_is_measured_anew(bundle: Bundle, tmp_path: Path) -> None:
+    engine(Machine(LINEAR), tmp_path).open(bundle)
+    for path in (tmp_path / "plans").iterdir():
+        path.write_text('{"lanes": ')
+    _, plan = engine(Machine(LINEAR), tmp_path).open(bundle)
+
+    assert plan.source == "measured"
+
+
+def test_what_the_settings_decide_is_not_measured(bundle: Bundle) -> None:
+    machine = Machine(LEVEL)
+    _, plan = engine(machine, None, pins=Pins(lanes=1, threads=1, max_batch=3)).open(bundle)
+
+    assert (plan.lanes, plan.threads, plan.max_batch) == (1, 1, 3)
+    assert max(machine.sizes) == 3
+    assert len(machine.opened) == 1
+
+
+def test_on_a_gpu_every_size_that_may_run_is_a_bucket_and_warm(bundle: Bundle) -> None:
+    machine = Machine(LEVEL)
+    engine(machine, None, gpu=True, pins=Pins(max_batch=64)).open(bundle)
+
+    assert machine.opened[0].buckets == (1, 2, 4, 8, 16, 32, 64)
+    assert {1, 2, 4, 8, 16, 32, 64} <= set(machine.sizes)
