@@ -78,10 +78,12 @@ class Engine:
         self._runtime = runtime
         self._cores = cores
         self._pins = pins
+        self._plans: dict[str, Plan] = {}
 
     def open(self, bundle: Bundle) -> tuple[Graph, Plan]:
         """Open, prove and warm a bundle's graph; blocks. Raises `BundleError`."""
-        plan = self._recall(bundle)
+        model = bundle.manifest.model
+        plan = self._plans.get(model) or self._recall(bundle)
         if plan is None:
             graph, plan = self._measure(bundle)
             self._remember(bundle, plan)
@@ -89,7 +91,8 @@ class Engine:
             graph = self._opener(bundle, self._runtime_of(plan.lanes, plan.threads, plan.max_batch))
         for size in self._sizes(plan.max_batch):
             graph.run(_black(size, bundle.manifest.input_size))
-        facts = {"model": bundle.manifest.model, "version": bundle.manifest.version, "cores": self._cores, **asdict(plan)}
+        self._plans[model] = plan  # for the next version: beside live traffic nothing can be measured but the traffic
+        facts = {"model": model, "version": bundle.manifest.version, "cores": self._cores, **asdict(plan)}
         logger.info("graph opened", extra={**facts, "engine": graph.engine, "precision": graph.precision})
         return graph, plan
 
@@ -108,9 +111,12 @@ class Engine:
         return graph, plan
 
     def _ways(self) -> Iterator[tuple[int, int]]:
-        """Give lanes and threads that together never exceed the cores; the usually best first."""
+        """Give lanes and threads that together never exceed the cores, the usually best first; all models take the same."""
         pins, cores = self._pins, self._cores
-        if self._runtime.device == "gpu":
+        chosen = next(iter(self._plans.values()), None)
+        if chosen is not None:
+            yield chosen.lanes, chosen.threads
+        elif self._runtime.device == "gpu":
             yield pins.lanes or 2, pins.threads or 1  # one fills its batch while the other runs
         elif pins.lanes or pins.threads:
             yield pins.lanes or max(1, cores // pins.threads), pins.threads or max(1, cores // pins.lanes)

@@ -74,7 +74,9 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
         cache_dir=settings.cache_dir,
     )
     pins = Pins(lanes=settings.engine_lanes, threads=settings.engine_threads, max_batch=settings.max_batch)
-    store = ModelStore(settings.store, Engine(graph_opener, runtime, cores=usable_cores(), pins=pins))
+    store = ModelStore(
+        settings.store, Engine(graph_opener, runtime, cores=max(1, usable_cores() // settings.workers), pins=pins)
+    )
     decoders = Decoders(
         num_threads=settings.decode_threads,
         num_workers=settings.decode_workers,

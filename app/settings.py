@@ -135,7 +135,8 @@ class Settings(BaseSettings):
     def share(self) -> Self:
         """Give one of several worker processes its share of what is meant for all together."""
         names = ("decode_threads", "decode_workers", "engine_lanes", "queue_capacity")
-        return self.model_copy(update={name: max(1, getattr(self, name) // self.workers) for name in names})
+        whole = {name: getattr(self, name) for name in names}
+        return self.model_copy(update={name: max(1, value // self.workers) for name, value in whole.items() if value})
 
     def key_lines(self) -> list[str]:
         """Give the lines of all API keys; raises `OSError` where their file can't be read."""

@@ -35,7 +35,7 @@ async def watching(classifier: Classifier, settings: Settings) -> AsyncIterator[
         yield
         return
     # An engine's own threads would inherit the low priority, and keep it while they serve.
-    initializer = _lower_priority if settings.device == "cpu" and settings.engine_threads == 1 else None
+    initializer = _lower_priority if _runs_on_our_threads(classifier, settings) else None
     threads = ThreadPoolExecutor(1, thread_name_prefix="store", initializer=initializer)
     task = asyncio.create_task(Watcher(classifier, threads).run(settings.store_poll_seconds), name="store-watcher")
     try:
@@ -45,6 +45,13 @@ async def watching(classifier: Classifier, settings: Settings) -> AsyncIterator[
         with suppress(asyncio.CancelledError):
             await task
         threads.shutdown(wait=False)
+
+
+def _runs_on_our_threads(classifier: Classifier, settings: Settings) -> bool:
+    """Tell whether a graph that is opened now will make no threads of its own; it is run as those that serve are."""
+    plans = [model.current.plan for model in classifier.store.models if model.current is not None]
+    is_plain = (settings.engine, settings.device) == ("onnxruntime", "cpu")
+    return is_plain and bool(plans) and all(plan.threads == 1 for plan in plans)
 
 
 class Watcher:

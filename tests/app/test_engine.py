@@ -121,3 +121,14 @@ def test_on_a_gpu_every_size_that_may_run_is_a_bucket_and_warm(bundle: Bundle) -
 
     assert machine.opened[0].buckets == (1, 2, 4, 8, 16, 32, 64)
     assert {1, 2, 4, 8, 16, 32, 64} <= set(machine.sizes)
+
+
+def test_the_next_version_of_a_model_runs_as_the_one_before_and_is_not_measured_beside_it(bundle: Bundle) -> None:
+    machine = Machine(LEVEL)
+    measured = engine(machine, None)
+    _, first = measured.open(bundle)
+    opened = len(machine.opened)
+    _, second = measured.open(bundle)
+
+    assert second == first
+    assert len(machine.opened) == opened + 1
