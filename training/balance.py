@@ -1,4 +1,4 @@
-"""What to do about a rare class: draw it as often as the other, or weigh its loss."""
+"""What to do about a rare class: draw it as often as the other, weigh its loss, or fill it up (`training.generate`)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ def epoch_order(label_N: NDArray[np.int64], treatment: Imbalance, rng: np.random
     if treatment != "sampler":
         return rng.permutation(len(label_N))
     half = len(label_N) // 2
-    negative = _draw(np.flatnonzero(label_N == 0), len(label_N) - half, rng)
-    positive = _draw(np.flatnonzero(label_N == 1), half, rng)
+    negative = draw(np.flatnonzero(label_N == 0), len(label_N) - half, rng)
+    positive = draw(np.flatnonzero(label_N == 1), half, rng)
     return rng.permutation(np.concatenate([negative, positive]))
 
 
@@ -28,6 +28,7 @@ def class_weights(label_N: NDArray[np.int64], treatment: Imbalance) -> tuple[flo
     return positive, 1.0 - positive
 
 
-def _draw(positions: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def draw(positions: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw `count` of some positions, each equally often, give or take once."""
     rounds = -(-count // len(positions))
-    return np.concatenate([rng.permutation(positions) for _ in range(rounds)])[:count]
+    return np.concatenate([positions[:0], *(rng.permutation(positions) for _ in range(rounds))])[:count]

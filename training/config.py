@@ -30,7 +30,7 @@ NetworkName = Literal[
     "resnet-tiny", "resnet-small", "resnet-medium",
 ]  # fmt: skip
 Greys = Literal["fixed", "image", "high-pass"]
-Imbalance = Literal["sampler", "class-weights"]
+Imbalance = Literal["sampler", "class-weights", "generated"]
 Layout = Literal["siim", "class-folders", "any"]
 Validation = Literal["holdout", "folds"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -116,9 +116,12 @@ class Recipe:
 
     # Data
     imbalance: Imbalance = "sampler"
-    """`sampler`: each epoch draws as many of either class; `class-weights`: 1 - n_c / N on the loss."""
+    """`sampler`: each epoch draws as many of either class; `class-weights`: 1 - n_c / N on the loss; `generated`: changed
+    copies of the rarer class's training images, written to disk until the classes balance."""
     augment: Augmentation = Field(default_factory=Augmentation)
     folds: Annotated[int, Field(ge=2, le=20)] = 5
+    split_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """Decides the folds; None takes `seed`, so that another seed is another split too."""
     validation: Validation = "folds"
     """`holdout`: fold 0 is held back from the one model; `folds`: a model for each fold, and a final one on everything."""
 

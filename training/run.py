@@ -41,7 +41,7 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
     if not readable.rows:
         raise DataError(f"{data_dir}: no image can be read; the first one: {refused[0].reason}")
     named = replace(readable, name=recipe.data_name)
-    fold_N = split_folds(named, recipe.folds, recipe.seed)
+    fold_N = split_folds(named, recipe.folds, recipe.seed if recipe.split_seed is None else recipe.split_seed)
     named.write_csv(out / "index.csv")
     write_splits(out / "splits.csv", named, fold_N)
     facts = {

@@ -19,11 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from training.balance import class_weights
 from training.checkpoint import STATE_FILE, Run, load_network, save_network
 from training.config import Recipe
 from training.curves import Curves
+from training.generate import generate
 from training.journal import Journal
 from training.learner import Learner
 from training.loss import weighted_bce
@@ -46,8 +48,9 @@ def train(run: Run) -> None:
     with Journal(run.path / "log.jsonl") as journal:
         journal.write("start", device=choose_device().type, threads=torch.get_num_threads())
         for number, fold in enumerate(run.held_back_folds):
-            others, held_back = samples.take(np.flatnonzero(run.fold_N != fold)), samples.take(run.held_back(fold))
-            train_model(run.recipe, others, held_back, run.path / f"fold-{fold}", run.recipe.seed + number)
+            folder, held_back = run.path / f"fold-{fold}", samples.take(run.held_back(fold))
+            others = _to_learn_from(run, samples, np.flatnonzero(run.fold_N != fold), folder)
+            train_model(run.recipe, others, held_back, folder, run.recipe.seed + number)
             journal.write("model finished", model=f"fold-{fold}")
         _make_final(run, samples)
         journal.write("end")
@@ -57,10 +60,21 @@ def _make_final(run: Run, samples: Samples) -> None:
     """Take the one model of a hold-out as it is; after cross-validation, train one on everything."""
     folder = run.path / "final"
     if run.recipe.validation == "folds":
-        train_model(run.recipe, samples, None, folder, run.recipe.seed + run.recipe.folds)
+        everything = _to_learn_from(run, samples, np.arange(len(samples)), folder)
+        train_model(run.recipe, everything, None, folder, run.recipe.seed + run.recipe.folds)
         return
     folder.mkdir(exist_ok=True)
     shutil.copyfile(run.fold_weights(0), folder / "model.safetensors")
+
+
+def _to_learn_from(run: Run, samples: Samples, position_N: NDArray[np.int64], folder: Path) -> Samples:
+    """Take the images that one model learns from, filled up with generated ones where the recipe says so."""
+    real = samples.take(position_N)
+    if run.recipe.imbalance != "generated":
+        return real
+    ids = [run.index.rows[i].image_id for i in position_N]
+    made = generate(real.image_NHW, real.label_N, ids, folder / "generated", run.recipe.seed)
+    return Samples(np.concatenate([real.image_NHW, made.image_NHW]), np.concatenate([real.label_N, made.label_N]))
 
 
 def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> None:
