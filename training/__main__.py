@@ -70,6 +70,16 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
     )
 
 
+def _compare(options: argparse.Namespace, words: list[str]) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `_train`
+    from training.compare import compare  # noqa: PLC0415 - torch comes with it
+
+    recipe = override(recipe_named(options.recipe), options.set)
+    command = shlex.join(["python", "-m", "training", *words])
+    arms = options.arms.split(",")
+    compare(recipe, options.data, options.out, arms=arms, seeds=options.seeds, command=command, groups=options.groups)
+
+
 def _say_what_was_found(facts: dict[str, Any]) -> None:
     data = facts["data"]
     print(
@@ -110,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_explore(commands)
     _add_train(commands)
+    _add_compare(commands)
     _add_evaluate(commands)
     _add_export(commands)
     _add_report(commands)
@@ -152,6 +163,25 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     train.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
     train.set_defaults(run=_train)
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="train a recipe under several treatments of its imbalance, and compare them",
+        description=(
+            "Train RECIPE once for each arm and seed, on one split; write OUT/comparison.json and OUT/report.html: the arms' "
+            "figures, paired intervals of their differences, confusion matrices. The same command goes on after a stop."
+        ),
+    )
+    compare.add_argument("recipe", metavar="RECIPE", help="name of a recipe, as train takes it")
+    compare.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the images")
+    compare.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write, or to take up again")
+    compare.add_argument("--arms", default="sampler,class-weights,generated", metavar="A,B", help="default: %(default)s")
+    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds an arm; default: %(default)s")
+    _add_groups(compare)
+    compare.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
+    compare.set_defaults(run=_compare)
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -98,7 +98,7 @@ def bootstrap_interval(label_N: Labels01, score_N: Floats, groups_N: Sequence[st
     sorted_label_N, sorted_group_N = label_N[order_N], group_index_N[order_N]
     ties_N = np.unique(score_N[order_N], return_inverse=True)[1]
     area_B = np.array([
-        _weighted_auroc(sorted_label_N, ties_N, rng.multinomial(persons, np.full(persons, 1 / persons))[sorted_group_N])
+        weighted_auroc(sorted_label_N, ties_N, rng.multinomial(persons, np.full(persons, 1 / persons))[sorted_group_N])
         for _ in range(_BOOTSTRAP_DRAWS)
     ])  # fmt: skip
     area_B = area_B[np.isfinite(area_B)]  # a draw of one class has no AUROC
@@ -200,7 +200,7 @@ def _delong_variance(label_N: Labels01, score_N: Floats) -> float:
     )
 
 
-def _weighted_auroc(label_N: Labels01, ties_N: Labels01, weight_N: Labels01) -> float:
+def weighted_auroc(label_N: Labels01, ties_N: Labels01, weight_N: Labels01) -> float:
     """Give the AUROC of sorted images that count `weight` times each; NaN with one class."""
     positive_T = np.bincount(ties_N, weight_N * label_N)
     negative_T = np.bincount(ties_N, weight_N * (1 - label_N))

@@ -1,0 +1,112 @@
+"""One comparison of two treatments on made films, as small as it can be."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.__main__ import main
+from training.checkpoint import load_run
+from training.datasets.index import read_table
+from training.stress import STRESSES
+
+SMALL = ("network=resnet-tiny", "epochs=1", "sizes=32")
+
+
+@pytest.fixture(scope="module")
+def compared(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder of a comparison of two arms with two seeds, and the command that made it."""
+    out = tmp_path_factory.mktemp("compared")
+    for film in sorted((films_dir / "train/NORMAL").iterdir()):  # out of balance: only some of the normal films
+        name = out / "films/NORMAL" / film.name
+        name.parent.mkdir(parents=True, exist_ok=True)
+        if int(film.stem.split("-")[2]) % 3 == 0:
+            name.write_bytes(film.read_bytes())
+    for film in sorted((films_dir / "train/PNEUMONIA").iterdir()):
+        (out / "films/PNEUMONIA").mkdir(parents=True, exist_ok=True)
+        (out / "films/PNEUMONIA" / film.name).write_bytes(film.read_bytes())
+    words = ["compare", "smoke", "--data", str(out / "films"), "--out", str(out / "out"), "--seeds", "2"]
+    words += ["--arms", "sampler,generated", *(word for setting in SMALL for word in ("--set", setting))]
+    assert main(words) == 0
+    return out / "out", words
+
+
+@pytest.fixture(scope="module")
+def comparison(compared: tuple[Path, list[str]]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((compared[0] / "comparison.json").read_text())
+    return found
+
+
+def test_all_arms_and_seeds_share_one_split_and_one_cache(compared: tuple[Path, list[str]]) -> None:
+    runs = sorted(path for path in compared[0].iterdir() if (path / "run.json").is_file())
+
+    assert [run.name for run in runs] == ["generated-seed1", "generated-seed2", "sampler-seed1", "sampler-seed2"]
+    assert len({(run / "splits.csv").read_bytes() for run in runs}) == 1
+    assert {(run / "cache").resolve() for run in runs} == {compared[0] / "cache"}
+
+
+def test_held_back_persons_are_never_copied(compared: tuple[Path, list[str]]) -> None:
+    run = load_run(compared[0] / "generated-seed1")
+    held_back = {run.index.rows[i].person_group for i in run.held_back(0)}
+    group_of = {row.image_id: row.person_group for row in run.index.rows}
+
+    sources = [line["source"] for line in read_table(run.path / "fold-0/generated/generated.csv")]
+
+    assert len(sources) > 0
+    assert not held_back & {group_of[source] for source in sources}
+
+
+def test_a_comparison_has_every_figure_with_its_interval(comparison: dict[str, Any]) -> None:
+    assert set(comparison["arms"]) == {"sampler", "generated"}
+    (pair,) = comparison["pairs"]
+    for figures in (*(arm["mean"] for arm in comparison["arms"].values()), pair["difference"]):
+        for figure in figures.values():
+            low, high = figure["ci95"]
+            assert low <= figure["value"] <= high or low == pytest.approx(high)
+    assert len(pair["mcnemar"]) == 2
+    held_back = int(re.match(r"(\d+) held-back images", comparison["basis"])[1])  # type: ignore[index]
+    for arm in comparison["arms"].values():
+        assert all(np.sum(model["confusion"]) == held_back for model in arm["by_seed"].values())
+    steps = {name: arm["by_seed"]["1"]["steps"] for name, arm in comparison["arms"].items()}
+    assert steps["generated"] > steps["sampler"]
+
+
+def test_logits_of_plain_and_stressed_images_are_kept(compared: tuple[Path, list[str]]) -> None:
+    lines = read_table(compared[0] / "sampler-seed1/held_back.csv")
+
+    assert list(lines[0]) == ["image_id", "person_group", "label", "plain", *STRESSES]
+    assert any(line["plain"] != line["gamma 0.6"] for line in lines)
+
+
+def test_the_page_shows_both_confusion_matrices_and_needs_nothing_else(compared: tuple[Path, list[str]]) -> None:
+    html = (compared[0] / "report.html").read_text()
+
+    assert html.count("class=matrix>") == 4
+    assert html.count("<svg") == 5
+    assert "<script" not in html
+    assert re.findall(r'(?:src|href)="(?!#)', html) == []
+
+
+def test_the_same_command_goes_on_and_trains_nothing_again(compared: tuple[Path, list[str]]) -> None:
+    weights = sorted(compared[0].glob("*/fold-0/model.safetensors"))
+    before, figures = [path.stat().st_mtime_ns for path in weights], (compared[0] / "comparison.json").read_bytes()
+
+    assert main(compared[1]) == 0
+
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    assert (compared[0] / "comparison.json").read_bytes() == figures
+
+
+@pytest.mark.parametrize("arms", ["sampler", "sampler,sampler"])
+def test_one_arm_is_no_comparison(arms: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "smoke", "--data", "x", "--out", "y", "--arms", arms]) == 1
+    assert "two treatments or more" in capsys.readouterr().err
+
+
+def test_an_unknown_treatment_is_refused_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "smoke", "--data", "x", "--out", str(tmp_path / "y"), "--arms", "sampler,magic"]) == 1
+    assert "imbalance" in capsys.readouterr().err
+    assert not (tmp_path / "y").exists()
