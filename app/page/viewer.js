@@ -1,7 +1,7 @@
 // Show one radiograph: zoom, move, window and level, and the heat map faded over it.
 
-import { preview } from "./api.js";
 import { byId, fill } from "./element.js";
+import { pictureOf, setPicture } from "./picture.js";
 import { shortFacts } from "./words.js";
 
 /** @typedef {import("./worklist.js").Entry} Entry */
@@ -66,7 +66,7 @@ export class Viewer {
   /** Show the picture under the heat map, once it can be had. */
   async _showPlain() {
     const entry = this._entry;
-    const plain = entry && (await pictureOf(entry));
+    const plain = entry && (await pictureOf(entry, () => this._entry === entry));
     if (this._entry === entry && plain && this._plain.hidden) await this._setPlain(plain);
     else this._draw();
   }
@@ -241,64 +241,37 @@ export class Viewer {
     this._zoom(event.deltaY < 0 ? ZOOM_STEP : 1 / ZOOM_STEP);
   }
 
-  /** Drag the window wider and the level up, as viewers of archives do. @param {number} dx @param {number} dy */
-  _window(dx, dy) {
-    if (this._width.disabled) return;
-    this._width.valueAsNumber += dx * GREYS_PER_PIXEL;
-    this._level.valueAsNumber += dy * GREYS_PER_PIXEL;
-    this._draw();
-  }
-
   /** The left button moves a picture that is larger than its place, the right one windows it. @param {PointerEvent} start */
   _onPointerDown(start) {
-    const isWindowing = start.button === 2;
-    if (!isWindowing && (this._place.zoom === 1 || start.button !== 0)) return;
+    if (start.button === 2 && !this._width.disabled) this._dragWindow(start);
+    if (start.button === 0 && this._place.zoom > 1) this._dragFilm(start);
+  }
+
+  /** @param {PointerEvent} start */
+  _dragFilm(start) {
     let { clientX, clientY } = start;
-    const follow = (/** @type {PointerEvent} */ event) => {
-      const [dx, dy] = [event.clientX - clientX, event.clientY - clientY];
-      if (isWindowing) this._window(dx, dy);
-      else this._move(dx, dy);
+    this._follow(start, (event) => {
+      this._move(event.clientX - clientX, event.clientY - clientY);
       ({ clientX, clientY } = event);
-    };
+    });
+  }
+
+  /** Drag the window wider and the level up, as viewers of archives do. @param {PointerEvent} start */
+  _dragWindow(start) {
+    const [width, level] = [this._width.valueAsNumber, this._level.valueAsNumber];
+    this._follow(start, (event) => {
+      this._width.valueAsNumber = width + (event.clientX - start.clientX) * GREYS_PER_PIXEL;
+      this._level.valueAsNumber = level + (event.clientY - start.clientY) * GREYS_PER_PIXEL;
+      this._draw();
+    });
+  }
+
+  /** @param {PointerEvent} start @param {(event: PointerEvent) => void} onMove */
+  _follow(start, onMove) {
     this._viewport.setPointerCapture(start.pointerId);
-    this._viewport.addEventListener("pointermove", follow);
+    this._viewport.addEventListener("pointermove", onMove);
     for (const end of ["pointerup", "pointercancel"]) {
-      this._viewport.addEventListener(end, () => this._viewport.removeEventListener("pointermove", follow), { once: true });
+      this._viewport.addEventListener(end, () => this._viewport.removeEventListener("pointermove", onMove), { once: true });
     }
   }
-}
-
-/** Give a picture of a file without its heat map, or null: browsers show some themselves, the service draws others. @param {Entry} entry */
-async function pictureOf(entry) {
-  const painter = await painterOf(entry.file);
-  if (painter !== "service") return painter && entry.file;
-  entry.preview ??= preview(entry.file).catch(() => (entry.preview = null));
-  return entry.preview;
-}
-
-/**
- * Tell by its content, never by its name, who can draw a file.  Browsers show a PNG of 16 bits as if all of them were used.
- *
- * @param {Blob} file
- * @returns {Promise<"browser" | "service" | null>}
- */
-async function painterOf(file) {
-  const head = new Uint8Array(await file.slice(0, 132).arrayBuffer().catch(() => new ArrayBuffer(0)));
-  const has = (/** @type {number[]} */ magic, from = 0) => magic.every((byte, place) => head[from + place] === byte);
-  if (has([0x89, 0x50, 0x4e, 0x47])) return head[24] === 16 ? "service" : "browser";
-  if (has([0xff, 0xd8, 0xff])) return "browser";
-  return has([0x44, 0x49, 0x43, 0x4d], 128) ? "service" : null;
-}
-
-/**
- * Put a picture into an image, and give back what the one before took.
- *
- * @param {HTMLImageElement} image
- * @param {Blob | null} picture
- */
-function setPicture(image, picture) {
-  if (image.src) URL.revokeObjectURL(image.src);
-  if (picture) image.src = URL.createObjectURL(picture);
-  else image.removeAttribute("src");
-  image.hidden = !picture;
 }

@@ -115,12 +115,13 @@ def test_a_stated_prevalence_moves_the_answer_and_is_said(visit: Visit) -> None:
 
 def test_the_right_button_drags_window_and_level(visit: Visit) -> None:
     visit.give(dicom_file())
+    expect(visit.page.locator("#plain")).to_be_visible()
     box = visit.page.locator("#viewport").bounding_box()
     assert box is not None
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     visit.page.mouse.move(x, y)
     visit.page.mouse.down(button="right")
-    visit.page.mouse.move(x - 100, y + 40)
+    visit.page.mouse.move(x - 100, y + 40, steps=100)
     visit.page.mouse.up(button="right")
 
     expect(visit.page.locator("#corner-window")).to_have_text("W 206 L 148")
@@ -186,6 +187,38 @@ def test_the_chosen_operating_point_and_views_are_asked_for(visit: Visit) -> Non
     expect(visit.report.get_by_role("meter")).to_have_attribute("aria-valuetext", "13.4 %, threshold 20.0 %")
     expect(visit.report).to_contain_text("Mean of 2 views")
     expect(visit.report).to_contain_text("All lie on one side of the threshold, so the label is stable.")
+
+
+def test_views_that_disagree_about_the_label_are_said_to(visit: Visit) -> None:
+    def widen(route: Route) -> None:
+        answer = route.fetch().json()
+        route.fulfill(json={**answer, "tta": {"views": 2, "spread": 0.5}})
+
+    visit.page.route("**/predict?**", widen)
+    visit.give(png_file())
+
+    expect(visit.report).to_contain_text(
+        "50.0 points apart. That may reach over the threshold: the label may hang on the view."
+    )
+
+
+def test_a_list_that_is_passed_through_asks_for_no_pictures_on_the_way(visit: Visit) -> None:
+    visit.give(*(dicom_file(f"{number}.dcm") for number in range(6)))
+    visit.page.locator(".entry").first.focus()
+    for _ in range(5):
+        visit.page.keyboard.press("ArrowDown")
+    expect(visit.page.locator("#plain")).to_be_visible()
+
+    drawn = [request for request in visit.requests if request.url.endswith("/preview")]
+    assert len(drawn) == 2, "the first file and the last one"
+
+
+def test_the_api_page_works_without_another_host(visit: Visit) -> None:
+    visit.page.goto(f"{visit.url}/docs")
+
+    expect(visit.page.get_by_role("button", name="Authorize")).to_be_visible()
+    visit.page.get_by_text("Show one radiograph").click()
+    expect(visit.page.get_by_text("A grey PNG of 8 bits")).to_be_visible()
 
 
 def test_a_file_that_is_no_radiograph_gets_a_problem_and_what_to_do(visit: Visit) -> None:
