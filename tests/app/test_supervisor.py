@@ -175,3 +175,4 @@ def test_workers_share_what_is_meant_for_all_together() -> None:
     share = Settings(workers=4, decode_threads=8, decode_workers=2, engine_lanes=8, queue_capacity=128).share()
 
     assert (share.decode_threads, share.decode_workers, share.engine_lanes, share.queue_capacity) == (2, 1, 2, 32)
+    assert Settings(workers=4).share().engine_lanes == 0  # still measured, on the worker's share of the cores
