@@ -194,8 +194,8 @@ def _shortcuts(figures: Figures, survey: Survey) -> str:
             (
                 f"{item['auroc']:.3f}{' <b class=flag>shortcut</b>' if item['flagged'] else ''}",
                 _interval(item["auroc_ci95"], ".3f"),
-                f"{item['median']['negative']:,.4g}",
-                f"{item['median']['positive']:,.4g}",
+                _number(item["median"]["negative"]),
+                _number(item["median"]["positive"]),
             ),
         )
         for name, item in measured.items()
@@ -207,13 +207,14 @@ def _shortcuts(figures: Figures, survey: Survey) -> str:
         for name in measured
         if name != "age"
     )
+    more = f" and {figures['sizes']['different'] - 10:,} other sizes" if figures["sizes"]["different"] > 10 else ""
     sizes = ", ".join(f"{item['columns']} x {item['rows']} ({item['n']:,})" for item in figures["sizes"]["most_common"])
     return (
         "<section><h2>What tells the classes apart without a look at the lungs</h2>"
         "<p class=note>One plain number at a time; 0.5 tells nothing. "
         "What is far from it, a model can use instead of the disease.</p>"
         f"{table(rows, head=head)}<p class=note>{f'The same in all images: {escape(same)}. ' if same else ''}"
-        f"{figures['sizes']['different']:,} sizes: {sizes}.</p>{_figures(drawings)}</section>\n"
+        f"Columns x rows: {sizes}{more}.</p>{_figures(drawings)}</section>\n"
     )
 
 
@@ -281,6 +282,10 @@ def _shown(picture: Shown) -> str:
         f'<figure class=film><img src="{picture.uri}" alt="radiograph" title="{escape(picture.image_id)}">'
         f"<small>{escape(picture.caption)}</small></figure>"
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _interval(bounds: Sequence[float], form: str) -> str:

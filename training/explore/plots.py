@@ -33,7 +33,7 @@ def class_histogram(name: str, label_N: NDArray[np.int_], value_N: Floats, unit:
             options: dict[str, Any] = {"bins": edges, "weights": weight_N, "color": color}
             axes.hist(mine_N, alpha=0.25, **options)
             axes.hist(mine_N, histtype="step", linewidth=1.6, label=f"{called} ({len(mine_N):,})", **options)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set(xlabel=unit, ylabel="share of the class")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=8)
 
