@@ -30,6 +30,7 @@ Train a recipe on a data folder and keep everything in a RUN folder.
       --weights runs/pneumonia/final/model.safetensors
 
 The same command takes an interrupted RUN up again, after its last finished epoch.
+Several GPUs share a training under `torchrun --standalone --nproc-per-node 4 -m training train ...`.
 DIR is a SIIM tree (.dcm files at any depth, a csv with ImageId and EncodedPixels, and
 beside it groups.csv where persons recur), or a folder with NORMAL/ and PNEUMONIA/, or
 one that holds such a train/."""
@@ -54,20 +55,25 @@ def _explore(options: argparse.Namespace, _: list[str]) -> None:
 
 def _train(options: argparse.Namespace, words: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine slow each other down
+    from training.checkpoint import load_run  # noqa: PLC0415 - torch comes with these, and evaluate needs none
     from training.fold_check import balance_lines  # noqa: PLC0415
-    from training.run import open_run  # noqa: PLC0415 - torch comes with it, and evaluate needs none
+    from training.processes import is_first, together, wait_for_all  # noqa: PLC0415
+    from training.run import open_run  # noqa: PLC0415
     from training.train import train  # noqa: PLC0415
 
     settings = [*options.set, *([f"init_weights={options.weights}"] if options.weights else [])]
     recipe = override(recipe_named(options.recipe), settings)
     command = shlex.join(["python", "-m", "training", *words])
-    run = open_run(recipe, options.data, options.out, command, groups=options.groups)
-    _say_what_was_found(run.facts)
-    print("\n".join(balance_lines(run.index, run.fold_N)))
-    train(run)
-    print(
-        f"finished: {options.out}; next: python -m training export {options.out} --store model_store --model NAME --version N"
-    )
+    with together():
+        if is_first():
+            run = open_run(recipe, options.data, options.out, command, groups=options.groups)
+            _say_what_was_found(run.facts)
+            print("\n".join(balance_lines(run.index, run.fold_N)), flush=True)
+        wait_for_all()
+        train(load_run(options.out))
+        if is_first():
+            out = options.out
+            print(f"finished: {out}; next: python -m training export {out} --store model_store --model NAME --version N")
 
 
 def _compare(options: argparse.Namespace, words: list[str]) -> None:

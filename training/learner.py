@@ -14,6 +14,7 @@ from training.average import EpochMean, WeightAverage
 from training.checkpoint import load_state, save_state
 from training.config import Recipe
 from training.network import ChestNet
+from training.processes import share_batch_norms
 from training.weights import load_backbone
 
 
@@ -35,6 +36,7 @@ class Learner:
         """Begin from scratch, or from another model's features with a new head, as the recipe says."""
         torch.manual_seed(seed)
         network = _new_network(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        share_batch_norms(network)
         optimizer = torch.optim.AdamW(_parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
         average = WeightAverage(network, recipe.ema)
         return cls(recipe, seed, network, average, EpochMean(average.network), optimizer)

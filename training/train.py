@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training import processes
 from training.balance import class_weights
 from training.checkpoint import STATE_FILE, Run, load_network, save_network
 from training.config import Recipe
@@ -43,16 +44,18 @@ _MEMBER_SEEDS = 1000
 
 def train(run: Run) -> None:
     """Train every model of a RUN that is not finished yet."""
-    torch.set_num_threads(run.recipe.threads or available_cores())
+    processes.refuse_empty_parts(run.recipe.batch, processes.count())
+    torch.set_num_threads(run.recipe.threads or max(1, available_cores() // processes.local_count()))
     samples = Samples(open_cache(run), run.index.label_N)
-    with Journal(run.path / "log.jsonl") as journal:
-        journal.write("start", device=choose_device().type, threads=torch.get_num_threads())
+    with Journal(run.path / "log.jsonl" if processes.is_first() else Path(os.devnull)) as journal:
+        journal.write("start", device=choose_device().type, threads=torch.get_num_threads(), processes=processes.count())
         for number, fold in enumerate(run.held_back_folds):
             folder, held_back = run.path / f"fold-{fold}", samples.take(run.held_back(fold))
             others = _to_learn_from(run, samples, np.flatnonzero(run.fold_N != fold), folder)
             train_model(run.recipe, others, held_back, folder, run.recipe.seed + number)
             journal.write("model finished", model=f"fold-{fold}")
         _make_final(run, samples)
+        processes.wait_for_all()
         journal.write("end")
 
 
@@ -62,6 +65,8 @@ def _make_final(run: Run, samples: Samples) -> None:
     if run.recipe.validation == "folds":
         everything = _to_learn_from(run, samples, np.arange(len(samples)), folder)
         train_model(run.recipe, everything, None, folder, run.recipe.seed + run.recipe.folds)
+        return
+    if not processes.is_first():
         return
     folder.mkdir(exist_ok=True)
     shutil.copyfile(run.fold_weights(0), folder / "model.safetensors")
@@ -73,7 +78,8 @@ def _to_learn_from(run: Run, samples: Samples, position_N: NDArray[np.int64], fo
     if run.recipe.imbalance != "generated":
         return real
     ids = [run.index.rows[i].image_id for i in position_N]
-    made = generate(real.image_NHW, real.label_N, ids, folder / "generated", run.recipe.seed)
+    with processes.first_alone():  # the others read what it made
+        made = generate(real.image_NHW, real.label_N, ids, folder / "generated", run.recipe.seed)
     return Samples(np.concatenate([real.image_NHW, made.image_NHW]), np.concatenate([real.label_N, made.label_N]))
 
 
@@ -94,18 +100,25 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
             for number, member in enumerate(alone, start=1)
         ]
         network = ChestNet.ensemble(members)
-    _fit_novelty(network, samples, recipe.size)
-    save_network(weights, network)
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    if processes.is_first():
+        _fit_novelty(network, samples, recipe.size)
+    _keep(network, folder)
 
 
 def _train_member(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> ChestNet:
     """Train one member, or read it where it is finished."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        save_network(weights, train_network(recipe, samples, held_back, folder, seed))
-        (folder / STATE_FILE).unlink(missing_ok=True)
+        _keep(train_network(recipe, samples, held_back, folder, seed), folder)
+        processes.wait_for_all()
     return load_network(weights, recipe).to(choose_device())
+
+
+def _keep(network: ChestNet, folder: Path) -> None:
+    """Write a finished network, and take away what resuming it would have needed; the first process alone."""
+    if processes.is_first():
+        save_network(folder / "model.safetensors", network)
+        (folder / STATE_FILE).unlink(missing_ok=True)
 
 
 def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> ChestNet:
@@ -114,6 +127,11 @@ def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, f
     folder.mkdir(parents=True, exist_ok=True)
     learner = Learner.start(recipe, seed, choose_device())
     learner.resume(unfinished)
+    if not processes.is_first():  # the others take their part in every step, and do nothing else
+        while learner.epoch < recipe.total_epochs:
+            train_epoch(learner, samples, folder.name)
+            learner.finish_epoch()
+        return learner.kept.network
     with Journal(folder / "metrics.jsonl") as journal, Curves(folder / "tensorboard", first_epoch=learner.epoch + 1) as curves:
         while learner.epoch < recipe.total_epochs:
             size, started = recipe.size_of_epoch(learner.epoch), time.perf_counter()
@@ -129,24 +147,32 @@ def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, f
 
 
 def train_epoch(learner: Learner, samples: Samples, name: str) -> float:
-    """Train one epoch and give its mean loss; a pure function of the learner's state, its seed and its epoch."""
+    """Train one epoch and give its mean loss; a pure function of the learner's state, its seed and its epoch.
+
+    Of each batch this process takes its part, and then the same step as all others.
+    """
     recipe, epoch = learner.recipe, learner.epoch
-    torch.manual_seed(learner.seed + 1_000_003 * (epoch + 1))  # dropout and stochastic depth draw from the global generator
+    # dropout and stochastic depth draw from the global generator, each process for its own images
+    torch.manual_seed(learner.seed + 1_000_003 * (epoch + 1) + 7_919 * processes.rank())
     weights = class_weights(samples.label_N, recipe.imbalance)
     steps, losses = steps_per_epoch(len(samples), recipe.batch), list[float]()
     learner.network.train()
-    with progress_bar(total=steps, desc=f"{name} epoch {epoch + 1}/{recipe.total_epochs}", unit="batch") as bar:
-        for image_N1HW, target_N in epoch_batches(samples, recipe, epoch, learner.seed, learner.device):
+    title = f"{name} epoch {epoch + 1}/{recipe.total_epochs}"
+    with progress_bar(total=steps, desc=title, unit="batch", disable=not processes.is_first()) as bar:
+        for batch_N1HW, targets_N in epoch_batches(samples, recipe, epoch, learner.seed, learner.device):
+            image_N1HW, target_N = processes.my_part(batch_N1HW), processes.my_part(targets_N)
             for group in learner.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
             with mixed_precision(recipe, learner.device):
                 logit_N = learner.network.forward_logit(image_N1HW)
             loss = weighted_bce(logit_N.float(), target_N, smoothing=recipe.label_smoothing, weights=weights)
+            loss = loss * (len(target_N) / len(targets_N))  # its share of the whole batch's mean
             learner.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            processes.add_up_gradients(learner.network)
             learner.optimizer.step()
             learner.average.update(learner.network)
-            losses.append(float(loss.detach()))
+            losses.append(processes.add_up(loss))
             bar.set_postfix(loss=f"{np.mean(losses[-_SHOWN_BATCHES:]):.4f}", refresh=False)
             bar.update()
     return float(np.mean(losses))
@@ -184,8 +210,8 @@ def _fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
 
 
 def choose_device() -> torch.device:
-    """Take the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Take the GPU where there is one; of several processes each takes its own."""
+    return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def available_cores() -> int:
