@@ -32,7 +32,7 @@ from cxr.tta import POLICIES
 from training.datasets import DataIndex, IndexRow, load_index
 from training.datasets.index import read_table
 from training.metrics import measure
-from training.novelty import measure_novelty
+from training.novelty import Radiographs, measure_novelty
 from training.predict import predict
 from training.progress import progress_bar
 from training.report import report
@@ -133,16 +133,29 @@ def evaluate(  # noqa: PLR0913 - the command's own options
 def _measure_gate(
     bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[Prediction], foreign: Sequence[Path]
 ) -> dict[str, Any]:
-    """Measure the novelty gate against the images that the model did not learn from, if there are any."""
+    """Measure the novelty gate against the images that the model did not learn from.
+
+    Where there are none, the distances that export wrote down stand in: each from a network
+    that had not learned from the image.
+    """
     unseen = [prediction for prediction in predictions if prediction.role != "fitted"]
     decoded = [_decode(data_dir / prediction.path, bundle.manifest.preprocess) for prediction in unseen or predictions]
     images = [image[1] for image in decoded if not isinstance(image, ImageError)]
-    basis = (
-        "radiographs that the model had not learned from"
-        if unseen
-        else "radiographs that the model LEARNED FROM, which flatters the AUROC and the share of false flags"
-    )
-    return measure_novelty(bundle, graph, images, foreign, basis=basis)
+    noted = {line["sha256"]: line.get("novelty") for line in _splits(bundle)}
+    if unseen:
+        radiographs = Radiographs(images, "radiographs that the model had not learned from")
+    elif all(noted[prediction.sha256] for prediction in predictions):
+        radiographs = Radiographs(
+            images,
+            "radiographs that the model learned from, each at the distance that the network of its fold gave it, "
+            "which had not; foreign images at the model's own",
+            np.array([float(noted[prediction.sha256] or "nan") for prediction in predictions]),
+        )
+    else:
+        radiographs = Radiographs(
+            images, "radiographs that the model LEARNED FROM, which flatters the AUROC and the share of false flags"
+        )
+    return measure_novelty(bundle, graph, radiographs, foreign)
 
 
 def _predict_all(
@@ -256,9 +269,12 @@ def _measure(bundle: Bundle, predictions: Sequence[Prediction], *, tta: bool) ->
 
 def _roles(bundle: Bundle) -> dict[str, Role]:
     """Tell by hash what each file was in making the bundle, as its splits.csv states."""
+    return {line["sha256"]: "fitted" if line["fitted"] == "yes" else "calibrated" for line in _splits(bundle)}
+
+
+def _splits(bundle: Bundle) -> list[dict[str, str]]:
     path = bundle.path / "splits.csv"
-    lines = read_table(path) if path.is_file() else []
-    return {line["sha256"]: "fitted" if line["fitted"] == "yes" else "calibrated" for line in lines}
+    return read_table(path) if path.is_file() else []
 
 
 def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:

@@ -27,7 +27,7 @@ from training.card import write_card
 from training.checkpoint import Run, load_network, load_run
 from training.datasets.index import write_table
 from training.golden import make_golden
-from training.heldout import predict_held_out
+from training.heldout import HeldOut, predict_held_out
 from training.manifest import graph_properties, manifest_facts
 from training.network import ChestNet
 from training.parity import (
@@ -66,9 +66,10 @@ def export(run_dir: Path, store: Path, model: str, version: int) -> Path:
         print("writing the graph", flush=True)
         trace(network, run.recipe.size, graph_path)
         parity = _check_graph(graph_path, run, network, cam)
-        _write_splits(splits, run)
+        held_out = predict_held_out(run, graph_path)
+        _write_splits(splits, run, held_out)
         facts: dict[str, Any] = {"model": model, "version": version}
-        facts |= manifest_facts(run, predict_held_out(run, graph_path), cam, splits)
+        facts |= manifest_facts(run, held_out, cam, splits)
         facts["metrics"]["novelty"] = _novelty_of_edges(graph_path, run.recipe.size, facts["novelty"])
         describe(graph_path, graph_properties(facts))
         _write_texts(draft, Manifest.model_validate(facts | {"graphs": (_graph_file(graph_path, parity),)}))
@@ -125,13 +126,22 @@ def _graph_file(path: Path, parity: Parity) -> GraphFile:
     )
 
 
-def _write_splits(path: Path, run: Run) -> None:
-    """Write splits.csv, with a column that tells whether the shipped model learned from the image."""
+def _write_splits(path: Path, run: Run, held_out: HeldOut) -> None:
+    """Write splits.csv.
+
+    Its column `fitted` tells whether the shipped model learned from the image, and `novelty`
+    how far it lay for a network that had not.
+    """
     held_back = {0} if run.recipe.validation == "holdout" else set()
-    names = ["image_id", "sha256", "person_group", "label", "fold", "fitted"]
+    novelty_of = dict(zip(held_out.position_N.tolist(), held_out.novelty_N.tolist(), strict=True))
+    names = ["image_id", "sha256", "person_group", "label", "fold", "fitted", "novelty"]
     lines = [
-        [row.image_id, row.sha256, row.person_group, str(row.label), str(fold), "no" if fold in held_back else "yes"]
-        for row, fold in zip(run.index.rows, run.fold_N.tolist(), strict=True)
+        [
+            *(row.image_id, row.sha256, row.person_group, str(row.label), str(fold)),
+            "no" if fold in held_back else "yes",
+            f"{novelty_of[position]:.6g}" if position in novelty_of else "",
+        ]
+        for position, (row, fold) in enumerate(zip(run.index.rows, run.fold_N.tolist(), strict=True))
     ]
     write_table(path, names, lines)
 

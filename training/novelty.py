@@ -7,6 +7,7 @@ Shape suffixes: N radiographs, M foreign images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +34,24 @@ _STILL_CHESTS = {
 }
 
 
-def measure_novelty(
-    bundle: Bundle,
-    graph: Graph,
-    radiographs: Sequence[Grey],
-    folders: Sequence[Path] = (),
-    *,
-    basis: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Radiographs:
+    """Radiographs that should pass, as model inputs; `basis` says what they are, in a sentence's words."""
+
+    images: Sequence[Grey]
+    basis: str
+    novelty_N: Floats | None = None
+    """Their distances, where the graph's own would flatter it."""
+
+
+def measure_novelty(bundle: Bundle, graph: Graph, radiographs: Radiographs, folders: Sequence[Path] = ()) -> dict[str, Any]:
     """Measure the gate against radiographs that are what they should be.
 
     Args:
         bundle: whose limits hold.
         graph: its graph.
-        radiographs: inputs that should pass, uint8 [H, W] each.
+        radiographs: what the gate should let pass.
         folders: where to find real foreign images.
-        basis: what the radiographs are, in a sentence's words.
 
     Returns:
         What `metrics.json` holds under `novelty_gate`: for the radiographs, each kind of
@@ -56,27 +59,27 @@ def measure_novelty(
         distance against the radiographs, and the shares over the limits (`warned`, `novel`)
         and with any warning of the gate (`flagged`).
     """
-    spec = bundle.manifest.preprocess
+    spec, images = bundle.manifest.preprocess, radiographs.images
     found = [image for folder in folders for image in find_foreign(folder, spec)]
-    chosen = np.unique(np.linspace(0, len(radiographs) - 1, min(TURNED_RADIOGRAPHS, len(radiographs))).astype(int))
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(TURNED_RADIOGRAPHS, len(images))).astype(int))
     foreign = [
         *make_foreign(spec),
-        *(image for number, place in enumerate(chosen) for image in turn(radiographs[place], number)),
+        *(image for number, place in enumerate(chosen) for image in turn(images[place], number)),
         *(image for image in found if isinstance(image, Foreign)),
     ]
-    novelty_N, looks_N = _look(graph, radiographs)
+    own_N, looks_N = _look(graph, images)
+    novelty_N = own_N if radiographs.novelty_N is None else radiographs.novelty_N
     novelty_M, looks_M = _look(graph, [image.image_HW for image in foreign])
 
     def figures(places: Sequence[int]) -> dict[str, Any]:
-        images = [foreign[place].image_HW for place in places]
         return {
-            "n_objects": count_objects(images),
+            "n_objects": count_objects([foreign[place].image_HW for place in places]),
             "auroc": _auroc_of(novelty_M[places], novelty_N),
             **_shares(novelty_M[places], looks_M[places], bundle.manifest.novelty),
         }
 
     return {
-        "basis": basis,
+        "basis": radiographs.basis,
         "radiographs": _shares(novelty_N, looks_N, bundle.manifest.novelty),
         "kinds": {kind: {"origin": foreign[places[0]].origin, **figures(places)} for kind, places in by_kind(foreign).items()},
         "origins": {

@@ -60,6 +60,7 @@ def test_the_split_in_the_bundle_tells_what_the_model_learned_from(bundle_dir: P
     unseen = {line["image_id"] for line in lines if line["fitted"] == "no"}
     assert unseen == {run.index.rows[i].image_id for i in run.held_back(0)}
     assert read_bundle(bundle_dir).manifest.training_data.splits_sha256 == file_sha256(bundle_dir / "splits.csv")
+    assert {line["image_id"] for line in lines if line["novelty"]} == unseen
 
 
 def test_no_file_of_the_bundle_names_a_folder_of_this_machine(bundle_dir: Path, films_dir: Path, run_dir: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from cxr.bundle import read_bundle
 from cxr.preprocess import PreprocessSpec
 from tests.factories import chest, make_dicom, make_png
 from training.__main__ import main
+from training.datasets.index import read_table, write_table
 from training.foreign import Foreign, by_kind, count_objects, find_foreign, make_foreign, turn
 from training.novelty import novelty_lines
 
@@ -68,8 +70,6 @@ def test_copies_of_one_thing_are_counted_once() -> None:
 @pytest.fixture(scope="module")
 def stated(bundle_dir: Path, films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the bundle that states its novelty gate, as the command writes it."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("stated")
     bundle = shutil.copytree(bundle_dir, folder / "bundle")
     (folder / "foreign").mkdir()
@@ -98,6 +98,22 @@ def test_the_bundle_states_the_figures_and_is_the_same_model(stated: Path, bundl
     assert after.manifest.model_copy(update={"metrics": before.manifest.metrics}) == before.manifest
     assert json.loads((stated / "bundle" / "metrics.json").read_text())["novelty_gate"] == gate
     assert all(line in after.card for line in novelty_lines(gate))
+
+
+def test_where_every_image_was_learned_from_the_distances_of_the_folds_stand_in(
+    bundle_dir: Path, films_dir: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(bundle_dir, tmp_path / "bundle")
+    lines = read_table(bundle / "splits.csv")
+    beyond = str(2 * read_bundle(bundle).manifest.novelty.warn)
+    told = [[*list(line.values())[:5], "yes", beyond] for line in lines]
+    write_table(bundle / "splits.csv", list(lines[0]), told)
+
+    assert main(["evaluate", str(bundle), "--data", str(films_dir), "--out", str(tmp_path / "out"), "--novelty"]) == 0
+
+    gate = json.loads((tmp_path / "out" / "metrics.json").read_text())["novelty_gate"]
+    assert "the network of its fold" in gate["basis"]
+    assert gate["radiographs"]["warned"] == 1.0
 
 
 def test_a_bundle_is_evaluated_without_the_gate_unless_it_is_asked_for(
