@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         return int(options.run(options, words) or 0)
-    except (CxrError, TrainingError) as exc:
+    except (CxrError, TrainingError, OSError) as exc:  # a full disk or a file without permission is no fault of the program
         print(f"training: {exc}", file=sys.stderr)
         return 1
 

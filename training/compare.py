@@ -36,6 +36,9 @@ from training.train import choose_device, train
 
 READINGS = ("plain", *STRESSES)
 
+_MIN_SEEDS = 3
+"""Seeds that it takes to say that one arm beats another."""
+
 
 def compare(  # noqa: PLR0913 - the command's own options
     recipe: Recipe, data_dir: Path, out: Path, *, arms: Sequence[str], seeds: int, command: str, groups: Path | None = None
@@ -162,7 +165,7 @@ def _measure(recipe: Recipe, runs: dict[tuple[str, int], Run], arms: list[str], 
             for a, arm in enumerate(arms)
         },
         "pairs": pairs,
-        "verdict": _verdict(pairs),
+        "verdict": _verdict(pairs, seeds),
     }
 
 
@@ -208,8 +211,10 @@ def _pair(found: Resampled, label_N: Labels01, logit_ASKN: Floats, arms: list[st
     }
 
 
-def _verdict(pairs: Sequence[dict[str, Any]]) -> str:
-    """Say which arms differ beyond their interval in the measure that recipes are chosen by."""
+def _verdict(pairs: Sequence[dict[str, Any]], seeds: int) -> str:
+    """Say which arms differ beyond their interval in the measure that recipes are chosen by; fewer than 3 seeds say nothing."""
+    if seeds < _MIN_SEEDS:
+        return f"Fewer than {_MIN_SEEDS} seeds: whatever differs may be the seed's doing."
     found = []
     for pair in pairs:
         value, (low, high) = pair["difference"]["stressed_auroc"]["value"], pair["difference"]["stressed_auroc"]["ci95"]

@@ -72,6 +72,7 @@ def test_a_comparison_has_every_figure_with_its_interval(comparison: dict[str, A
         assert all(np.sum(model["confusion"]) == held_back for model in arm["by_seed"].values())
     steps = {name: arm["by_seed"]["1"]["steps"] for name, arm in comparison["arms"].items()}
     assert steps["generated"] > steps["sampler"]
+    assert comparison["verdict"].startswith("Fewer than 3 seeds")
 
 
 def test_logits_of_plain_and_stressed_images_are_kept(compared: tuple[Path, list[str]]) -> None:

@@ -35,15 +35,13 @@ def _on_files(files: Mapping[str, Any]) -> Iterator[Remark]:
     if rows is not None and rows != images:
         yield Remark("note", f"{rows:,} rows are {images:,} images: the table has one row a mask, so count images, never rows.")
     if files["unreadable"]:
-        yield Remark(
-            "alarm", f"{len(files['unreadable']):,} files can't be read and take no part in training; each is listed below."
-        )
+        yield Remark("alarm", f"Files that can't be read, listed below and left out of training: {len(files['unreadable']):,}.")
     else:
         yield Remark("good", f"All {files['files']:,} files can be read.")
     if files["missing"]["n"]:
-        yield Remark("alarm", f"{files['missing']['n']:,} images of the table have no file.")
+        yield Remark("alarm", f"Images of the table without a file: {files['missing']['n']:,}.")
     if files["unlisted"]["n"]:
-        yield Remark("note", f"{files['unlisted']['n']:,} files have no label and take no part.")
+        yield Remark("note", f"Files without a label, which take no part: {files['unlisted']['n']:,}.")
 
 
 def _on_classes(figures: Mapping[str, Any]) -> Iterator[Remark]:
@@ -61,7 +59,7 @@ def _on_classes(figures: Mapping[str, Any]) -> Iterator[Remark]:
 def _on_persons(persons: Mapping[str, Any]) -> Iterator[Remark]:
     if persons["in_several_parts"]:
         yield Remark(
-            "alarm", f"{persons['in_several_parts']:,} persons lie in more than one of train, val and test: those parts leak."
+            "alarm", f"Persons in more than one of train, val and test: {persons['in_several_parts']:,}. Those parts leak."
         )
     if persons["with_several_images"]:
         yield Remark(
@@ -74,16 +72,16 @@ def _on_persons(persons: Mapping[str, Any]) -> Iterator[Remark]:
 def _on_duplicates(duplicates: Mapping[str, Any]) -> Iterator[Remark]:
     same, near = duplicates["same_file"], duplicates["near"]
     if same["with_both_labels"]:
-        yield Remark(
-            "alarm", f"{same['with_both_labels']:,} files occur with both labels, byte for byte: one of the two is wrong."
-        )
+        yield Remark("alarm", f"Files with both labels, byte for byte: {same['with_both_labels']:,}. One of the two is wrong.")
     if same["groups"]:
-        yield Remark("note", f"{same['groups']:,} pictures occur more than once, byte for byte; they count as one person.")
+        yield Remark(
+            "note", f"Pictures that occur more than once, byte for byte: {same['groups']:,}. Each counts as one person."
+        )
     if near["pairs_of_two_persons"]:
         yield Remark(
             "alarm",
-            f"{near['pairs_of_two_persons']:,} pairs of pictures are nearly the same and said to be two persons: look at them "
-            "below, and join them with --groups near_duplicates.csv where they are one.",
+            f"Pairs of pictures that are nearly the same and said to be two persons: {near['pairs_of_two_persons']:,}. Look at "
+            "them below, and join them with --groups near_duplicates.csv where they are one.",
         )
     elif not near["pairs"]:
         yield Remark("good", "No two pictures are nearly the same.")
@@ -93,7 +91,9 @@ def _on_metadata(metadata: Mapping[str, Any]) -> Iterator[Remark]:
     ages = metadata["age_years"]
     if ages["set_to_missing"]["n"]:
         stated = ", ".join(sorted({item["stated"] for item in ages["set_to_missing"]["ages"]}))
-        yield Remark("note", f"{ages['set_to_missing']['n']:,} ages can't be a patient's ({stated}); they count as missing.")
+        yield Remark(
+            "note", f"Ages that can't be a patient's ({stated}) and count as missing: {ages['set_to_missing']['n']:,}."
+        )
     for name, figures in (("sex", metadata["sex"]), ("view", metadata["view_position"])):
         known = {value: item for value, item in figures.items() if value != "not stated"}
         bounds = [item["positive_share_ci95"] for item in known.values()]
