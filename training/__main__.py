@@ -110,7 +110,8 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 def _export(options: argparse.Namespace, _: list[str]) -> None:
     from training.export import export  # noqa: PLC0415 - torch comes with it
 
-    print(export(options.run_dir, options.store, options.model, options.version))
+    max_bytes = options.max_megabytes * 1_000_000
+    print(export(options.run_dir, options.store, options.model, options.version, max_bytes=max_bytes))
 
 
 def _report(options: argparse.Namespace, _: list[str]) -> None:
@@ -231,6 +232,9 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     export.add_argument("--store", type=Path, default=Path("model_store"), help="default: model_store")
     export.add_argument("--model", required=True, metavar="NAME", help="name of the model in the store")
     export.add_argument("--version", type=int, required=True, metavar="N", help="a version that is not there yet")
+    export.add_argument(
+        "--max-megabytes", type=int, default=30, metavar="N", help="largest graph that is accepted; default: 30, what we ship"
+    )
     export.set_defaults(run=_export)
 
 

@@ -31,6 +31,7 @@ from training.heldout import HeldOut, predict_held_out
 from training.manifest import graph_properties, manifest_facts
 from training.network import ChestNet
 from training.parity import (
+    MAX_FILE_BYTES,
     Gate,
     Runner,
     edge_images,
@@ -49,8 +50,10 @@ _PARITY_IMAGES = 64
 _PARITY_SEED = 0
 
 
-def export(run_dir: Path, store: Path, model: str, version: int) -> Path:
+def export(run_dir: Path, store: Path, model: str, version: int, *, max_bytes: int = MAX_FILE_BYTES) -> Path:
     """Write `store/model/version/` from a RUN and give its path; what is written was run and held to every gate.
+
+    A graph file over `max_bytes` is refused, like one that fails another gate.
 
     Raises:
         RunError: the RUN is unfinished or no RUN.
@@ -65,7 +68,7 @@ def export(run_dir: Path, store: Path, model: str, version: int) -> Path:
         graph_path, splits = draft / GRAPH_FILE, draft / "splits.csv"
         print("writing the graph", flush=True)
         trace(network, run.recipe.size, graph_path)
-        parity = _check_graph(graph_path, run, network, cam)
+        parity = _check_graph(graph_path, run, network, cam, max_bytes)
         held_out = predict_held_out(run, graph_path)
         _write_splits(splits, run, held_out)
         facts: dict[str, Any] = {"model": model, "version": version}
@@ -79,9 +82,9 @@ def export(run_dir: Path, store: Path, model: str, version: int) -> Path:
     return store / model / str(version)
 
 
-def _check_graph(path: Path, run: Run, network: ChestNet, cam: Cam) -> Parity:
+def _check_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: int) -> Parity:
     """Hold the graph file to its gates and give the measured parity; raises `ExportRefused`."""
-    require(file_gates(path))
+    require(file_gates(path, max_bytes))
     image_NHW = np.concatenate([_held_back_images(run), edge_images(run.recipe.size)])
     parity = measure_parity(_runner(network), OnnxGraph(path), image_NHW, cam)
     require(parity_gates(parity))

@@ -138,6 +138,12 @@ def test_weights_outside_the_file_fail(tiny_path: Path, tmp_path: Path) -> None:
     assert "one file" in failed(list(file_gates(path)))
 
 
+def test_a_file_over_the_size_that_is_accepted_fails(tiny_path: Path) -> None:
+    size = tiny_path.stat().st_size
+    assert "file size" not in failed(list(file_gates(tiny_path, size)))
+    assert "file size" in failed(list(file_gates(tiny_path, size - 1)))
+
+
 def test_a_file_that_names_a_local_folder_fails(tmp_path: Path) -> None:
     (tmp_path / "bundle.json").write_text('{"command": "train --data /srv/someone/films"}')
     (tmp_path / "metrics.json").write_text("{}")
