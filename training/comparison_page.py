@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from training.page import html_page, table, table_row
 from training.plots import FAINT_COLOR, LINE_COLOR, svg_figure
@@ -59,7 +60,10 @@ def _differences(comparison: Mapping[str, Any]) -> str:
         f"<figure>{_forest(comparison['pairs'], measure)}<figcaption>{_NAMES[measure]}</figcaption></figure>"
         for measure in comparison["measures"]
     )
-    note = "First arm minus second, paired; an interval that crosses the line leaves the question open."
+    note = (
+        "First arm minus second, paired; an interval that crosses the line leaves the question open. "
+        "Nothing is corrected for there being several differences."
+    )
     return f"<section><h2>The differences</h2><p class=note>{note}</p><section class=plots>{drawings}</section></section>\n"
 
 
@@ -74,6 +78,7 @@ def _forest(pairs: Sequence[Mapping[str, Any]], measure: str) -> str:
         axes.set_yticks(places.tolist(), [f"{pair['one']}\nminus {pair['other']}" for pair in pairs])
         axes.set(xlabel="difference", ylim=(-0.6, len(pairs) - 0.4))
         axes.margins(x=0.15)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
 
     return svg_figure(f"difference-{measure}", draw, (4.6, 1.1 + 0.6 * len(pairs)))
 
@@ -112,7 +117,8 @@ def _mcnemar(comparison: Mapping[str, Any]) -> str:
 
 
 def _test(test: Mapping[str, Any]) -> str:
-    return f"{test['only_one_right']} : {test['only_other_right']}<br><small>p {test['p_value']:.3f}</small>"
+    p_value = f"= {test['p_value']:.3f}" if test["p_value"] >= 0.001 else "&lt; 0.001"
+    return f"{test['only_one_right']} : {test['only_other_right']}<br><small>p {p_value}</small>"
 
 
 def _footer(comparison: Mapping[str, Any]) -> str:
