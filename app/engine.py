@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -42,6 +42,10 @@ _FEWEST_RUNS = 4
 
 _MAX_CPU_BATCH = 8
 _MAX_GPU_BATCH = 64
+
+
+Clock = Callable[[], float]
+"""Seconds from some moment on."""
 
 
 class GraphOpener(Protocol):
@@ -79,7 +83,10 @@ class Pins:
 class Engine:
     """Opens the graphs of one service process; what it measures, it keeps in a folder where it may write."""
 
-    def __init__(self, opener: GraphOpener, runtime: Runtime, *, cores: int, pins: Pins) -> None:
+    def __init__(
+        self, opener: GraphOpener, runtime: Runtime, *, cores: int, pins: Pins, clock: Clock = time.perf_counter
+    ) -> None:
+        self._clock = clock
         self._opener = opener
         self._runtime = runtime
         self._cores = cores
@@ -108,7 +115,7 @@ class Engine:
         usual = tried[0][1]
         if len(tried) == 1:
             return usual
-        rounds = [[_rate(graph, plan, bundle) for graph, plan in tried] for _ in range(2)]
+        rounds = [[_rate(graph, plan, bundle, self._clock) for graph, plan in tried] for _ in range(2)]
         rates = [max(rates) for rates in zip(*rounds, strict=True)]
         best = max(range(len(tried)), key=rates.__getitem__)
         return tried[best][1] if rates[best] > _CLEARLY * rates[0] else usual
@@ -131,7 +138,7 @@ class Engine:
     def _try(self, bundle: Bundle, lanes: int, threads: int) -> tuple[Graph, Plan]:
         """Measure one way: what runs take, and so which batch is worth it."""
         graph = self._opener(bundle, self._runtime_of(lanes, threads, self._largest))
-        seconds = _time_batches(graph, bundle.manifest.input_size, _buckets(self._largest))
+        seconds = _time_batches(graph, bundle.manifest.input_size, _buckets(self._largest), self._clock)
         max_batch = self._pins.max_batch or _smallest_good(seconds)
         return graph, Plan(lanes, threads, max_batch, *_line(seconds))
 
@@ -197,24 +204,24 @@ def _buckets(largest: int) -> tuple[int, ...]:
     return (*(2**power for power in range(7) if 2**power < largest), largest)
 
 
-def _time_batches(graph: Graph, size: int, counts: Iterable[int]) -> dict[int, float]:
+def _time_batches(graph: Graph, size: int, counts: Iterable[int], clock: Clock) -> dict[int, float]:
     """Measure a run at each size of a batch, the best of three, for as long as the budget lasts."""
     seconds: dict[int, float] = {}
-    deadline = time.perf_counter() + _BUDGET_S
+    deadline = clock() + _BUDGET_S
     longest_s = 0.0
     for count in counts:
-        if time.perf_counter() + 4 * 2 * longest_s > deadline:  # four runs of twice the size
+        if clock() + 4 * 2 * longest_s > deadline:  # four runs of twice the size
             break
         batch_NHW = _black(count, size)
         graph.run(batch_NHW)
-        seconds[count] = longest_s = min(_time(graph, batch_NHW) for _ in range(3))
+        seconds[count] = longest_s = min(_time(graph, batch_NHW, clock) for _ in range(3))
     return seconds
 
 
-def _time(graph: Graph, batch_NHW: NDArray[np.uint8]) -> float:
-    started = time.perf_counter()
+def _time(graph: Graph, batch_NHW: NDArray[np.uint8], clock: Clock) -> float:
+    started = clock()
     graph.run(batch_NHW)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _smallest_good(seconds: Mapping[int, float]) -> int:
@@ -232,22 +239,22 @@ def _line(seconds: Mapping[int, float]) -> tuple[float, float]:
     return slope, seconds[small] - slope * small
 
 
-def _rate(graph: Graph, plan: Plan, bundle: Bundle) -> float:
+def _rate(graph: Graph, plan: Plan, bundle: Bundle, clock: Clock) -> float:
     """Measure images a second with all lanes busy."""
     batch_NHW = _black(plan.max_batch, bundle.manifest.input_size)
-    started = time.perf_counter()
+    started = clock()
     end = started + _BUDGET_S / 2
 
     def run() -> int:
         runs = 0
-        while time.perf_counter() < end or runs < _FEWEST_RUNS:
+        while clock() < end or runs < _FEWEST_RUNS:
             graph.run(batch_NHW)
             runs += 1
         return runs
 
     with ThreadPoolExecutor(plan.lanes) as threads:
         runs = sum(future.result() for future in [threads.submit(run) for _ in range(plan.lanes)])
-    return runs * len(batch_NHW) / (time.perf_counter() - started)
+    return runs * len(batch_NHW) / (clock() - started)
 
 
 def _black(count: int, size: int) -> NDArray[np.uint8]:
