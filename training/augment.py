@@ -3,7 +3,7 @@
 Nothing here turns a chest upside down or cuts an apex off for good: the
 strengths are a recipe's (`training.config.Augmentation`).
 
-Shape suffixes: N images, 1 channel, H rows, W columns; images are float32 on a 0..1 grey scale.
+Shape suffixes: N images, 1 or C channels, H rows, W columns; images are float32 on a 0..1 grey scale.
 """
 
 import torch
@@ -18,10 +18,15 @@ _ASPECT_SHARE = 0.25
 
 def augment(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Generator) -> Tensor:
     """Give a changed copy of a batch, same shape and range; the generator lives on the images' device."""
-    moved = _move(image_N1HW, strengths, generator)
-    bent = _bend_greys(moved, strengths, generator)
-    blurred = _blur(bent, strengths.blur, generator)
-    return _add_noise(blurred, strengths.noise, generator).clamp_(0.0, 1.0)
+    return _change_greys(_move(image_N1HW, strengths, generator), strengths, generator)
+
+
+def augment_with_masks(
+    image_N1HW: Tensor, mask_N1HW: Tensor, strengths: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Give changed copies of a batch and of its masks (0..1), which move with their images and keep their values."""
+    moved = _move(torch.cat([image_N1HW, mask_N1HW], dim=1), strengths, generator)
+    return _change_greys(moved[:, :1], strengths, generator), moved[:, 1:]
 
 
 def mix_pairs(image_N1HW: Tensor, target_N: Tensor, share_N: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,9 +36,9 @@ def mix_pairs(image_N1HW: Tensor, target_N: Tensor, share_N: Tensor) -> tuple[Te
     return mixed, target_N * share_N + target_N.roll(1) * (1.0 - share_N)
 
 
-def _move(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Generator) -> Tensor:
+def _move(image_NCHW: Tensor, strengths: Augmentation, generator: torch.Generator) -> Tensor:
     """Mirror, rotate, zoom and shift by one bilinear resampling; what comes in from outside is black."""
-    count, device = len(image_N1HW), image_N1HW.device
+    count, device = len(image_NCHW), image_NCHW.device
     turn = torch.deg2rad(_uniform(count, strengths.rotate_degrees, generator, device))
     zoom = _uniform(count, strengths.scale, generator, device)
     aspect = _uniform(count, strengths.scale * _ASPECT_SHARE, generator, device)
@@ -42,8 +47,15 @@ def _move(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Generato
     columns = torch.stack([turn.cos() * mirror, turn.sin() * mirror], dim=1) * torch.exp(-zoom - aspect)[:, None]
     rows = torch.stack([-turn.sin(), turn.cos()], dim=1) * torch.exp(-zoom + aspect)[:, None]
     affine_N23 = torch.stack([columns, rows, shift_N2], dim=2)
-    grid = functional.affine_grid(affine_N23, list(image_N1HW.shape), align_corners=False)
-    return functional.grid_sample(image_N1HW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = functional.affine_grid(affine_N23, list(image_NCHW.shape), align_corners=False)
+    return functional.grid_sample(image_NCHW, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _change_greys(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Generator) -> Tensor:
+    """Bend, smooth and roughen the grey values, in that order."""
+    bent = _bend_greys(image_N1HW, strengths, generator)
+    blurred = _blur(bent, strengths.blur, generator)
+    return _add_noise(blurred, strengths.noise, generator).clamp_(0.0, 1.0)
 
 
 def _bend_greys(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Generator) -> Tensor:

@@ -4,7 +4,7 @@
         run.json        resolved recipe, command, data, commit, tools, images that could not be read
         index.csv       every image: id, path, hash, person group, label, age, sex, view
         splits.csv      which fold each image lies in
-        cache/          decoded images, uint8, at the final size
+        cache/          decoded images, uint8, at the final size; their masks where the recipe learns from outlines
         fold-<k>/       model.safetensors (fold k held back), metrics.jsonl, tensorboard/, state.pt while unfinished;
                         an ensemble has the last three in member-<n>/, beside that member's own weights
         final/          model.safetensors, the model to export
@@ -112,7 +112,7 @@ def read_splits(path: Path, index: DataIndex) -> NDArray[np.int64]:
 
 def load_network(weights: Path, recipe: Recipe) -> ChestNet:
     """Build a recipe's network with weights from a safetensors file, in evaluation mode; raises `RunError`."""
-    network = ChestNet.named(recipe.network, greys=recipe.greys, dropout=recipe.dropout)
+    network = ChestNet.named(recipe.network, greys=recipe.greys, dropout=recipe.dropout, pool=recipe.pool)
     try:
         network.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError) as exc:

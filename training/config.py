@@ -30,6 +30,7 @@ NetworkName = Literal[
     "resnet-tiny", "resnet-small", "resnet-medium",
 ]  # fmt: skip
 Greys = Literal["fixed", "image", "high-pass"]
+Pool = Literal["mean", "lse"]
 Imbalance = Literal["sampler", "class-weights", "generated"]
 Layout = Literal["siim", "class-folders", "any"]
 Validation = Literal["holdout", "folds"]
@@ -100,6 +101,10 @@ class Recipe:
     """Where the backbone starts: a RUN's model.safetensors, a state dict with torchvision's names (.safetensors or .pth),
     or `imagenet`, which MONAI fetches.  None starts from scratch; the head is always new."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    pool: Pool = "mean"
+    """How the map adds up to the logit.  `lse` (log of the mean exponential) lets a few cells decide, as small lesions need."""
+    mask_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the map's own loss against drawn outlines, beside the label's; 0 learns from labels alone."""
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -167,6 +172,8 @@ class Recipe:
             raise ValueError("warmup_epochs exceeds the epochs")
         if self.average_last > self.epochs[-1]:
             raise ValueError("average_last exceeds the epochs at the last size")
+        if self.mask_weight and self.augment.mixup:
+            raise ValueError("the outline of two blended chests means nothing: set mask_weight or augment.mixup to 0")
         return self
 
 

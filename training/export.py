@@ -64,7 +64,7 @@ def export(run_dir: Path, store: Path, model: str, version: int, *, max_bytes: i
     with write_bundle(store, model, version) as draft:
         network = load_network(run.final_weights, run.recipe)
         network.prepare_for_export()
-        cam = Cam(pool="mean", bias=network.cam_bias)
+        cam = Cam(pool=network.pool, bias=network.cam_bias)
         graph_path, splits = draft / GRAPH_FILE, draft / "splits.csv"
         print("writing the graph", flush=True)
         trace(network, run.recipe.size, graph_path)

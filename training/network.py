@@ -1,13 +1,16 @@
 """The network: a backbone, a linear head that is its own map, and a distance from the training set.
 
-Global average pooling before a linear layer can be swapped with it, so the
-class activation map `cam = w . f` (Zhou et al. 2016) is exact:
-`mean(cam) + bias == logit`.  No gradients are needed to explain an answer.
+The head gives one number a cell, the class activation map `cam = w . f` (Zhou
+et al. 2016), and the logit is pooled from it, so that the map is exact:
+`pool(cam) + bias == logit`.  No gradients are needed to explain an answer.
+A mean lets every cell count alike; the log of the mean exponential (Pinheiro and
+Collobert 2015) lets a few decide, and there the bias is part of the map itself.
 
 Shape suffixes: N images, 1 and C channels, H and W input rows and columns,
 h and w map rows and columns, D values that describe an image to the novelty head.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from training.backbones import BACKBONES, Backbone, OwnGreys, ParallelBackbone
-from training.config import Greys, NetworkName
+from training.config import Greys, NetworkName, Pool
 from training.novelty_head import NoveltyHead
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
@@ -25,39 +28,42 @@ GREY_MEAN, GREY_STD = 0.48, 0.23
 class ChestNet(nn.Module):
     """From uint8 radiographs to a logit, its map and a novelty; what `training.export` writes as a graph."""
 
-    def __init__(self, backbone: Backbone, *, dropout: float = 0.2) -> None:
+    def __init__(self, backbone: Backbone, *, dropout: float = 0.2, pool: Pool = "mean") -> None:
         super().__init__()
+        self.pool = pool
         self.backbone = backbone
         channels = backbone.channels
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(channels, 1, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(1))
         self.novelty = NoveltyHead(channels)
         self.reset_head()
 
     @classmethod
-    def named(cls, name: NetworkName, *, greys: Sequence[Greys] = ("fixed",), dropout: float = 0.2) -> Self:
+    def named(
+        cls, name: NetworkName, *, greys: Sequence[Greys] = ("fixed",), dropout: float = 0.2, pool: Pool = "mean"
+    ) -> Self:
         """Make the network that a recipe names, with random weights; an ensemble with a member for each of `greys`."""
         backbones = [BACKBONES[name]() if grey == "fixed" else OwnGreys(grey, BACKBONES[name]()) for grey in greys]
-        return cls(backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones), dropout=dropout)
+        return cls(backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones), dropout=dropout, pool=pool)
 
     @classmethod
     @torch.no_grad()
     def ensemble(cls, members: Sequence["ChestNet"]) -> Self:
-        """Join trained networks into one whose logit is the mean of theirs, and whose map is the mean of their maps.
+        """Join trained networks into one whose map is the mean of their maps; a mean pool makes its logit the mean of theirs.
 
         A mean of linear heads is one linear head on all their features, so an ensemble is a network like any other,
         and its map is as exact.  The members' backbones become parts of it; the novelty is to be fitted anew.
         """
-        joined = cls(ParallelBackbone([member.backbone for member in members]), dropout=0.0)
+        joined = cls(ParallelBackbone([member.backbone for member in members]), dropout=0.0, pool=members[0].pool)
         joined.head.weight.copy_(torch.cat([member.head.weight for member in members], dim=1) / len(members))
         joined.bias.copy_(torch.stack([member.bias for member in members]).mean(dim=0))
         return joined.eval()
 
     @property
     def cam_bias(self) -> float:
-        """The bias that turns the map's mean into the logit."""
-        return float(self.bias.detach())
+        """What must be added to the pooled map to have the logit."""
+        return float(self.bias.detach()) if self.pool == "mean" else 0.0
 
     def reset_head(self) -> None:
         """Draw the last layer anew, for another task on the same features."""
@@ -68,14 +74,13 @@ class ChestNet(nn.Module):
         """Read uint8 images, as `cxr.preprocess` makes them.
 
         Returns:
-            `logit_N`, raw; `cam_Nhw`, in units of the logit, with `mean(cam) + cam_bias == logit`;
+            `logit_N`, raw; `cam_Nhw`, in units of the logit, with `pool(cam) + cam_bias == logit`;
             `novelty_N`, the whitened distance from the training set, see `training.novelty_head`.
             All float32.
         """
         image_N1HW = image_NHW[:, None].to(torch.float32) / 255.0
         feature_NChw = self.forward_features(image_N1HW)
-        cam_Nhw = self.head(feature_NChw)[:, 0]
-        logit_N = cam_Nhw.mean(dim=(1, 2)) + self.bias
+        logit_N, cam_Nhw = self.read(feature_NChw)
         return logit_N, cam_Nhw, self.novelty(image_N1HW, feature_NChw.mean(dim=(2, 3)))
 
     def forward_features(self, image_N1HW: Tensor) -> Tensor:
@@ -83,11 +88,17 @@ class ChestNet(nn.Module):
         feature_NChw: Tensor = self.backbone((image_N1HW - GREY_MEAN) / GREY_STD)
         return feature_NChw
 
+    def read(self, feature_NChw: Tensor) -> tuple[Tensor, Tensor]:
+        """Give `logit_N` and `cam_Nhw` of feature maps, whole channels of which are dropped while training."""
+        cam_Nhw: Tensor = self.head(self.dropout(feature_NChw))[:, 0]
+        if self.pool == "mean":
+            return cam_Nhw.mean(dim=(1, 2)) + self.bias, cam_Nhw
+        cam_Nhw = cam_Nhw + self.bias
+        return cam_Nhw.flatten(1).logsumexp(dim=1) - math.log(cam_Nhw.shape[1] * cam_Nhw.shape[2]), cam_Nhw
+
     def forward_logit(self, image_N1HW: Tensor) -> Tensor:
-        """Give `logit_N` of float images, with dropout on the pooled features while training."""
-        pooled_NC11 = self.forward_features(image_N1HW).mean(dim=(2, 3), keepdim=True)
-        logit_N111: Tensor = self.head(self.dropout(pooled_NC11))
-        return logit_N111.flatten() + self.bias
+        """Give `logit_N` of float images."""
+        return self.read(self.forward_features(image_N1HW))[0]
 
     def describe(self, image_N1HW: Tensor) -> Tensor:
         """Give `described_ND` of float images, from which `novelty` is fitted."""

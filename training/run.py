@@ -16,6 +16,7 @@ from training.cache import build_cache
 from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_splits
 from training.config import IMAGENET, Recipe, recipe_to_dict
 from training.datasets import DataError, DataIndex, load_index
+from training.masks import build_masks
 from training.split import SplitError, refuse_leaks, split_folds
 
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
@@ -42,6 +43,8 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
         raise DataError(f"{data_dir}: no image can be read; the first one: {refused[0].reason}")
     named = replace(readable, name=recipe.data_name)
     fold_N = split_folds(named, recipe.folds, recipe.seed if recipe.split_seed is None else recipe.split_seed)
+    if recipe.mask_weight and not build_masks(readable, data_dir, out / "cache", recipe.size):
+        raise DataError(f"{recipe.name} learns from outlines (mask_weight), and {data_dir} has none")
     named.write_csv(out / "index.csv")
     write_splits(out / "splits.csv", named, fold_N)
     facts = {

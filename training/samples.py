@@ -6,8 +6,9 @@ what an uninterrupted one would have seen.
 Shape suffixes: N images, 1 channel, H rows, W columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,26 +16,49 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from training.augment import augment, mix_pairs
+from training.augment import augment, augment_with_masks, mix_pairs
 from training.balance import epoch_order
 from training.cache import map_cache
 from training.checkpoint import Run
 from training.config import Recipe
+from training.masks import map_masks
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The images that one model learns from or is tried on; `image_NHW` is uint8 and may be mapped."""
+    """The images that one model learns from or is tried on; images and masks are uint8 and may be mapped."""
 
     image_NHW: NDArray[np.uint8]
     label_N: NDArray[np.int64]
+    mask_NHW: NDArray[np.uint8] | None = None
+    """255 where the finding covers all of a pixel; None where nobody drew it."""
 
     def __len__(self) -> int:
         return len(self.label_N)
 
     def take(self, position_N: NDArray[np.int64]) -> "Samples":
         """Give some of them, read into memory."""
-        return Samples(np.ascontiguousarray(self.image_NHW[position_N]), self.label_N[position_N])
+        masks = None if self.mask_NHW is None else np.ascontiguousarray(self.mask_NHW[position_N])
+        return Samples(np.ascontiguousarray(self.image_NHW[position_N]), self.label_N[position_N], masks)
+
+
+class Batch(NamedTuple):
+    """What one step learns from, on its device: images and masks float32 in 0..1, targets in 0..1."""
+
+    image_N1HW: Tensor
+    target_N: Tensor
+    mask_N1HW: Tensor | None
+
+    def part(self, take: Callable[[Tensor], Tensor]) -> "Batch":
+        """Give the part of the batch that `take` takes of each tensor."""
+        mask = None if self.mask_N1HW is None else take(self.mask_N1HW)
+        return Batch(take(self.image_N1HW), take(self.target_N), mask)
+
+
+def open_samples(run: Run) -> Samples:
+    """Map everything that a RUN may learn from, in the order of its index; the masks only where its recipe asks for them."""
+    masks = map_masks(run.path / "cache", len(run.index), run.recipe.size) if run.recipe.mask_weight else None
+    return Samples(open_cache(run), run.index.label_N, masks)
 
 
 def open_cache(run: Run) -> NDArray[np.uint8]:
@@ -47,22 +71,24 @@ def steps_per_epoch(count: int, batch: int) -> int:
     return max(1, round(count / batch))
 
 
-def epoch_batches(
-    samples: Samples, recipe: Recipe, epoch: int, seed: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give the augmented batches of an epoch: `image_N1HW` float32 in 0..1 and `target_N` in 0..1, on the device."""
+def epoch_batches(samples: Samples, recipe: Recipe, epoch: int, seed: int, device: torch.device) -> Iterator[Batch]:
+    """Give the augmented batches of an epoch, masks moved with their images."""
     rng = np.random.default_rng([seed, epoch])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
     order = epoch_order(samples.label_N, recipe.imbalance, rng)
     mixing = recipe.augment.mixup > 0 and epoch < recipe.augment.mixup_until * recipe.total_epochs
     for chosen in np.array_split(order, steps_per_epoch(len(order), recipe.batch)):
-        image = to_float(samples.image_NHW[chosen], recipe.size_of_epoch(epoch), device)
-        image = augment(image, recipe.augment, generator)
+        image, mask = to_float(samples.image_NHW[chosen], recipe.size_of_epoch(epoch), device), None
+        if samples.mask_NHW is None:
+            image = augment(image, recipe.augment, generator)
+        else:
+            mask = to_float(samples.mask_NHW[chosen], recipe.size_of_epoch(epoch), device)
+            image, mask = augment_with_masks(image, mask, recipe.augment, generator)
         target = torch.from_numpy(samples.label_N[chosen]).to(device, torch.float32)
         if mixing:
             share = torch.from_numpy(rng.beta(recipe.augment.mixup, recipe.augment.mixup, len(chosen)))
             image, target = mix_pairs(image, target, share.to(device, torch.float32))
-        yield image.contiguous(memory_format=torch.channels_last), target
+        yield Batch(image.contiguous(memory_format=torch.channels_last), target, mask)
 
 
 def plain_batches(samples: Samples, batch: int, size: int, device: torch.device) -> Iterator[Tensor]:

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from training import processes
 from training.balance import class_weights
@@ -30,10 +31,11 @@ from training.generate import generate
 from training.journal import Journal
 from training.learner import Learner
 from training.loss import weighted_bce
+from training.mask_loss import mask_loss
 from training.metrics import auroc
 from training.network import ChestNet
 from training.progress import progress_bar
-from training.samples import Samples, epoch_batches, open_cache, plain_batches, steps_per_epoch
+from training.samples import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
 
 _SHOWN_BATCHES = 20
 """The bar shows the mean loss of so many last batches."""
@@ -46,7 +48,7 @@ def train(run: Run) -> None:
     """Train every model of a RUN that is not finished yet."""
     processes.refuse_empty_parts(run.recipe.batch, processes.count())
     torch.set_num_threads(run.recipe.threads or max(1, available_cores() // processes.local_count()))
-    samples = Samples(open_cache(run), run.index.label_N)
+    samples = open_samples(run)
     with Journal(run.path / "log.jsonl" if processes.is_first() else Path(os.devnull)) as journal:
         journal.write("start", device=choose_device().type, threads=torch.get_num_threads(), processes=processes.count())
         for number, fold in enumerate(run.held_back_folds):
@@ -159,14 +161,12 @@ def train_epoch(learner: Learner, samples: Samples, name: str) -> float:
     learner.network.train()
     title = f"{name} epoch {epoch + 1}/{recipe.total_epochs}"
     with progress_bar(total=steps, desc=title, unit="batch", disable=not processes.is_first()) as bar:
-        for batch_N1HW, targets_N in epoch_batches(samples, recipe, epoch, learner.seed, learner.device):
-            image_N1HW, target_N = processes.my_part(batch_N1HW), processes.my_part(targets_N)
+        for batch in epoch_batches(samples, recipe, epoch, learner.seed, learner.device):
+            mine = batch.part(processes.my_part)
             for group in learner.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
-            with mixed_precision(recipe, learner.device):
-                logit_N = learner.network.forward_logit(image_N1HW)
-            loss = weighted_bce(logit_N.float(), target_N, smoothing=recipe.label_smoothing, weights=weights)
-            loss = loss * (len(target_N) / len(targets_N))  # its share of the whole batch's mean
+            loss = batch_loss(learner.network, mine, recipe, weights)
+            loss = loss * (len(mine.target_N) / len(batch.target_N))  # its share of the whole batch's mean
             learner.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             processes.add_up_gradients(learner.network)
@@ -176,6 +176,17 @@ def train_epoch(learner: Learner, samples: Samples, name: str) -> float:
             bar.set_postfix(loss=f"{np.mean(losses[-_SHOWN_BATCHES:]):.4f}", refresh=False)
             bar.update()
     return float(np.mean(losses))
+
+
+def batch_loss(network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[float, float]) -> Tensor:
+    """Give the mean loss of a batch: the label's, and the map's against the outlines where there are any."""
+    with mixed_precision(recipe, network.bias.device):
+        feature_NChw = network.forward_features(batch.image_N1HW)
+    logit_N, cam_Nhw = network.read(feature_NChw.float())  # a sum over a thousand cells needs more than bf16's 8 bits
+    loss = weighted_bce(logit_N, batch.target_N, smoothing=recipe.label_smoothing, weights=weights)
+    if batch.mask_N1HW is None:
+        return loss
+    return loss + recipe.mask_weight * mask_loss(cam_Nhw, batch.mask_N1HW)
 
 
 def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:

@@ -36,6 +36,20 @@ def test_the_map_adds_up_to_the_logit(network: ChestNet, image_NHW: Tensor) -> N
 
 
 @torch.inference_mode()
+def test_with_an_lse_pool_a_few_strong_cells_decide_and_the_bias_is_in_the_map(network: ChestNet, image_NHW: Tensor) -> None:
+    pooled = ChestNet(network.backbone, pool="lse").eval()
+    torch.nn.init.normal_(pooled.head.weight)
+    torch.nn.init.constant_(pooled.bias, 0.7)
+
+    logit_N, cam_Nhw, _ = pooled(image_NHW)
+
+    assert pooled.cam_bias == 0.0
+    assert torch.allclose(cam_Nhw.exp().mean(dim=(1, 2)).log(), logit_N, atol=1e-5)
+    bare_Nhw = pooled.head(pooled.forward_features(image_NHW[:, None] / 255.0))[:, 0]
+    assert torch.allclose(cam_Nhw - bare_Nhw, torch.tensor(0.7), atol=1e-5)
+
+
+@torch.inference_mode()
 def test_training_and_serving_give_one_logit(network: ChestNet, image_NHW: Tensor) -> None:
     assert torch.allclose(network.forward_logit(image_NHW[:, None] / 255.0), network(image_NHW)[0], atol=1e-5)
 

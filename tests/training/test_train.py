@@ -15,8 +15,8 @@ from training.checkpoint import load_network
 from training.config import Recipe, override
 from training.learner import Learner
 from training.recipes import smoke
-from training.samples import Samples
-from training.train import mixed_precision, rate_at, train_epoch, train_model, validate
+from training.samples import Batch, Samples
+from training.train import batch_loss, mixed_precision, rate_at, train_epoch, train_model, validate
 
 CPU = torch.device("cpu")
 
@@ -63,6 +63,38 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights_to_the_last_bit(
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
     assert [line["epoch"] for line in journal(tmp_path / "cut")] == [2]
+
+
+def test_learning_from_outlines_resumes_to_the_last_bit_too(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+    drawn = Samples(samples.image_NHW, samples.label_N, np.where(samples.image_NHW > 127, np.uint8(255), np.uint8(0)))
+    outlined = override(recipe, ["pool=lse", "mask_weight=0.5", "augment.mixup=0"])
+    train_model(outlined, drawn, None, tmp_path / "whole", seed=3)
+    cut = Learner.start(outlined, 3, CPU)
+    train_epoch(cut, drawn, "cut")
+    cut.epoch += 1
+    (tmp_path / "cut").mkdir()
+    cut.save(tmp_path / "cut/state.pt")
+
+    train_model(outlined, drawn, None, tmp_path / "cut", seed=3)
+
+    whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def test_outlines_add_to_the_loss_of_a_batch(recipe: Recipe, samples: Samples) -> None:
+    network = Learner.start(override(recipe, ["pool=lse"]), 3, CPU).network.eval()
+    image_N1HW = torch.from_numpy(samples.image_NHW)[:, None] / 255.0
+    target_N = torch.from_numpy(samples.label_N).float()
+    bare = Batch(image_N1HW, target_N, None)
+    drawn = Batch(image_N1HW, target_N, (image_N1HW > 0.5).float())
+
+    plain, light, heavy = (
+        float(batch_loss(network, batch, override(recipe, ["augment.mixup=0", f"mask_weight={weight}"]), (1.0, 1.0)))
+        for batch, weight in ((bare, 0), (drawn, 0.5), (drawn, 1))
+    )
+
+    assert light > plain + 0.1
+    assert heavy - plain == pytest.approx(2 * (light - plain), rel=1e-4)
 
 
 def test_another_seed_gives_another_model(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""The outlines that experts drew, beside the decoded images: how much of each pixel the finding covers.
+
+    cache/masks.u8      one mask an image, in the order and at the size of images.u8
+
+Shape suffixes: N images, H rows, W columns.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from training.datasets import siim
+from training.datasets.index import DataIndex
+
+_FILE = "masks.u8"
+
+
+def build_masks(index: DataIndex, data_dir: Path, folder: Path, size: int) -> bool:
+    """Write the masks of a cache's images, squeezed as the images are; tell whether the data have masks at all."""
+    table = siim.find_table(data_dir)
+    if table is None:
+        return False
+    runs = siim.read_runs(table)
+    draft = folder / f"{_FILE}.draft"
+    with draft.open("wb") as file:
+        for row in index.rows:
+            file.write(squeeze(siim.decode_runs(runs[row.image_id]), size).tobytes())
+    draft.replace(folder / _FILE)
+    return True
+
+
+def map_masks(folder: Path, count: int, size: int) -> NDArray[np.uint8] | None:
+    """Map `mask_NHW` read only, 0 where nothing and 255 where all of a pixel is covered; None where there are no masks."""
+    path = folder / _FILE
+    return np.memmap(path, dtype=np.uint8, mode="r", shape=(count, size, size)) if path.is_file() else None
+
+
+def squeeze(mask_HW: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
+    """Average a mask down to a square, as `cxr.preprocess` does with the picture under it."""
+    full = Image.fromarray(mask_HW.astype(np.uint8) * 255)
+    return np.asarray(full.resize((size, size), Image.Resampling.BOX))
