@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.config import Greys, NetworkName
+from training.pyramid import Pyramid
 
 _MOMENTUM = 0.1
 """Of batch norms; MONAI's own for EfficientNets (0.01) would need more steps than a small data set has."""
@@ -172,6 +173,10 @@ def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels, kernel_size=3, stride=stride, padding=1, bias=False)
 
 
+class PyramidBackbone(Pyramid, Backbone):
+    """A small feature pyramid for thin lines and fine texture; one cell of the map for 8 x 8 pixels."""
+
+
 BACKBONES: dict[NetworkName, Callable[[], Backbone]] = {
     "efficientnet-b0": partial(EfficientNetBackbone, "efficientnet-b0"),
     "efficientnet-b1": partial(EfficientNetBackbone, "efficientnet-b1"),
@@ -188,5 +193,6 @@ BACKBONES: dict[NetworkName, Callable[[], Backbone]] = {
     "resnet-tiny": partial(SmallResNetBackbone, (16, 32, 64)),
     "resnet-small": partial(SmallResNetBackbone, (32, 64, 128)),
     "resnet-medium": partial(SmallResNetBackbone, (56, 112, 224)),
+    "pyramid-small": partial(PyramidBackbone, (24, 48, 64, 96), channels=48),
 }
 """Every network that a recipe may name."""

@@ -28,6 +28,7 @@ NetworkName = Literal[
     "efficientnet-b4", "efficientnet-b5", "efficientnet-b6", "efficientnet-b7",
     "densenet-121", "densenet-161", "densenet-169", "densenet-201",
     "resnet-tiny", "resnet-small", "resnet-medium",
+    "pyramid-small",
 ]  # fmt: skip
 Greys = Literal["fixed", "image", "high-pass"]
 Pool = Literal["mean", "lse"]
@@ -144,7 +145,12 @@ class Recipe:
 
     @property
     def stride(self) -> int:
-        """Pixels on a side for one cell of the map: small ResNets halve an image three times, the others five times."""
+        """Pixels on a side for one cell of the map."""
+        return 8 if self.network.startswith(("resnet", "pyramid")) else 32
+
+    @property
+    def size_step(self) -> int:
+        """What sizes are multiples of: small ResNets halve an image three times, the others five times."""
         return 8 if self.network.startswith("resnet") else 32
 
     @property
@@ -166,8 +172,8 @@ class Recipe:
             raise ValueError("epochs and sizes differ in length: each size needs its number of epochs")
         if list(self.sizes) != sorted(self.sizes):
             raise ValueError("sizes must not shrink")
-        if any(size % self.stride for size in self.sizes):
-            raise ValueError(f"sizes must be multiples of {self.stride} for {self.network}: every half must be whole")
+        if any(size % self.size_step for size in self.sizes):
+            raise ValueError(f"sizes must be multiples of {self.size_step} for {self.network}: every half must be whole")
         if self.warmup_epochs > self.total_epochs:
             raise ValueError("warmup_epochs exceeds the epochs")
         if self.average_last > self.epochs[-1]:

@@ -103,6 +103,25 @@ def pneumothorax_efficientnet_b0() -> Recipe:
     )
 
 
+def pneumothorax_masks() -> Recipe:
+    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map learns from the drawn outlines too."""
+    return replace(
+        pneumothorax_efficientnet_b0(),
+        name="pneumothorax-masks",
+        network="pyramid-small",
+        pool="lse",
+        mask_weight=0.5,
+        epochs=(10, 12),
+        sizes=(128, 224),
+        batch=16,
+        lr=2e-3,
+        ema=0.98,
+        dropout=0.1,
+        augment=Augmentation(rotate_degrees=12.0, shift=0.06, blur=0.1, noise=0.03),
+        precision="bf16",
+    )
+
+
 def smoke() -> Recipe:
     """A tiny training of the whole path for tests, on whatever data is given; it learns next to nothing."""
     return Recipe(
@@ -134,6 +153,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "pneumonia-densenet161-generated": pneumonia_densenet161_generated,
     "pneumonia-densenet161-sampler": pneumonia_densenet161_sampler,
     "pneumothorax-efficientnet-b0": pneumothorax_efficientnet_b0,
+    "pneumothorax-masks": pneumothorax_masks,
     "smoke": smoke,
 }
 

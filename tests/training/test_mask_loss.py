@@ -35,7 +35,7 @@ def test_missing_a_lesion_misplacing_it_and_inventing_one_all_cost(lesion_HW: to
 def test_images_without_a_lesion_alone_have_a_finite_loss_with_a_gradient() -> None:
     cam_Nhw = torch.zeros(2, 8, 8, requires_grad=True)
 
-    mask_loss(cam_Nhw, torch.zeros(2, 1, 32, 32)).backward()
+    mask_loss(cam_Nhw, torch.zeros(2, 1, 32, 32)).backward()  # type: ignore[no-untyped-call]
 
     assert cam_Nhw.grad is not None
     assert float(cam_Nhw.grad.min()) > 0.0  # every cell is pushed down
@@ -47,7 +47,7 @@ def test_a_cell_is_asked_for_the_share_of_it_that_is_covered() -> None:
     mask_N1HW[..., ::2, ::2] = 1.0
     cam_Nhw = torch.full((1, 4, 4), EVEN_ODDS, requires_grad=True)
 
-    mask_loss(cam_Nhw, mask_N1HW).backward()
+    mask_loss(cam_Nhw, mask_N1HW).backward()  # type: ignore[no-untyped-call]
 
     assert cam_Nhw.grad is not None
     assert float(cam_Nhw.grad.std()) == pytest.approx(0.0, abs=1e-7)

@@ -89,7 +89,7 @@ def test_outlines_add_to_the_loss_of_a_batch(recipe: Recipe, samples: Samples) -
     drawn = Batch(image_N1HW, target_N, (image_N1HW > 0.5).float())
 
     plain, light, heavy = (
-        float(batch_loss(network, batch, override(recipe, ["augment.mixup=0", f"mask_weight={weight}"]), (1.0, 1.0)))
+        float(batch_loss(network, batch, override(recipe, ["augment.mixup=0", f"mask_weight={weight}"]), (1.0, 1.0)).detach())
         for batch, weight in ((bare, 0), (drawn, 0.5), (drawn, 1))
     )
 
