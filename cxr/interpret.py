@@ -262,7 +262,11 @@ def draw_heatmap(cam_hw: NDArray[np.float32], picture_HW: NDArray[np.uint8]) -> 
 
 
 FULL_EVIDENCE = 10.0
-"""Map value at full colour: one cell in fifty that is this strong moves a mean-pooled logit by 0.2."""
+"""Map value at full colour: one cell in fifty that is this strong moves a mean-pooled logit by 0.2.
+
+Under an `lse` pool, where a cell of 0 pulls neither way, one in fifty of half this strength adds up to a
+logit of about 1 by itself.
+"""
 
 _MAX_ALPHA = 0.7
 

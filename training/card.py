@@ -7,10 +7,15 @@ from typing import Any
 
 from cxr.bundle import Manifest
 from cxr.interpret import Scope
+from training.localise import localisation_lines
 from training.novelty import novelty_lines
 
 _USEFUL_AUROC = 0.7
 """An interval that begins below this makes the card speak up in its first lines."""
+
+
+_POOLS = {"mean": "mean", "lse": "log of the mean exponential"}
+_NOT_COMPARED = "it does not outline a lesion and was not compared with radiologists' marks."
 
 
 def write_card(path: Path, manifest: Manifest) -> None:
@@ -126,12 +131,15 @@ def _novelty(manifest: Manifest) -> Iterator[str]:
 
 
 def _explanation(manifest: Manifest) -> Iterator[str]:
+    localisation = manifest.metrics.get("localisation")
     yield from ("## Heat map", "")
     yield (
-        f"`cam` is the logit itself, spread over the picture: its {manifest.cam.pool} plus {manifest.cam.bias:.6g} "
-        "is the logit. "
-        "It shows what moved the answer, coarsely; it does not outline a lesion and was not compared with radiologists' marks."
-    )
+        f"`cam` is the logit itself, spread over the picture: its {_POOLS[manifest.cam.pool]} plus {manifest.cam.bias:.6g} "
+        "is the logit. It shows what moved the answer, coarsely; "
+    ) + ("it does not outline a lesion." if localisation else _NOT_COMPARED)
+    if localisation:
+        yield from ("", "Compared with the outlines of positive images by networks that had not seen them:", "")
+        yield from localisation_lines(localisation)
 
 
 def _graph(manifest: Manifest) -> Iterator[str]:

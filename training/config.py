@@ -180,6 +180,8 @@ class Recipe:
             raise ValueError("average_last exceeds the epochs at the last size")
         if self.mask_weight and self.augment.mixup:
             raise ValueError("the outline of two blended chests means nothing: set mask_weight or augment.mixup to 0")
+        if self.mask_weight and self.imbalance == "generated":
+            raise ValueError("generated images have no outlines: set mask_weight to 0, or imbalance to sampler")
         return self
 
 

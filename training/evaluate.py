@@ -28,9 +28,11 @@ from cxr.graph import Graph, Runtime, open_graph
 from cxr.interpret import PLAIN_READING, Finding, Outputs, interpret, scope_cautions
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Radiograph
-from cxr.tta import POLICIES
+from cxr.tta import PLAIN, POLICIES
 from training.datasets import DataIndex, IndexRow, load_index
 from training.datasets.index import read_table
+from training.localise import measure_localisation
+from training.masks import read_masks
 from training.metrics import measure
 from training.novelty import Radiographs, measure_novelty
 from training.predict import predict
@@ -121,6 +123,8 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     predictions = list(_predict_all(bundle, graph, _readable(decoded, unreadable), tta=tta))
     named = replace(index, name=data_dir.resolve().name)  # the layout's name would say less, the whole path too much
     metrics = _summarise(bundle, named, predictions, unreadable, tta=tta)
+    if localisation := _localise(bundle, graph, data_dir, predictions):
+        metrics["localisation"] = localisation
     if foreign is not None:
         metrics["novelty_gate"] = _measure_gate(bundle, graph, data_dir, predictions, foreign)
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -128,6 +132,21 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print("\n".join((*summary_lines(metrics), f"report: {report(out_dir)}")))
     return metrics
+
+
+def _localise(bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[Prediction]) -> dict[str, Any] | None:
+    """Measure the maps of positive images, unseen ones where there are any, against outlines; None where none are drawn."""
+    positive = [prediction for prediction in predictions if prediction.label == 1]
+    unseen = [prediction for prediction in positive if prediction.role != "fitted"]
+    spec, chosen = bundle.manifest.preprocess, unseen or positive
+    masks = read_masks([prediction.image_id for prediction in chosen], data_dir, spec.size)
+    if masks is None or not chosen:
+        return None
+    decoded = [_decode(data_dir / prediction.path, spec) for prediction in chosen]
+    images = enumerate(image[1] for image in decoded if not isinstance(image, ImageError))
+    cam_Phw = np.stack([outputs.cam_Nhw[0] for _, outputs in predict(graph, images, (PLAIN,))])
+    figures = measure_localisation(cam_Phw, np.stack(list(masks)), bundle.manifest.cam.pool)
+    return figures | {"basis": "images that the model had not learned from" if unseen else "images that the model LEARNED FROM"}
 
 
 def _measure_gate(

@@ -27,7 +27,7 @@ from training.card import write_card
 from training.checkpoint import Run, load_network, load_run
 from training.datasets.index import write_table
 from training.golden import make_golden
-from training.heldout import HeldOut, predict_held_out
+from training.heldout import HeldOut, localise_held_out, predict_held_out
 from training.manifest import graph_properties, manifest_facts
 from training.network import ChestNet
 from training.parity import (
@@ -73,6 +73,8 @@ def export(run_dir: Path, store: Path, model: str, version: int, *, max_bytes: i
         _write_splits(splits, run, held_out)
         facts: dict[str, Any] = {"model": model, "version": version}
         facts |= manifest_facts(run, held_out, cam, splits)
+        if localisation := localise_held_out(run, held_out, cam.pool):
+            facts["metrics"]["localisation"] = localisation
         facts["metrics"]["novelty"] = _novelty_of_edges(graph_path, run.recipe.size, facts["novelty"])
         describe(graph_path, graph_properties(facts))
         _write_texts(draft, Manifest.model_validate(facts | {"graphs": (_graph_file(graph_path, parity),)}))

@@ -4,7 +4,7 @@ Calibration, thresholds, novelty limits and the bundle's own figures come from
 here and from nowhere else.  Each fold's network runs as an exported graph, on
 the tensors and by the views that serving would use.
 
-Shape suffixes: N held-out images, K views of one image.
+Shape suffixes: N held-out images, K views of one image, H and W input rows and columns, h and w map rows and columns.
 """
 
 import tempfile
@@ -21,6 +21,9 @@ from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
 from training.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.checkpoint import Run, load_network
+from training.config import Pool
+from training.localise import measure_localisation
+from training.masks import map_masks
 from training.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
 from training.predict import predict
 from training.progress import progress_bar
@@ -39,6 +42,8 @@ class HeldOut:
     group_N: tuple[str, ...]
     view_logit_NK: Floats
     novelty_N: Floats
+    cam_Nhw: NDArray[np.float32]
+    """Of the plain view."""
     stressed_logit_N: dict[str, Floats]
     """Of the plain view of shifted copies (`training.stress`), by what was done to them."""
 
@@ -59,7 +64,7 @@ def predict_held_out(run: Run, final_graph: Path) -> HeldOut:
     with progress_bar(total=len(position_N) * (1 + len(STRESSES)), desc="held-out images", unit="image") as progress:
         for fold, graph in _fold_graphs(run, final_graph):
             for _, outputs in predict(graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views):
-                answers.append((outputs.logit_N, outputs.novelty_N[0]))
+                answers.append((outputs.logit_N, outputs.novelty_N[0], outputs.cam_Nhw[0]))
                 progress.update()
             for name, logits in stressed_logits.items():
                 copies = ((i, stressed(name, images_NHW[i], int(i))) for i in run.held_back(fold))
@@ -70,10 +75,20 @@ def predict_held_out(run: Run, final_graph: Path) -> HeldOut:
         position_N,
         run.index.label_N[position_N],
         tuple(run.index.rows[i].person_group for i in position_N),
-        np.array([logit_K for logit_K, _ in answers], dtype=np.float64),
-        np.array([novelty for _, novelty in answers], dtype=np.float64),
+        np.array([logit_K for logit_K, _, _ in answers], dtype=np.float64),
+        np.array([novelty for _, novelty, _ in answers], dtype=np.float64),
+        np.stack([cam_hw for _, _, cam_hw in answers]),
         {name: np.array(logits) for name, logits in stressed_logits.items()},
     )
+
+
+def localise_held_out(run: Run, held_out: HeldOut, pool: Pool) -> dict[str, Any] | None:
+    """Measure the maps of held-out positive images against their outlines; None where the RUN learned from none."""
+    mask_NHW = map_masks(run.path / "cache", len(run.index), run.recipe.size)
+    if mask_NHW is None:
+        return None
+    positive_N = held_out.label_N == 1
+    return measure_localisation(held_out.cam_Nhw[positive_N], np.asarray(mask_NHW[held_out.position_N[positive_N]]), pool)
 
 
 def read_off(held_out: HeldOut, reading: str) -> tuple[Reading, dict[str, Any]]:

@@ -5,6 +5,7 @@
 Shape suffixes: N images, H rows, W columns.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +20,24 @@ _FILE = "masks.u8"
 
 def build_masks(index: DataIndex, data_dir: Path, folder: Path, size: int) -> bool:
     """Write the masks of a cache's images, squeezed as the images are; tell whether the data have masks at all."""
-    table = siim.find_table(data_dir)
-    if table is None:
+    masks = read_masks([row.image_id for row in index.rows], data_dir, size)
+    if masks is None:
         return False
-    runs = siim.read_runs(table)
     draft = folder / f"{_FILE}.draft"
     with draft.open("wb") as file:
-        for row in index.rows:
-            file.write(squeeze(siim.decode_runs(runs[row.image_id]), size).tobytes())
+        for mask_HW in masks:
+            file.write(mask_HW.tobytes())
     draft.replace(folder / _FILE)
     return True
+
+
+def read_masks(image_ids: Sequence[str], data_dir: Path, size: int) -> Iterator[NDArray[np.uint8]] | None:
+    """Give the mask of each image, squeezed to `mask_HW`; None where the data have none."""
+    table = siim.find_table(data_dir)
+    if table is None:
+        return None
+    runs = siim.read_runs(table)
+    return (squeeze(siim.decode_runs(runs[image_id]), size) for image_id in image_ids)
 
 
 def map_masks(folder: Path, count: int, size: int) -> NDArray[np.uint8] | None:

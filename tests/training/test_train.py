@@ -71,7 +71,7 @@ def test_learning_from_outlines_resumes_to_the_last_bit_too(recipe: Recipe, samp
     train_model(outlined, drawn, None, tmp_path / "whole", seed=3)
     cut = Learner.start(outlined, 3, CPU)
     train_epoch(cut, drawn, "cut")
-    cut.epoch += 1
+    cut.finish_epoch()
     (tmp_path / "cut").mkdir()
     cut.save(tmp_path / "cut/state.pt")
 
