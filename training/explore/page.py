@@ -213,7 +213,7 @@ def _shortcuts(figures: Figures, survey: Survey) -> str:
         "<section><h2>What tells the classes apart without a look at the lungs</h2>"
         "<p class=note>One plain number at a time; 0.5 tells nothing. "
         "What is far from it, a model can use instead of the disease.</p>"
-        f"{table(rows, head=head)}<p class=note>{f'The same in all images: {escape(same)}. ' if same else ''}"
+        f"{table(rows, head=head)}<p class=note>{f'Unknown, or the same in all images: {escape(same)}. ' if same else ''}"
         f"Columns x rows: {sizes}{more}.</p>{_figures(drawings)}</section>\n"
     )
 
