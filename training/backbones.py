@@ -133,8 +133,9 @@ class OwnGreys(Backbone):
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
         """Give the backbone's maps of the image in its own greys."""
-        middle = _neighbourhood_mean(image_N1HW) if self.greys == "high-pass" else image_N1HW.mean(dim=(2, 3), keepdim=True)
-        centred = image_N1HW - middle
+        centred = _about_zero(_about_zero(image_N1HW))  # twice: what rounding leaves of a blank image would be blown up
+        if self.greys == "high-pass":
+            centred = centred - _neighbourhood_mean(centred)
         spread_N111 = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
         features: Tensor = self.backbone(centred / (spread_N111 + _LEAST_SPREAD))
         return features
@@ -142,6 +143,11 @@ class OwnGreys(Backbone):
     def prepare_for_export(self) -> None:
         """Prepare the backbone."""
         self.backbone.prepare_for_export()
+
+
+def _about_zero(image_N1HW: Tensor) -> Tensor:
+    """Take off each image's mean."""
+    return image_N1HW - image_N1HW.mean(dim=(2, 3), keepdim=True)
 
 
 def _neighbourhood_mean(image_N1HW: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from cxr.interpret import PLAIN_READING, Finding, Outputs, interpret, scope_caut
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Radiograph
 from cxr.tta import PLAIN, POLICIES
+from training.closer import look_closer
 from training.datasets import DataIndex, IndexRow, load_index
 from training.datasets.index import read_table
 from training.localise import measure_localisation
@@ -36,40 +37,13 @@ from training.masks import read_masks
 from training.metrics import measure
 from training.novelty import Radiographs, measure_novelty
 from training.predict import predict
+from training.prediction import Prediction, Role
 from training.progress import progress_bar
 from training.report import report
 from training.summary import summary_lines
 
 _DECODED_AHEAD = 32
 """Files that may be decoding or waiting while the graph runs."""
-
-
-Role = Literal["", "fitted", "calibrated"]
-"""What a file was in making the bundle: nothing, learned from, or held back and used for calibration and thresholds."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prediction:
-    """One line of predictions.csv."""
-
-    image_id: str
-    path: str
-    sha256: str
-    person_group: str
-    label: int
-    role: Role
-    """What this very file was to the shipped model."""
-    logit: float
-    """Raw; the mean over the views where TTA was used."""
-    probability: float
-    spread: float | None
-    novelty: float
-    is_novel: bool
-    age_years: float | None
-    sex: str | None
-    view_position: str | None
-    warnings: str
-    """Codes, with spaces between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +71,7 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     foreign: Sequence[Path] | None = None,
     groups: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure a bundle on labelled images; write metrics.json, predictions.csv and report.html under `out_dir`.
+    """Measure a bundle on labelled images; write metrics.json, predictions.csv, gallery/ and report.html under `out_dir`.
 
     Top-level figures are over every image that could be read.  Where some of
     them were learned from, `unseen` has the same figures over the others alone.
@@ -128,6 +102,7 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     if foreign is not None:
         metrics["novelty_gate"] = _measure_gate(bundle, graph, data_dir, predictions, foreign)
     out_dir.mkdir(parents=True, exist_ok=True)
+    metrics |= look_closer(bundle, graph, data_dir, out_dir, predictions, tta=tta)
     _write_predictions(out_dir / "predictions.csv", predictions)
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print("\n".join((*summary_lines(metrics), f"report: {report(out_dir)}")))
@@ -227,6 +202,7 @@ def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle:
         label=row.label,
         role=role,
         logit=float(outputs.logit_N.mean(dtype=np.float64)),
+        plain_logit=float(outputs.logit_N[0]),
         probability=finding.probability,
         spread=finding.tta.spread if finding.tta else None,
         novelty=finding.novelty.score,

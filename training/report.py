@@ -1,7 +1,7 @@
 """The evaluation's page: one HTML file that needs nothing else.
 
-It is made from metrics.json and predictions.csv alone, so it can be drawn again
-without running the model.
+It is made from metrics.json, predictions.csv and the pictures of gallery/ alone, so it
+can be drawn again without running the model.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from training.closer_page import gallery, subgroup_table, tta_table
 from training.datasets.index import read_table
 from training.figures import figure_text, interval_text
 from training.page import html_page, table, table_row
@@ -30,11 +31,11 @@ def report(out_dir: Path) -> Path:
     metrics = json.loads((out_dir / "metrics.json").read_text(encoding="utf-8"))
     rows = read_table(out_dir / "predictions.csv")
     path = out_dir / "report.html"
-    path.write_text(_page(metrics, rows), encoding="utf-8")
+    path.write_text(_page(metrics, rows, out_dir), encoding="utf-8")
     return path
 
 
-def _page(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
+def _page(metrics: Mapping[str, Any], rows: Sequence[Row], folder: Path) -> str:
     bundle = metrics["bundle"]
     title = f"{bundle['model']} {bundle['version']} on {metrics['data']['name']}"
     body = "".join(
@@ -44,6 +45,9 @@ def _page(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
             _plots(metrics, rows),
             _figures_table(metrics),
             _confusions(metrics),
+            tta_table(metrics.get("tta_effect")),
+            subgroup_table(metrics["subgroups"]),
+            gallery(metrics["gallery"], folder),
             _warnings(rows),
             _mistakes(metrics, rows),
             _unreadable(metrics["unreadable"]),

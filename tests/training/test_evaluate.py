@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cxr.bundle import read_bundle
 from training.datasets.index import read_table
 from training.evaluate import evaluate
+from training.metrics import auroc
 
 NO_TORCH = """
 import sys
@@ -116,3 +119,23 @@ def test_every_image_has_a_line_that_the_labels_follow_from(evaluated: Path, bun
     point = figures(evaluated)["operating_points"]["balanced"]
     called = sum(float(line["probability"]) >= point["threshold"] for line in lines)
     assert called == point["confusion"][0][1] + point["confusion"][1][1]
+
+
+def test_the_gallery_shows_films_of_each_kind_with_their_evidence(evaluated: Path) -> None:
+    metrics, page = figures(evaluated), (evaluated / "report.html").read_text()
+    assert {"right-positive", "right-negative", "uncertain"} <= {picture["kind"] for picture in metrics["gallery"]}
+    for picture in metrics["gallery"]:
+        with Image.open(evaluated / picture["file"]) as film:
+            assert film.width == 2 * film.height  # the films are square, and beside each is its map
+        assert picture["image_id"] in page
+    assert page.count("data:image/jpeg;base64,") == len(metrics["gallery"])
+
+
+def test_with_tta_both_readings_stand_side_by_side(bundle_dir: Path, films_dir: Path, tmp_path: Path) -> None:
+    effect = evaluate(bundle_dir, films_dir, tmp_path, tta=True)["tta_effect"]
+    rows = read_table(tmp_path / "predictions.csv")
+    unseen = [row for row in rows if row["role"] != "fitted"]
+    label_N = np.array([int(row["label"]) for row in unseen])
+    for reading, column in (("plain", "plain_logit"), ("tta", "logit")):
+        assert effect["measures"]["auroc"][reading] == auroc(label_N, np.array([float(row[column]) for row in unseen]))
+    assert "With and without test-time augmentation" in (tmp_path / "report.html").read_text()

@@ -1,0 +1,81 @@
+"""Figures by age, sex and view position: where a model does worse than its average says.
+
+A group with few positives is counted and not measured: its figures would be noise that looks like a finding.
+
+Shape suffix: N images.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from training.metrics import at_threshold, auroc, bootstrap_interval
+from training.prediction import Prediction
+
+MIN_POSITIVES = 20
+"""Images with the finding, and as many without, from which a group is measured."""
+
+_AGE_BOUNDS = (0, 1, 6, 18, 40, 60, 80)
+"""First years of the age groups; the last one is open."""
+
+_ATTRIBUTES = ("age", "sex", "view position")
+
+
+def subgroup_figures(predictions: Sequence[Prediction], threshold: float) -> list[dict[str, Any]]:
+    """Measure each group of each attribute that the images have at all, at one operating point's threshold.
+
+    Returns:
+        One entry a group: `attribute`, `group`, `n`, `n_positive`, and `auroc`, `sensitivity`, `specificity`
+        with their 95 % intervals, None under 20 positives or negatives.
+    """
+    known = [name for name in _ATTRIBUTES if any(_group(prediction, name) is not None for prediction in predictions)]
+    return [entry for attribute in known for entry in _figures_by(predictions, attribute, threshold)]
+
+
+def _figures_by(predictions: Sequence[Prediction], attribute: str, threshold: float) -> list[dict[str, Any]]:
+    members: dict[str | None, list[Prediction]] = {}
+    for prediction in predictions:
+        members.setdefault(_group(prediction, attribute), []).append(prediction)
+    names = sorted((name for name in members if name is not None), key=_first_number)
+    return [_entry(attribute, name, members[name], threshold) for name in names] + [
+        _entry(attribute, "not stated", unstated, threshold) for unstated in [members.get(None, [])] if unstated
+    ]
+
+
+def _entry(attribute: str, group: str, predictions: Sequence[Prediction], threshold: float) -> dict[str, Any]:
+    label_N = np.array([prediction.label for prediction in predictions], dtype=np.int_)
+    positives = int(label_N.sum())
+    counts = {"attribute": attribute, "group": group, "n": len(label_N), "n_positive": positives}
+    if min(positives, len(label_N) - positives) < MIN_POSITIVES:
+        return counts | dict.fromkeys(_MEASURED)
+    probability_N = np.array([prediction.probability for prediction in predictions])
+    groups_N = [prediction.person_group for prediction in predictions]
+    figures: Mapping[str, Any] = {
+        "auroc": auroc(label_N, probability_N),
+        "auroc_ci95": bootstrap_interval(label_N, probability_N, groups_N),
+        **at_threshold(label_N, probability_N, threshold),
+    }
+    return counts | {name: figures[name] for name in _MEASURED}
+
+
+_MEASURED = ("auroc", "auroc_ci95", "sensitivity", "sensitivity_ci95", "specificity", "specificity_ci95")
+
+
+def _group(prediction: Prediction, attribute: str) -> str | None:
+    if attribute == "sex":
+        return prediction.sex
+    if attribute == "view position":
+        return prediction.view_position
+    return None if prediction.age_years is None else _age_group(prediction.age_years)
+
+
+def _age_group(years: float) -> str:
+    number = int(np.searchsorted(_AGE_BOUNDS, years, side="right")) - 1
+    first = _AGE_BOUNDS[number]
+    return f"{first} years and over" if number == len(_AGE_BOUNDS) - 1 else f"{first} to under {_AGE_BOUNDS[number + 1]} years"
+
+
+def _first_number(name: str) -> tuple[int, str]:
+    first = name.split(" ", maxsplit=1)[0]
+    return (int(first) if first.isdigit() else 0, name)

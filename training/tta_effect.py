@@ -1,0 +1,35 @@
+"""What test-time augmentation changes, on the same images: the table that the pneumothorax write-up leaves empty.
+
+Shape suffixes: A readings (plain, then the policy), S seeds, K views of a measure, N images.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from training.metrics import Floats, Labels01
+from training.paired import MEASURES, resample
+
+
+def tta_effect(
+    policy: str, label_N: Labels01, plain_logit_N: Floats, tta_logit_N: Floats, groups_N: Sequence[str]
+) -> dict[str, Any] | None:
+    """Measure both readings and their paired difference, each with its 95 % interval by person; None with one class.
+
+    Rates are those at logit 0 of each reading.
+    """
+    if len(set(label_N.tolist())) < 2:
+        return None
+    found = resample(label_N, np.stack([plain_logit_N, tta_logit_N])[:, None, None], groups_N)
+    rows = {}
+    for number, measure in enumerate(MEASURES):
+        if measure == "stressed_auroc":
+            continue  # nothing is stressed here
+        (plain, plain_ci95), (tta, tta_ci95) = found.mean(0, number), found.mean(1, number)
+        gain, gain_ci95 = found.difference(1, 0, number)
+        rows[measure] = {
+            "plain": plain, "plain_ci95": plain_ci95, "tta": tta, "tta_ci95": tta_ci95,
+            "difference": gain, "difference_ci95": gain_ci95,
+        }  # fmt: skip
+    return {"policy": policy, "n": len(label_N), "measures": rows}
