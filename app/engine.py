@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Barrier
 from typing import Literal, Protocol
 
 import numpy as np
@@ -103,7 +104,7 @@ class Engine:
         # Opened anew after measuring: an engine keeps the memory of the largest batch that it ever ran.
         graph = self._opener(bundle, self._runtime_of(plan.lanes, plan.threads, plan.max_batch))
         for size in self._sizes(plan.max_batch):
-            graph.run(_black(size, bundle.manifest.input_size))
+            _warm(graph, _black(size, bundle.manifest.input_size), plan.lanes)
         self._plans[model] = plan  # for the next version: beside live traffic nothing can be measured but the traffic
         facts = {"model": model, "version": bundle.manifest.version, "cores": self._cores, **asdict(plan)}
         logger.info("graph opened", extra={**facts, "engine": graph.engine, "precision": graph.precision})
@@ -239,9 +240,23 @@ def _line(seconds: Mapping[int, float]) -> tuple[float, float]:
     return slope, seconds[small] - slope * small
 
 
+def _warm(graph: Graph, batch_NHW: NDArray[np.uint8], lanes: int) -> None:
+    """Run a batch on all lanes at once, so that each has its memory before anything counts."""
+    together = Barrier(lanes)
+
+    def run() -> None:
+        together.wait()
+        graph.run(batch_NHW)
+
+    with ThreadPoolExecutor(lanes) as threads:
+        for future in [threads.submit(run) for _ in range(lanes)]:
+            future.result()
+
+
 def _rate(graph: Graph, plan: Plan, bundle: Bundle, clock: Clock) -> float:
     """Measure images a second with all lanes busy."""
     batch_NHW = _black(plan.max_batch, bundle.manifest.input_size)
+    _warm(graph, batch_NHW, plan.lanes)
     started = clock()
     end = started + _BUDGET_S / 2
 
