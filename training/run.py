@@ -18,6 +18,7 @@ from training.config import IMAGENET, Recipe, recipe_to_dict
 from training.datasets import DataError, DataIndex, load_index
 from training.masks import build_masks
 from training.split import SplitError, refuse_leaks, split_folds
+from training.weights import refuse_misfits
 
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 
@@ -31,6 +32,7 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
         RunError: the RUN there has another recipe or other data.
         DataError: the data folder has another layout, or nothing in it can be read.
         SplitError: the data can't be split without a leak.
+        WeightsError: the weights to start from do not fit the network.
     """
     index = load_index(data_dir, groups=groups)
     if recipe.data_layout not in ("any", index.name):
@@ -104,6 +106,7 @@ def _weights(recipe: Recipe) -> dict[str, str] | None:
     path = Path(recipe.init_weights)
     if not path.is_file():
         raise RunError(f"init_weights: {path} is not there")
+    refuse_misfits(path, recipe.network)
     return {"file": recipe.init_weights, "sha256": file_sha256(path), "head": "drawn anew"}
 
 

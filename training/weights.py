@@ -92,8 +92,8 @@ def _download(name: NetworkName) -> dict[str, Tensor]:
 
 def _without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keep the backbone, by the newer of torchvision's two spellings (`norm.1` became `norm1`)."""
-    if any(key.startswith("backbone.") for key in state):
-        return {key.removeprefix("backbone."): tensor for key, tensor in state.items() if key.startswith("backbone.")}
+    if any(key.startswith("backbone.") for key in state):  # a RUN's; twice where the network reads greys of its own
+        return {re.sub(r"^(backbone\.)+", "", key): tensor for key, tensor in state.items() if key.startswith("backbone.")}
     return {
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): tensor
         for key, tensor in state.items()

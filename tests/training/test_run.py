@@ -2,6 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.factories import chest, make_jpeg
 from training.checkpoint import RunError, load_run
@@ -10,6 +12,7 @@ from training.datasets import DataError
 from training.recipes import pneumothorax_efficientnet_b0, smoke
 from training.run import open_run
 from training.split import SplitError
+from training.weights import WeightsError
 
 COMMAND = "python -m training train smoke --data films --out run"
 
@@ -102,6 +105,15 @@ def test_a_split_that_lists_other_images_is_refused(data_dir: Path, tmp_path: Pa
 
     with pytest.raises(RunError, match="list different images"):
         load_run(run.path)
+
+
+def test_weights_that_do_not_fit_are_refused_before_a_run_is_begun(data_dir: Path, tmp_path: Path) -> None:
+    save_file({"stem.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+
+    with pytest.raises(WeightsError, match=r"1 left over: stem\.weight"):
+        open_run(override(smoke(), [f"init_weights={tmp_path / 'other.safetensors'}"]), data_dir, tmp_path / "run", COMMAND)
+
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_weights_that_were_not_trained_yet_are_missed_by_name(data_dir: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.backbones import BACKBONES
-from training.config import IMAGENET, NetworkName
+from training.config import IMAGENET, Greys, NetworkName
 from training.network import ChestNet
 from training.weights import WeightsError, fit_state, load_backbone, read_state
 
@@ -191,6 +191,17 @@ def test_the_file_that_monai_would_fetch_for_an_efficientnet_is_read_by_its_own_
     fitted = fit_state(fetched, ours)
 
     assert all(torch.equal(fitted[key], tensor) for key, tensor in ours.items())
+
+
+@pytest.mark.parametrize(("before", "after"), [("fixed", "high-pass"), ("high-pass", "fixed"), ("image", "high-pass")])
+def test_a_runs_weights_start_a_network_that_reads_other_greys(before: Greys, after: Greys, tmp_path: Path) -> None:
+    old, new = (ChestNet.named("resnet-tiny", greys=(greys,)) for greys in (before, after))
+    save_file(old.state_dict(), tmp_path / "model.safetensors")
+
+    load_backbone(new, "resnet-tiny", str(tmp_path / "model.safetensors"))
+
+    for tensor, loaded in zip(old.backbone.parameters(), new.backbone.parameters(), strict=True):
+        assert torch.equal(tensor, loaded)
 
 
 def test_weights_that_do_not_fit_are_refused_with_what_did_not_match() -> None:
