@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from training.backbones import OwnGreys
+from training.backbones import BACKBONES, OwnGreys
 from training.config import IMAGENET, NetworkName
 from training.errors import TrainingError
 from training.network import ChestNet
@@ -46,6 +46,13 @@ def load_backbone(network: ChestNet, name: NetworkName, source: str) -> None:
     state = _download(name) if source == IMAGENET else read_state(Path(source))
     backbone = network.backbone.backbone if isinstance(network.backbone, OwnGreys) else network.backbone
     backbone.load_state_dict(fit_state(state, backbone.state_dict()), strict=False)
+
+
+def refuse_misfits(path: Path, name: NetworkName) -> None:
+    """Raise `WeightsError` where a file does not fit a network, before anything is done for it."""
+    with torch.device("meta"):
+        wanted = BACKBONES[name]().state_dict()
+    fit_state(read_state(path), wanted)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
