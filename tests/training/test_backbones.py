@@ -18,7 +18,7 @@ PARAMETERS: dict[NetworkName, float] = {
     "efficientnet-b0": 4.0, "efficientnet-b1": 6.5, "efficientnet-b2": 7.7, "efficientnet-b3": 10.7,
     "efficientnet-b4": 17.5, "efficientnet-b5": 28.3, "efficientnet-b6": 40.7, "efficientnet-b7": 63.8,
     "densenet-121": 6.9, "densenet-161": 26.5, "densenet-169": 12.5, "densenet-201": 18.1,
-    "resnet-tiny": 0.174, "resnet-small": 0.7, "resnet-medium": 2.1, "pyramid-small": 0.35,
+    "resnet-tiny": 0.174, "resnet-small": 0.7, "resnet-medium": 2.1, "pyramid-small": 0.32,
 }  # fmt: skip
 
 
