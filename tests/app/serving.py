@@ -1,6 +1,7 @@
 """Ways for a test to have the service running: in this process, or over a real socket."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -64,8 +65,11 @@ async def listening(store: Path, *, opener: GraphOpener = open_graph, **settings
 
 def make_app(store: Path, opener: GraphOpener, settings: dict[str, Any]) -> FastAPI:
     """Make the application on a store, with a bright made model as the default one."""
+    # Under a file nothing can be kept: no test may meet what another one measured.
     pinned = {"default_model": "bright", "decode_workers": 1, "engine_lanes": 2, "engine_threads": 1, "max_batch": 4}
-    return create_app(Settings(store=store, cache_dir=store.parent / "cache", **{**pinned, **settings}), graph_opener=opener)
+    return create_app(
+        Settings(store=store, cache_dir=Path(os.devnull) / "cache", **{**pinned, **settings}), graph_opener=opener
+    )
 
 
 async def until(happens: Any, *, seconds: float = 10.0) -> None:
