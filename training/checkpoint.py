@@ -4,7 +4,7 @@
         run.json        resolved recipe, command, data, commit, tools, images that could not be read
         index.csv       every image: id, path, hash, person group, label, age, sex, view
         splits.csv      which fold each image lies in
-        cache/          decoded images, uint8, at the final size; their masks where the recipe learns from outlines
+        cache/          decoded images, uint8, at the final size; their masks where experts drew outlines
         fold-<k>/       model.safetensors (fold k held back), metrics.jsonl, tensorboard/, state.pt while unfinished;
                         an ensemble has the last three in member-<n>/, beside that member's own weights
         final/          model.safetensors, the model to export

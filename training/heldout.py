@@ -83,7 +83,7 @@ def predict_held_out(run: Run, final_graph: Path) -> HeldOut:
 
 
 def localise_held_out(run: Run, held_out: HeldOut, pool: Pool) -> dict[str, Any] | None:
-    """Measure the maps of held-out positive images against their outlines; None where the RUN learned from none."""
+    """Measure the maps of held-out positive images against their outlines; None where the data have none."""
     mask_NHW = map_masks(run.path / "cache", len(run.index), run.recipe.size)
     if mask_NHW is None:
         return None

@@ -19,7 +19,7 @@ _FILE = "masks.u8"
 
 
 def build_masks(index: DataIndex, data_dir: Path, folder: Path, size: int) -> bool:
-    """Write the masks of a cache's images, squeezed as the images are; tell whether the data have masks at all."""
+    """Write the masks of a cache's images, squeezed as the images are; tell whether the data have any."""
     masks = read_masks([row.image_id for row in index.rows], data_dir, size)
     if masks is None:
         return False

@@ -45,7 +45,8 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
         raise DataError(f"{data_dir}: no image can be read; the first one: {refused[0].reason}")
     named = replace(readable, name=recipe.data_name)
     fold_N = split_folds(named, recipe.folds, recipe.seed if recipe.split_seed is None else recipe.split_seed)
-    if recipe.mask_weight and not build_masks(readable, data_dir, out / "cache", recipe.size):
+    drawn = build_masks(readable, data_dir, out / "cache", recipe.size)
+    if recipe.mask_weight and not drawn:
         raise DataError(f"{recipe.name} learns from outlines (mask_weight), and {data_dir} has none")
     named.write_csv(out / "index.csv")
     write_splits(out / "splits.csv", named, fold_N)
