@@ -11,7 +11,7 @@ DEVICE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TEST_DATA ?= ../shared/data
 BIN := .venv/bin
 
-.PHONY: help serve test test-env lint check sample lock clean image test-containers load audit sbom fuzz
+.PHONY: help serve test test-env lint check sample lock clean image test-containers load bench lock-bench audit sbom fuzz
 
 help:  ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,15 @@ test-containers: .venv/.test  ## Build the image and try everything that `docker
 load: .venv/.serve-$(DEVICE) .venv/.load  ## Load a service with made radiographs (LOAD="-u 10 -t 1m")
 	PYTHONPATH=. $(BIN)/locust -f bench/locustfile.py --headless --host http://$(HOST):$(PORT) -u 10 -r 10 -t 1m $(LOAD)
 
+BENCH_PEERS ?= .venv-bench
+MINUTES ?= 44
+
+bench: .venv/.test $(BENCH_PEERS)/.bench  ## Measure us and the peers: QUICK=1 in 5 minutes, else MINUTES=44 (BENCH="--data FILE")
+	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench $(if $(QUICK),--quick,--minutes $(MINUTES)) $(BENCH)
+
+lock-bench: .venv-bench/.bench  ## Pin the installed versions of the peers in requirements/bench.txt
+	.venv-bench/bin/python requirements/lock.py bench
+
 audit: .venv/.serve-cpu .venv/.audit  ## Look all pinned packages up for known faults (needs the internet), and list licences
 	$(BIN)/python requirements/licences.py
 	$(BIN)/python requirements/audit.py
@@ -75,6 +84,11 @@ clean:  ## Remove .venv and every cache
 
 .venv/.test: requirements/test.txt | .venv/bin/python
 	$(BIN)/pip install --disable-pip-version-check -q -r $<
+	@touch $@
+
+%/.bench: requirements/bench.txt
+	test -x $*/bin/python || $(PYTHON) -m venv $*
+	$*/bin/pip install --disable-pip-version-check -q -r $< packaging
 	@touch $@
 
 .venv/.audit .venv/.load: .venv/.%: requirements/%.txt | .venv/bin/python

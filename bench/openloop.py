@@ -1,8 +1,8 @@
 """Load on a service over raw sockets: closed loop, open loop (Poisson), and a storm of uploads that are given up.
 
-    python bench/openloop.py URL FILE --closed 16              # capacity: 16 connections, one request after the other
-    python bench/openloop.py URL FILE --rate 120               # goodput: arrivals do not wait for answers
-    python bench/openloop.py URL FILE --storm 64               # 64 at a time are given up after 50 ms, then one probe
+    python -m bench.openloop URL FILE --closed 16              # capacity: 16 connections, one request after the other
+    python -m bench.openloop URL FILE --rate 120               # goodput: arrivals do not wait for answers
+    python -m bench.openloop URL FILE --storm 64               # 64 at a time are given up after 50 ms, then one probe
 
 A request counts as good when its 200 is there within the deadline, counted from when it was due, so that a
 stalled generator can't flatter the service.  The generator shares the machine: it is as cheap as Python lets it be.
@@ -11,16 +11,19 @@ stalled generator can't flatter the service.  The generator shares the machine: 
 import argparse
 import asyncio
 import json
-import random
 import time
 import urllib.parse
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import httptools
 import uvloop
+
+from bench.figures import percentile, poisson_times
 
 BOUNDARY = "openloop"
 
@@ -47,8 +50,8 @@ class Tally:
         return sum(seconds <= deadline_s for seconds in self.seconds.get(200, ()))
 
     def percentile_ms(self, status: int, share: float) -> float | None:
-        values = sorted(self.seconds.get(status, ()))
-        return round(1000 * values[min(len(values) - 1, int(share * len(values)))], 1) if values else None
+        values = self.seconds.get(status, [])
+        return round(1000 * percentile(values, share), 1) if values else None
 
     def counts(self) -> dict[int, int]:
         return dict(Counter({status: len(values) for status, values in self.seconds.items()}))
@@ -141,9 +144,8 @@ async def closed_loop(target: Target, *, connections: int, seconds: float) -> Ta
 
 async def open_loop(target: Target, *, rate: float, seconds: float, patience_s: float, seed: int = 1) -> tuple[Tally, float]:
     """Ask at Poisson times, whatever the answers do; gives also the seconds until the last answer after the end."""
-    tally, pool, draw = Tally(), Connections(target), random.Random(seed)
-    started = time.perf_counter()
-    due, asking = started, set[asyncio.Task[None]]()
+    tally, pool, started = Tally(), Connections(target), time.perf_counter()
+    asking = set[asyncio.Task[None]]()
 
     async def ask(due: float) -> None:
         try:
@@ -152,7 +154,7 @@ async def open_loop(target: Target, *, rate: float, seconds: float, patience_s: 
             status = 0
         tally.add(status, time.perf_counter() - due)
 
-    while (due := due + draw.expovariate(rate)) < started + seconds:
+    for due in (started + due_s for due_s in poisson_times(rate, seconds, seed)):
         await asyncio.sleep(due - time.perf_counter())
         task = asyncio.create_task(ask(due))
         asking.add(task)
@@ -178,17 +180,19 @@ async def storm(target: Target, *, abandoned: int, seconds: float, patience_s: f
     return time.perf_counter() - started
 
 
-def multipart_request(url: str, file: Path, headers: dict[str, str]) -> Target:
-    """Build the bytes of one upload."""
-    place = urllib.parse.urlsplit(url)
+def multipart_request(url: str, data: bytes, headers: Mapping[str, str]) -> Target:
+    """Build the bytes of one upload as a form has it."""
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
-    body = part.encode() + file.read_bytes() + f"\r\n--{BOUNDARY}--\r\n".encode()
-    fields = {
-        "Host": place.netloc, "Content-Type": f"multipart/form-data; boundary={BOUNDARY}",
-        "Content-Length": str(len(body)), **headers,
-    }  # fmt: skip
+    body = part.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
+    return make_request("POST", url, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers})
+
+
+def make_request(method: str, url: str, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})) -> Target:
+    """Build the bytes of any request."""
+    place = urllib.parse.urlsplit(url)
+    fields = {"Host": place.netloc, "Content-Length": str(len(body)), **headers}
     path = place.path + (f"?{place.query}" if place.query else "")
-    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return Target(place.hostname or "127.0.0.1", place.port or 80, f"{head}\r\n".encode() + body)
 
 
@@ -196,7 +200,7 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
     """Do what the command line asks for."""
     patience_s, deadline_s = arguments.patience, arguments.deadline
     headers = {} if arguments.closed else {"x-request-timeout-seconds": str(deadline_s)}
-    target = multipart_request(arguments.url, arguments.file, headers)
+    target = multipart_request(arguments.url, arguments.file.read_bytes(), headers)
     if arguments.storm:
         return {"storm": arguments.storm, "probe_s": await storm(target, abandoned=arguments.storm, seconds=arguments.seconds)}
     if arguments.closed:

@@ -5,6 +5,7 @@ one), no packages that only one platform's builds ask for.
 """
 
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution, requires
@@ -21,6 +22,8 @@ LOCKS = {
     "train.txt": ("cpu", "train"),
     "test.txt": ("openvino", "train", "dev"),
 }
+BENCH_LOCKS = {"bench.txt": ("cpu", "bench")}
+"""Written from an environment of its own, for the peers would move what the service is pinned to."""
 PLATFORM_ONLY = re.compile(r"^(nvidia-|cuda-|triton$)")
 GPU_RUNTIME = "onnxruntime-gpu[cuda,cudnn]==1.31.1"
 """Pinned by hand: it can't be installed beside onnxruntime, and brings the CUDA libraries itself."""
@@ -50,8 +53,8 @@ def project_requirements(extras: tuple[str, ...]) -> Iterator[Requirement]:
 
 
 def main() -> None:
-    """Write every lock file."""
-    for file, extras in LOCKS.items():
+    """Write every lock file, or with `bench` the one of the environment that holds the peers."""
+    for file, extras in (BENCH_LOCKS if sys.argv[1:] == ["bench"] else LOCKS).items():
         found: dict[str, str] = {}
         needed(project_requirements(extras), (), found)
         pins = [f"{name}=={version}" for name, version in found.items()] + [GPU_RUNTIME] * ("gpu" in extras)

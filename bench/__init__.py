@@ -1,0 +1,1 @@
+"""Measure the service beside its peers: `make bench`."""
