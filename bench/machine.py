@@ -26,7 +26,7 @@ def describe_machine(peers_python: Path) -> dict[str, str]:
         "commit": _git("rev-parse", "--short", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else ""),
         "versions, ours": ", ".join(f"{name} {_version(name)}" for name in OURS),
         "versions, peers": ", ".join(f"{name} {is_at}" for name, is_at in peer_versions(peers_python).items()) or "none",
-        "command": f"python -m bench {' '.join(sys.argv[1:])}".strip(),
+        "command": " ".join(["python -m bench", *("PATH" if os.sep in word else word for word in sys.argv[1:])]),
     }
 
 
