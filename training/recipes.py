@@ -104,18 +104,21 @@ def pneumothorax_efficientnet_b0() -> Recipe:
 
 
 def pneumothorax_masks() -> Recipe:
-    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map learns from the drawn outlines too."""
+    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map learns from the drawn outlines too.
+
+    190 images in five folds and the final network take about a quarter of an hour of a core.
+    """
     return replace(
         pneumothorax_efficientnet_b0(),
         name="pneumothorax-masks",
         network="pyramid-small",
         pool="lse",
         mask_weight=0.5,
-        epochs=(10, 12),
-        sizes=(128, 224),
+        epochs=(8, 44),
+        sizes=(128, 320),
         batch=16,
         lr=2e-3,
-        ema=0.98,
+        ema=0.99,
         dropout=0.1,
         augment=Augmentation(rotate_degrees=12.0, shift=0.06, blur=0.1, noise=0.03),
         precision="bf16",
