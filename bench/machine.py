@@ -22,12 +22,25 @@ def describe_machine(peers_python: Path) -> dict[str, str]:
         "processor": f"{processor()}, {usable_cores()} cores for us, {os.cpu_count()} in all",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "load average before": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "busy before": f"{100 * busy_share():.0f} % of all cores",
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
         "commit": _git("rev-parse", "--short", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else ""),
         "versions, ours": ", ".join(f"{name} {_version(name)}" for name in OURS),
         "versions, peers": ", ".join(f"{name} {is_at}" for name, is_at in peer_versions(peers_python).items()) or "none",
         "command": " ".join(["python -m bench", *("PATH" if os.sep in word else word for word in sys.argv[1:])]),
     }
+
+
+def busy_share(seconds: float = 2.0) -> float:
+    """Watch for a while which share of all cores' time others use (proc(5), stat)."""
+    before = _cpu_times()
+    time.sleep(seconds)
+    spent = [after - then for after, then in zip(_cpu_times(), before, strict=True)]
+    return 1 - (spent[3] + spent[4]) / sum(spent)  # idle, and waiting for a disk
+
+
+def _cpu_times() -> list[int]:
+    return [int(ticks) for ticks in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
 
 
 def _git(*arguments: str) -> str:

@@ -40,15 +40,15 @@ def _head(results: Results) -> Iterator[str]:
     yield "Written by `make bench`. Load generator and server share the machine, so only ratios within one run count.\n"
     yield from table(("", ""), [*results.machine.items(), ("plan", results.plan), ("took", f"{results.minutes:.0f} minutes")])
     yield "Uploads: " + "; ".join(results.uploads) + ". Every server is measured on the first.\n"
-    if float(results.machine.get("load average before", "0").split(",")[0]) > _QUIET_LOAD:
+    if float(results.machine.get("busy before", "0").split()[0]) > _QUIET_PERCENT:
         yield "**The machine was busy with other work before this began: no figure of this run counts.**\n"
     for name, reason in results.failures.items():
         yield f"- {results.titles.get(name, name)} has gaps: {reason}"
     yield ""
 
 
-_QUIET_LOAD = 0.5
-"""Load average of the last minute that an idle machine stays under."""
+_QUIET_PERCENT = 10.0
+"""Share of its cores' time that a machine without other work stays under."""
 
 
 def _goals(results: Results) -> Iterator[str]:
