@@ -9,9 +9,10 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
+import pydicom.charset
 import pydicom.config
 from pydicom import dcmread
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_sequence
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
@@ -153,9 +154,22 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
 
 
 def quiet_pydicom() -> None:
-    """Keep pydicom from checking values aloud: its complaints quote what patients' files say."""
+    """Keep pydicom from checking values aloud, where it would quote patients, and from failing over a name."""
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.logger.disabled = True
+    pydicom.charset.python_encoding = _CharacterSets(pydicom.charset.python_encoding)
+
+
+class _CharacterSets(dict[str, str]):
+    """Character sets by DICOM's names (PS3.3 C.12.1.1.2).
+
+    pydicom asks Python about a name that it does not know, and Python refuses to be asked about one with a NUL in it.
+    """
+
+    def __missing__(self, name: str) -> str:
+        if "\0" in name:
+            return default_encoding
+        raise KeyError(name)
 
 
 def _after_group_2(tag: Any, _vr: str | None, _length: int) -> bool:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import date
 
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
 from cxr.dicom.header import items, text, texts, words
@@ -39,7 +40,7 @@ def read_metadata(dataset: Dataset) -> tuple[Metadata, tuple[Caution, ...]]:
     sex, sex_cautions = _sex(dataset)
     view, view_source = _view(dataset)
     source = MetadataSource(age_source, "PatientSex" if sex else None, view_source)
-    return Metadata(age_years, sex, view, source), (*age_cautions, *sex_cautions)
+    return Metadata(age_years, sex, view, source), (*age_cautions, *sex_cautions, *_character_set_cautions(dataset))
 
 
 def parse_age(value: str) -> tuple[float | None, bool]:
@@ -119,3 +120,9 @@ def _view_in_words(description: str) -> View | None:
     """Find one view in a text ("AP SEMI-ERECT", "view: PA"); "PA and lateral" names two and proves none."""
     found = {VIEW_POSITIONS[word.replace(".", "")] for word in VIEW_WORD.findall(description.upper())}
     return found.pop() if len(found) == 1 else None
+
+
+def _character_set_cautions(dataset: Dataset) -> Iterator[Caution]:
+    if not python_encoding.keys() >= {*texts(dataset, "SpecificCharacterSet")}:
+        detail = "The header's character set is unknown or misspelt; its texts were read as well as could be."
+        yield Caution(WarningCode.HEADER_REPAIRED, detail)

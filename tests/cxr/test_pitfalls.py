@@ -1,5 +1,6 @@
 """Known pixels through every pitfall of grey scales, colours, character sets and views that real archives hold."""
 
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -13,7 +14,7 @@ from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
-from cxr.decode import DecodeLimits, decode
+from cxr.decode import DecodeLimits, decode, quiet_libraries
 from cxr.errors import NotAChest, NotFrontal
 from cxr.radiograph import Radiograph
 from tests.factories import chest, make_dicom, make_jpeg, make_png, ramp, saved
@@ -242,6 +243,20 @@ def test_a_view_is_found_in_every_character_set(character_set: str, encoding: st
     metadata = read(make_dicom(ramp(), ViewPosition=None, extra=extra)).metadata
     assert (metadata.view_position, metadata.source.view_position) == ("PA", "SeriesDescription")
     assert (metadata.age_years, metadata.sex) == (41.0, "F")
+
+
+@pytest.mark.parametrize("character_set", [b"ISO\0IR 192", b"\0SO_IR 192", b"ISO_ZQ 192", b"ISO-IR 192", b"\\ISO\0 2022"])
+def test_a_character_set_that_does_not_exist_is_told_and_stops_nothing(character_set: bytes) -> None:
+    item_of_it = item(SpecificCharacterSet="ISO_IR 100", CodeValue="272479007")
+    data = make_dicom(
+        ramp(), SpecificCharacterSet="ISO_IR 192", ViewPosition=None, ViewCodeSequence=item_of_it,
+        raw={"ISO_IR 192": character_set, "ISO_IR 100": b"ISO\0IR 100"},
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        quiet_libraries()
+        radiograph = read(data)
+    np.testing.assert_array_equal(radiograph.pixels_HW, ramp())
+    assert (radiograph.metadata.view_position, codes(radiograph)) == ("PA", {"header_repaired"})
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ FACTS = (
 @settings(everywhere, max_examples=100)
 @given(
     st.dictionaries(st.sampled_from(FACTS), st.binary(max_size=40), max_size=6),
-    st.text("ABCIORSU_ 0129\\", min_size=10, max_size=10),
+    st.text("ABCIORSU_ 0129\\\0", min_size=10, max_size=10),
 )
 def test_illegal_facts_never_fail(values: dict[str, bytes], character_set: str) -> None:
     with warnings.catch_warnings():
