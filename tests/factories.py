@@ -1,5 +1,6 @@
 """Make DICOM, PNG and JPEG files with known pixels."""
 
+import struct
 from io import BytesIO
 from typing import Any, Literal
 
@@ -45,6 +46,17 @@ def make_png(pixels: Pixels) -> bytes:
 def make_jpeg(pixels: Pixels, *, quality: int = 95, **options: Any) -> bytes:
     """A JPEG of grey or RGB pixels."""
     return saved(Image.fromarray(pixels), "JPEG", quality=quality, **options)
+
+
+def make_flat_jpeg(rows: int, columns: int, *, level: int = 90) -> bytes:
+    """A whole baseline JPEG of one grey, of whatever size: one row of blocks, repeated between restart markers."""
+    strip = make_jpeg(np.full((8, columns), level, np.uint8))
+    frame, scan = strip.index(b"\xff\xc0"), strip.rindex(b"\xff\xda")
+    coded = scan + 2 + int.from_bytes(strip[scan + 2 : scan + 4], "big")
+    interval = b"\xff\xdd" + struct.pack(">HH", 4, -(-columns // 8))
+    head = strip[: frame + 5] + struct.pack(">H", rows) + strip[frame + 7 : scan] + interval + strip[scan:coded]
+    restarts = (bytes((0xFF, 0xD0 + row % 8)) for row in range(-(-rows // 8) - 1))
+    return head + b"".join(strip[coded:-2] + restart for restart in restarts) + strip[coded:]
 
 
 def make_dicom(
