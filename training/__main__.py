@@ -111,7 +111,9 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
     from training.export import export  # noqa: PLC0415 - torch comes with it
 
     max_bytes = options.max_megabytes * 1_000_000
-    print(export(options.run_dir, options.store, options.model, options.version, max_bytes=max_bytes))
+    precisions = tuple(dict.fromkeys(options.precision))
+    run_dir, store, model = options.run_dir, options.store, options.model
+    print(export(run_dir, store, model, options.version, max_bytes=max_bytes, precisions=precisions))
 
 
 def _report(options: argparse.Namespace, _: list[str]) -> None:
@@ -235,6 +237,10 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     export.add_argument(
         "--max-megabytes", type=int, default=30, metavar="N", help="largest graph that is accepted; default: 30, what we ship"
     )
+    export.add_argument(
+        "--precision", action="append", default=[], choices=("fp16", "int8"),
+        help="also write model.fp16.onnx or model.int8.onnx, where held-out images allow it; may be repeated",
+    )  # fmt: skip
     export.set_defaults(run=_export)
 
 

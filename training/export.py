@@ -3,15 +3,17 @@
     final weights -> model.onnx -> gates
     fold weights  -> graphs -> held-out predictions -> calibration, thresholds, novelty limits, metrics
     phantoms      -> golden.npz
+    other precisions of both -> held-out answers -> gates -> model.fp16.onnx, model.int8.onnx, `fast`
                      all of it  -> bundle.json, metrics.json, MODEL_CARD.md -> read back as the service will
 
 Shape suffixes: N images, H and W input rows and columns.
 """
 
 import json
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -20,14 +22,15 @@ from numpy.typing import NDArray
 
 from cxr.bundle import GraphFile, Manifest, Parity, file_sha256, read_bundle, write_bundle, write_manifest
 from cxr.errors import BundleError
-from cxr.graph import OnnxGraph, open_graph
-from cxr.interpret import Cam, NoveltyLimits, Outputs
+from cxr.graph import Graph, OnnxGraph, open_graph
+from cxr.interpret import PLAIN_READING, Cam, NoveltyLimits, Outputs
 from cxr.preprocess import PreprocessSpec
 from training.card import write_card
 from training.checkpoint import Run, load_network, load_run
+from training.convert import StoredPrecision
 from training.datasets.index import write_table
 from training.golden import make_golden
-from training.heldout import HeldOut, localise_held_out, predict_held_out
+from training.heldout import HeldOut, fold_graphs, localise_held_out, predict_held_out
 from training.manifest import graph_properties, manifest_facts
 from training.network import ChestNet
 from training.parity import (
@@ -44,16 +47,26 @@ from training.parity import (
 )
 from training.samples import open_cache
 from training.trace import MAX_BATCH, describe, trace
+from training.variants import Yardstick, make_variants, openvino_gates
 
 GRAPH_FILE = "model.onnx"
 _PARITY_IMAGES = 64
 _PARITY_SEED = 0
 
 
-def export(run_dir: Path, store: Path, model: str, version: int, *, max_bytes: int = MAX_FILE_BYTES) -> Path:
+def export(  # noqa: PLR0913 -- one for each option of the command
+    run_dir: Path,
+    store: Path,
+    model: str,
+    version: int,
+    *,
+    max_bytes: int = MAX_FILE_BYTES,
+    precisions: Sequence[StoredPrecision] = (),
+) -> Path:
     """Write `store/model/version/` from a RUN and give its path; what is written was run and held to every gate.
 
-    A graph file over `max_bytes` is refused, like one that fails another gate.
+    A graph file over `max_bytes` is refused, like one that fails another gate.  `precisions` are further files; one
+    whose gates fail is left out, and the bundle says so.
 
     Raises:
         RunError: the RUN is unfinished or no RUN.
@@ -61,7 +74,7 @@ def export(run_dir: Path, store: Path, model: str, version: int, *, max_bytes: i
         ExportRefused: a gate failed; nothing was written.
     """
     run = load_run(run_dir)
-    with write_bundle(store, model, version) as draft:
+    with write_bundle(store, model, version) as draft, tempfile.TemporaryDirectory() as folder:
         network = load_network(run.final_weights, run.recipe)
         network.prepare_for_export()
         cam = Cam(pool=network.pool, bias=network.cam_bias)
@@ -69,7 +82,8 @@ def export(run_dir: Path, store: Path, model: str, version: int, *, max_bytes: i
         print("writing the graph", flush=True)
         trace(network, run.recipe.size, graph_path)
         parity = _check_graph(graph_path, run, network, cam, max_bytes)
-        held_out = predict_held_out(run, graph_path)
+        graphs = fold_graphs(run, graph_path, Path(folder))
+        held_out = predict_held_out(run, graphs)
         _write_splits(splits, run, held_out)
         facts: dict[str, Any] = {"model": model, "version": version}
         facts |= manifest_facts(run, held_out, cam, splits)
@@ -77,8 +91,17 @@ def export(run_dir: Path, store: Path, model: str, version: int, *, max_bytes: i
             facts["metrics"]["localisation"] = localisation
         facts["metrics"]["novelty"] = _novelty_of_edges(graph_path, run.recipe.size, facts["novelty"])
         describe(graph_path, graph_properties(facts))
-        _write_texts(draft, Manifest.model_validate(facts | {"graphs": (_graph_file(graph_path, parity),)}))
-        make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size)).save(draft / "golden.npz")
+        golden = make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size))
+        golden.save(draft / "golden.npz")
+        yardstick = Yardstick(run, held_out, graphs, facts["readings"][PLAIN_READING], golden)
+        variants = make_variants(yardstick, graph_path, precisions, max_bytes)
+        facts["metrics"]["precisions"] = {name: verdict.as_dict() for name, verdict in variants.verdicts.items()}
+        facts["graphs"] = [_graph_file(graph_path, "fp32", parity)]
+        for precision, path in variants.files.items():
+            parity = _parity(OnnxGraph(path, precision=precision), run, network, cam)
+            facts["graphs"].append(_graph_file(path, precision, parity))
+        facts["fast"] = variants.fast
+        _write_texts(draft, Manifest.model_validate(facts))
         require(_bundle_gates(draft, run))
     _write_triton_config(store / model / "config.pbtxt", model)
     return store / model / str(version)
@@ -87,10 +110,15 @@ def export(run_dir: Path, store: Path, model: str, version: int, *, max_bytes: i
 def _check_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: int) -> Parity:
     """Hold the graph file to its gates and give the measured parity; raises `ExportRefused`."""
     require(file_gates(path, max_bytes))
-    image_NHW = np.concatenate([_held_back_images(run), edge_images(run.recipe.size)])
-    parity = measure_parity(_runner(network), OnnxGraph(path), image_NHW, cam)
+    parity = _parity(OnnxGraph(path), run, network, cam)
     require(parity_gates(parity))
+    require(openvino_gates(path, _held_back_images(run)))
     return parity
+
+
+def _parity(graph: Graph, run: Run, network: ChestNet, cam: Cam) -> Parity:
+    image_NHW = np.concatenate([_held_back_images(run), edge_images(run.recipe.size)])
+    return measure_parity(_runner(network), graph, image_NHW, cam)
 
 
 def _held_back_images(run: Run) -> NDArray[np.uint8]:
@@ -120,10 +148,10 @@ def _novelty_of_edges(path: Path, size: int, limits: NoveltyLimits) -> dict[str,
     }
 
 
-def _graph_file(path: Path, parity: Parity) -> GraphFile:
+def _graph_file(path: Path, precision: Literal["fp32", "fp16", "int8"], parity: Parity) -> GraphFile:
     return GraphFile(
         file=path.name,
-        precision="fp32",
+        precision=precision,
         sha256=file_sha256(path),
         bytes=path.stat().st_size,
         opset=opset_of(onnx.load(path)),

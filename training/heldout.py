@@ -7,8 +7,7 @@ the tensors and by the views that serving would use.
 Shape suffixes: N held-out images, K views of one image, H and W input rows and columns, h and w map rows and columns.
 """
 
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +51,30 @@ class HeldOut:
         return self.view_logit_NK[:, 0] if reading == PLAIN_READING else self.view_logit_NK.mean(axis=1)
 
 
-def predict_held_out(run: Run, final_graph: Path) -> HeldOut:
-    """Run every held-back fold through the graph of the network that never saw it.
+def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
+    """Give for each held-back fold the graph of the network that never saw it, written to `folder`.
 
     `final_graph` serves where the final network is itself the one that a fold was held back from.
     """
+    if run.recipe.validation == "holdout":
+        return {0: final_graph}
+    graphs = {fold: folder / f"fold-{fold}.onnx" for fold in run.held_back_folds}
+    for fold, path in graphs.items():
+        network = load_network(run.fold_weights(fold), run.recipe)
+        network.prepare_for_export()
+        trace(network, run.recipe.size, path)
+    return graphs
+
+
+def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
+    """Run every held-back fold through its graph, as `fold_graphs` gives them."""
     views = POLICIES[run.recipe.tta_policy]
     position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
     images_NHW = open_cache(run)
     answers, stressed_logits = [], {name: list[float]() for name in STRESSES}
     with progress_bar(total=len(position_N) * (1 + len(STRESSES)), desc="held-out images", unit="image") as progress:
-        for fold, graph in _fold_graphs(run, final_graph):
+        for fold, path in graphs.items():
+            graph = OnnxGraph(path, Runtime(threads=run.recipe.threads))
             for _, outputs in predict(graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views):
                 answers.append((outputs.logit_N, outputs.novelty_N[0], outputs.cam_Nhw[0]))
                 progress.update()
@@ -164,17 +176,3 @@ def novelty_basis(run: Run) -> str:
         f"each from the network of its fold, which had not seen it ({run.recipe.folds} networks pooled, each with its own "
         "whitening; the shipped network learned from all of them, so its distances to new images may lie a little lower)"
     )
-
-
-def _fold_graphs(run: Run, final_graph: Path) -> Iterator[tuple[int, OnnxGraph]]:
-    """Open the graph of each held-back fold, one at a time."""
-    if run.recipe.validation == "holdout":
-        yield 0, OnnxGraph(final_graph, Runtime(threads=run.recipe.threads))
-        return
-    for fold in run.held_back_folds:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            network = load_network(run.fold_weights(fold), run.recipe)
-            network.prepare_for_export()
-            trace(network, run.recipe.size, path)
-            yield fold, OnnxGraph(path, Runtime(threads=run.recipe.threads))

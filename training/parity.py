@@ -54,13 +54,17 @@ class Gate:
         return f"{'ok  ' if self.holds else 'FAIL'}  {self.name}: {self.figure}"
 
 
-def require(gates: Iterable[Gate]) -> None:
-    """Print every gate; raises `ExportRefused` if one does not hold."""
+def failures(gates: Iterable[Gate]) -> list[Gate]:
+    """Print every gate and give those that do not hold."""
     checked = list(gates)
     for gate in checked:
-        print(f"  {gate}")
-    failed = [gate for gate in checked if not gate.holds]
-    if failed:
+        print(f"  {gate}", flush=True)
+    return [gate for gate in checked if not gate.holds]
+
+
+def require(gates: Iterable[Gate]) -> None:
+    """Print every gate; raises `ExportRefused` if one does not hold."""
+    if failed := failures(gates):
         raise ExportRefused("; ".join(f"{gate.name}: {gate.figure}" for gate in failed))
 
 
@@ -109,6 +113,12 @@ def parity_gates(parity: Parity) -> Iterator[Gate]:
     yield _at_most("novelty against torch (relative)", parity.max_novelty_error, _MAX_OUTPUT_ERROR)
     yield _at_most("logit alone against batched (relative)", parity.max_batch_error, _MAX_BATCH_ERROR)
     yield _at_most("pool(cam) + bias against logit (relative)", parity.max_cam_identity_error, _MAX_CAM_IDENTITY_ERROR)
+
+
+def agreement_gate(name: str, wanted: Outputs, got: Outputs, limit: float) -> Gate:
+    """Hold all outputs of another engine or precision to `limit`, relative to max(1, |value|)."""
+    pairs = ((wanted.logit_N, got.logit_N), (wanted.cam_Nhw, got.cam_Nhw), (wanted.novelty_N, got.novelty_N))
+    return _at_most(name, _largest(_relative(*pair) for pair in pairs), limit)
 
 
 def pool(cam_Nhw: NDArray[np.float32], cam: Cam) -> NDArray[np.float64]:

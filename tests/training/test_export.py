@@ -12,7 +12,7 @@ from cxr.graph import OnnxGraph, open_graph
 from training.checkpoint import load_run
 from training.datasets.index import read_table
 from training.export import export
-from training.heldout import predict_held_out, read_off
+from training.heldout import fold_graphs, predict_held_out, read_off
 from training.parity import ExportRefused
 
 
@@ -95,7 +95,7 @@ def test_cross_validation_lets_each_image_be_predicted_by_the_network_that_never
     folds_run_dir: Path, tmp_path: Path
 ) -> None:
     run = load_run(folds_run_dir)
-    held_out = predict_held_out(run, tmp_path / "unused.onnx")
+    held_out = predict_held_out(run, fold_graphs(run, tmp_path / "unused.onnx", tmp_path))
     assert sorted(held_out.position_N) == list(range(len(run.index)))
     assert held_out.view_logit_NK.shape == (len(run.index), 2)
     assert held_out.label_N.tolist() == run.index.label_N[held_out.position_N].tolist()

@@ -12,5 +12,9 @@ def test_golden_images_are_the_same_every_time_and_all_different() -> None:
     assert len({image_HW.tobytes() for image_HW in image_NHW}) == len(image_NHW)
 
 
-def test_both_devices_have_a_tolerance() -> None:
-    assert TOLERANCES.keys() == {"onnxruntime-cpu/fp32", "onnxruntime-gpu/fp32"}
+def test_every_engine_has_a_tolerance_for_each_precision_that_it_runs() -> None:
+    assert TOLERANCES.keys() == {
+        "onnxruntime-cpu/fp32", "onnxruntime-cpu/fp16", "onnxruntime-cpu/int8",
+        "onnxruntime-gpu/fp32", "onnxruntime-gpu/fp16", "tensorrt-gpu/fp32", "tensorrt-gpu/fp16",
+        "openvino-cpu/fp32", "openvino-cpu/bf16",
+    }  # fmt: skip

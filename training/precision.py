@@ -1,0 +1,111 @@
+"""What a graph loses in another precision or engine: measured on held-out images, and held to limits.
+
+Each image is answered by the network that had not learned from it, once by its fp32
+graph in ONNX Runtime, once by the same graph converted, or run by the other engine.
+
+Shape suffixes: N images, C classes of them, h and w map rows and columns.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.bundle import MAX_FAST_AUROC_CHANGE, MAX_FAST_FLIPS
+from cxr.interpret import Outputs, Reading
+from training.metrics import Floats, Labels01, auroc
+from training.parity import Gate
+
+_MAX_PROBABILITY_CHANGE = 0.01
+_MIN_CAM_CORRELATION = 0.95
+_CALIBRATION_IMAGES = 256
+_CALIBRATION_SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What held-out images show of a precision against fp32 in ONNX Runtime."""
+
+    images: int
+    auroc_change: float | None
+    """AUROC in this precision minus AUROC in fp32; None with one class."""
+    flips: float
+    """Largest share of images, over all operating points, whose label is another."""
+    max_probability_change: float
+    """Of the calibrated probability."""
+    cam_correlation: float
+    """Pearson's, between the two maps of an image; the mean over images."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the figures as `metrics.json` states them."""
+        return asdict(self)
+
+
+def measure_cost(label_N: Labels01, exact: Outputs, other: Outputs, reading: Reading) -> Cost:
+    """Compare the answers to the same plain images in two precisions, read by the calibration and thresholds of one."""
+    exact_N, other_N = _probabilities(exact, reading), _probabilities(other, reading)
+    areas = auroc(label_N, other_N), auroc(label_N, exact_N)
+    flips = [np.mean((other_N >= threshold) != (exact_N >= threshold)) for threshold in reading.thresholds.values()]
+    return Cost(
+        images=len(label_N),
+        auroc_change=areas[0] - areas[1] if areas[0] is not None and areas[1] is not None else None,
+        flips=float(max(flips)),
+        max_probability_change=float(np.max(np.abs(other_N - exact_N))),
+        cam_correlation=_mean_correlation(exact.cam_Nhw, other.cam_Nhw),
+    )
+
+
+def cost_gates(name: str, cost: Cost) -> Iterator[Gate]:
+    """Hold a measured cost to the limits of a precision (`fp16`, `int8`, `bf16`); what could not be measured fails."""
+    change, flips = cost.auroc_change, cost.flips
+    shown = "not measurable" if change is None else f"{change:+.4f}"
+    small = change is not None and abs(change) <= MAX_FAST_AUROC_CHANGE
+    yield Gate(f"{name} AUROC against fp32", f"{shown}, at most {MAX_FAST_AUROC_CHANGE} either way", small)
+    yield Gate(f"{name} changed labels", f"{flips:.2%}, at most {MAX_FAST_FLIPS:.0%}", flips <= MAX_FAST_FLIPS)
+    if name == "fp16":
+        moved = cost.max_probability_change
+        yield Gate(
+            f"{name} probability against fp32", f"{moved:.4f}, at most {_MAX_PROBABILITY_CHANGE}",
+            moved <= _MAX_PROBABILITY_CHANGE,
+        )  # fmt: skip
+    if name == "int8":
+        correlation = cost.cam_correlation
+        yield Gate(
+            f"{name} map's correlation with fp32's", f"{correlation:.3f}, at least {_MIN_CAM_CORRELATION}",
+            correlation >= _MIN_CAM_CORRELATION,
+        )  # fmt: skip
+
+
+def calibration_positions(label_N: Labels01, count: int = _CALIBRATION_IMAGES) -> NDArray[np.int64]:
+    """Draw up to `count` images to calibrate int8 on, each class in its share."""
+    rng = np.random.default_rng(_CALIBRATION_SEED)
+    share = min(1.0, count / len(label_N))
+    drawn = []
+    for label in np.unique(label_N):
+        position_C = np.flatnonzero(label_N == label)
+        drawn.append(rng.permutation(position_C)[: max(1, int(share * len(position_C)))])
+    return np.sort(np.concatenate(drawn))
+
+
+def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """Name this processor's own bf16 instructions as the Linux kernel does; None where it has none, or can't be asked."""
+    if not cpuinfo.is_file():
+        return None
+    flags = set(cpuinfo.read_text(encoding="ascii", errors="replace").split())
+    return " ".join(name for name in ("avx512_bf16", "amx_bf16") if name in flags) or None
+
+
+def _probabilities(outputs: Outputs, reading: Reading) -> Floats:
+    return np.array([reading.calibration.probability(float(logit)) for logit in outputs.logit_N])
+
+
+def _mean_correlation(one_Nhw: NDArray[np.float32], other_Nhw: NDArray[np.float32]) -> float:
+    """Give the mean over images of Pearson's correlation of two maps; flat maps correlate only with themselves."""
+    one_NC, other_NC = (map_Nhw.reshape(len(map_Nhw), -1).astype(np.float64) for map_Nhw in (one_Nhw, other_Nhw))
+    one_NC, other_NC = (map_NC - map_NC.mean(axis=1, keepdims=True) for map_NC in (one_NC, other_NC))
+    spread_N = np.linalg.norm(one_NC, axis=1) * np.linalg.norm(other_NC, axis=1)
+    agreement_N = np.where(spread_N > 0, (one_NC * other_NC).sum(axis=1), np.all(one_NC == other_NC, axis=1))
+    return float(np.mean(agreement_N / np.where(spread_N > 0, spread_N, 1.0)))

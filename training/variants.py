@@ -1,0 +1,196 @@
+"""Other ways to run a bundle's graph: files in fp16 and int8, OpenVINO in bf16.
+
+Each is made of every fold's graph as of the shipped one, measured on the images that
+the fold's network had not learned from, and kept where all its gates hold.  One that is
+refused costs the bundle only itself; `metrics.json` and the card say why.
+
+Shape suffixes: N images, H and W input rows and columns.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.bundle import FastPrecision, Golden
+from cxr.errors import BundleError
+from cxr.graph import Graph, OnnxGraph, OpenVinoGraph, Runtime
+from cxr.interpret import PLAIN_READING, Outputs, Reading
+from cxr.tta import PLAIN
+from training.checkpoint import Run
+from training.convert import CONVERTERS, StoredPrecision
+from training.golden import TOLERANCES
+from training.heldout import HeldOut
+from training.parity import Gate, agreement_gate, failures, file_gates
+from training.precision import Cost, bf16_instructions, calibration_positions, cost_gates, measure_cost
+from training.predict import predict
+from training.samples import open_cache
+
+OPENVINO = Runtime(engine="openvino")
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What another precision is measured against: the fp32 graphs and their answers to held-out images."""
+
+    run: Run
+    held_out: HeldOut
+    graphs: Mapping[int, Path]
+    """Of each held-back fold, as `training.heldout.fold_graphs` gives them."""
+    reading: Reading
+    golden: Golden
+
+    def cost_of(self, open_fold: Callable[[int, Path], Graph]) -> Cost:
+        """Answer each held-out image anew by what `open_fold` makes of its fold's graph, and compare."""
+        images_NHW, views = open_cache(self.run), (PLAIN,)
+        parts = [
+            outputs
+            for fold, path in self.graphs.items()
+            for _, outputs in predict(open_fold(fold, path), ((i, images_NHW[i]) for i in self.run.held_back(fold)), views)
+        ]
+        held_out = self.held_out
+        exact = Outputs(
+            held_out.logit(PLAIN_READING).astype(np.float32), held_out.cam_Nhw, held_out.novelty_N.astype(np.float32)
+        )
+        return measure_cost(held_out.label_N, exact, _joined(parts), self.reading)
+
+    def calibration_images(self, folds: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Draw held-back images of these folds to calibrate int8 on."""
+        position_N = np.concatenate([self.run.held_back(fold) for fold in folds])
+        chosen = position_N[calibration_positions(self.run.index.label_N[position_N])]
+        return np.asarray(open_cache(self.run)[np.sort(chosen)])
+
+    def golden_gate(self, graph: Graph) -> Gate:
+        """Let a graph answer the golden inputs within the tolerance that the bundle states for it."""
+        name = f"{graph.engine}/{graph.precision}"
+        wanted = Outputs(self.golden.logit_N, self.golden.cam_Nhw, self.golden.novelty_N)
+        return agreement_gate(f"{name} golden answers (relative)", wanted, graph.run(self.golden.image_NHW), TOLERANCES[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was measured of a variant, and which gates it failed."""
+
+    cost: Cost | None
+    failed: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the variant may go into the bundle."""
+        return not self.failed
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the verdict as `metrics.json` states it."""
+        figures = self.cost.as_dict() if self.cost else {}
+        return figures | {"allowed": self.holds, "refused_for": list(self.failed)}
+
+
+@dataclass(frozen=True, slots=True)
+class Variants:
+    """What came of the other precisions."""
+
+    files: dict[StoredPrecision, Path]
+    """Those that may stay beside the fp32 graph."""
+    verdicts: dict[str, Verdict]
+    fast: FastPrecision | None
+
+
+def make_variants(yardstick: Yardstick, graph: Path, precisions: Sequence[StoredPrecision], max_bytes: int) -> Variants:
+    """Write the wanted precisions beside `graph`, and measure OpenVINO's bf16."""
+    files = {precision: graph.with_name(f"model.{precision}.onnx") for precision in precisions}
+    verdicts: dict[str, Verdict] = {
+        precision: convert(yardstick, precision, graph, path, max_bytes) for precision, path in files.items()
+    }
+    verdicts["bf16"], fast = measure_fast(yardstick, graph)
+    return Variants({precision: path for precision, path in files.items() if path.is_file()}, verdicts, fast)
+
+
+def convert(yardstick: Yardstick, precision: StoredPrecision, graph: Path, converted: Path, max_bytes: int) -> Verdict:
+    """Write `graph` in another precision to `converted`; the file is taken away again where a gate fails."""
+    print(f"converting to {precision}", flush=True)
+    to_precision, folds = CONVERTERS[precision], tuple(yardstick.graphs)
+    to_precision(graph, converted, yardstick.calibration_images(folds))
+    with tempfile.TemporaryDirectory() as folder:
+
+        def open_fold(fold: int, path: Path) -> OnnxGraph:
+            if path == graph:
+                return OnnxGraph(converted, precision=precision)
+            mine = Path(folder) / path.name
+            to_precision(path, mine, yardstick.calibration_images((fold,)))
+            return OnnxGraph(mine, precision=precision)
+
+        cost = yardstick.cost_of(open_fold)
+
+    def gates() -> Iterator[Gate]:
+        yield from file_gates(converted, max_bytes)
+        yield from cost_gates(precision, cost)
+        yield yardstick.golden_gate(OnnxGraph(converted, precision=precision))
+
+    verdict = _verdict(precision, cost, gates())
+    if not verdict.holds:
+        converted.unlink()
+    return verdict
+
+
+def measure_fast(yardstick: Yardstick, graph: Path) -> tuple[Verdict, FastPrecision | None]:
+    """Measure OpenVINO in bf16, where it is installed and this processor calculates in bf16 by itself."""
+    instructions = bf16_instructions()
+    if not openvino_is_installed() or instructions is None:
+        lacking = "this processor has no bf16 instructions" if instructions is None else "OpenVINO is not installed"
+        print(f"  precision fast was not measured: {lacking}", flush=True)
+        return Verdict(None, (f"not measured: {lacking}",)), None
+    print("measuring OpenVINO in bf16", flush=True)
+    cost = yardstick.cost_of(lambda _, path: OpenVinoGraph(path, OPENVINO, precision="bf16"))
+    shipped = OpenVinoGraph(graph, OPENVINO, precision="bf16")
+    verdict = _verdict("bf16", cost, (*cost_gates("bf16", cost), yardstick.golden_gate(shipped)))
+    if not verdict.holds or cost.auroc_change is None:
+        return verdict, None
+    return verdict, FastPrecision(
+        engine=shipped.engine,
+        precision="bf16",
+        images=cost.images,
+        auroc_change=cost.auroc_change,
+        flips=cost.flips,
+        instructions=instructions,
+        tool=f"openvino {version('openvino')}",
+    )
+
+
+def openvino_gates(path: Path, image_NHW: NDArray[np.uint8]) -> Iterator[Gate]:
+    """Let OpenVINO answer as ONNX Runtime does, in fp32; where it is not installed, only say so."""
+    name = "OpenVINO against ONNX Runtime (relative)"
+    if not openvino_is_installed():
+        print(f"  not checked: {name}; it is not installed", flush=True)
+        return
+    try:
+        answers = OpenVinoGraph(path, OPENVINO).run(image_NHW)
+    except BundleError as exc:
+        yield Gate(name, str(exc), holds=False)
+    else:
+        yield agreement_gate(name, OnnxGraph(path).run(image_NHW), answers, TOLERANCES["openvino-cpu/fp32"])
+
+
+def openvino_is_installed() -> bool:
+    """Tell whether the extra `openvino` is there, without importing it."""
+    return find_spec("openvino") is not None
+
+
+def _verdict(name: str, cost: Cost, gates: Iterator[Gate] | tuple[Gate, ...]) -> Verdict:
+    failed = failures(gates)
+    if failed:
+        print(f"  {name} REFUSED: {'; '.join(f'{gate.name}: {gate.figure}' for gate in failed)}", flush=True)
+    return Verdict(cost, tuple(f"{gate.name}: {gate.figure}" for gate in failed))
+
+
+def _joined(parts: list[Outputs]) -> Outputs:
+    return Outputs(
+        np.concatenate([part.logit_N for part in parts]),
+        np.concatenate([part.cam_Nhw for part in parts]),
+        np.concatenate([part.novelty_N for part in parts]),
+    )
