@@ -91,8 +91,8 @@ def _tables(results: Results) -> Iterator[str]:
     )  # fmt: skip
     hasty = _cell("hasty_storm_s", "{:.3f} s")(results.servers.get(OURS, {}))
     yield (
-        f"The storm: {STORM_SIZE} uploads at a time are given up after {STORM_PATIENCE_S:g} s each, for {STORM_S:g} s; then one is "
-        f"sent in earnest. Given up after {HASTY_PATIENCE_S:g} s, ours took {hasty}.\n"
+        f"The storm: for {STORM_S:g} s, {STORM_SIZE} uploads at a time are given up after {STORM_PATIENCE_S:g} s; then one "
+        f"is sent in earnest. Given up after {HASTY_PATIENCE_S:g} s, ours took {hasty}.\n"
     )
     yield "## Costs\n"
     yield from table(
