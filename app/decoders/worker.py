@@ -7,6 +7,7 @@ Nothing is pickled: a file that takes over the codec can send no code to the ser
 """
 
 import logging
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from cxr.errors import CorruptImage, ImageError
 from cxr.radiograph import Caution, Metadata, Processing
 
 READY = b"ready"
+
+NICENESS = 5
+"""How far a worker stands back where cores are scarce: serving goes first, and a worker still gets a quarter of a busy core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ def main(pipe: Connection, max_memory_bytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     logging.disable()  # a codec's words may quote the file; the parent logs what matters
     quiet_libraries()
+    os.nice(NICENESS)
     _limit_memory(max_memory_bytes)
     pipe.send_bytes(READY)
     while True:

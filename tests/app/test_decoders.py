@@ -82,7 +82,7 @@ async def test_what_is_wrong_with_a_file_comes_back_from_the_worker_as_itself() 
 
 
 async def test_a_file_that_takes_too_long_is_stopped_and_the_next_one_is_decoded() -> None:
-    async with decoding(max_seconds=1.5) as decoders:
+    async with decoding(max_seconds=3) as decoders:
         first_process = await worker_of(decoders)
         os.kill(first_process, signal.SIGSTOP)
         with pytest.raises(DecodeLimit, match="seconds"):
