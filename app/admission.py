@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from app.batcher import Batcher
 from app.decoders import Decoders
-from app.errors import Overloaded
+from app.errors import DeadlineExceeded, Overloaded
 from app.forecast import Optimism
 
 _BRISK_S = 0.25
@@ -73,14 +73,27 @@ class Admission:
         return forecast_s
 
     @contextmanager
-    def expect(self, batcher: Batcher, num_views: int, num_bytes: int) -> Iterator[Arrival]:
-        """Count an upload as ahead of others while its body is on its way."""
+    def expect(self, batcher: Batcher, num_views: int, num_bytes: int, deadline: float) -> Iterator[Arrival]:
+        """Count an upload as ahead of others while its body is on its way; refuses it first, as `check` does."""
+        self.check(batcher, num_views, num_bytes, deadline)
         decode_s = self._decoders.seconds(num_bytes) / self._decoders.num_threads
         arrival = Arrival(self, decode_s + batcher.seconds(num_views) / batcher.num_lanes)
         try:
             yield arrival
         finally:
             arrival.end()
+
+    @contextmanager
+    def admit(self, batcher: Batcher, num_views: int, num_bytes: int, deadline: float) -> Iterator[None]:
+        """Hold a place for an upload that is here, and learn how long its answer took; refuses it first, as `check` does."""
+        forecast_s, started = self.check(batcher, num_views, num_bytes, deadline), time.monotonic()
+        with batcher.admit(num_views):
+            try:
+                yield
+            except DeadlineExceeded:
+                self.learn(forecast_s, time.monotonic() - started)
+                raise
+            self.learn(forecast_s, time.monotonic() - started)
 
     def learn(self, forecast_s: float, actual_s: float) -> None:
         """Compare an answer, or one that came too late, with its forecast."""

@@ -7,11 +7,10 @@ Shape suffixes: K views of one image, H and W picture rows and columns, h and w 
 
 import asyncio
 import io
-import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,64 +20,21 @@ from prometheus_client import Gauge
 from app.admission import Admission, Arrival
 from app.batcher import BatchAnswer, Batcher
 from app.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
-from app.errors import DeadlineExceeded, MalformedRequest, NotReady
+from app.errors import DeadlineExceeded, NotReady
+from app.prediction import Prediction, Timings, distinct, merge_metadata
+from app.question import Question
 from app.settings import Settings
 from app.store import ModelStore, ServedVersion, StoredModel
 from app.telemetry import Metrics
 from cxr.bundle import Manifest
-from cxr.interpret import Finding, PrevalenceShift, draw_heatmap, interpret, scope_cautions
-from cxr.radiograph import Caution, Metadata, Processing
-from cxr.tta import PLAIN, POLICIES, TtaView, make_views
-
-logger = logging.getLogger("cxr.classifier")
-
-FROM_REQUEST = "request"
-"""Source of a fact that the file does not state and the request does."""
+from cxr.interpret import Finding, draw_heatmap, interpret, scope_cautions
+from cxr.tta import TtaView, make_views
 
 PREVIEW_SIDE = 4096
 """Most pixels on a side of an upload's own picture; flat-panel detectors have no more."""
 
 _PNG_EFFORT = 1
 """zlib level of pictures: a third larger than the best, and ten times sooner."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked about one upload; `stated` are the facts that the sender adds."""
-
-    tta: bool = False
-    heatmap: bool = False
-    operating_point: str | None = None
-    prevalence: float | None = None
-    """Share of positives where the answer is used; None leaves the training data's."""
-    stated: Metadata = field(default_factory=Metadata)
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Where an answer's time went, in milliseconds.
-
-    `decode` includes making the model's input; `queue` is all waiting, for a
-    decoder and for a lane; `total` runs from the file's arrival to its answer.
-    """
-
-    decode: float
-    queue: float
-    run: float
-    total: float
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The answer about one upload; `heatmap_png` is a picture of the map over the radiograph."""
-
-    version: ServedVersion
-    finding: Finding
-    metadata: Metadata
-    processing: Processing
-    warnings: tuple[Caution, ...]
-    heatmap_png: bytes | None
-    timings_ms: Timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +123,12 @@ class Classifier:
             Overloaded: the answer would come too late, or too much is waiting.
         """
         with self.store.lease(name or self._settings.default_model) as version:
-            _check_operating_point(version.manifest, self._operating_point(question))
-            _shift(version.manifest, question)
+            question = replace(question, operating_point=question.operating_point or self._settings.operating_point or None)
+            question.check(version.manifest)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
-            batcher, num_views = self._batchers[version], len(_views(version.manifest, question))
-            self._admission.check(batcher, num_views, num_bytes, deadline)
-            with self._admission.expect(batcher, num_views, num_bytes) as arrival:
+            batcher, num_views = self._batchers[version], len(question.views(version.manifest))
+            with self._admission.expect(batcher, num_views, num_bytes, deadline) as arrival:
                 yield Place(version, question, deadline, arrival)
 
     async def classify(self, data: bytes, place: Place) -> Prediction:
@@ -190,8 +145,9 @@ class Classifier:
         started = time.monotonic()
         version, question, deadline = place.version, place.question, place.deadline
         manifest, batcher = version.manifest, self._batchers[version]
-        views = _views(manifest, question)
-        with self._admitted(place, batcher, len(views), len(data)):
+        views = question.views(manifest)
+        place.arrival.end()
+        with self._admission.admit(batcher, len(views), len(data), deadline):
             async with by_deadline(deadline):
                 preparation = self._preparation(manifest, HEATMAP_SIDE if question.heatmap else None)
                 prepared = await self._decoders.prepare(data, preparation, deadline=deadline)
@@ -199,12 +155,8 @@ class Classifier:
                 views_KHW = await self._make_views(prepared.image_HW, views)
                 answer = await batcher.run(views_KHW, deadline=deadline)
                 with self._metrics.time_stage("interpret"):
-                    finding = interpret(
-                        answer.outputs,
-                        manifest,
-                        operating_point=self._operating_point(question),
-                        shift=_shift(manifest, question),
-                    )
+                    point, shift = question.operating_point, question.shift(manifest)
+                    finding = interpret(answer.outputs, manifest, operating_point=point, shift=shift)
                     heatmap_png = await self._draw(finding, prepared.preview_HW)
         metadata = merge_metadata(prepared.metadata, question.stated)
         prediction = Prediction(
@@ -212,9 +164,9 @@ class Classifier:
             finding=finding,
             metadata=metadata,
             processing=prepared.processing,
-            warnings=_distinct(prepared.cautions, scope_cautions(metadata, manifest.scope), finding.cautions),
+            warnings=distinct(prepared.cautions, scope_cautions(metadata, manifest.scope), finding.cautions),
             heatmap_png=heatmap_png,
-            timings_ms=_timings(started, decoded, prepared, answer),
+            timings_ms=Timings.of(prepared, answer, started=started, decoded=decoded),
         )
         self._count(prediction, prepared, answer)
         return prediction
@@ -238,19 +190,6 @@ class Classifier:
                 assert prepared.preview_HW is not None
                 return await self._decoders.run_in_thread(_png, prepared.preview_HW)
 
-    @contextmanager
-    def _admitted(self, place: Place, batcher: Batcher, num_views: int, num_bytes: int) -> Iterator[None]:
-        """Hold a place for an upload that is here, where it can still be answered in time, and learn how long that took."""
-        place.arrival.end()
-        forecast_s, started = self._admission.check(batcher, num_views, num_bytes, place.deadline), time.monotonic()
-        with batcher.admit(num_views):
-            try:
-                yield
-            except DeadlineExceeded:
-                self._admission.learn(forecast_s, time.monotonic() - started)
-                raise
-            self._admission.learn(forecast_s, time.monotonic() - started)
-
     def _info(self, version: ServedVersion) -> Gauge:
         manifest = version.manifest
         return self._metrics.model_info.labels(
@@ -261,10 +200,6 @@ class Classifier:
         settings = self._settings
         self._info(version).set(1)
         return Batcher(version.graph, self._metrics, version.plan, capacity=settings.queue_capacity)
-
-    def _operating_point(self, question: Question) -> str | None:
-        """Name the point that decides; None leaves it to the bundle."""
-        return question.operating_point or self._settings.operating_point or None
 
     def _operating_point_faults(self) -> list[str]:
         """Say that the default model lacks the service's operating point, and so refuses who names none."""
@@ -310,55 +245,6 @@ async def by_deadline(deadline: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as exc:
         raise DeadlineExceeded("The answer was not ready by the deadline.") from exc
-
-
-def merge_metadata(of_file: Metadata, stated: Metadata) -> Metadata:
-    """Fill what the file does not state from what the request states; the file's own values win."""
-    filled = {name: getattr(stated, name) for name in _FACTS if getattr(of_file, name) is None}
-    filled = {name: value for name, value in filled.items() if value is not None}
-    return replace(of_file, **filled, source=replace(of_file.source, **dict.fromkeys(filled, FROM_REQUEST)))
-
-
-_FACTS = ("age_years", "sex", "view_position")
-
-
-def _check_operating_point(manifest: Manifest, name: str | None) -> None:
-    if name not in (None, *manifest.operating_points):
-        raise MalformedRequest(f"operating_point: must be one of {', '.join(manifest.operating_points)}")
-
-
-def _shift(manifest: Manifest, question: Question) -> PrevalenceShift | None:
-    """Give the way from the model's prevalence to the one that was asked for; raises `MalformedRequest`."""
-    if question.prevalence is None:
-        return None
-    training = manifest.training_data.prevalence
-    if training is None:
-        raise MalformedRequest("prevalence: this model learned from images of one class, so there is nothing to shift from")
-    return PrevalenceShift(training, question.prevalence)
-
-
-def _views(manifest: Manifest, question: Question) -> tuple[TtaView, ...]:
-    return POLICIES[manifest.tta_policy] if question.tta else (PLAIN,)
-
-
-def _distinct(*groups: Iterator[Caution] | tuple[Caution, ...]) -> tuple[Caution, ...]:
-    """Keep the first caution of each code, in order."""
-    found: dict[str, Caution] = {}
-    for group in groups:
-        for caution in group:
-            found.setdefault(caution.code, caution)
-    return tuple(found.values())
-
-
-def _timings(started: float, decoded: float, prepared: Prepared, answer: BatchAnswer) -> Timings:
-    decode_s = prepared.decode_s + prepared.preprocess_s
-    waiting_s = max(0.0, decoded - started - decode_s)
-    return Timings(
-        decode=round(1000 * decode_s, 3),
-        queue=round(1000 * (waiting_s + answer.queue_s), 3),
-        run=round(1000 * answer.run_s, 3),
-        total=round(1000 * (time.monotonic() - started), 3),
-    )
 
 
 def _heatmap_png(cam_hw: NDArray[np.float32], preview_HW: NDArray[np.uint8]) -> bytes:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.classifier import FROM_REQUEST, Prediction, Question
 from app.engine import Plan
+from app.prediction import FROM_REQUEST, Prediction
+from app.question import Question
 from app.results import ResultKind
 from app.settings import Settings
 from app.store import ModelStore, ServedVersion, StoredModel

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from app.classifier import Prediction
+from app.prediction import Prediction
 from app.results.source import Source, read_source
 from cxr.decode import sniff
 from cxr.errors import CorruptImage, ImageError, UnsupportedFormat

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from app.classifier import Prediction
+from app.prediction import Prediction
 from app.results import terms
 from app.results.equipment import CAVEAT, equipment, put_identity
 from app.results.identifiers import instance_uid, series_uid

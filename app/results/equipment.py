@@ -5,7 +5,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from app.classifier import Prediction
+from app.prediction import Prediction
 from app.results.source import Source
 
 MANUFACTURER = "cxr-serve"

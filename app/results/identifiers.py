@@ -7,7 +7,7 @@ Another image, model, version, operating point or prevalence gives other ones.
 
 from uuid import UUID, uuid5
 
-from app.classifier import Prediction
+from app.prediction import Prediction
 from app.results.source import Source
 
 _NAMESPACE = UUID("6e2b6f0c-5a5e-4c0e-9d0a-3f1b7f0f6c61")

@@ -23,7 +23,7 @@ from highdicom.sr import (
     TrackingIdentifier,
 )
 
-from app.classifier import Prediction
+from app.prediction import Prediction
 from app.results import terms
 from app.results.equipment import MANUFACTURER, equipment, parameters, put_identity, remarks
 from app.results.identifiers import device_uid, instance_uid, series_uid, tracking_uid

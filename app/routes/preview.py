@@ -3,7 +3,8 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.classifier import Question, by_deadline
+from app.classifier import by_deadline
+from app.question import Question
 from app.routes.context import AcceptsPng, Deadline, EachOnce, ServiceOf
 from app.routes.documents import PREVIEW_CODES, body_of_one, problem_responses
 from app.routes.predict import limits_of_one

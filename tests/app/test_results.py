@@ -14,10 +14,11 @@ from highdicom.sr import Comprehensive3DSR
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from app.classifier import Prediction, Question, Timings, merge_metadata
 from app.decoders import HEATMAP_SIDE, Preparation
 from app.decoders.prepare import prepare
 from app.engine import Plan
+from app.prediction import Prediction, Timings, merge_metadata
+from app.question import Question
 from app.results import ResultKind, require_dicom, write_result
 from app.results.capture import draw_capture
 from app.store import ServedVersion

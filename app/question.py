@@ -1,0 +1,40 @@
+"""What is asked about one upload, and what that means to a model."""
+
+from dataclasses import dataclass, field
+
+from app.errors import MalformedRequest
+from cxr.bundle import Manifest
+from cxr.interpret import PrevalenceShift
+from cxr.radiograph import Metadata
+from cxr.tta import PLAIN, POLICIES, TtaView
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked about one upload; `stated` are the facts that the sender adds."""
+
+    tta: bool = False
+    heatmap: bool = False
+    operating_point: str | None = None
+    """Names the threshold that decides; None leaves it to the service, and then to the bundle."""
+    prevalence: float | None = None
+    """Share of positives where the answer is used; None leaves the training data's."""
+    stated: Metadata = field(default_factory=Metadata)
+
+    def check(self, manifest: Manifest) -> None:
+        """Refuse what the model can't be asked; raises `MalformedRequest`."""
+        if self.operating_point not in (None, *manifest.operating_points):
+            raise MalformedRequest(f"operating_point: must be one of {', '.join(manifest.operating_points)}")
+        if self.prevalence is not None and manifest.training_data.prevalence is None:
+            raise MalformedRequest("prevalence: this model learned from images of one class, so there is nothing to shift from")
+
+    def views(self, manifest: Manifest) -> tuple[TtaView, ...]:
+        """Give the views of the image that the model is to see."""
+        return POLICIES[manifest.tta_policy] if self.tta else (PLAIN,)
+
+    def shift(self, manifest: Manifest) -> PrevalenceShift | None:
+        """Give the way from the model's prevalence to the one that was asked for, if any was."""
+        training = manifest.training_data.prevalence
+        if training is None or self.prevalence is None:
+            return None
+        return PrevalenceShift(training, self.prevalence)
