@@ -36,7 +36,10 @@ _WORTH = 1.1
 """How many times quicker a larger batch must be for each image to be chosen."""
 
 _CLEARLY = 1.5
-"""How many times quicker another way of running must be to be chosen: what other processes do meanwhile is no reason."""
+"""How many times less of the processor another way of running must take for an image to be chosen."""
+
+_ROUNDS = 3
+"""Times that each size of a batch is timed; the best counts."""
 
 _FEWEST_RUNS = 4
 """Runs of each lane that make a rate, however long they take."""
@@ -47,6 +50,15 @@ _MAX_GPU_BATCH = 64
 
 Clock = Callable[[], float]
 """Seconds from some moment on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """By what is measured; a test brings its own."""
+
+    wall: Clock = time.perf_counter
+    processor: Clock = time.process_time
+    """Counts only while a thread of this process runs, and each of them."""
 
 
 class GraphOpener(Protocol):
@@ -84,10 +96,8 @@ class Pins:
 class Engine:
     """Opens the graphs of one service process; what it measures, it keeps in a folder where it may write."""
 
-    def __init__(
-        self, opener: GraphOpener, runtime: Runtime, *, cores: int, pins: Pins, clock: Clock = time.perf_counter
-    ) -> None:
-        self._clock = clock
+    def __init__(self, opener: GraphOpener, runtime: Runtime, *, cores: int, pins: Pins, clocks: Clocks = Clocks()) -> None:
+        self._clocks = clocks
         self._opener = opener
         self._runtime = runtime
         self._cores = cores
@@ -111,15 +121,15 @@ class Engine:
         return graph, plan
 
     def _measure(self, bundle: Bundle) -> Plan:
-        """Try every way that the settings leave open, and take the quickest."""
+        """Try every way that the settings leave open, and take the usual one unless another is clearly thriftier."""
         tried = [self._try(bundle, *way) for way in self._ways()]
         usual = tried[0][1]
         if len(tried) == 1:
             return usual
-        rounds = [[_rate(graph, plan, bundle, self._clock) for graph, plan in tried] for _ in range(2)]
-        rates = [max(rates) for rates in zip(*rounds, strict=True)]
-        best = max(range(len(tried)), key=rates.__getitem__)
-        return tried[best][1] if rates[best] > _CLEARLY * rates[0] else usual
+        rounds = [[self._processor_seconds(graph, plan, bundle) for graph, plan in tried] for _ in range(2)]
+        seconds = [min(of_way) for of_way in zip(*rounds, strict=True)]
+        best = min(range(len(tried)), key=seconds.__getitem__)
+        return tried[best][1] if _CLEARLY * seconds[best] < seconds[0] else usual
 
     def _ways(self) -> Iterator[tuple[int, int]]:
         """Give lanes and threads that together never exceed the cores, the usually best first; all models take the same."""
@@ -139,9 +149,30 @@ class Engine:
     def _try(self, bundle: Bundle, lanes: int, threads: int) -> tuple[Graph, Plan]:
         """Measure one way: what runs take, and so which batch is worth it."""
         graph = self._opener(bundle, self._runtime_of(lanes, threads, self._largest))
-        seconds = _time_batches(graph, bundle.manifest.input_size, _buckets(self._largest), self._clock)
+        seconds = _time_batches(graph, bundle.manifest.input_size, _buckets(self._largest), self._clocks.wall)
         max_batch = self._pins.max_batch or _smallest_good(seconds)
         return graph, Plan(lanes, threads, max_batch, *_line(seconds))
+
+    def _processor_seconds(self, graph: Graph, plan: Plan, bundle: Bundle) -> float:
+        """Measure what one image takes of the processor with all lanes busy.
+
+        While requests wait, the cores are full and this alone decides how many are answered; unlike the
+        time on the clock, it is not that of other processes on the same cores.
+        """
+        batch_NHW = _black(plan.max_batch, bundle.manifest.input_size)
+        _warm(graph, batch_NHW, plan.lanes)
+        started, end = self._clocks.processor(), self._clocks.wall() + _BUDGET_S / 2
+
+        def run() -> int:
+            runs = 0
+            while self._clocks.wall() < end or runs < _FEWEST_RUNS:
+                graph.run(batch_NHW)
+                runs += 1
+            return runs
+
+        with ThreadPoolExecutor(plan.lanes) as threads:
+            runs = sum(future.result() for future in [threads.submit(run) for _ in range(plan.lanes)])
+        return (self._clocks.processor() - started) / (runs * len(batch_NHW))
 
     @property
     def _largest(self) -> int:
@@ -206,7 +237,10 @@ def _buckets(largest: int) -> tuple[int, ...]:
 
 
 def _time_batches(graph: Graph, size: int, counts: Iterable[int], clock: Clock) -> dict[int, float]:
-    """Measure a run at each size of a batch, the best of three, for as long as the budget lasts."""
+    """Measure a run at each size of a batch, for as long as the budget lasts; each round takes all sizes in turn.
+
+    So a moment in which other processes have the cores spoils one round of several sizes, not all rounds of one.
+    """
     seconds: dict[int, float] = {}
     deadline = clock() + _BUDGET_S
     longest_s = 0.0
@@ -215,7 +249,9 @@ def _time_batches(graph: Graph, size: int, counts: Iterable[int], clock: Clock) 
             break
         batch_NHW = _black(count, size)
         graph.run(batch_NHW)
-        seconds[count] = longest_s = min(_time(graph, batch_NHW, clock) for _ in range(3))
+        seconds[count] = longest_s = _time(graph, batch_NHW, clock)
+    for _ in range(_ROUNDS - 1):
+        seconds = {count: min(best_s, _time(graph, _black(count, size), clock)) for count, best_s in seconds.items()}
     return seconds
 
 
@@ -251,25 +287,6 @@ def _warm(graph: Graph, batch_NHW: NDArray[np.uint8], lanes: int) -> None:
     with ThreadPoolExecutor(lanes) as threads:
         for future in [threads.submit(run) for _ in range(lanes)]:
             future.result()
-
-
-def _rate(graph: Graph, plan: Plan, bundle: Bundle, clock: Clock) -> float:
-    """Measure images a second with all lanes busy."""
-    batch_NHW = _black(plan.max_batch, bundle.manifest.input_size)
-    _warm(graph, batch_NHW, plan.lanes)
-    started = clock()
-    end = started + _BUDGET_S / 2
-
-    def run() -> int:
-        runs = 0
-        while clock() < end or runs < _FEWEST_RUNS:
-            graph.run(batch_NHW)
-            runs += 1
-        return runs
-
-    with ThreadPoolExecutor(plan.lanes) as threads:
-        runs = sum(future.result() for future in [threads.submit(run) for _ in range(plan.lanes)])
-    return runs * len(batch_NHW) / (clock() - started)
 
 
 def _black(count: int, size: int) -> NDArray[np.uint8]:

@@ -1,42 +1,59 @@
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.engine import Engine, Pins
+from app.engine import Clocks, Engine, Pins
 from cxr.bundle import Bundle, read_bundle
 from cxr.graph import Graph, Runtime
 from cxr.interpret import Outputs
 from tests.app.fake_graph import FakeGraph
 from tests.bundles import write_made_bundle
 
+Factors = Mapping[int, float]
+EVEN: Factors = {}
+
 
 class Machine:
-    """Opens graphs whose runs take what the test says, on a clock of its own, and remembers how they were opened."""
+    """Opens graphs whose runs take what the test says, on clocks of its own, and remembers how they were opened.
 
-    def __init__(self, seconds: dict[int, float]) -> None:
+    `effort` is how many times as long a run keeps the processor, by the lanes that it shares it with; `stolen` is how
+    many times as long it takes because others have the cores.
+    """
+
+    def __init__(self, seconds: dict[int, float], *, effort: Factors = EVEN, stolen: Factors = EVEN) -> None:
         self.seconds = seconds
+        self.effort = effort
+        self.stolen = stolen
         self.opened: list[Runtime] = []
         self.sizes: list[int] = []
         self.now = 0.0
+        self.kept = 0.0
 
     def clock(self) -> float:
         return self.now
 
+    def processor_clock(self) -> float:
+        return self.kept
+
     def open(self, bundle: Bundle, runtime: Runtime) -> Graph:
         self.opened.append(runtime)
-        return _TimedGraph(self)
+        return _TimedGraph(self, runtime.lanes)
 
 
 class _TimedGraph(FakeGraph):
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, lanes: int) -> None:
         super().__init__()
         self._machine = machine
+        self._lanes = lanes
 
     def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
         self._machine.sizes.append(len(batch_NHW))
-        self._machine.now += self._machine.seconds[len(batch_NHW)]
+        kept_s = self._machine.seconds[len(batch_NHW)] * self._machine.effort.get(self._lanes, 1.0)
+        self._machine.kept += kept_s
+        self._machine.now += kept_s * self._machine.stolen.get(self._lanes, 1.0)
         return super().run(batch_NHW)
 
 
@@ -51,7 +68,7 @@ def bundle(tmp_path: Path) -> Bundle:
 
 def engine(machine: Machine, cache_dir: Path | None, *, cores: int = 2, pins: Pins = Pins(), gpu: bool = False) -> Engine:  # noqa: B008
     runtime = Runtime(device="gpu" if gpu else "cpu", cache_dir=cache_dir)
-    return Engine(machine.open, runtime, cores=cores, pins=pins, clock=machine.clock)
+    return Engine(machine.open, runtime, cores=cores, pins=pins, clocks=Clocks(machine.clock, machine.processor_clock))
 
 
 def test_larger_batches_that_win_no_time_are_not_run(bundle: Bundle) -> None:
@@ -73,6 +90,21 @@ def test_lanes_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) 
     engine(machine, None, cores=6, pins=Pins(threads=4)).open(bundle)
 
     assert all(runtime.lanes * runtime.threads <= 6 for runtime in machine.opened)
+
+
+def test_time_that_others_take_is_no_reason_to_run_in_another_way(bundle: Bundle) -> None:
+    _, plan = engine(Machine(LINEAR, stolen={2: 5.0}), None).open(bundle)
+
+    assert (plan.lanes, plan.threads) == (2, 1)
+
+
+@pytest.mark.parametrize(("effort", "lanes"), [(1.3, 2), (2.0, 1)])
+def test_all_threads_are_given_to_one_lane_only_where_that_is_clearly_thriftier(
+    bundle: Bundle, effort: float, lanes: int
+) -> None:
+    _, plan = engine(Machine(LINEAR, effort={2: effort}), None).open(bundle)
+
+    assert (plan.lanes, plan.threads) == (lanes, 2 // lanes)
 
 
 def test_a_second_start_measures_nothing_and_runs_as_the_first_did(bundle: Bundle, tmp_path: Path) -> None:
