@@ -26,7 +26,8 @@ def write_card(path: Path, manifest: Manifest) -> None:
 def card_text(manifest: Manifest) -> str:
     """Give the card: a YAML head for model hubs, then the sections of Mitchell et al. 2019 that we can fill."""
     sections = (
-        _head, _summary, _use, _data, _performance, _calibration, _novelty, _explanation, _graph, _precisions, _commands,
+        _head, _summary, _use, _data, _performance, _stress, _calibration, _novelty, _explanation, _graph, _precisions,
+        _commands,
     )  # fmt: skip
     return "\n".join(line for section in sections for line in (*section(manifest), ""))
 
@@ -95,6 +96,17 @@ def _operating_point_table(figures: Mapping[str, Any]) -> Iterator[str]:
         (tn, fp), (fn, tp) = point["confusion"]
         rates = " | ".join(_interval(point, key) for key in ("accuracy", "sensitivity", "specificity", "ppv", "npv"))
         yield f"| `{name}` | {point['threshold']:.4f} | {rates} | {tn}, {fp} / {fn}, {tp} |"
+
+
+def _stress(manifest: Manifest) -> Iterator[str]:
+    stressed = manifest.metrics["stressed"]
+    yield from ("## Shifted copies", "")
+    yield "The plain view of the same images after a change that another hospital's films may have; rates at raw logit 0."
+    yield from ("", "| | AUROC | sensitivity | specificity |", "|---|---|---|---|")
+    for name, found in stressed["stresses"].items():
+        shown = "unchanged" if name == "none" else name
+        yield f"| {shown} | {' | '.join(_figure(found[key]) for key in ('auroc', 'sensitivity', 'specificity'))} |"
+    yield f"| **mean** | {_figure(stressed['auroc'])} | | |"
 
 
 def _calibration(manifest: Manifest) -> Iterator[str]:
@@ -212,12 +224,12 @@ def _commands(manifest: Manifest) -> Iterator[str]:
 
 def _scope_lines(scope: Scope) -> Iterator[str]:
     low, high = scope.min_age_years, scope.max_age_years
-    ages = (
-        "any"
-        if low is None and high is None
-        else f"{low if low is not None else 0:g} to {f'{high:g}' if high is not None else 'any'} years"
-    )
-    yield f"- age: {ages}"
+    if low is None and high is None:
+        yield "- age: any"
+    elif high is None:
+        yield f"- age: from {low:g} years on"
+    else:
+        yield f"- age: {low or 0:g} to {high:g} years"
     yield f"- sex: {', '.join(scope.sexes) if scope.sexes else 'any'}"
     yield f"- view: {', '.join(scope.views) if scope.views else 'any frontal'}"
     yield f"- modality: {', '.join(scope.modalities)}"

@@ -61,7 +61,7 @@ def _example(code: str) -> dict[str, Any]:
 PREDICTION_EXAMPLE: dict[str, Any] = {
     "request_id": "8f14e45fceea467a9b6d",
     "model": {
-        "name": "pneumothorax", "version": 1,
+        "name": "pneumothorax", "version": 2,
         "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "engine": "onnxruntime-cpu", "precision": "fp32",
     },
