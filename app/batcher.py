@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from app.cores import LABOUR_NICENESS, step_back
 from app.engine import Plan
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.forecast import LinearTime
@@ -101,7 +102,9 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._open = True
         self._fault: str | None = None
-        self._threads = ThreadPoolExecutor(plan.lanes, thread_name_prefix="lane")
+        self._threads = ThreadPoolExecutor(
+            plan.lanes, thread_name_prefix="lane", initializer=step_back, initargs=(LABOUR_NICENESS,)
+        )
         self._lanes = [asyncio.create_task(self._serve(), name=f"lane-{number}") for number in range(plan.lanes)]
         for lane in self._lanes:
             lane.add_done_callback(self._on_lane_end)

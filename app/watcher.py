@@ -10,20 +10,19 @@ that no more than two versions of one model are ever in memory.
 import asyncio
 import ctypes
 import logging
-import os
-import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from app.classifier import Classifier
+from app.cores import step_back
 from app.settings import Settings
 from app.store import Marks
 
-_NICENESS = 10
-"""A tenth of the processor's time that serving gets, where both want it."""
+_NICENESS = 15
+"""A tenth of the processor's time that decoding and running get, where both want it."""
 
 logger = logging.getLogger("cxr.watcher")
 
@@ -35,7 +34,7 @@ async def watching(classifier: Classifier, settings: Settings) -> AsyncIterator[
         yield
         return
     # An engine's own threads would inherit the low priority, and keep it while they serve.
-    initializer = _lower_priority if _runs_on_our_threads(classifier, settings) else None
+    initializer = partial(step_back, _NICENESS) if _runs_on_our_threads(classifier, settings) else None
     threads = ThreadPoolExecutor(1, thread_name_prefix="store", initializer=initializer)
     task = asyncio.create_task(Watcher(classifier, threads).run(settings.store_poll_seconds), name="store-watcher")
     try:
@@ -91,9 +90,3 @@ def _return_memory() -> None:
     """Hand freed memory back to the system, which glibc would keep for later."""
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
-
-
-def _lower_priority() -> None:
-    """Let serving go first; only Linux knows a priority of one thread."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

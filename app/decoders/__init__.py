@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from app.cores import LABOUR_NICENESS, step_back
 from app.decoders.pool import WorkerPool
 from app.decoders.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
 from app.errors import DeadlineExceeded
@@ -32,7 +33,9 @@ class Decoders:
         self._turns = asyncio.Semaphore(num_threads)
         self._times = DecodeTimes()
         self._ahead_s = 0.0
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
+        self._threads = ThreadPoolExecutor(
+            num_threads, thread_name_prefix="decode", initializer=step_back, initargs=(LABOUR_NICENESS,)
+        )
         self._pool = WorkerPool(num_workers, max_seconds=max_seconds, max_memory_bytes=max_memory_bytes)
 
     @property

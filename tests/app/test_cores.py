@@ -1,9 +1,10 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from app.cores import cgroup_quota, usable_cores
+from app.cores import cgroup_quota, step_back, usable_cores
 
 
 def groups(folder: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
@@ -47,3 +48,11 @@ def test_cores_that_the_scheduler_withholds_are_not_counted() -> None:
         assert usable_cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_a_thread_steps_back_alone() -> None:
+    before = os.nice(0)
+    with ThreadPoolExecutor(1, initializer=step_back, initargs=(3,)) as threads:
+        assert threads.submit(os.nice, 0).result() == min(19, before + 3)
+
+    assert os.nice(0) == before
