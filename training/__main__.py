@@ -177,7 +177,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     compare = commands.add_parser(
         "compare",
-        help="train a recipe under several treatments of its imbalance, and compare them",
+        help="train a recipe under several treatments of its imbalance, or other changes, and compare them",
         description=(
             "Train RECIPE once for each arm and seed, on one split; write OUT/comparison.json and OUT/report.html: the arms' "
             "figures, paired intervals of their differences, confusion matrices. The same command goes on after a stop."
@@ -186,7 +186,12 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare.add_argument("recipe", metavar="RECIPE", help="name of a recipe, as train takes it")
     compare.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the images")
     compare.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write, or to take up again")
-    compare.add_argument("--arms", default="sampler,class-weights,generated", metavar="A,B", help="default: %(default)s")
+    compare.add_argument(
+        "--arms",
+        default="sampler,class-weights,generated",
+        metavar="A,B",
+        help="treatments, or key=value; default: %(default)s",
+    )
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds an arm; default: %(default)s")
     _add_groups(compare)
     compare.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")

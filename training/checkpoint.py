@@ -112,7 +112,9 @@ def read_splits(path: Path, index: DataIndex) -> NDArray[np.int64]:
 
 def load_network(weights: Path, recipe: Recipe) -> ChestNet:
     """Build a recipe's network with weights from a safetensors file, in evaluation mode; raises `RunError`."""
-    network = ChestNet.named(recipe.network, greys=recipe.greys, dropout=recipe.dropout, pool=recipe.pool)
+    network = ChestNet.named(
+        recipe.network, greys=recipe.greys, dropout=recipe.dropout, pool=recipe.pool, metadata=recipe.metadata
+    )
     try:
         network.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError) as exc:

@@ -1,4 +1,4 @@
-"""`training compare`: one recipe under several treatments of its imbalance, on the same split and seeds.
+"""`training compare`: one recipe under several treatments of its imbalance, or otherwise changed, on one split and its seeds.
 
     OUT/
         cache/                decoded images, shared by all RUNs
@@ -6,7 +6,7 @@
         comparison.json       every figure
         report.html           the same to look at
 
-The split is one for all, so seeds differ in what is drawn and arms in nothing but the treatment.
+The split is one for all, so seeds differ in what is drawn and arms in nothing but their change.
 The same command goes on where an interrupted one was.
 
 Shape suffixes: A arms, S seeds, K readings (the plain images first, then each stress), N images, H rows, W columns.
@@ -14,6 +14,7 @@ Shape suffixes: A arms, S seeds, K readings (the plain images first, then each s
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from training.metrics import Floats, Labels01, at_threshold
 from training.paired import MEASURES, Resampled, mcnemar, resample
 from training.progress import progress_bar
 from training.run import open_run
-from training.samples import Samples, open_cache, plain_batches, steps_per_epoch
+from training.samples import open_samples, plain_batches, steps_per_epoch
 from training.stress import STRESSES, stressed
 from training.train import choose_device, train
 
@@ -49,7 +50,7 @@ def compare(  # noqa: PLR0913 - the command's own options
         recipe: what all arms share.
         data_dir: the data folder.
         out: where the RUNs and the comparison go.
-        arms: treatments of the imbalance, two at least.
+        arms: two at least, each a treatment of the imbalance, or another `key=value` of the recipe.
         seeds: how many seeds, from the recipe's own upwards.
         command: what the RUNs say they came from.
         groups: a table of persons beyond what the data folder itself tells.
@@ -58,10 +59,10 @@ def compare(  # noqa: PLR0913 - the command's own options
         What comparison.json holds.
 
     Raises:
-        ConfigError: fewer than two arms, one named twice, or no such treatment.
+        ConfigError: fewer than two arms, one named twice, or no such treatment or field.
     """
     if len(set(arms)) < 2 or len(set(arms)) < len(arms):
-        raise ConfigError("--arms needs two treatments or more, each once, with commas between them")
+        raise ConfigError("--arms needs two arms or more, each once, with commas between them")
     recipes = {(arm, seed): _arm(recipe, arm, recipe.seed + seed) for seed in range(seeds) for arm in arms}
     runs: dict[tuple[str, int], Run] = {}
     with progress_bar(total=len(recipes), desc="models to compare", unit="model", position=0) as bar:
@@ -95,7 +96,8 @@ def summary(comparison: dict[str, Any]) -> Iterator[str]:
 
 def _arm(recipe: Recipe, arm: str, seed: int) -> Recipe:
     split_seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
-    return override(recipe, [f"imbalance={arm}", f"seed={seed}", f"split_seed={split_seed}"])
+    change = arm if "=" in arm else f"imbalance={arm}"
+    return override(recipe, [change, f"seed={seed}", f"split_seed={split_seed}"])
 
 
 def _share_cache(cache: Path, run_dir: Path) -> None:
@@ -127,12 +129,12 @@ def _predict_held_back(run: Run) -> None:
 def _logits(run: Run, fold: int) -> Floats:
     network, size = load_network(run.fold_weights(fold), run.recipe).to(choose_device()), run.recipe.size
     position_N = run.held_back(fold)
-    label_N, image_NHW = run.index.label_N[position_N], np.asarray(open_cache(run)[position_N])
-    logits = []
+    held_back, logits = open_samples(run).take(position_N), []
     for name in READINGS:
-        samples = Samples(_changed(name, image_NHW, position_N), label_N)
+        samples = replace(held_back, image_NHW=_changed(name, held_back.image_NHW, position_N))
         batches = plain_batches(samples, 64, size, choose_device())
-        logits.append(torch.cat([network.forward_logit(image_N1HW).cpu() for image_N1HW in batches]).numpy())
+        logit_N = torch.cat([network.forward_logit(batch.image_N1HW, batch.metadata_NM).cpu() for batch in batches])
+        logits.append(logit_N.numpy())
     return np.array(logits, dtype=np.float64)
 
 

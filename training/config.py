@@ -106,6 +106,8 @@ class Recipe:
     """How the map adds up to the logit.  `lse` (log of the mean exponential) lets a few cells decide, as small lesions need."""
     mask_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the map's own loss against drawn outlines, beside the label's; 0 learns from labels alone."""
+    metadata: bool = False
+    """Whether age, sex and view add to the logit (`training.late_fusion`); to compare with images alone, never to export."""
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -182,6 +184,8 @@ class Recipe:
             raise ValueError("the outline of two blended chests means nothing: set mask_weight or augment.mixup to 0")
         if self.mask_weight and self.imbalance == "generated":
             raise ValueError("generated images have no outlines: set mask_weight to 0, or imbalance to sampler")
+        if self.metadata and (self.augment.mixup or self.imbalance == "generated" or len(self.greys) > 1):
+            raise ValueError("metadata goes with whole images that somebody took, and one network: no mixup, nothing generated")
         return self
 
 

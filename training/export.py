@@ -35,6 +35,7 @@ from training.manifest import graph_properties, manifest_facts
 from training.network import ChestNet
 from training.parity import (
     MAX_FILE_BYTES,
+    ExportRefused,
     Gate,
     Runner,
     edge_images,
@@ -74,6 +75,8 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         ExportRefused: a gate failed; nothing was written.
     """
     run = load_run(run_dir)
+    if run.recipe.metadata:
+        raise ExportRefused("a network that reads age, sex and view is for comparisons: train without metadata to export")
     with write_bundle(store, model, version) as draft, tempfile.TemporaryDirectory() as folder:
         network = load_network(run.final_weights, run.recipe)
         network.prepare_for_export()

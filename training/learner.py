@@ -80,7 +80,9 @@ class Learner:
 
 
 def _new_network(recipe: Recipe) -> ChestNet:
-    network = ChestNet.named(recipe.network, greys=recipe.greys, dropout=recipe.dropout, pool=recipe.pool)
+    network = ChestNet.named(
+        recipe.network, greys=recipe.greys, dropout=recipe.dropout, pool=recipe.pool, metadata=recipe.metadata
+    )
     if recipe.init_weights is not None:
         load_backbone(network, recipe.network, recipe.init_weights)
     return network

@@ -7,7 +7,7 @@ A mean lets every cell count alike; the log of the mean exponential (Pinheiro an
 Collobert 2015) lets a few decide, and there the bias is part of the map itself.
 
 Shape suffixes: N images, 1 and C channels, H and W input rows and columns,
-h and w map rows and columns, D values that describe an image to the novelty head.
+h and w map rows and columns, M metadata columns, D values that describe an image to the novelty head.
 """
 
 import math
@@ -19,16 +19,20 @@ from torch import Tensor, nn
 
 from training.backbones import BACKBONES, Backbone, OwnGreys, ParallelBackbone
 from training.config import Greys, NetworkName, Pool
+from training.late_fusion import COLUMNS
 from training.novelty_head import NoveltyHead
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
 """About the mean and spread of chest radiographs on a 0..1 grey scale; the first batch norm does the rest."""
 
+_LATE_PACE = 5.0
+"""How much faster than others the few weights of the metadata move: a step of AdamW moves each by about the learning rate."""
+
 
 class ChestNet(nn.Module):
     """From uint8 radiographs to a logit, its map and a novelty; what `training.export` writes as a graph."""
 
-    def __init__(self, backbone: Backbone, *, dropout: float = 0.2, pool: Pool = "mean") -> None:
+    def __init__(self, backbone: Backbone, *, dropout: float = 0.2, pool: Pool = "mean", metadata: bool = False) -> None:
         super().__init__()
         self.pool = pool
         self.backbone = backbone
@@ -36,16 +40,24 @@ class ChestNet(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(channels, 1, kernel_size=1, bias=False)
         self.bias = nn.Parameter(torch.zeros(1))
+        self.late = nn.Parameter(torch.zeros(len(COLUMNS))) if metadata else None
         self.novelty = NoveltyHead(channels)
         self.reset_head()
 
     @classmethod
     def named(
-        cls, name: NetworkName, *, greys: Sequence[Greys] = ("fixed",), dropout: float = 0.2, pool: Pool = "mean"
+        cls,
+        name: NetworkName,
+        *,
+        greys: Sequence[Greys] = ("fixed",),
+        dropout: float = 0.2,
+        pool: Pool = "mean",
+        metadata: bool = False,
     ) -> Self:
         """Make the network that a recipe names, with random weights; an ensemble with a member for each of `greys`."""
         backbones = [BACKBONES[name]() if grey == "fixed" else OwnGreys(grey, BACKBONES[name]()) for grey in greys]
-        return cls(backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones), dropout=dropout, pool=pool)
+        backbone = backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones)
+        return cls(backbone, dropout=dropout, pool=pool, metadata=metadata)
 
     @classmethod
     @torch.no_grad()
@@ -69,6 +81,8 @@ class ChestNet(nn.Module):
         """Draw the last layer anew, for another task on the same features."""
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.bias)
+        if self.late is not None:
+            nn.init.zeros_(self.late)
 
     def forward(self, image_NHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Read uint8 images, as `cxr.preprocess` makes them.
@@ -88,17 +102,26 @@ class ChestNet(nn.Module):
         feature_NChw: Tensor = self.backbone((image_N1HW - GREY_MEAN) / GREY_STD)
         return feature_NChw
 
-    def read(self, feature_NChw: Tensor) -> tuple[Tensor, Tensor]:
-        """Give `logit_N` and `cam_Nhw` of feature maps, whole channels of which are dropped while training."""
+    def read(self, feature_NChw: Tensor, metadata_NM: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Give `logit_N` and `cam_Nhw` of feature maps, whole channels of which are dropped while training.
+
+        What is known beside the image adds to the logit, and not to the map.
+        """
+        logit_N, cam_Nhw = self._read_image(feature_NChw)
+        if self.late is None or metadata_NM is None:
+            return logit_N, cam_Nhw
+        return logit_N + _LATE_PACE * (metadata_NM @ self.late), cam_Nhw
+
+    def _read_image(self, feature_NChw: Tensor) -> tuple[Tensor, Tensor]:
         cam_Nhw: Tensor = self.head(self.dropout(feature_NChw))[:, 0]
         if self.pool == "mean":
             return cam_Nhw.mean(dim=(1, 2)) + self.bias, cam_Nhw
         cam_Nhw = cam_Nhw + self.bias
         return cam_Nhw.flatten(1).logsumexp(dim=1) - math.log(cam_Nhw.shape[1] * cam_Nhw.shape[2]), cam_Nhw
 
-    def forward_logit(self, image_N1HW: Tensor) -> Tensor:
-        """Give `logit_N` of float images."""
-        return self.read(self.forward_features(image_N1HW))[0]
+    def forward_logit(self, image_N1HW: Tensor, metadata_NM: Tensor | None = None) -> Tensor:
+        """Give `logit_N` of float images, and of what is known beside them."""
+        return self.read(self.forward_features(image_N1HW), metadata_NM)[0]
 
     def describe(self, image_N1HW: Tensor) -> Tensor:
         """Give `described_ND` of float images, from which `novelty` is fitted."""

@@ -3,7 +3,7 @@
 An epoch is a pure function of (seed, model, epoch): a resumed training sees
 what an uninterrupted one would have seen.
 
-Shape suffixes: N images, 1 channel, H rows, W columns.
+Shape suffixes: N images, 1 channel, H rows, W columns, M metadata columns.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ from training.balance import epoch_order
 from training.cache import map_cache
 from training.checkpoint import Run
 from training.config import Recipe
+from training.late_fusion import encode, forget_some
 from training.masks import map_masks
 
 
@@ -32,6 +33,8 @@ class Samples:
     label_N: NDArray[np.int64]
     mask_NHW: NDArray[np.uint8] | None = None
     """255 where the finding covers all of a pixel; None where nobody drew it."""
+    metadata_NM: NDArray[np.float32] | None = None
+    """As `training.late_fusion.encode` gives it; None where images alone are learned from."""
 
     def __len__(self) -> int:
         return len(self.label_N)
@@ -39,26 +42,30 @@ class Samples:
     def take(self, position_N: NDArray[np.int64]) -> "Samples":
         """Give some of them, read into memory."""
         masks = None if self.mask_NHW is None else np.ascontiguousarray(self.mask_NHW[position_N])
-        return Samples(np.ascontiguousarray(self.image_NHW[position_N]), self.label_N[position_N], masks)
+        metadata = None if self.metadata_NM is None else self.metadata_NM[position_N]
+        return Samples(np.ascontiguousarray(self.image_NHW[position_N]), self.label_N[position_N], masks, metadata)
 
 
 class Batch(NamedTuple):
-    """What one step learns from, on its device: images and masks float32 in 0..1, targets in 0..1."""
+    """What one step reads, on its device: images and masks float32 in 0..1, targets in 0..1."""
 
     image_N1HW: Tensor
     target_N: Tensor
-    mask_N1HW: Tensor | None
+    mask_N1HW: Tensor | None = None
+    metadata_NM: Tensor | None = None
 
     def part(self, take: Callable[[Tensor], Tensor]) -> "Batch":
         """Give the part of the batch that `take` takes of each tensor."""
         mask = None if self.mask_N1HW is None else take(self.mask_N1HW)
-        return Batch(take(self.image_N1HW), take(self.target_N), mask)
+        metadata = None if self.metadata_NM is None else take(self.metadata_NM)
+        return Batch(take(self.image_N1HW), take(self.target_N), mask, metadata)
 
 
 def open_samples(run: Run) -> Samples:
-    """Map everything that a RUN may learn from, in the order of its index; the masks only where its recipe asks for them."""
+    """Map all that a RUN may learn from, in the order of its index; masks and metadata where its recipe asks for them."""
     masks = map_masks(run.path / "cache", len(run.index), run.recipe.size) if run.recipe.mask_weight else None
-    return Samples(open_cache(run), run.index.label_N, masks)
+    metadata = encode(run.index.rows) if run.recipe.metadata else None
+    return Samples(open_cache(run), run.index.label_N, masks, metadata)
 
 
 def open_cache(run: Run) -> NDArray[np.uint8]:
@@ -88,14 +95,20 @@ def epoch_batches(samples: Samples, recipe: Recipe, epoch: int, seed: int, devic
         if mixing:
             share = torch.from_numpy(rng.beta(recipe.augment.mixup, recipe.augment.mixup, len(chosen)))
             image, target = mix_pairs(image, target, share.to(device, torch.float32))
-        yield Batch(image.contiguous(memory_format=torch.channels_last), target, mask)
+        metadata = None
+        if samples.metadata_NM is not None:
+            metadata = torch.from_numpy(forget_some(samples.metadata_NM[chosen], rng)).to(device)
+        yield Batch(image.contiguous(memory_format=torch.channels_last), target, mask, metadata)
 
 
-def plain_batches(samples: Samples, batch: int, size: int, device: torch.device) -> Iterator[Tensor]:
-    """Give all images in order and unchanged but for their size: `image_N1HW` float32 in 0..1."""
+def plain_batches(samples: Samples, batch: int, size: int, device: torch.device) -> Iterator[Batch]:
+    """Give all images in order and unchanged but for their size, with all that is known beside them; no masks."""
     for start in range(0, len(samples), batch):
-        image = to_float(samples.image_NHW[start : start + batch], size, device)
-        yield image.contiguous(memory_format=torch.channels_last)
+        part = slice(start, start + batch)
+        image = to_float(samples.image_NHW[part], size, device).contiguous(memory_format=torch.channels_last)
+        target = torch.from_numpy(samples.label_N[part]).to(device, torch.float32)
+        metadata = None if samples.metadata_NM is None else torch.from_numpy(samples.metadata_NM[part]).to(device)
+        yield Batch(image, target, metadata_NM=metadata)
 
 
 def to_float(image_NHW: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:

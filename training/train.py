@@ -182,7 +182,9 @@ def batch_loss(network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[f
     """Give the mean loss of a batch: the label's, and the map's against the outlines where there are any."""
     with mixed_precision(recipe, network.bias.device):
         feature_NChw = network.forward_features(batch.image_N1HW)
-    logit_N, cam_Nhw = network.read(feature_NChw.float())  # a sum over a thousand cells needs more than bf16's 8 bits
+    logit_N, cam_Nhw = network.read(
+        feature_NChw.float(), batch.metadata_NM
+    )  # a sum over a thousand cells needs more than bf16's 8 bits
     loss = weighted_bce(logit_N, batch.target_N, smoothing=recipe.label_smoothing, weights=weights)
     if batch.mask_N1HW is None:
         return loss
@@ -209,7 +211,7 @@ def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
     """Give the AUROC on plain images at `size`; None where a class is missing."""
     network.eval()
     batches = plain_batches(samples, 64, size, network.bias.device)
-    logit_N = torch.cat([network.forward_logit(image_N1HW).cpu() for image_N1HW in batches])
+    logit_N = torch.cat([network.forward_logit(batch.image_N1HW, batch.metadata_NM).cpu() for batch in batches])
     return auroc(samples.label_N, logit_N.numpy().astype(np.float64))
 
 
@@ -217,7 +219,7 @@ def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
 def _fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
     network.eval()
     batches = plain_batches(samples, 64, size, network.bias.device)
-    network.novelty.fit(torch.cat([network.describe(image_N1HW) for image_N1HW in batches]))
+    network.novelty.fit(torch.cat([network.describe(batch.image_N1HW) for batch in batches]))
 
 
 def choose_device() -> torch.device:

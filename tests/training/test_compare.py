@@ -104,7 +104,20 @@ def test_the_same_command_goes_on_and_trains_nothing_again(compared: tuple[Path,
 @pytest.mark.parametrize("arms", ["sampler", "sampler,sampler"])
 def test_one_arm_is_no_comparison(arms: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "smoke", "--data", "x", "--out", "y", "--arms", arms]) == 1
-    assert "two treatments or more" in capsys.readouterr().err
+    assert "two arms or more" in capsys.readouterr().err
+
+
+def test_an_arm_may_be_any_field_of_the_recipe_and_films_that_state_nothing_answer_alike(
+    compared: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    words = ["compare", "smoke", "--data", str(compared[0].parent / "films"), "--out", str(tmp_path), "--seeds", "1"]
+    words += ["--arms", "metadata=false,metadata=true", "--set", "augment.mixup=0"]
+
+    assert main([*words, *(word for setting in SMALL for word in ("--set", setting))]) == 0
+
+    bare, fused = (tmp_path / f"metadata={arm}-seed1" for arm in ("false", "true"))
+    assert (load_run(bare).recipe.metadata, load_run(fused).recipe.metadata) == (False, True)
+    assert (bare / "held_back.csv").read_bytes() == (fused / "held_back.csv").read_bytes()
 
 
 def test_an_unknown_treatment_is_refused_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

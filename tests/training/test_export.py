@@ -32,6 +32,17 @@ def test_a_bare_graph_file_explains_itself(bundle_dir: Path) -> None:
     assert json.loads(properties["cam"]) == {"pool": "mean", "bias": bundle.manifest.cam.bias}
 
 
+def test_a_network_that_reads_metadata_is_not_exported(run_dir: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_dir, tmp_path / "fused")
+    facts = json.loads((run_dir / "run.json").read_text())
+    facts["recipe"] |= {"metadata": True, "augment": facts["recipe"]["augment"] | {"mixup": 0.0}}
+    (tmp_path / "fused/run.json").write_text(json.dumps(facts))
+
+    with pytest.raises(ExportRefused, match="age, sex and view"):
+        export(tmp_path / "fused", tmp_path / "store", "fused", 1)
+    assert not (tmp_path / "store").exists()
+
+
 def test_the_figures_stand_on_the_held_back_images_alone(bundle_dir: Path, run_dir: Path) -> None:
     run, metrics = load_run(run_dir), json.loads((bundle_dir / "metrics.json").read_text())
     assert metrics["n"] == metrics["tta"]["n"] == len(run.held_back(0))

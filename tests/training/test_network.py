@@ -83,3 +83,29 @@ def test_a_new_head_forgets_the_old_task_and_keeps_the_features() -> None:
     assert network.cam_bias == 0.0
     assert not torch.equal(network.head.weight, head)
     assert torch.equal(network.backbone.get_parameter("_conv_stem.weight"), stem)
+
+
+@torch.inference_mode()
+def test_what_is_known_beside_the_image_adds_to_the_logit_and_not_to_the_map(network: ChestNet, image_NHW: Tensor) -> None:
+    fused = ChestNet(network.backbone, pool="lse", metadata=True).eval()
+    assert fused.late is not None
+    torch.nn.init.constant_(fused.late, 0.1)
+    feature_NChw = fused.forward_features(image_NHW[:, None] / 255.0)
+    metadata_NM = torch.zeros(3, len(fused.late))
+    metadata_NM[0, 0], metadata_NM[1, 1] = 1.0, -2.0
+
+    bare_N, bare_Nhw = fused.read(feature_NChw)
+    logit_N, cam_Nhw = fused.read(feature_NChw, metadata_NM)
+
+    assert torch.equal(cam_Nhw, bare_Nhw)
+    assert torch.allclose(logit_N - bare_N, torch.tensor([0.5, -1.0, 0.0]), atol=1e-5)
+
+
+def test_a_network_that_also_reads_metadata_starts_from_the_same_weights() -> None:
+    torch.manual_seed(4)
+    bare = ChestNet.named("resnet-tiny").state_dict()
+    torch.manual_seed(4)
+    fused = ChestNet.named("resnet-tiny", metadata=True).state_dict()
+
+    assert set(fused) - set(bare) == {"late"}
+    assert all(torch.equal(tensor, fused[name]) for name, tensor in bare.items())

@@ -36,8 +36,8 @@ def test_images_come_at_the_size_of_the_epoch(samples: Samples) -> None:
 def test_each_image_keeps_its_own_target(samples: Samples) -> None:
     still = ("augment.mixup=0", "augment.gamma=0", "augment.contrast=0", "augment.brightness=0")
 
-    for image_N1HW, target_N, _ in batches(samples, *still):
-        assert ((image_N1HW[:, 0, 16, 16] > 0.5).float() == target_N).all()
+    for batch in batches(samples, *still):
+        assert ((batch.image_N1HW[:, 0, 16, 16] > 0.5).float() == batch.target_N).all()
 
 
 def test_mixing_stops_for_the_last_epochs(samples: Samples) -> None:
@@ -79,7 +79,7 @@ def test_greys_are_changed_in_images_and_never_in_masks(samples: Samples) -> Non
 
 
 def test_plain_batches_give_every_image_unchanged_in_order(samples: Samples) -> None:
-    image_N1HW = torch.cat(list(plain_batches(samples, 8, 64, CPU)))
+    image_N1HW = torch.cat([batch.image_N1HW for batch in plain_batches(samples, 8, 64, CPU)])
 
     assert torch.equal(image_N1HW[:, 0] * 255, torch.from_numpy(np.array(samples.image_NHW)).float())
 

@@ -97,6 +97,25 @@ def test_outlines_add_to_the_loss_of_a_batch(recipe: Recipe, samples: Samples) -
     assert heavy - plain == pytest.approx(2 * (light - plain), rel=1e-4)
 
 
+def test_a_label_that_only_the_metadata_tell_is_learned_from_them(recipe: Recipe, samples: Samples) -> None:
+    noise_NHW = np.random.default_rng(6).integers(0, 256, samples.image_NHW.shape, dtype=np.uint8)
+    metadata_NM = np.zeros((len(samples), 6), np.float32)
+    metadata_NM[:, 4], metadata_NM[:, 5] = samples.label_N == 1, samples.label_N == 0
+    told = Samples(noise_NHW, samples.label_N, metadata_NM=metadata_NM)
+    fused = override(recipe, ["metadata=true", "augment.mixup=0", "epochs=10", "lr=1e-2", "ema=0"])
+    learner = Learner.start(fused, 3, CPU)
+    for _ in range(10):
+        train_epoch(learner, told, "fused")
+        learner.finish_epoch()
+
+    weights_M = learner.network.late
+    assert weights_M is not None
+    assert weights_M[4] > 0.03
+    assert weights_M[5] < -0.03
+    assert weights_M[:4].abs().max() == 0.0
+    assert (validate(learner.network, told, 32) or 0.0) > 0.9
+
+
 def test_another_seed_gives_another_model(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
     for seed in (3, 4):
         train_model(override(recipe, ["epochs=1", "average_last=1"]), samples, None, tmp_path / str(seed), seed=seed)
