@@ -94,3 +94,12 @@ def test_small_resnets_take_sizes_that_deeper_networks_refuse() -> None:
     assert override(smoke(), ["network=resnet-tiny", "sizes=40,72"]).size == 72
     with pytest.raises(ConfigError, match="multiples of 8 for resnet-tiny"):
         override(smoke(), ["network=resnet-tiny", "sizes=40,70"])
+
+
+@pytest.mark.parametrize("setting", ["augment.mixup=0.2", "imbalance=generated", "greys=fixed,image"])
+def test_metadata_go_with_whole_films_and_one_network(setting: str) -> None:
+    plain = override(smoke(), ["augment.mixup=0", "metadata=true"])
+
+    assert plain.metadata
+    with pytest.raises(ConfigError, match="no mixup, nothing generated"):
+        override(plain, [setting])
