@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parent.parent
-MAX_START_S = 180.0
+MAX_START_S = 100.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def running_server(store: Path, log: Path, **settings: object) -> Iterator[Serve
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(timeout=60)
+                process.wait(timeout=40)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

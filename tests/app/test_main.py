@@ -28,7 +28,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m app` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments],
-        env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
 
