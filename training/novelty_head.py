@@ -37,6 +37,13 @@ _FEATURE_POWER = 0.25
 _VARIANCE_FLOOR = 1e-6
 _NO_DISTANCE = 1e-6
 
+_UNRESOLVED = 1.0
+"""Median whitened distance (about the root of the components' number as a rule) under which nothing but rounding
+varies: a network that has learned next to nothing gives all images the same features."""
+
+_LEAST_FEATURES = 0.1
+"""Keeps the features' distance, about 1 as a rule, from 0, where its power is infinitely steep."""
+
 
 class NoveltyHead(nn.Module):
     """From images and their pooled features, whatever network pooled them, to `novelty_N`."""
@@ -61,7 +68,8 @@ class NoveltyHead(nn.Module):
         over the training images is 1 when they are as they should be: `s * s / w * f ** 0.25`.
         """
         shape_NT, feature_NC = self._parts(described_ND)
-        s_N, f_N = self.shape(shape_NT), self.features(feature_NC)
+        s_N = self.shape(shape_NT)
+        f_N = (self.features(feature_NC).square() + _LEAST_FEATURES**2).sqrt()
         w_N = torch.stack([self.shape(view_NT) for view_NT in wrong_views(shape_NT)]).amin(dim=0)
         novelty_N: Tensor = s_N * (s_N / (w_N + _NO_DISTANCE)) * f_N**_FEATURE_POWER
         return novelty_N
@@ -88,7 +96,7 @@ class Whitening(nn.Module):
         self.register_buffer("whitening_KV", torch.zeros(components, values))
 
     def forward(self, value_NV: Tensor) -> Tensor:
-        """Give the distance of each row; 0 before the fit."""
+        """Give the distance of each row; 0 before the fit, and where there was nothing to fit to."""
         return ((value_NV - self.mean_V) @ self.whitening_KV.T).square().sum(dim=1).sqrt()
 
     @torch.no_grad()
@@ -105,7 +113,8 @@ class Whitening(nn.Module):
         self.mean_V.copy_(mean_V)
         self.whitening_KV.zero_()
         self.whitening_KV[:count] = (axis_VV[:, -count:] / spread_K).T.float()
-        self.whitening_KV /= self(value_NV.float()).median().clamp(min=_NO_DISTANCE)
+        median = self(value_NV.float()).median()
+        self.whitening_KV *= 1.0 / median if median > _UNRESOLVED else 0.0
 
 
 def coarse_shape(image_N1HW: Tensor) -> Tensor:

@@ -96,3 +96,15 @@ def test_a_wrong_view_is_the_shape_of_the_turned_image() -> None:
     for view, turned in ((quarter, 1), (half, 2), (three_quarters, 3)):
         assert torch.allclose(view, coarse_shape(torch.rot90(image_N1HW, turned, (2, 3))), atol=1e-5)
     assert torch.allclose(inverted, coarse_shape(1 - image_N1HW), atol=1e-5)
+
+
+def test_a_network_that_gives_all_images_the_same_features_leaves_the_shape_to_judge() -> None:
+    same_NC = 5.0 + 1e-6 * features(40, seed=1)
+    head = NoveltyHead(CHANNELS)
+    head.fit(head.describe(chests(40, first_seed=0), same_NC))
+
+    new_N1HW = chests(20, first_seed=100)
+    novelty_N, again_N = head(new_N1HW, same_NC[:20]), head(new_N1HW, same_NC[20:])
+
+    assert torch.equal(novelty_N, again_N)
+    assert float(novelty_N.min()) > 0
