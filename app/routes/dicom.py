@@ -10,9 +10,9 @@ from app.classifier import Place, by_deadline
 from app.results import MEDIA_TYPE, require_dicom, write_result
 from app.routes.context import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
 from app.routes.documents import PREDICT_CODES, body_of_one, problem_responses
-from app.routes.predict import limits_of_one
+from app.routes.intake import let_in, read_one
 from app.schemas import DicomParameters
-from app.upload import announced_bytes, read_upload, while_connected
+from app.upload import while_connected
 
 router = APIRouter(tags=["predict"], dependencies=[AcceptsDicom, EachOnce])
 
@@ -37,15 +37,10 @@ async def predict_dicom(request: Request, parameters: Parameters, deadline: Dead
     gives the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
     with `unsupported_format`.
     """
-    with (
-        service.classifier.choose(
-            parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
-        ) as place,
-        service.uploads.share() as share,
-    ):
+    question = parameters.question()
+    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
         async with by_deadline(deadline):
-            with service.metrics.time_stage("receive"):
-                data = await read_upload(request, limits_of_one(service.settings), share)
+            data = await read_one(request, service, share)
             require_dicom(data)
             result = await while_connected(request, _answer(data, place, parameters, service))
     disposition = f'attachment; filename="result-{parameters.result}.dcm"'

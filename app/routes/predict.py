@@ -19,10 +19,11 @@ from app.routes.documents import (
     body_of_several,
     problem_responses,
 )
+from app.routes.intake import let_in, read_one
 from app.schemas import Answer, PredictionAnswer, PredictParameters
 from app.settings import Settings
 from app.telemetry import current_request_id
-from app.upload import UploadedFile, UploadLimits, announced_bytes, read_upload, read_uploads, while_connected
+from app.upload import UploadedFile, UploadLimits, read_uploads, while_connected
 from cxr.errors import ImageError
 
 router = APIRouter(tags=["predict"], dependencies=[AcceptsJson, EachOnce])
@@ -68,15 +69,10 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
     Send it as a multipart part named `file`, or as the body itself.  Its format is
     told by its content, never by its name or media type.
     """
-    with (
-        service.classifier.choose(
-            parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
-        ) as place,
-        service.uploads.share() as share,
-    ):
+    question = parameters.question()
+    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
         async with by_deadline(deadline):
-            with service.metrics.time_stage("receive"):
-                data = await read_upload(request, limits_of_one(service.settings), share)
+            data = await read_one(request, service, share)
             work = service.classifier.classify(data, place)
             prediction = await while_connected(request, work)
     return _json(PredictionAnswer.write(prediction, current_request_id()))
@@ -98,12 +94,8 @@ async def predict_batch(request: Request, parameters: Parameters, deadline: Dead
 
     Each file is admitted alone and fails alone; the answers keep the files' order.
     """
-    with (
-        service.classifier.choose(
-            parameters.model, parameters.question(), num_bytes=announced_bytes(request), deadline=deadline
-        ) as place,
-        service.uploads.share() as share,
-    ):
+    question = parameters.question()
+    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
                 files = await read_uploads(request, _limits_of_several(service.settings), share)
@@ -123,11 +115,6 @@ async def _answer_file(file: UploadedFile, place: Place, service: Service) -> Fi
         service.metrics.rejections.labels(error.code).inc()
         return FileProblem(filename=file.filename, problem=problem_of(error))
     return FilePrediction(filename=file.filename, prediction=PredictionAnswer.write(prediction, current_request_id()))
-
-
-def limits_of_one(settings: Settings) -> UploadLimits:
-    """Say what a body of one file may be."""
-    return UploadLimits(settings.max_upload_bytes, settings.max_upload_bytes, 1, settings.receive_timeout_seconds)
 
 
 def _limits_of_several(settings: Settings) -> UploadLimits:

@@ -7,8 +7,8 @@ from app.classifier import by_deadline
 from app.question import Question
 from app.routes.context import AcceptsPng, Deadline, EachOnce, ServiceOf
 from app.routes.documents import PREVIEW_CODES, body_of_one, problem_responses
-from app.routes.predict import limits_of_one
-from app.upload import announced_bytes, read_upload, while_connected
+from app.routes.intake import let_in, read_one
+from app.upload import while_connected
 
 router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce])
 
@@ -31,12 +31,8 @@ async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> R
     down from there.  Nothing is classified.  It takes the place of one image in the default
     model's queue.
     """
-    with (
-        service.classifier.choose(None, Question(), num_bytes=announced_bytes(request), deadline=deadline) as place,
-        service.uploads.share() as share,
-    ):
+    with let_in(request, service, model=None, question=Question(), deadline=deadline) as (place, share):
         async with by_deadline(deadline):
-            with service.metrics.time_stage("receive"):
-                data = await read_upload(request, limits_of_one(service.settings), share)
+            data = await read_one(request, service, share)
             picture = await while_connected(request, service.classifier.preview(data, place))
     return Response(picture, media_type="image/png")
