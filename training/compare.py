@@ -70,7 +70,7 @@ def compare(  # noqa: PLR0913 - the command's own options
             path = out / f"{arm}-seed{variant.seed}"
             _share_cache(out / "cache", path)
             runs[arm, seed] = open_run(variant, data_dir, path, command, groups=groups)
-            train(runs[arm, seed])
+            train(runs[arm, seed], final=False)
             _predict_held_back(runs[arm, seed])
             bar.update()
             bar.refresh()

@@ -44,8 +44,8 @@ _MEMBER_SEEDS = 1000
 """How far the seeds of an ensemble's members lie apart: further than those of the folds."""
 
 
-def train(run: Run) -> None:
-    """Train every model of a RUN that is not finished yet."""
+def train(run: Run, *, final: bool = True) -> None:
+    """Train every model of a RUN that is not finished yet; where none is to be exported, leave the final one out."""
     processes.refuse_empty_parts(run.recipe.batch, processes.count())
     torch.set_num_threads(run.recipe.threads or max(1, available_cores() // processes.local_count()))
     samples = open_samples(run)
@@ -56,7 +56,8 @@ def train(run: Run) -> None:
             others = _to_learn_from(run, samples, np.flatnonzero(run.fold_N != fold), folder)
             train_model(run.recipe, others, held_back, folder, run.recipe.seed + number)
             journal.write("model finished", model=f"fold-{fold}")
-        _make_final(run, samples)
+        if final:
+            _make_final(run, samples)
         processes.wait_for_all()
         journal.write("end")
 
