@@ -70,6 +70,8 @@ class Augmentation:
     """Alpha of the Beta distribution that mixes pairs of images (Zhang et al. 2018); 0 is off."""
     mixup_until: Fraction = 0.8
     """Share of the epochs after which mixing stops, so that the network ends on whole images."""
+    swap: Fraction = 0.0
+    """Probability that a film with a drawn lesion exchanges it with one without (`training.lesion_swap`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)

@@ -22,6 +22,7 @@ from training.cache import map_cache
 from training.checkpoint import Run
 from training.config import Recipe
 from training.late_fusion import encode, forget_some
+from training.lesion_swap import swap_lesions
 from training.masks import map_masks
 
 
@@ -86,12 +87,14 @@ def epoch_batches(samples: Samples, recipe: Recipe, epoch: int, seed: int, devic
     mixing = recipe.augment.mixup > 0 and epoch < recipe.augment.mixup_until * recipe.total_epochs
     for chosen in np.array_split(order, steps_per_epoch(len(order), recipe.batch)):
         image, mask = to_float(samples.image_NHW[chosen], recipe.size_of_epoch(epoch), device), None
+        target = torch.from_numpy(samples.label_N[chosen]).to(device, torch.float32)
         if samples.mask_NHW is None:
             image = augment(image, recipe.augment, generator)
         else:
             mask = to_float(samples.mask_NHW[chosen], recipe.size_of_epoch(epoch), device)
+            if recipe.augment.swap:
+                image, mask, target = swap_lesions(image, mask, target, recipe.augment.swap, generator)
             image, mask = augment_with_masks(image, mask, recipe.augment, generator)
-        target = torch.from_numpy(samples.label_N[chosen]).to(device, torch.float32)
         if mixing:
             share = torch.from_numpy(rng.beta(recipe.augment.mixup, recipe.augment.mixup, len(chosen)))
             image, target = mix_pairs(image, target, share.to(device, torch.float32))
