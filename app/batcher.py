@@ -16,10 +16,11 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from app.engine import Plan
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.forecast import LinearTime
 from app.telemetry import Metrics
+from app.ticket import BatchAnswer, Item, Ticket, run_rows
+from app.turns import Turns, Waiting
 from cxr.errors import GraphError
 from cxr.graph import Graph
 from cxr.interpret import Outputs
@@ -36,44 +39,6 @@ from cxr.interpret import Outputs
 logger = logging.getLogger("cxr.batcher")
 
 _STOPPED = "The model has stopped; the service must be restarted."
-
-
-@dataclass(frozen=True, slots=True)
-class BatchAnswer:
-    """The outputs of one upload's views in order, and where the time went."""
-
-    outputs: Outputs
-    queue_s: float
-    run_s: float
-
-
-@dataclass(eq=False, repr=False, slots=True)
-class _Ticket:
-    """One upload's views on their way through the queue."""
-
-    views_KHW: NDArray[np.uint8]
-    deadline: float
-    answer: asyncio.Future[BatchAnswer]
-    enqueued: float
-    taken: int = 0
-    first_run: float = 0.0
-    rows: dict[int, Outputs] = field(default_factory=dict)
-
-    def settle(self, index: int, row: Outputs) -> None:
-        """Keep one view's outputs; the last one to come completes the answer."""
-        self.rows[index] = row
-        if len(self.rows) == len(self.views_KHW) and not self.answer.done():
-            rows = [self.rows[place] for place in range(len(self.rows))]
-            self.answer.set_result(BatchAnswer(_join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run))
-
-    def fail(self, error: Exception) -> None:
-        """End the wait with an error, unless nobody waits any more."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-_Item = tuple[_Ticket, int]
-"""One view: its ticket and its place among the ticket's views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +57,10 @@ class Batcher:
         self._metrics = metrics
         self._max_batch = plan.max_batch
         self._capacity = capacity
-        self._queue: deque[_Ticket] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._turns = Turns(plan.lanes)
+        self._runs_singly = plan.max_batch == 1 and plan.threads == 1
+        self._queue: deque[Ticket] = deque()
         self._waiting = 0
         self._admitted = 0
         self._idle = plan.lanes
@@ -165,7 +133,7 @@ class Batcher:
         """
         if self._fault:
             raise NotReady(self._fault)
-        ticket = _Ticket(views_KHW, deadline, asyncio.get_running_loop().create_future(), time.monotonic())
+        ticket = Ticket(views_KHW, deadline, asyncio.get_running_loop().create_future(), time.monotonic())
         self._queue.append(ticket)
         self._count_waiting(len(views_KHW))
         self._arrived.set()
@@ -173,6 +141,42 @@ class Batcher:
             return await ticket.answer
         finally:
             self._forget(ticket)
+
+    @contextmanager
+    def at_once(self) -> Iterator[Callable[[NDArray[np.uint8]], BatchAnswer | None]]:
+        """Give the way to answer one image in the thread that makes it: `run`, without a lane to wait for.
+
+        It is for any thread, and raises `InferenceFailed`.  It runs nothing and gives None where images are to be
+        put together in batches, where a run takes more cores than one, and where others wait or as many run as
+        may: those wait for a lane.  Until it runs, or the block ends, the image counts as waiting.
+        """
+        if not self._runs_singly:
+            yield _leave_it
+            return
+        with Waiting(self._metrics.queue_depth) as waiting:
+            yield partial(self._run_here, waiting)
+
+    def _run_here(self, waiting: Waiting, image_HW: NDArray[np.uint8]) -> BatchAnswer | None:
+        if self._waiting or not self._turns.try_take():
+            return None
+        waiting.end()
+        started = time.monotonic()
+        try:
+            (row,) = run_rows(self._graph, image_HW[None])
+        except GraphError as exc:
+            logger.exception("the graph failed on an image")
+            raise InferenceFailed("The model could not answer for this image.") from exc
+        except BaseException as exc:
+            self._loop.call_soon_threadsafe(self._stop, exc)
+            raise InferenceFailed(_STOPPED) from exc
+        finally:
+            self._turns.give_back()
+        self._metrics.batch_size.observe(1)
+        return BatchAnswer(row, 0.0, time.monotonic() - started)
+
+    def learn(self, answer: BatchAnswer) -> None:
+        """Learn from a run at once how long runs take."""
+        self._run_time.observe(1, answer.run_s)
 
     async def close(self) -> None:
         """Admit nothing more, finish what was admitted, end the lanes."""
@@ -189,23 +193,27 @@ class Batcher:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
-            batch = self._take()
-            if not batch:
-                continue
-            self._idle -= 1
-            try:
-                await self._run(batch)
-            except BaseException:  # this lane ends; whoever was on it must not wait for ever
-                for ticket, _ in batch:
-                    ticket.fail(InferenceFailed(_STOPPED))
-                raise
-            finally:
-                self._idle += 1
+            async with self._turns.one():
+                batch = self._take()
+                if batch:
+                    await self._run_as_lane(batch)
 
-    def _take(self) -> list[_Item]:
+    async def _run_as_lane(self, batch: Sequence[Item]) -> None:
+        self._idle -= 1
+        try:
+            await self._run(batch)
+        except BaseException as exc:  # this lane ends; whoever was on it must not wait for ever
+            self._stop(exc)
+            for ticket, _ in batch:
+                ticket.fail(InferenceFailed(_STOPPED))
+            raise
+        finally:
+            self._idle += 1
+
+    def _take(self) -> list[Item]:
         """Take the oldest views, at most this lane's share of what waits; drops what expired or was given up."""
         room = min(self._max_batch, math.ceil(self._waiting / max(1, self._idle)))
-        batch: list[_Item] = []
+        batch: list[Item] = []
         now = time.monotonic()
         while self._queue and len(batch) < room:
             ticket = self._queue[0]
@@ -222,7 +230,7 @@ class Batcher:
                 self._queue.popleft()
         return batch
 
-    def _forget(self, ticket: _Ticket) -> None:
+    def _forget(self, ticket: Ticket) -> None:
         """Take the views of a ticket that still wait out of the queue."""
         num_waiting = len(ticket.views_KHW) - ticket.taken
         if num_waiting:
@@ -230,7 +238,7 @@ class Batcher:
             self._count_waiting(-num_waiting)
             ticket.taken = len(ticket.views_KHW)
 
-    async def _run(self, batch: Sequence[_Item]) -> None:
+    async def _run(self, batch: Sequence[Item]) -> None:
         """Run a batch; where it fails, run its views singly, so that only the bad one fails."""
         try:
             rows = await self._run_graph(batch)
@@ -240,7 +248,7 @@ class Batcher:
             for (ticket, index), row in zip(batch, rows, strict=True):
                 ticket.settle(index, row)
 
-    async def _run_singly(self, batch: Sequence[_Item]) -> None:
+    async def _run_singly(self, batch: Sequence[Item]) -> None:
         for ticket, index in batch:
             if ticket.answer.done():
                 continue
@@ -252,13 +260,13 @@ class Batcher:
             else:
                 ticket.settle(index, row)
 
-    async def _run_graph(self, batch: Sequence[_Item]) -> list[Outputs]:
+    async def _run_graph(self, batch: Sequence[Item]) -> list[Outputs]:
         batch_NHW = np.stack([ticket.views_KHW[index] for ticket, index in batch])
         started = time.monotonic()
         lane = asyncio.current_task()
         self._running[lane] = _Running(len(batch), started)
         try:
-            rows = await asyncio.get_running_loop().run_in_executor(self._threads, run_rows, self._graph, batch_NHW)
+            rows = await self._loop.run_in_executor(self._threads, run_rows, self._graph, batch_NHW)
         finally:
             del self._running[lane]
         self._run_time.observe(len(batch), time.monotonic() - started)
@@ -272,7 +280,12 @@ class Batcher:
     def _on_lane_end(self, lane: asyncio.Task[None]) -> None:
         """Fail everyone, loudly, when a lane ends for another reason than closing."""
         error = None if lane.cancelled() else lane.exception()
-        if error is None and not self._open:
+        if error is not None or self._open:
+            self._stop(error)
+
+    def _stop(self, error: BaseException | None) -> None:
+        """Answer nobody any more, and say so once."""
+        if self._fault:
             return
         self._fault = _STOPPED
         logger.critical("a lane died", exc_info=error)
@@ -280,28 +293,5 @@ class Batcher:
             ticket.fail(InferenceFailed(_STOPPED))
 
 
-def run_rows(graph: Graph, batch_NHW: NDArray[np.uint8]) -> list[Outputs]:
-    """Run a batch and split its outputs by image; raises `GraphError` where they are not whole and finite."""
-    try:
-        outputs = graph.run(batch_NHW)
-    except GraphError:
-        raise
-    except Exception as exc:  # a foreign graph may raise what it likes: it fails its batch, not its lane
-        raise GraphError(f"the graph raised {type(exc).__name__}") from exc
-    arrays = (outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N)
-    if any(len(array) != len(batch_NHW) or not np.isfinite(array).all() for array in arrays):
-        raise GraphError("the graph's outputs are not whole and finite")
-    return [_row(outputs, index) for index in range(len(batch_NHW))]
-
-
-def _row(outputs: Outputs, index: int) -> Outputs:
-    part = slice(index, index + 1)
-    return Outputs(outputs.logit_N[part], outputs.cam_Nhw[part], outputs.novelty_N[part])
-
-
-def _join(rows: Sequence[Outputs]) -> Outputs:
-    return Outputs(
-        np.concatenate([row.logit_N for row in rows]),
-        np.concatenate([row.cam_Nhw for row in rows]),
-        np.concatenate([row.novelty_N for row in rows]),
-    )
+def _leave_it(_image_HW: NDArray[np.uint8]) -> None:
+    return None

@@ -18,7 +18,7 @@ from PIL import Image
 from prometheus_client import Gauge
 
 from app.admission import Admission, Arrival
-from app.batcher import BatchAnswer, Batcher
+from app.batcher import Batcher
 from app.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.errors import DeadlineExceeded, NotReady
 from app.prediction import Prediction, Timings, distinct, merge_metadata
@@ -26,9 +26,10 @@ from app.question import Question
 from app.settings import Settings
 from app.store import ModelStore, ServedVersion, StoredModel
 from app.telemetry import Metrics
+from app.ticket import BatchAnswer
 from cxr.bundle import Manifest
 from cxr.interpret import Finding, draw_heatmap, interpret, scope_cautions
-from cxr.tta import TtaView, make_views
+from cxr.tta import PLAIN, TtaView, make_views
 
 PREVIEW_SIDE = 4096
 """Most pixels on a side of an upload's own picture; flat-panel detectors have no more."""
@@ -150,10 +151,7 @@ class Classifier:
         with self._admission.admit(batcher, len(views), len(data), deadline):
             async with by_deadline(deadline):
                 preparation = self._preparation(manifest, HEATMAP_SIDE if question.heatmap else None)
-                prepared = await self._decoders.prepare(data, preparation, deadline=deadline)
-                decoded = time.monotonic()
-                views_KHW = await self._make_views(prepared.image_HW, views)
-                answer = await batcher.run(views_KHW, deadline=deadline)
+                prepared, answer = await self._prepare_and_run(data, preparation, batcher, views, deadline)
                 with self._metrics.time_stage("interpret"):
                     point, shift = question.operating_point, question.shift(manifest)
                     finding = interpret(answer.outputs, manifest, operating_point=point, shift=shift)
@@ -166,10 +164,29 @@ class Classifier:
             processing=prepared.processing,
             warnings=distinct(prepared.cautions, scope_cautions(metadata, manifest.scope), finding.cautions),
             heatmap_png=heatmap_png,
-            timings_ms=Timings.of(prepared, answer, started=started, decoded=decoded),
+            timings_ms=Timings.of(prepared, answer, started=started),
         )
         self._count(prediction, prepared, answer)
         return prediction
+
+    async def _prepare_and_run(
+        self, data: bytes, preparation: Preparation, batcher: Batcher, views: tuple[TtaView, ...], deadline: float
+    ) -> tuple[Prepared, BatchAnswer]:
+        """Decode, preprocess and run: in one thread where the model answers images one by one, else through its queue."""
+        started = time.monotonic()
+        if views == (PLAIN,):
+            with batcher.at_once() as run_here:
+                prepared, answer = await self._decoders.prepare_and(run_here, data, preparation, deadline=deadline)
+            if answer is not None:
+                batcher.learn(answer)
+                waited_s = time.monotonic() - started - prepared.seconds - answer.run_s
+                return prepared, replace(answer, queue_s=max(0.0, waited_s))
+        else:
+            prepared = await self._decoders.prepare(data, preparation, deadline=deadline)
+        waited_s = time.monotonic() - started - prepared.seconds
+        views_KHW = await self._make_views(prepared.image_HW, views)
+        answer = await batcher.run(views_KHW, deadline=deadline)
+        return prepared, replace(answer, queue_s=answer.queue_s + max(0.0, waited_s))
 
     async def preview(self, data: bytes, place: Place) -> bytes:
         """Draw an upload as the service reads it: grey, upright, black as the header says; gives a PNG.

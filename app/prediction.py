@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Self
 
-from app.batcher import BatchAnswer
 from app.decoders import Prepared
 from app.store import ServedVersion
+from app.ticket import BatchAnswer
 from cxr.interpret import Finding
 from cxr.radiograph import Caution, Metadata, Processing
 
@@ -32,12 +32,10 @@ class Timings:
     total: float
 
     @classmethod
-    def of(cls, prepared: Prepared, answer: BatchAnswer, *, started: float, decoded: float) -> Self:
-        """Sum up an answer that is ready now; `started` and `decoded` are on `time.monotonic`'s clock."""
-        decode_s = prepared.decode_s + prepared.preprocess_s
-        waiting_s = max(0.0, decoded - started - decode_s) + answer.queue_s
+    def of(cls, prepared: Prepared, answer: BatchAnswer, *, started: float) -> Self:
+        """Sum up an answer that is ready now; it was `started` on `time.monotonic`'s clock."""
         total_s = time.monotonic() - started
-        return cls(*(round(1000 * seconds, 3) for seconds in (decode_s, waiting_s, answer.run_s, total_s)))
+        return cls(*(round(1000 * seconds, 3) for seconds in (prepared.seconds, answer.queue_s, answer.run_s, total_s)))
 
 
 @dataclass(frozen=True, slots=True)

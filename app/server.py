@@ -22,10 +22,6 @@ import uvicorn
 from app.settings import Settings
 from app.supervisor import Place
 
-_SWITCH_S = 0.0005
-"""Longest that the event loop waits for the interpreter while a thread decodes in Python; Python's own 5 ms are long
-for a refusal, which takes half a millisecond."""
-
 
 def work(settings: Settings, place: Place) -> None:
     """Be one of several worker processes."""
@@ -40,7 +36,6 @@ def serve(settings: Settings, place: Place | None = None) -> int:
     from app.telemetry import configure_logging  # noqa: PLC0415
 
     configure_logging(settings.log_level)
-    sys.setswitchinterval(_SWITCH_S)
     app = create_app(settings)
     service = app.state.service
     service.metrics.workers.set(1)

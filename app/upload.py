@@ -97,17 +97,31 @@ async def read_uploads(request: Request, limits: UploadLimits, share: Share) -> 
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await work on a body that was read whole; cancel it and raise `ClientGone` if the client leaves."""
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_wait_for_disconnect(request))
+    """Await work on a body that was read whole; cancel it and raise `ClientGone` if the client leaves.
+
+    The work is done in the request's own task: each further one would have to wait its turn for the
+    event loop, and so for the interpreter, which threads that decode want too.
+    """
+    task, is_gone = asyncio.current_task(), False
+    assert task is not None
+
+    def leave(watch: asyncio.Task[None]) -> None:
+        nonlocal is_gone
+        if not watch.cancelled():
+            is_gone = True
+            task.cancel()
+
+    watch = asyncio.create_task(_wait_for_disconnect(request))
+    watch.add_done_callback(leave)
     try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone("The client left.")
-        return task.result()
+        return await work
+    except asyncio.CancelledError as exc:
+        if is_gone and task.uncancel() == 0:
+            raise ClientGone("The client left.") from exc
+        raise
     finally:
+        watch.remove_done_callback(leave)
         watch.cancel()
-        task.cancel()
 
 
 async def _wait_for_disconnect(request: Request) -> None:

@@ -1,13 +1,14 @@
 """From the bytes of an upload to a radiograph: sniff the format, enforce the limits, dispatch."""
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from cxr import dicom
-from cxr.errors import TooLarge, UnsupportedFormat
+from cxr.errors import NeedsWorker, TooLarge, UnsupportedFormat
 from cxr.radiograph import Caution, Format, Processing, Radiograph, WarningCode
 from cxr.raster import JPEG_MAGIC, PNG_MAGIC, picture_pixels, read_jpeg, read_png
 
@@ -39,14 +40,14 @@ def sniff(data: bytes) -> Format:
     raise UnsupportedFormat("The file is neither DICOM (with its preamble), PNG nor JPEG.")
 
 
-def needs_worker(data: bytes) -> bool:
-    """Tell, by content, whether decoding must run in a process that can be stopped."""
-    if dicom.is_dicom(data):
-        return dicom.needs_worker(data, max_pixels=MAX_THREAD_PIXELS)
-    return picture_pixels(data) > MAX_THREAD_PIXELS
-
-
-def decode(data: bytes, *, limits: DecodeLimits, size: int | None = None, scope: ScopePolicy = "refuse") -> Radiograph:
+def decode(
+    data: bytes,
+    *,
+    limits: DecodeLimits,
+    size: int | None = None,
+    scope: ScopePolicy = "refuse",
+    can_be_stopped: bool = True,
+) -> Radiograph:
     """Decode one upload whole.
 
     Args:
@@ -55,13 +56,15 @@ def decode(data: bytes, *, limits: DecodeLimits, size: int | None = None, scope:
         size: side of the model's input: where the codec can average by a power of two for
             nothing (JPEG), it does so as far as `preprocess` would; None decodes every pixel.
         scope: refuse another body part or a lateral view, or only warn.
+        can_be_stopped: whether the caller runs where it can be killed over a slow file, as a process can and a thread can't.
 
     Raises:
         ImageError: any of its kinds; the message is for the sender.
+        NeedsWorker: only where the caller can't be stopped.
     """
     if len(data) > limits.max_bytes:
         raise TooLarge(f"The file has more than {limits.max_bytes} bytes.")
-    radiograph = _read(data, limits, size, scope)
+    radiograph = _read(data, limits, size, scope, math.inf if can_be_stopped else MAX_THREAD_PIXELS)
     return replace(radiograph, cautions=(*radiograph.cautions, *_size_cautions(radiograph.processing, size)))
 
 
@@ -75,15 +78,16 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"(PIL|pydicom|cxr)\b")
 
 
-def _read(data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy) -> Radiograph:
-    match sniff(data):
-        case "png":
-            return read_png(data, max_pixels=limits.max_pixels)
-        case "jpeg":
-            return read_jpeg(data, max_pixels=limits.max_pixels, size=size)
-        case "dicom":
-            bounds = dicom.DicomLimits(max_pixels=limits.max_pixels, max_inflated_bytes=limits.max_inflated_bytes)
-            return dicom.read_dicom(data, limits=bounds, size=size, refuse_scope=scope == "refuse")
+def _read(data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy, max_pixels_here: float) -> Radiograph:
+    format_ = sniff(data)
+    if format_ == "dicom":
+        bounds = dicom.DicomLimits(limits.max_pixels, limits.max_inflated_bytes, max_pixels_here)
+        return dicom.read_dicom(data, limits=bounds, size=size, refuse_scope=scope == "refuse")
+    if max_pixels_here < math.inf and picture_pixels(data) > max_pixels_here:
+        raise NeedsWorker
+    if format_ == "png":
+        return read_png(data, max_pixels=limits.max_pixels)
+    return read_jpeg(data, max_pixels=limits.max_pixels, size=size)
 
 
 def _size_cautions(processing: Processing, size: int | None) -> Iterator[Caution]:

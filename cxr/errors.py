@@ -9,6 +9,7 @@
     │   ├── NotAChest             not_a_chest
     │   ├── NotFrontal            not_frontal
     │   └── DecodeLimit           decode_limit
+    ├── NeedsWorker           decoding the upload may take long, and may only be tried where it can be stopped
     ├── BundleError           a bundle that can't be served; the message says why
     └── GraphError            the graph failed on a batch
 
@@ -69,6 +70,10 @@ class DecodeLimit(ImageError):
     """Decoding went over its time or memory and was stopped."""
 
     code = "decode_limit"
+
+
+class NeedsWorker(CxrError):
+    """Decoding this upload may take long or much memory, and whoever asked can't be stopped; nothing was decoded."""
 
 
 class BundleError(CxrError):

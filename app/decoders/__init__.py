@@ -1,8 +1,8 @@
 """Where decoding runs: in threads, or in worker processes where a codec must be stoppable.
 
 Pillow, uncompressed and RLE let go of the interpreter or are quick, so threads
-do them; every other codec goes to a process.  `cxr.decode.needs_worker` tells by
-content which it is.  All of it happens before an image queues for the model, so
+do them; every other codec goes to a process.  Which it is, `cxr.decode` tells by
+content (`NeedsWorker`).  All of it happens before an image queues for the model, so
 that a bad file never meets a good one in a batch.
 """
 
@@ -10,16 +10,24 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Generic, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from app.cores import LABOUR_NICENESS, step_back
 from app.decoders.pool import WorkerPool
 from app.decoders.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
 from app.errors import DeadlineExceeded
 from app.forecast import DecodeTimes
-from cxr.decode import needs_worker
+from cxr.errors import NeedsWorker
 
 __all__ = ["HEATMAP_SIDE", "Decoders", "Preparation", "Prepared"]
+
+_AT_HAND = 2
+"""Uploads that each thread has at hand, the one that it works on among them: it need not wait for the event loop to find the
+next. More would keep the steps after decoding, which take no turn, waiting behind them."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,7 +38,7 @@ class Decoders:
 
     def __init__(self, *, num_threads: int, num_workers: int, max_seconds: float, max_memory_bytes: int) -> None:
         self.num_threads = num_threads
-        self._turns = asyncio.Semaphore(num_threads)
+        self._turns = asyncio.Semaphore(_AT_HAND * num_threads)
         self._times = DecodeTimes()
         self._ahead_s = 0.0
         self._threads = ThreadPoolExecutor(
@@ -62,7 +70,22 @@ class Decoders:
         return self._times.seconds(num_bytes)
 
     async def prepare(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
-        """Prepare one upload where it belongs, oldest first.
+        """Prepare one upload where it belongs, oldest first; raises as `prepare_and`."""
+        return (await self.prepare_and(_nothing, data, preparation, deadline=deadline))[0]
+
+    async def prepare_and(
+        self, step: Callable[[NDArray[np.uint8]], T | None], data: bytes, preparation: Preparation, *, deadline: float
+    ) -> tuple[Prepared, T | None]:
+        """Prepare one upload where it belongs, oldest first, and take the next step with its image in the same thread.
+
+        What was just decoded lies in the caches of the core that decoded it, and no other thread need be woken.
+        The step is not taken, and None given, where a worker process prepared the upload.
+
+        Args:
+            step: takes `image_HW`; whatever it raises is raised here.
+            data: the file.
+            preparation: how it is to be prepared.
+            deadline: on `time.monotonic`'s clock; what has not begun by then is not begun.
 
         Raises:
             ImageError: what is wrong with the file.
@@ -70,23 +93,24 @@ class Decoders:
             Overloaded: so many files wait for a worker process that this one would be late.
             DeadlineExceeded: the deadline passed before its turn.
         """
-        prepared = await self._prepare_in_thread(data, preparation, deadline)
-        return prepared or await self._pool.run(data, preparation, deadline=deadline)
+        errand = _Errand(step, data, preparation, deadline)
+        done = await self._do_in_thread(errand)
+        return done or (await self._pool.run(data, preparation, deadline=deadline), None)
 
-    async def _prepare_in_thread(self, data: bytes, preparation: Preparation, deadline: float) -> Prepared | None:
-        """Prepare a file unless it needs a worker process, which gives None."""
-        forecast_s = self.seconds(len(data))
+    async def _do_in_thread(self, errand: "_Errand[T]") -> tuple[Prepared, T | None] | None:
+        """Do an errand unless it needs a worker process, which gives None."""
+        num_bytes = len(errand.data)
+        forecast_s = self.seconds(num_bytes)
         self._ahead_s += forecast_s
         try:
             async with self._turns:
-                if time.monotonic() >= deadline:
-                    raise DeadlineExceeded("The deadline passed before the file was decoded.")
-                prepared = await self.run_in_thread(_prepare_unless_worker, data, preparation)
+                done = await asyncio.get_running_loop().run_in_executor(self._threads, errand.run)
         finally:
+            errand.is_wanted = False
             self._ahead_s -= forecast_s
-        if prepared is not None and preparation.preview_side is None:  # pictures take their own time
-            self._times.observe(len(data), prepared.decode_s + prepared.preprocess_s)
-        return prepared
+        if done is not None and errand.preparation.preview_side is None:  # pictures take their own time
+            self._times.observe(num_bytes, done[0].decode_s + done[0].preprocess_s)
+        return done
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another step on pixels beside the event loop."""
@@ -98,5 +122,30 @@ class Decoders:
         await self._pool.close()
 
 
-def _prepare_unless_worker(data: bytes, preparation: Preparation) -> Prepared | None:
-    return None if needs_worker(data) else prepare(data, preparation)
+@dataclass(eq=False, slots=True)
+class _Errand(Generic[T]):
+    """What one thread does with one upload, and whether anybody still waits for it."""
+
+    step: Callable[[NDArray[np.uint8]], T | None]
+    data: bytes
+    preparation: Preparation
+    deadline: float
+    is_wanted: bool = True
+
+    def run(self) -> tuple[Prepared, T | None] | None:
+        """Prepare the upload and take the step; None where a worker process must prepare it. Runs in a thread."""
+        self._check("The deadline passed before the file was decoded.")
+        try:
+            prepared = prepare(self.data, self.preparation, can_be_stopped=False)
+        except NeedsWorker:
+            return None
+        self._check("The deadline passed before the model ran.")
+        return prepared, self.step(prepared.image_HW) if self.is_wanted else None
+
+    def _check(self, too_late: str) -> None:
+        if time.monotonic() >= self.deadline:
+            raise DeadlineExceeded(too_late)
+
+
+def _nothing(_image_HW: NDArray[np.uint8]) -> None:
+    return None

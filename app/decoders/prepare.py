@@ -16,7 +16,7 @@ from PIL import Image
 
 from cxr.appearance import appearance_cautions
 from cxr.decode import DecodeLimits, ScopePolicy, decode
-from cxr.errors import CorruptImage, DecodeLimit, ImageError
+from cxr.errors import CorruptImage, DecodeLimit, ImageError, NeedsWorker
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Caution, Metadata, Processing, Radiograph
 
@@ -53,12 +53,17 @@ class Prepared:
     decode_s: float
     preprocess_s: float
 
+    @property
+    def seconds(self) -> float:
+        """What all of it took."""
+        return self.decode_s + self.preprocess_s
 
-def prepare(data: bytes, preparation: Preparation) -> Prepared:
-    """Prepare one upload; raises `ImageError` and nothing else."""
+
+def prepare(data: bytes, preparation: Preparation, *, can_be_stopped: bool = True) -> Prepared:
+    """Prepare one upload; raises `ImageError`, or `NeedsWorker` where the caller can't be stopped, and nothing else."""
     try:
-        return _prepare(data, preparation)
-    except ImageError:
+        return _prepare(data, preparation, can_be_stopped=can_be_stopped)
+    except (ImageError, NeedsWorker):
         raise
     except MemoryError as exc:
         raise DecodeLimit("Decoding took more memory than it may.") from exc
@@ -67,9 +72,15 @@ def prepare(data: bytes, preparation: Preparation) -> Prepared:
         raise CorruptImage("The file can't be decoded.") from exc
 
 
-def _prepare(data: bytes, preparation: Preparation) -> Prepared:
+def _prepare(data: bytes, preparation: Preparation, *, can_be_stopped: bool) -> Prepared:
     started = time.perf_counter()
-    radiograph = decode(data, limits=preparation.limits, size=preparation.spec.size, scope=preparation.scope)
+    radiograph = decode(
+        data,
+        limits=preparation.limits,
+        size=preparation.spec.size,
+        scope=preparation.scope,
+        can_be_stopped=can_be_stopped,
+    )
     decoded = time.perf_counter()
     image_HW = preprocess(radiograph, preparation.spec)
     side = preparation.preview_side

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Header, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from app.classifier import Classifier
 from app.errors import MalformedRequest, NotAcceptable
@@ -26,8 +28,13 @@ class Service:
     uploads: Holding
 
 
-async def _service(request: Request) -> Service:
+def service_of(request: Request) -> Service:
+    """Give the running service."""
     return cast("Service", request.app.state.service)
+
+
+async def _service(request: Request) -> Service:
+    return service_of(request)
 
 
 async def _accept_json(request: Request) -> None:
@@ -64,14 +71,29 @@ def _is_excluded(options: str) -> bool:
     return any(option.strip() in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options.split(";"))
 
 
+_TIMEOUT_HEADER = "x-request-timeout-seconds"
+_Timeout = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+_TIMEOUT = TypeAdapter(_Timeout)
+
+
 async def _deadline(
-    service: Annotated[Service, Depends(_service)],
-    x_request_timeout_seconds: Annotated[
-        float | None, Header(gt=0, le=3600, allow_inf_nan=False, description="Seconds after which the answer is worth nothing.")
+    request: Request,
+    x_request_timeout_seconds: Annotated[  # noqa: ARG001 -- declared for the OpenAPI document; `deadline_of` reads it
+        _Timeout | None, Header(description="Seconds after which the answer is worth nothing.")
     ] = None,
 ) -> float:
-    """Give the time by which to answer, on `time.monotonic`'s clock."""
-    return time.monotonic() + (x_request_timeout_seconds or service.settings.default_timeout_seconds)
+    return deadline_of(request, service_of(request))
+
+
+def deadline_of(request: Request, service: Service) -> float:
+    """Give the time by which to answer, on `time.monotonic`'s clock; raises `RequestValidationError`."""
+    stated = request.headers.get(_TIMEOUT_HEADER)
+    if stated is None:
+        return time.monotonic() + service.settings.default_timeout_seconds
+    try:
+        return time.monotonic() + _TIMEOUT.validate_python(stated)
+    except ValidationError as exc:
+        raise RequestValidationError([{**fault, "loc": ("header", _TIMEOUT_HEADER)} for fault in exc.errors()]) from exc
 
 
 ServiceOf = Annotated[Service, Depends(_service)]

@@ -9,12 +9,13 @@ from starlette.responses import Response
 from app.classifier import Place, by_deadline
 from app.results import MEDIA_TYPE, require_dicom, write_result
 from app.routes.context import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
+from app.routes.direct import DirectRoute
 from app.routes.documents import PREDICT_CODES, body_of_one, problem_responses
 from app.routes.intake import let_in, read_one
 from app.schemas import DicomParameters
 from app.upload import while_connected
 
-router = APIRouter(tags=["predict"], dependencies=[AcceptsDicom, EachOnce])
+router = APIRouter(tags=["predict"], dependencies=[AcceptsDicom, EachOnce], route_class=DirectRoute)
 
 Parameters = Annotated[DicomParameters, Query()]
 

@@ -11,6 +11,7 @@ from app.classifier import Place, by_deadline
 from app.errors import ServiceError
 from app.problems import Problem, problem_of
 from app.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf
+from app.routes.direct import DirectRoute
 from app.routes.documents import (
     BATCH_CODES,
     PREDICT_CODES,
@@ -26,7 +27,7 @@ from app.telemetry import current_request_id
 from app.upload import UploadedFile, UploadLimits, read_uploads, while_connected
 from cxr.errors import ImageError
 
-router = APIRouter(tags=["predict"], dependencies=[AcceptsJson, EachOnce])
+router = APIRouter(tags=["predict"], dependencies=[AcceptsJson, EachOnce], route_class=DirectRoute)
 
 Parameters = Annotated[PredictParameters, Query()]
 

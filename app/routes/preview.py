@@ -6,11 +6,12 @@ from starlette.responses import Response
 from app.classifier import by_deadline
 from app.question import Question
 from app.routes.context import AcceptsPng, Deadline, EachOnce, ServiceOf
+from app.routes.direct import DirectRoute
 from app.routes.documents import PREVIEW_CODES, body_of_one, problem_responses
 from app.routes.intake import let_in, read_one
 from app.upload import while_connected
 
-router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce])
+router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce], route_class=DirectRoute)
 
 
 @router.post(

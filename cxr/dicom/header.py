@@ -61,17 +61,22 @@ def transfer_syntax(meta: FileMetaDataset) -> UID:
     return UID(text(meta, "TransferSyntaxUID"))
 
 
-def read_header(data: bytes, *, max_inflated_bytes: int) -> Dataset:
+def read_header(data: bytes, *, max_inflated_bytes: int, meta: tuple[FileMetaDataset, int] | None = None) -> Dataset:
     """Read the whole data set, values still raw; a deflated one is inflated up to the limit.
+
+    Args:
+        data: the file.
+        max_inflated_bytes: limit on a deflated data set.
+        meta: as `read_meta` gave it, where that was read already.
 
     Raises:
         UnsupportedFormat: no transfer syntax is named.
         TooLarge: the data set would inflate over the limit, or has more elements than are read.
         CorruptImage: it can't be read to its end.
     """
-    meta, end = read_meta(data)
+    file_meta, end = meta or read_meta(data)
     try:
-        if transfer_syntax(meta) == DeflatedExplicitVRLittleEndian:
+        if transfer_syntax(file_meta) == DeflatedExplicitVRLittleEndian:
             stream = BoundedReads(_inflate(data[end:], max_inflated_bytes))
             dataset = read_dataset(stream, is_implicit_VR=False, is_little_endian=True)
         else:
@@ -82,18 +87,8 @@ def read_header(data: bytes, *, max_inflated_bytes: int) -> Dataset:
         raise CorruptImage("The DICOM data set can't be read to its end.") from exc
     if not dataset:  # pydicom drops everything where pixels or items without a length have no end
         raise CorruptImage("The DICOM data set can't be read to its end.")
-    dataset.file_meta = meta
+    dataset.file_meta = file_meta
     return dataset
-
-
-def read_image_size(data: bytes) -> Dataset:
-    """Read no more than Rows and Columns; raises as `read_header`."""
-    try:
-        return dcmread(BoundedReads(data), stop_before_pixels=True, specific_tags=["Rows", "Columns"])
-    except (TooLarge, MemoryError):
-        raise
-    except Exception as exc:  # as above
-        raise CorruptImage("The DICOM data set can't be read to its end.") from exc
 
 
 def text(dataset: Dataset, keyword: str) -> str:

@@ -25,6 +25,8 @@ Patterns = NDArray[np.uint16] | Grey
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601, as JPEG uses it."""
 
+_GREYS = np.arange(256, dtype=np.uint8)
+
 _STRIP_PIXELS = 2**20
 """numpy widens what it indexes and multiplies; strips keep that from being many times the image."""
 
@@ -117,6 +119,8 @@ def _strips(image: NDArray[Any]) -> Iterator[slice]:
 
 
 def _look_up(table_V: Grey, patterns_HW: Patterns) -> Grey:
+    if patterns_HW.dtype == np.uint8 and np.array_equal(table_V, _GREYS):
+        return patterns_HW.view(np.uint8)  # each pattern is its own grey level
     grey_HW = np.empty(patterns_HW.shape, np.uint8)
     for strip in _strips(patterns_HW):
         np.take(table_V, patterns_HW[strip], out=grey_HW[strip], mode="clip")

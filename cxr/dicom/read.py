@@ -1,15 +1,16 @@
 """One DICOM upload from bytes to a radiograph."""
 
+import math
 from dataclasses import dataclass
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from cxr.dicom.codecs import codec_of
-from cxr.dicom.header import read_header, read_image_size, read_meta, text, transfer_syntax
+from cxr.dicom.codecs import CODECS
+from cxr.dicom.header import read_header, read_meta, text, transfer_syntax
 from cxr.dicom.metadata import read_metadata
 from cxr.dicom.pixels import render
 from cxr.dicom.scope import check_image, check_subject, whole_number
-from cxr.errors import ImageError, NotARadiograph
+from cxr.errors import NeedsWorker, NotARadiograph
 from cxr.radiograph import Processing, Radiograph
 from cxr.size import jpeg_reduction
 
@@ -22,24 +23,11 @@ class DicomLimits:
 
     max_pixels: int
     max_inflated_bytes: int
+    max_pixels_here: float = math.inf
+    """Pixels of a compressed image; what has more, has a slow codec, or is to be inflated, is left to a worker.
 
-
-def needs_worker(data: bytes, *, max_pixels: int) -> bool:
-    """Tell whether decoding must run where it can be stopped; False where it will be refused anyway.
-
-    That is so for slow codecs, for what must be inflated, and for compressed images of more than `max_pixels`.
+    Infinite in a worker.
     """
-    try:
-        syntax = transfer_syntax(read_meta(data)[0])
-        codec = codec_of(syntax)
-        if codec.in_worker or syntax == DeflatedExplicitVRLittleEndian:
-            return True
-        if codec.name == "native":
-            return False
-        size = read_image_size(data)
-        return whole_number(size, "Rows") * whole_number(size, "Columns") > max_pixels
-    except ImageError:
-        return False
 
 
 def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_scope: bool) -> Radiograph:
@@ -53,15 +41,20 @@ def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_sco
 
     Raises:
         ImageError: any of its kinds.
+        NeedsWorker: see `DicomLimits.max_pixels_here`.
     """
-    meta, _ = read_meta(data)
+    meta, end = read_meta(data)
     if text(meta, "MediaStorageSOPClassUID") == DIRECTORY_UID:
         raise NotARadiograph("The file is a DICOM directory, not an image.")
-    dataset = read_header(data, max_inflated_bytes=limits.max_inflated_bytes)
+    if limits.max_pixels_here < math.inf and _is_slow(transfer_syntax(meta)):
+        raise NeedsWorker
+    dataset = read_header(data, max_inflated_bytes=limits.max_inflated_bytes, meta=(meta, end))
     check_image(dataset, max_pixels=limits.max_pixels)
     metadata, cautions = read_metadata(dataset)
     subject_cautions = tuple(check_subject(dataset, metadata.view_position, refuse=refuse_scope))
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    if rows * columns > limits.max_pixels_here and not _is_native(transfer_syntax(meta)):
+        raise NeedsWorker
     rendering = render(dataset, max_pixels=limits.max_pixels, reduction=jpeg_reduction(rows, columns, size))
     processing = Processing(
         format="dicom",
@@ -73,3 +66,13 @@ def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_sco
     )
     all_cautions = (*cautions, *subject_cautions, *rendering.cautions)
     return Radiograph(rendering.pixels_HW, metadata, processing, all_cautions, rendering.reduction)
+
+
+def _is_slow(syntax: UID) -> bool:
+    """Tell whether a file of this transfer syntax may take long to decode, or swell while its header is read."""
+    return syntax == DeflatedExplicitVRLittleEndian or (syntax in CODECS and CODECS[syntax].in_worker)
+
+
+def _is_native(syntax: UID) -> bool:
+    """Tell whether pixels are stored as they are, so that the file's own length bounds what they cost."""
+    return syntax in CODECS and CODECS[syntax].name == "native"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.batcher import BatchAnswer, Batcher
+from app.batcher import Batcher
 from app.engine import Plan
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.telemetry import Metrics
+from app.ticket import BatchAnswer
 from cxr.errors import GraphError
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import until
@@ -251,3 +252,85 @@ def fail_on(error: BaseException) -> Any:
             raise error
 
     return failure
+
+
+async def in_thread(batcher: Batcher, grey: int) -> BatchAnswer | None:
+    """Answer an image as a thread that has just decoded it would."""
+    with batcher.at_once() as run_here:
+        return await asyncio.to_thread(run_here, views(grey)[0])
+
+
+async def test_an_image_is_answered_at_once_in_the_thread_that_made_it(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=1) as batcher:
+        answer = await in_thread(batcher, 51)
+
+    assert answer is not None
+    np.testing.assert_allclose(answer.outputs.logit_N, [0.2], atol=1e-6)
+    assert answer.queue_s == 0
+
+
+async def test_where_images_go_together_in_batches_each_waits_for_a_lane(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=4) as batcher:
+        assert await in_thread(batcher, 51) is None
+
+    assert graph.batch_sizes == []
+
+
+async def test_no_more_images_run_at_once_than_there_are_lanes(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=1) as batcher:
+        graph.gate.clear()
+        first = asyncio.create_task(in_thread(batcher, 1))
+        await until(lambda: len(graph.batch_sizes) == 1)
+        assert await in_thread(batcher, 2) is None
+        waits = ask(batcher, 3)
+        await asyncio.sleep(0.05)
+        assert len(graph.batch_sizes) == 1
+        graph.gate.set()
+
+        assert await first is not None
+        np.testing.assert_allclose((await waits).outputs.logit_N * 255, [3], atol=1e-4)
+
+
+async def test_an_image_does_not_overtake_those_that_wait_for_a_lane(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=1, lanes=2) as batcher:
+        (held,) = await hold_lanes(graph, batcher)
+        other = ask(batcher, 1)
+        await until(lambda: len(graph.batch_sizes) == 2)
+        waits = ask(batcher, 2)
+        await asyncio.sleep(0.02)
+
+        assert await in_thread(batcher, 3) is None
+        graph.gate.set()
+        await asyncio.gather(held, other, waits)
+
+
+async def test_a_lane_that_waits_for_a_thread_drops_what_was_given_up_meanwhile(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=1) as batcher:
+        graph.gate.clear()
+        first = asyncio.create_task(in_thread(batcher, 1))
+        await until(lambda: len(graph.batch_sizes) == 1)
+        leaver = ask(batcher, 2)
+        await asyncio.sleep(0.02)
+        leaver.cancel()
+        graph.gate.set()
+        await first
+        await ask(batcher, 3)
+
+    assert len(graph.batch_sizes) == 2
+
+
+async def test_what_fails_at_once_fails_alone_and_what_is_worse_stops_the_model(graph: FakeGraph) -> None:
+    class Fatal(BaseException):
+        pass
+
+    def fail(batch_NHW: Views) -> None:
+        raise GraphError("bad") if batch_NHW[0, 0, 0] == BAD else Fatal
+
+    graph.failure = fail
+    async with batching(graph, max_batch=1) as batcher:
+        with pytest.raises(InferenceFailed):
+            await in_thread(batcher, BAD)
+        assert batcher.fault is None
+        with pytest.raises(InferenceFailed):
+            await in_thread(batcher, 0)
+        await until(lambda: batcher.fault)

@@ -2,6 +2,8 @@ import asyncio
 import math
 import os
 import signal
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +15,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLEL
 
 from app.decoders import Decoders, Preparation
 from app.decoders.prepare import HEATMAP_SIDE, prepare
+from app.errors import DeadlineExceeded
 from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NotAChest, TooLarge
 from cxr.preprocess import PreprocessSpec
@@ -188,3 +191,55 @@ async def test_a_small_picture_is_not_enlarged_for_a_heat_map() -> None:
 
     assert prepared.preview_HW is not None
     assert prepared.preview_HW.shape == (100, 80)
+
+
+async def test_the_next_step_is_taken_with_the_image_in_the_same_thread() -> None:
+    async with decoding() as decoders:
+        prepared, seen = await decoders.prepare_and(
+            lambda image_HW: (threading.current_thread().name, image_HW.copy()), make_png(chest()), PLAIN, deadline=math.inf
+        )
+
+    assert seen is not None
+    assert seen[0].startswith("decode")
+    np.testing.assert_array_equal(seen[1], prepared.image_HW)
+
+
+async def test_after_a_worker_process_the_step_is_left_to_the_caller() -> None:
+    async with decoding() as decoders:
+        prepared, seen = await decoders.prepare_and(lambda _: "taken", heavy_dicom(), PLAIN, deadline=math.inf)
+
+    assert prepared.image_HW.shape == (32, 32)
+    assert seen is None
+
+
+async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    steps: list[object] = []
+
+    def first(_: object) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    busy = asyncio.create_task(decoders.prepare_and(first, make_png(chest()), PLAIN, deadline=math.inf))
+    await until(begun.is_set)
+    leaver = asyncio.create_task(decoders.prepare_and(steps.append, make_png(chest()), PLAIN, deadline=math.inf))
+    await asyncio.sleep(0.02)
+    leaver.cancel()
+    await asyncio.gather(leaver, return_exceptions=True)
+    go_on.set()
+    await busy
+    await decoders.prepare(make_png(chest()), PLAIN, deadline=math.inf)
+    await decoders.close()
+
+    assert steps == []
+
+
+async def test_what_was_decoded_too_late_is_not_run() -> None:
+    steps: list[object] = []
+
+    async with decoding() as decoders:
+        with pytest.raises(DeadlineExceeded):
+            await decoders.prepare_and(steps.append, make_png(chest()), PLAIN, deadline=time.monotonic())
+
+    assert steps == []

@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
-from cxr.decode import DecodeLimits, decode, needs_worker, sniff
-from cxr.errors import CorruptImage, ImageError, NotARadiograph, TooLarge, UnsupportedFormat
+from cxr.decode import DecodeLimits, decode, sniff
+from cxr.errors import CorruptImage, ImageError, NeedsWorker, NotARadiograph, TooLarge, UnsupportedFormat
 from cxr.radiograph import WarningCode
 from tests.factories import chest, make_dicom, make_jpeg, make_png, ramp
 
@@ -24,11 +24,24 @@ def test_anything_else_is_refused(data: bytes) -> None:
         decode(data, limits=LIMITS)
 
 
-def test_only_codecs_that_can_take_long_need_a_worker() -> None:
-    assert needs_worker(make_dicom(ramp(), syntax=JPEG2000Lossless))
-    assert not needs_worker(make_dicom(ramp(), syntax=RLELossless))
-    assert not needs_worker(make_dicom(ramp(), syntax=JPEGBaseline8Bit))
-    assert not needs_worker(make_png(ramp()))
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, DeflatedExplicitVRLittleEndian])
+def test_what_can_take_long_needs_a_worker(syntax: UID) -> None:
+    with pytest.raises(NeedsWorker):
+        decode(make_dicom(ramp(), syntax=syntax), limits=LIMITS, can_be_stopped=False)
+
+
+@pytest.mark.parametrize(
+    "data", [make_dicom(ramp(), syntax=RLELossless), make_dicom(ramp(), syntax=JPEGBaseline8Bit), make_png(ramp())]
+)
+def test_what_is_quick_is_the_same_in_a_thread_and_in_a_worker(data: bytes) -> None:
+    here, there = decode(data, limits=LIMITS, can_be_stopped=False), decode(data, limits=LIMITS)
+
+    np.testing.assert_array_equal(here.pixels_HW, there.pixels_HW)
+
+
+def test_a_file_that_will_be_refused_needs_no_worker() -> None:
+    with pytest.raises(NotARadiograph):
+        decode(make_dicom(ramp(), Modality="CT", syntax=JPEGBaseline8Bit), limits=LIMITS, can_be_stopped=False)
 
 
 def test_a_file_over_the_byte_limit_is_too_large() -> None:

@@ -1,0 +1,81 @@
+"""One upload's views on their way through a queue, and the outputs that come back for them.
+
+Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.errors import GraphError
+from cxr.graph import Graph
+from cxr.interpret import Outputs
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """The outputs of one upload's views in order, and where the time went."""
+
+    outputs: Outputs
+    queue_s: float
+    run_s: float
+
+
+@dataclass(eq=False, repr=False, slots=True)
+class Ticket:
+    """One upload's views on their way through the queue."""
+
+    views_KHW: NDArray[np.uint8]
+    deadline: float
+    answer: asyncio.Future[BatchAnswer]
+    enqueued: float
+    taken: int = 0
+    first_run: float = 0.0
+    rows: dict[int, Outputs] = field(default_factory=dict)
+
+    def settle(self, index: int, row: Outputs) -> None:
+        """Keep one view's outputs; the last one to come completes the answer."""
+        self.rows[index] = row
+        if len(self.rows) == len(self.views_KHW) and not self.answer.done():
+            rows = [self.rows[place] for place in range(len(self.rows))]
+            self.answer.set_result(BatchAnswer(_join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run))
+
+    def fail(self, error: Exception) -> None:
+        """End the wait with an error, unless nobody waits any more."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+Item = tuple[Ticket, int]
+"""One view: its ticket and its place among the ticket's views."""
+
+
+def run_rows(graph: Graph, batch_NHW: NDArray[np.uint8]) -> list[Outputs]:
+    """Run a batch and split its outputs by image; raises `GraphError` where they are not whole and finite."""
+    try:
+        outputs = graph.run(batch_NHW)
+    except GraphError:
+        raise
+    except Exception as exc:  # a foreign graph may raise what it likes: it fails its batch, not its lane
+        raise GraphError(f"the graph raised {type(exc).__name__}") from exc
+    arrays = (outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N)
+    if any(len(array) != len(batch_NHW) or not np.isfinite(array).all() for array in arrays):
+        raise GraphError("the graph's outputs are not whole and finite")
+    return [_row(outputs, index) for index in range(len(batch_NHW))]
+
+
+def _row(outputs: Outputs, index: int) -> Outputs:
+    part = slice(index, index + 1)
+    return Outputs(outputs.logit_N[part], outputs.cam_Nhw[part], outputs.novelty_N[part])
+
+
+def _join(rows: Sequence[Outputs]) -> Outputs:
+    return Outputs(
+        np.concatenate([row.logit_N for row in rows]),
+        np.concatenate([row.cam_Nhw for row in rows]),
+        np.concatenate([row.novelty_N for row in rows]),
+    )
