@@ -8,7 +8,7 @@ A view of test-time augmentation is one image of a batch; the views of one
 upload may lie in several batches, so that idle lanes share them.  The queue
 never grows beyond `capacity`, because only admitted images enter it.
 
-Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns.
+Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns, M columns of metadata.
 """
 
 import asyncio
@@ -16,11 +16,12 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,14 @@ class _Running:
 
     num_images: int
     started: float
+
+
+class RunHere(Protocol):
+    """Runs one image in the calling thread, or gives None; see `Batcher.at_once`."""
+
+    def __call__(self, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None, /) -> BatchAnswer | None:
+        """Run `image_HW`, of the graph's input size."""
+        ...
 
 
 class Batcher:
@@ -119,12 +128,15 @@ class Batcher:
             if not self._open:
                 self._arrived.set()
 
-    async def run(self, views_KHW: NDArray[np.uint8], *, deadline: float) -> BatchAnswer:
+    async def run(
+        self, views_KHW: NDArray[np.uint8], *, deadline: float, metadata_M: NDArray[np.float32] | None = None
+    ) -> BatchAnswer:
         """Answer the views of one admitted upload, uint8 [K, H, W].
 
         Args:
             views_KHW: all of the graph's input size.
             deadline: on `time.monotonic`'s clock; a view that did not start by then is dropped.
+            metadata_M: what is known beside the image, for graphs that read it.
 
         Raises:
             DeadlineExceeded: the deadline passed before the run.
@@ -133,7 +145,7 @@ class Batcher:
         """
         if self._fault:
             raise NotReady(self._fault)
-        ticket = Ticket(views_KHW, deadline, asyncio.get_running_loop().create_future(), time.monotonic())
+        ticket = Ticket(views_KHW, deadline, asyncio.get_running_loop().create_future(), time.monotonic(), metadata_M)
         self._queue.append(ticket)
         self._count_waiting(len(views_KHW))
         self._arrived.set()
@@ -143,7 +155,7 @@ class Batcher:
             self._forget(ticket)
 
     @contextmanager
-    def at_once(self) -> Iterator[Callable[[NDArray[np.uint8]], BatchAnswer | None]]:
+    def at_once(self) -> Iterator[RunHere]:
         """Give the way to answer one image in the thread that makes it: `run`, without a lane to wait for.
 
         It is for any thread, and raises `InferenceFailed`.  It runs nothing and gives None where images are to be
@@ -156,13 +168,15 @@ class Batcher:
         with Waiting(self._metrics.queue_depth) as waiting:
             yield partial(self._run_here, waiting)
 
-    def _run_here(self, waiting: Waiting, image_HW: NDArray[np.uint8]) -> BatchAnswer | None:
+    def _run_here(
+        self, waiting: Waiting, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None
+    ) -> BatchAnswer | None:
         if self._waiting or not self._turns.try_take():
             return None
         waiting.end()
         started = time.monotonic()
         try:
-            (row,) = run_rows(self._graph, image_HW[None])
+            (row,) = run_rows(self._graph, image_HW[None], None if metadata_M is None else metadata_M[None])
         except GraphError as exc:
             logger.exception("the graph failed on an image")
             raise InferenceFailed("The model could not answer for this image.") from exc
@@ -262,11 +276,13 @@ class Batcher:
 
     async def _run_graph(self, batch: Sequence[Item]) -> list[Outputs]:
         batch_NHW = np.stack([ticket.views_KHW[index] for ticket, index in batch])
+        known = [ticket.metadata_M for ticket, _ in batch if ticket.metadata_M is not None]
+        metadata_NM = np.stack(known) if known else None  # of one graph: all have it, or none
         started = time.monotonic()
         lane = asyncio.current_task()
         self._running[lane] = _Running(len(batch), started)
         try:
-            rows = await self._loop.run_in_executor(self._threads, run_rows, self._graph, batch_NHW)
+            rows = await self._loop.run_in_executor(self._threads, run_rows, self._graph, batch_NHW, metadata_NM)
         finally:
             del self._running[lane]
         self._run_time.observe(len(batch), time.monotonic() - started)
@@ -293,5 +309,5 @@ class Batcher:
             ticket.fail(InferenceFailed(_STOPPED))
 
 
-def _leave_it(_image_HW: NDArray[np.uint8]) -> None:
+def _leave_it(_image_HW: NDArray[np.uint8], _metadata_M: NDArray[np.float32] | None = None) -> None:
     return None

@@ -28,6 +28,7 @@ from app.store import ModelStore, ServedVersion, StoredModel
 from app.telemetry import Metrics
 from app.ticket import BatchAnswer
 from cxr.bundle import Manifest
+from cxr.facts import encode_facts
 from cxr.interpret import Finding, draw_heatmap, interpret, scope_cautions
 from cxr.tta import PLAIN, TtaView, make_views
 
@@ -151,7 +152,7 @@ class Classifier:
         with self._admission.admit(batcher, len(views), len(data), deadline):
             async with by_deadline(deadline):
                 preparation = self._preparation(manifest, HEATMAP_SIDE if question.heatmap else None)
-                prepared, answer = await self._prepare_and_run(data, preparation, batcher, views, deadline)
+                prepared, answer = await self._prepare_and_run(data, preparation, place)
                 with self._metrics.time_stage("interpret"):
                     point, shift = question.operating_point, question.shift(manifest)
                     finding = interpret(answer.outputs, manifest, operating_point=point, shift=shift)
@@ -169,14 +170,21 @@ class Classifier:
         self._count(prediction, prepared, answer)
         return prediction
 
-    async def _prepare_and_run(
-        self, data: bytes, preparation: Preparation, batcher: Batcher, views: tuple[TtaView, ...], deadline: float
-    ) -> tuple[Prepared, BatchAnswer]:
+    async def _prepare_and_run(self, data: bytes, preparation: Preparation, place: Place) -> tuple[Prepared, BatchAnswer]:
         """Decode, preprocess and run: in one thread where the model answers images one by one, else through its queue."""
-        started = time.monotonic()
+        started, deadline, question = time.monotonic(), place.deadline, place.question
+        manifest, batcher = place.version.manifest, self._batchers[place.version]
+        views = question.views(manifest)
+
+        def facts(prepared: Prepared) -> NDArray[np.float32] | None:
+            """Write down what is known beside the image, where the model reads it."""
+            return encode_facts([merge_metadata(prepared.metadata, question.stated)])[0] if manifest.metadata else None
+
         if views == (PLAIN,):
             with batcher.at_once() as run_here:
-                prepared, answer = await self._decoders.prepare_and(run_here, data, preparation, deadline=deadline)
+                prepared, answer = await self._decoders.prepare_and(
+                    lambda prepared: run_here(prepared.image_HW, facts(prepared)), data, preparation, deadline=deadline
+                )
             if answer is not None:
                 batcher.learn(answer)
                 waited_s = time.monotonic() - started - prepared.seconds - answer.run_s
@@ -185,7 +193,7 @@ class Classifier:
             prepared = await self._decoders.prepare(data, preparation, deadline=deadline)
         waited_s = time.monotonic() - started - prepared.seconds
         views_KHW = await self._make_views(prepared.image_HW, views)
-        answer = await batcher.run(views_KHW, deadline=deadline)
+        answer = await batcher.run(views_KHW, deadline=deadline, metadata_M=facts(prepared))
         return prepared, replace(answer, queue_s=answer.queue_s + max(0.0, waited_s))
 
     async def preview(self, data: bytes, place: Place) -> bytes:

@@ -1,6 +1,6 @@
 """One upload's views on their way through a queue, and the outputs that come back for them.
 
-Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns.
+Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns, M columns of metadata.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ class Ticket:
     deadline: float
     answer: asyncio.Future[BatchAnswer]
     enqueued: float
+    metadata_M: NDArray[np.float32] | None = None
+    """What is known beside the image, for graphs that read it."""
     taken: int = 0
     first_run: float = 0.0
     rows: dict[int, Outputs] = field(default_factory=dict)
@@ -54,10 +56,10 @@ Item = tuple[Ticket, int]
 """One view: its ticket and its place among the ticket's views."""
 
 
-def run_rows(graph: Graph, batch_NHW: NDArray[np.uint8]) -> list[Outputs]:
+def run_rows(graph: Graph, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> list[Outputs]:
     """Run a batch and split its outputs by image; raises `GraphError` where they are not whole and finite."""
     try:
-        outputs = graph.run(batch_NHW)
+        outputs = graph.run(batch_NHW, metadata_NM)
     except GraphError:
         raise
     except Exception as exc:  # a foreign graph may raise what it likes: it fails its batch, not its lane

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from cxr.errors import BundleError
+from cxr.facts import COLUMNS
 from cxr.interpret import InterpretSpec, Part
 from cxr.preprocess import PreprocessSpec
 
@@ -108,6 +109,8 @@ class Manifest(InterpretSpec):
     version: Annotated[int, Field(ge=1)]
     input_size: Annotated[int, Field(ge=32, le=1024)]
     preprocess: PreprocessSpec
+    metadata: tuple[str, ...] = ()
+    """Columns of the graph's second input, in order; none where it reads the image alone."""
     intended_use: str
     limits: str
     metrics: dict[str, Any]
@@ -125,6 +128,8 @@ class Manifest(InterpretSpec):
     def _files_agree(self) -> Self:
         if self.input_size != self.preprocess.size:
             raise ValueError("input_size and preprocess.size differ")
+        if self.metadata not in ((), COLUMNS):
+            raise ValueError("the columns of metadata are not known to this version")
         if self.graphs[0].precision != "fp32":
             raise ValueError("the first graph is not the fp32 one")
         return self
@@ -144,6 +149,8 @@ class Golden:
     cam_Nhw: NDArray[np.float32]
     novelty_N: NDArray[np.float32]
     tolerances: Mapping[str, float]
+    metadata_NM: NDArray[np.float32] | None = None
+    """What is told beside the images, to graphs that read it."""
 
     def tolerance(self, engine: str, precision: str) -> float:
         """Give the tolerance of an engine and precision; raises `BundleError` where none is stated."""
@@ -155,10 +162,13 @@ class Golden:
     def save(self, path: Path) -> None:
         """Write `golden.npz`."""
         names = sorted(self.tolerances)
-        np.savez_compressed(
-            path, image=self.image_NHW, logit=self.logit_N, cam=self.cam_Nhw, novelty=self.novelty_N,
-            tolerance_names=np.array(names), tolerances=np.array([self.tolerances[name] for name in names]),
-        )  # fmt: skip
+        arrays: dict[str, NDArray[Any]] = {
+            "image": self.image_NHW, "logit": self.logit_N, "cam": self.cam_Nhw, "novelty": self.novelty_N,
+            "tolerance_names": np.array(names), "tolerances": np.array([self.tolerances[name] for name in names]),
+        }  # fmt: skip
+        if self.metadata_NM is not None:
+            arrays["metadata"] = self.metadata_NM
+        np.savez_compressed(path, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -166,7 +176,8 @@ class Golden:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 tolerances = zip(arrays["tolerance_names"].tolist(), arrays["tolerances"].tolist(), strict=True)
-                return cls(arrays["image"], arrays["logit"], arrays["cam"], arrays["novelty"], dict(tolerances))
+                beside = arrays.get("metadata")
+                return cls(arrays["image"], arrays["logit"], arrays["cam"], arrays["novelty"], dict(tolerances), beside)
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as exc:
             raise BundleError(f"golden.npz can't be read: {type(exc).__name__}") from exc
 

@@ -27,13 +27,16 @@ class Outputs:
     """What the graph says of a batch; all float32.
 
     `logit_N` is raw, before calibration.  `cam_Nhw` is the logit's own map:
-    `pool(cam) + bias == logit` with the pool and the bias of the bundle.
+    `pool(cam) + bias == logit` with the pool and the bias of the bundle, or `bias_N` of a graph
+    that reads age, sex and view too.
     `novelty_N` is the whitened distance from the training set, of features and coarse shape.
     """
 
     logit_N: NDArray[np.float32]
     cam_Nhw: NDArray[np.float32]
     novelty_N: NDArray[np.float32]
+    bias_N: NDArray[np.float32] | None = None
+    """Of graphs that read metadata; nothing of an answer needs it but the proof of the map."""
 
 
 class Part(BaseModel):

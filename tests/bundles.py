@@ -2,6 +2,7 @@
 
 The logit of an image is `GAIN` times its mean grey level (0 black to 1 white)
 minus 5; the map is the same before the mean, in four by four cells; novelty is the logit squared.
+With `metadata` each column of `cxr.facts` adds its own `WEIGHTS` to the logit.
 """
 
 from pathlib import Path
@@ -20,13 +21,16 @@ from cxr.preprocess import PreprocessSpec
 
 GAIN, BIAS = 10.0, -5.0
 CELLS = 4
+WEIGHTS = np.array([1.0, 0.5, 2.0, -2.0, 0.25, -0.25], np.float32)
+"""Of the columns of `cxr.facts`, where a made graph reads them."""
 
 
 def write_made_bundle(store: Path, model: str, version: int, *, size: int = 32, **changes: Any) -> Path:
     """Write a whole bundle into a store; `changes` override the manifest's fields."""
     with write_bundle(store, model, version) as draft:
-        onnx.save(made_graph(size), draft / "model.onnx")
-        golden = _golden(draft / "model.onnx", size)
+        reads_facts = bool(changes.get("metadata"))
+        onnx.save(made_graph(size, reads_facts=reads_facts), draft / "model.onnx")
+        golden = _golden(draft / "model.onnx", size, reads_facts=reads_facts)
         golden.save(draft / "golden.npz")
         (draft / "metrics.json").write_text("{}")
         (draft / "MODEL_CARD.md").write_text(f"# {model}\n\nA made model for tests. <script>alert(1)</script>\n")
@@ -34,9 +38,13 @@ def write_made_bundle(store: Path, model: str, version: int, *, size: int = 32, 
     return store / model / str(version)
 
 
-def made_graph(size: int) -> onnx.ModelProto:
+def made_graph(size: int, *, reads_facts: bool = False) -> onnx.ModelProto:
     """Cast and scale, average in cells, gain, and the sums that the contract asks for."""
     cell = size // CELLS
+    beside = [
+        helper.make_node("MatMul", ["metadata", "weights"], ["more"]),
+        helper.make_node("Add", ["more", "constant"], ["bias"]),
+    ]
     nodes = [
         helper.make_node("Cast", ["image"], ["grey"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["grey", "one"], ["grey4"]),
@@ -44,30 +52,37 @@ def made_graph(size: int) -> onnx.ModelProto:
         helper.make_node("Mul", ["cells", "gain"], ["cam4"]),
         helper.make_node("Squeeze", ["cam4", "one"], ["cam"]),
         helper.make_node("ReduceMean", ["cam", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Add", ["mean", "bias"], ["logit"]),
+        *(beside if reads_facts else []),
+        helper.make_node("Add", ["mean", "bias" if reads_facts else "constant"], ["logit"]),
         helper.make_node("Mul", ["logit", "logit"], ["novelty"]),
     ]
     constants: dict[str, NDArray[Any]] = {
         "one": np.array([1], np.int64), "axes": np.array([1, 2], np.int64),
-        "gain": np.array(GAIN / 255, np.float32), "bias": np.array(BIAS, np.float32),
+        "gain": np.array(GAIN / 255, np.float32), "constant": np.array(BIAS, np.float32),
+        **({"weights": WEIGHTS} if reads_facts else {}),
     }  # fmt: skip
     graph = helper.make_graph(
         nodes,
         "made",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size])],
+        [
+            helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size]),
+            *([helper.make_tensor_value_info("metadata", TensorProto.FLOAT, ["N", len(WEIGHTS)])] if reads_facts else []),
+        ],
         [
             helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"]),
             helper.make_tensor_value_info("cam", TensorProto.FLOAT, ["N", CELLS, CELLS]),
             helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["N"]),
+            *([helper.make_tensor_value_info("bias", TensorProto.FLOAT, ["N"])] if reads_facts else []),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def _golden(path: Path, size: int) -> Golden:
+def _golden(path: Path, size: int, *, reads_facts: bool) -> Golden:
     images_NHW = np.stack([draw_phantom(size, size, seed=seed) for seed in range(3)])
-    outputs = OnnxGraph(path).run(images_NHW)
+    metadata_NM = np.eye(3, len(WEIGHTS), dtype=np.float32) if reads_facts else None
+    outputs = OnnxGraph(path).run(images_NHW, metadata_NM)
     tolerances = {
         "onnxruntime-cpu/fp32": 1e-4,
         "onnxruntime-gpu/fp32": 2e-2,
@@ -75,7 +90,7 @@ def _golden(path: Path, size: int) -> Golden:
         "openvino-cpu/bf16": 0.2,
         "fake/fp32": 1e9,
     }
-    return Golden(images_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, tolerances)
+    return Golden(images_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, tolerances, metadata_NM)
 
 
 def _manifest(draft: Path, model: str, version: int, size: int, changes: dict[str, Any]) -> Manifest:

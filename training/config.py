@@ -109,7 +109,7 @@ class Recipe:
     mask_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the map's own loss against drawn outlines, beside the label's; 0 learns from labels alone."""
     metadata: bool = False
-    """Whether age, sex and view add to the logit (`training.late_fusion`); to compare with images alone, never to export."""
+    """Whether age, sex and view add to the logit (`training.late_fusion`); compare it with images alone before shipping one."""
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]

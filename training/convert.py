@@ -23,8 +23,6 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from training.trace import INPUT_NAME
-
 StoredPrecision = Literal["fp16", "int8"]
 
 Converter = Callable[[Path, Path, NDArray[np.uint8]], None]
@@ -66,7 +64,7 @@ def to_int8(graph: Path, converted: Path, image_NHW: NDArray[np.uint8]) -> None:
         quantize_static(
             prepared,
             converted,
-            _Batches(image_NHW),
+            _Batches(image_NHW, _num_facts(model)),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -137,7 +135,8 @@ def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
     """Calibration images in batches, as `quantize_static` asks for them: a range of batches, then one after the other."""
 
-    def __init__(self, image_NHW: NDArray[np.uint8]) -> None:
+    def __init__(self, image_NHW: NDArray[np.uint8], num_facts: int) -> None:
+        self._num_facts = num_facts  # all unknown: nothing that is quantized reads them
         self._batches = [image_NHW[start : start + _BATCH] for start in range(0, len(image_NHW), _BATCH)]
         self._chosen = iter(self._batches)
 
@@ -151,7 +150,16 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
     def get_next(self) -> dict[str, Any] | None:
         """Give the next batch by the input's name, None after the last."""
         batch_NHW = next(self._chosen, None)
-        return None if batch_NHW is None else {INPUT_NAME: batch_NHW}
+        if batch_NHW is None:
+            return None
+        unknown = {"metadata": np.zeros((len(batch_NHW), self._num_facts), np.float32)} if self._num_facts else {}
+        return {"image": batch_NHW} | unknown
+
+
+def _num_facts(model: onnx.ModelProto) -> int:
+    """Count the columns of the input `metadata`; 0 where there is none."""
+    shapes = {entry.name: entry.type.tensor_type.shape for entry in model.graph.input}
+    return int(shapes["metadata"].dim[1].dim_value) if "metadata" in shapes else 0
 
 
 def _restore_properties(path: Path, original: onnx.ModelProto) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cxr.bundle import Bundle, read_bundle
 from cxr.decode import DecodeLimits, decode, quiet_libraries
 from cxr.errors import ImageError
+from cxr.facts import encode_facts
 from cxr.graph import Graph, Runtime, open_graph
 from cxr.interpret import PLAIN_READING, Finding, Outputs, interpret, scope_cautions
 from cxr.preprocess import PreprocessSpec, preprocess
@@ -156,8 +157,14 @@ def _predict_all(
     bundle: Bundle, graph: Graph, images: Iterable[tuple[Read, NDArray[np.uint8]]], *, tta: bool
 ) -> Iterator[Prediction]:
     policy, roles = POLICIES[bundle.manifest.tta_policy], _roles(bundle)
-    for (row, radiograph), outputs in predict(graph, images, policy if tta else policy[:1]):
+    for (row, radiograph), outputs in predict(graph, images, policy if tta else policy[:1], _facts):
         yield _prediction(row, radiograph, outputs, bundle, roles.get(row.sha256, ""))
+
+
+def _facts(read: Read) -> NDArray[np.float32]:
+    """Write down what a file states beside its image, for graphs that read it."""
+    (metadata_M,) = encode_facts([read[1].metadata])
+    return np.asarray(metadata_M)
 
 
 def _readable(decoded: Iterable[Decoded], unreadable: list[Unreadable]) -> Iterator[tuple[Read, NDArray[np.uint8]]]:

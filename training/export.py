@@ -6,7 +6,7 @@
     other precisions of both -> held-out answers -> gates -> model.fp16.onnx, model.int8.onnx, `fast`
                      all of it  -> bundle.json, metrics.json, MODEL_CARD.md -> read back as the service will
 
-Shape suffixes: N images, H and W input rows and columns.
+Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
 
 import json
@@ -31,11 +31,11 @@ from training.convert import StoredPrecision
 from training.datasets.index import write_table
 from training.golden import make_golden
 from training.heldout import HeldOut, fold_graphs, localise_held_out, predict_held_out
+from training.late_fusion import encode, forget_some
 from training.manifest import graph_properties, manifest_facts
 from training.network import ChestNet
 from training.parity import (
     MAX_FILE_BYTES,
-    ExportRefused,
     Gate,
     Runner,
     edge_images,
@@ -75,15 +75,13 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         ExportRefused: a gate failed; nothing was written.
     """
     run = load_run(run_dir)
-    if run.recipe.metadata:
-        raise ExportRefused("a network that reads age, sex and view is for comparisons: train without metadata to export")
     with write_bundle(store, model, version) as draft, tempfile.TemporaryDirectory() as folder:
         network = load_network(run.final_weights, run.recipe)
         network.prepare_for_export()
         cam = Cam(pool=network.pool, bias=network.cam_bias)
         graph_path, splits = draft / GRAPH_FILE, draft / "splits.csv"
         print("writing the graph", flush=True)
-        trace(network, run.recipe.size, graph_path)
+        trace(network, run.recipe.size, graph_path, num_facts=network.num_facts)
         parity = _check_graph(graph_path, run, network, cam, max_bytes)
         graphs = fold_graphs(run, graph_path, Path(folder))
         held_out = predict_held_out(run, graphs)
@@ -121,7 +119,11 @@ def _check_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: i
 
 def _parity(graph: Graph, run: Run, network: ChestNet, cam: Cam) -> Parity:
     image_NHW = np.concatenate([_held_back_images(run), edge_images(run.recipe.size)])
-    return measure_parity(_runner(network), graph, image_NHW, cam)
+    metadata_NM = None
+    if network.num_facts:  # of every fact some are known, and every image has others
+        rows = run.index.rows
+        metadata_NM = forget_some(encode([rows[i % len(rows)] for i in range(len(image_NHW))]), np.random.default_rng(0))
+    return measure_parity(_runner(network), graph, image_NHW, cam, metadata_NM)
 
 
 def _held_back_images(run: Run) -> NDArray[np.uint8]:
@@ -133,10 +135,10 @@ def _held_back_images(run: Run) -> NDArray[np.uint8]:
 
 
 def _runner(network: ChestNet) -> Runner:
-    def run(batch_NHW: NDArray[np.uint8]) -> Outputs:
+    def run(batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None) -> Outputs:
+        beside = () if metadata_NM is None else (torch.from_numpy(metadata_NM),)
         with torch.inference_mode():
-            logit_N, cam_Nhw, novelty_N = network(torch.from_numpy(batch_NHW))
-        return Outputs(logit_N.numpy(), cam_Nhw.numpy(), novelty_N.numpy())
+            return Outputs(*(output.numpy() for output in network(torch.from_numpy(batch_NHW), *beside)))
 
     return run
 

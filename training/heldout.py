@@ -7,7 +7,7 @@ the tensors and by the views that serving would use.
 Shape suffixes: N held-out images, K views of one image, H and W input rows and columns, h and w map rows and columns.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from cxr.tta import POLICIES
 from training.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.checkpoint import Run, load_network
 from training.config import Pool
+from training.late_fusion import encode
 from training.localise import measure_localisation
 from training.masks import map_masks
 from training.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
@@ -62,7 +63,7 @@ def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
     for fold, path in graphs.items():
         network = load_network(run.fold_weights(fold), run.recipe)
         network.prepare_for_export()
-        trace(network, run.recipe.size, path)
+        trace(network, run.recipe.size, path, num_facts=network.num_facts)
     return graphs
 
 
@@ -70,17 +71,17 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
     """Run every held-back fold through its graph, as `fold_graphs` gives them."""
     views = POLICIES[run.recipe.tta_policy]
     position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
-    images_NHW = open_cache(run)
+    images_NHW, facts = open_cache(run), facts_of(run)
     answers, stressed_logits = [], {name: list[float]() for name in STRESSES}
     with progress_bar(total=len(position_N) * (1 + len(STRESSES)), desc="held-out images", unit="image") as progress:
         for fold, path in graphs.items():
             graph = OnnxGraph(path, Runtime(threads=run.recipe.threads))
-            for _, outputs in predict(graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views):
+            for _, outputs in predict(graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views, facts):
                 answers.append((outputs.logit_N, outputs.novelty_N[0], outputs.cam_Nhw[0]))
                 progress.update()
             for name, logits in stressed_logits.items():
                 copies = ((i, stressed(name, images_NHW[i], int(i))) for i in run.held_back(fold))
-                for _, outputs in predict(graph, copies, views[:1]):
+                for _, outputs in predict(graph, copies, views[:1], facts):
                     logits.append(float(outputs.logit_N[0]))
                     progress.update()
     return HeldOut(
@@ -92,6 +93,12 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
         np.stack([cam_hw for _, _, cam_hw in answers]),
         {name: np.array(logits) for name, logits in stressed_logits.items()},
     )
+
+
+def facts_of(run: Run) -> Callable[[np.int64], NDArray[np.float32]]:
+    """Give the way to what is known beside an image, by its position in the RUN's index."""
+    metadata_NM = encode(run.index.rows)
+    return lambda position: metadata_NM[position]
 
 
 def localise_held_out(run: Run, held_out: HeldOut, pool: Pool) -> dict[str, Any] | None:

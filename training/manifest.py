@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cxr.bundle import SCHEMA, TrainingData, file_sha256
+from cxr.facts import COLUMNS
 from cxr.interpret import PLAIN_READING, Cam
 from cxr.preprocess import PreprocessSpec
 from training.calibrate import DEFAULT_OPERATING_POINT, novelty_limits
@@ -35,6 +36,7 @@ def manifest_facts(run: Run, held_out: HeldOut, cam: Cam, splits: Path) -> dict[
         "scope": recipe.scope,
         "input_size": recipe.size,
         "preprocess": PreprocessSpec(size=recipe.size),
+        "metadata": COLUMNS if recipe.metadata else (),
         "intended_use": recipe.intended_use,
         "limits": recipe.limits,
         "metrics": {
@@ -54,7 +56,7 @@ def manifest_facts(run: Run, held_out: HeldOut, cam: Cam, splits: Path) -> dict[
 def graph_properties(facts: Mapping[str, Any]) -> dict[str, str]:
     """Pick the essentials that the graph file carries itself, each value plain text or JSON."""
     names = (
-        "schema", "model", "version", "finding", "labels", "input_size", "preprocess", "cam", "readings",
+        "schema", "model", "version", "finding", "labels", "input_size", "preprocess", "metadata", "cam", "readings",
         "default_operating_point", "tta_policy", "novelty", "intended_use", "limits",
     )  # fmt: skip
     return {name: _text(facts[name]) for name in names}

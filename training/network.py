@@ -17,9 +17,9 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from cxr.facts import COLUMNS
 from training.backbones import BACKBONES, Backbone, OwnGreys, ParallelBackbone
 from training.config import Greys, NetworkName, Pool
-from training.late_fusion import COLUMNS
 from training.novelty_head import NoveltyHead
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
@@ -73,6 +73,11 @@ class ChestNet(nn.Module):
         return joined.eval()
 
     @property
+    def num_facts(self) -> int:
+        """How many columns of metadata add to the logit; 0 where the image speaks alone."""
+        return 0 if self.late is None else len(self.late)
+
+    @property
     def cam_bias(self) -> float:
         """What must be added to the pooled map to have the logit."""
         return float(self.bias.detach()) if self.pool == "mean" else 0.0
@@ -84,18 +89,23 @@ class ChestNet(nn.Module):
         if self.late is not None:
             nn.init.zeros_(self.late)
 
-    def forward(self, image_NHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Read uint8 images, as `cxr.preprocess` makes them.
+    def forward(self, image_NHW: Tensor, metadata_NM: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Read uint8 images, as `cxr.preprocess` makes them, and what is known beside them, as `cxr.facts` writes it.
 
         Returns:
             `logit_N`, raw; `cam_Nhw`, in units of the logit, with `pool(cam) + cam_bias == logit`;
-            `novelty_N`, the whitened distance from the training set, see `training.novelty_head`.
+            `novelty_N`, the whitened distance from the training set, see `training.novelty_head`;
+            where metadata adds to the logit, `bias_N`, which stands for `cam_bias` and for that.
             All float32.
         """
         image_N1HW = image_NHW[:, None].to(torch.float32) / 255.0
         feature_NChw = self.forward_features(image_N1HW)
-        logit_N, cam_Nhw = self.read(feature_NChw)
-        return logit_N, cam_Nhw, self.novelty(image_N1HW, feature_NChw.mean(dim=(2, 3)))
+        logit_N, cam_Nhw = self.read(feature_NChw, metadata_NM)
+        novelty_N = self.novelty(image_N1HW, feature_NChw.mean(dim=(2, 3)))
+        if self.late is None or metadata_NM is None:
+            return logit_N, cam_Nhw, novelty_N
+        bias_N = self._beside(metadata_NM)
+        return logit_N, cam_Nhw, novelty_N, bias_N + self.bias if self.pool == "mean" else bias_N
 
     def forward_features(self, image_N1HW: Tensor) -> Tensor:
         """Give the last feature maps `feature_NChw` of float images on a 0..1 grey scale."""
@@ -110,7 +120,12 @@ class ChestNet(nn.Module):
         logit_N, cam_Nhw = self._read_image(feature_NChw)
         if self.late is None or metadata_NM is None:
             return logit_N, cam_Nhw
-        return logit_N + _LATE_PACE * (metadata_NM @ self.late), cam_Nhw
+        return logit_N + self._beside(metadata_NM), cam_Nhw
+
+    def _beside(self, metadata_NM: Tensor) -> Tensor:
+        """Give what the metadata adds to the logit."""
+        assert self.late is not None
+        return _LATE_PACE * (metadata_NM @ self.late)
 
     def _read_image(self, feature_NChw: Tensor) -> tuple[Tensor, Tensor]:
         cam_Nhw: Tensor = self.head(self.dropout(feature_NChw))[:, 0]

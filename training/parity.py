@@ -4,7 +4,7 @@ Each gate has a name, a figure and a verdict; one that fails stops the export.
 Errors of maps and distances are relative to max(1, |value|): a map's cells may
 be tens of logits, a distance hundreds, and float32 has seven digits.
 
-Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns.
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of metadata.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +19,7 @@ from cxr.bundle import Parity
 from cxr.errors import CxrError
 from cxr.graph import Graph
 from cxr.interpret import Cam, Outputs
-from training.trace import INPUT_NAME, OUTPUT_NAMES
+from training.trace import INTERFACES
 
 BATCH_SIZES = (1, 2, 7, 64)
 """The batch sizes at which the graph is compared with the network, and with itself alone."""
@@ -35,7 +35,8 @@ MAX_FILE_BYTES = 30_000_000
 
 _MIN_OPSET = 18
 
-Runner = Callable[[NDArray[np.uint8]], Outputs]
+Metadata = NDArray[np.float32] | None
+Runner = Callable[[NDArray[np.uint8], Metadata], Outputs]
 
 
 class ExportRefused(CxrError):
@@ -90,17 +91,19 @@ def privacy_gate(folder: Path, private: Iterable[str]) -> Gate:
     return Gate("nothing of this machine", f"local folders named in {', '.join(telling) or 'no file'}", not telling)
 
 
-def measure_parity(network: Runner, graph: Graph, image_NHW: NDArray[np.uint8], cam: Cam) -> Parity:
+def measure_parity(
+    network: Runner, graph: Graph, image_NHW: NDArray[np.uint8], cam: Cam, metadata_NM: Metadata = None
+) -> Parity:
     """Measure how far a graph lies from its network, from itself at other batch sizes, and from its own map."""
-    wanted = _in_batches(network, image_NHW, _NETWORK_BATCH)
-    alone, *grouped = [_in_batches(graph.run, image_NHW, size) for size in BATCH_SIZES]
+    wanted = _in_batches(network, image_NHW, metadata_NM, _NETWORK_BATCH)
+    alone, *grouped = [_in_batches(graph.run, image_NHW, metadata_NM, size) for size in BATCH_SIZES]
     answers = (alone, *grouped)
     return Parity(
         images=len(image_NHW),
         max_logit_error=_largest(np.abs(wanted.logit_N - got.logit_N) for got in answers),
         max_cam_error=_largest(_relative(wanted.cam_Nhw, got.cam_Nhw) for got in answers),
         max_novelty_error=_largest(_relative(wanted.novelty_N, got.novelty_N) for got in answers),
-        max_cam_identity_error=_largest(_relative(got.logit_N, pool(got.cam_Nhw, cam)) for got in answers),
+        max_cam_identity_error=_largest(_relative(got.logit_N, pool(got.cam_Nhw, cam, got.bias_N)) for got in answers),
         max_batch_error=_largest(_relative(alone.logit_N, got.logit_N) for got in grouped),
     )
 
@@ -121,12 +124,13 @@ def agreement_gate(name: str, wanted: Outputs, got: Outputs, limit: float) -> Ga
     return _at_most(name, _largest(_relative(*pair) for pair in pairs), limit)
 
 
-def pool(cam_Nhw: NDArray[np.float32], cam: Cam) -> NDArray[np.float64]:
-    """Add a map up to its logit: `mean`, or `lse` (log of the mean exponential), plus the bias."""
+def pool(cam_Nhw: NDArray[np.float32], cam: Cam, bias_N: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
+    """Add a map up to its logit: `mean`, or `lse` (log of the mean exponential), plus the bias, its own where it has one."""
+    bias = cam.bias if bias_N is None else bias_N.astype(np.float64)
     cells_NC = cam_Nhw.reshape(len(cam_Nhw), -1).astype(np.float64)
     if cam.pool == "mean":
-        return np.asarray(cells_NC.mean(axis=1) + cam.bias)
-    return np.asarray(np.logaddexp.reduce(cells_NC, axis=1) - np.log(cells_NC.shape[1]) + cam.bias)
+        return np.asarray(cells_NC.mean(axis=1) + bias)
+    return np.asarray(np.logaddexp.reduce(cells_NC, axis=1) - np.log(cells_NC.shape[1]) + bias)
 
 
 def edge_images(size: int) -> NDArray[np.uint8]:
@@ -159,26 +163,24 @@ def _checker_gate(path: Path) -> Gate:
 def _interface_gate(model: onnx.ModelProto) -> Gate:
     """Compare names, types and free batch axes with the contract of the graph."""
     image = model.graph.input[0].type.tensor_type
-    names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+    names = tuple(value.name for value in model.graph.input), tuple(value.name for value in model.graph.output)
     types = {value.type.tensor_type.elem_type for value in model.graph.output}
     free = all(bool(value.type.tensor_type.shape.dim[0].dim_param) for value in (*model.graph.input, *model.graph.output))
-    holds = (
-        names == ([INPUT_NAME], list(OUTPUT_NAMES))
-        and image.elem_type == onnx.TensorProto.UINT8
-        and types == {onnx.TensorProto.FLOAT}
-        and free
-    )
+    holds = names in INTERFACES and image.elem_type == onnx.TensorProto.UINT8 and types == {onnx.TensorProto.FLOAT} and free
     return Gate(
         "inputs and outputs", f"{' '.join(names[0])} -> {' '.join(names[1])}, batch axis {'free' if free else 'fixed'}", holds
     )
 
 
-def _in_batches(run: Runner, image_NHW: NDArray[np.uint8], size: int) -> Outputs:
-    parts = [run(image_NHW[start : start + size]) for start in range(0, len(image_NHW), size)]
+def _in_batches(run: Runner, image_NHW: NDArray[np.uint8], metadata_NM: Metadata, size: int) -> Outputs:
+    places = [slice(start, start + size) for start in range(0, len(image_NHW), size)]
+    parts = [run(image_NHW[place], None if metadata_NM is None else metadata_NM[place]) for place in places]
+    biases = [part.bias_N for part in parts if part.bias_N is not None]
     return Outputs(
         np.concatenate([part.logit_N for part in parts]),
         np.concatenate([part.cam_Nhw for part in parts]),
         np.concatenate([part.novelty_N for part in parts]),
+        np.concatenate(biases) if biases else None,
     )
 
 

@@ -1,10 +1,10 @@
 """Images through a graph as serving sends them: plain, or the views of a TTA policy.
 
 Shape suffixes: N images, K views of one image, H and W input rows and columns,
-h and w map rows and columns.
+h and w map rows and columns, M columns of metadata.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -21,12 +21,22 @@ Key = TypeVar("Key")
 
 
 def predict(
-    graph: Graph, images: Iterable[tuple[Key, NDArray[np.uint8]]], views: Sequence[TtaView]
+    graph: Graph,
+    images: Iterable[tuple[Key, NDArray[np.uint8]]],
+    views: Sequence[TtaView],
+    facts: Callable[[Key], NDArray[np.float32]] | None = None,
 ) -> Iterator[tuple[Key, Outputs]]:
-    """Answer images (uint8 [H, W]) in order: for each its key and the outputs of its views, the plain one first."""
+    """Answer images (uint8 [H, W]) in order: for each its key and the outputs of its views, the plain one first.
+
+    `facts` gives `metadata_M` of a key, for graphs that read it; without it nothing is known beside the images.
+    """
     waiting = iter(images)
     while chunk := list(islice(waiting, max(1, _MAX_BATCH // len(views)))):
-        outputs = graph.run(np.concatenate([make_views(image_HW, views) for _, image_HW in chunk]))
+        batch_NHW = np.concatenate([make_views(image_HW, views) for _, image_HW in chunk])
+        metadata_NM = None
+        if facts is not None and graph.num_facts:
+            metadata_NM = np.repeat(np.stack([facts(key) for key, _ in chunk]), len(views), axis=0)
+        outputs = graph.run(batch_NHW, metadata_NM)
         for number, (key, _) in enumerate(chunk):
             mine = slice(number * len(views), (number + 1) * len(views))
             yield key, Outputs(outputs.logit_N[mine], outputs.cam_Nhw[mine], outputs.novelty_N[mine])

@@ -1,7 +1,8 @@
 """From a torch network to one ONNX file that explains itself.
 
 The file takes `image`, uint8 [N, H, W], and gives `logit` [N], `cam` [N, h, w]
-and `novelty` [N].  What the exporter notes about the machine it ran on (source
+and `novelty` [N].  That of a network which reads age, sex and view takes `metadata`, float32 [N, M],
+too, and gives `bias` [N].  What the exporter notes about the machine it ran on (source
 paths, stack traces) is taken out.
 """
 
@@ -9,39 +10,47 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
 import torch
 
-INPUT_NAME = "image"
-OUTPUT_NAMES = ("logit", "cam", "novelty")
+INTERFACES = ((("image",), ("logit", "cam", "novelty")), (("image", "metadata"), ("logit", "cam", "novelty", "bias")))
+"""Names of inputs and outputs: of graphs that read the image alone, and of those that read metadata."""
+_DRAFT = "_draft"
+"""Ends the names of outputs until those of the weights are known."""
+
 MAX_BATCH = 64
 OPSET = 20
 
 
-def trace(network: torch.nn.Module, size: int, path: Path) -> None:
+def trace(network: torch.nn.Module, size: int, path: Path, *, num_facts: int = 0) -> None:
     """Write `network` (already prepared for export) to `path`.
 
-    The example has two images: one would be taken for a constant.
+    `num_facts` is how many columns of metadata it reads beside the image.  The example has two
+    images: one would be taken for a constant.
     """
-    example_NHW = torch.zeros((2, size, size), dtype=torch.uint8)
+    examples: tuple[torch.Tensor, ...] = (torch.zeros((2, size, size), dtype=torch.uint8),)
+    if num_facts:
+        examples = (*examples, torch.zeros((2, num_facts)))
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    inputs, outputs = INTERFACES[len(examples) - 1]
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             network.eval(),
-            (example_NHW,),
+            examples,
             dynamo=True,
-            dynamic_shapes=({0: batch},),
-            input_names=[INPUT_NAME],
-            output_names=list(OUTPUT_NAMES),
+            dynamic_shapes=tuple({0: batch} for _ in examples),
+            input_names=list(inputs),
+            output_names=[name + _DRAFT for name in outputs],
             opset_version=OPSET,
             verbose=False,
         )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     model = program.model_proto
+    _name_outputs(model, outputs)
     _forget_machine(model)
     onnx.save_model(model, path)
 
@@ -52,6 +61,16 @@ def describe(path: Path, properties: Mapping[str, str]) -> None:
     model.producer_name, model.producer_version = "cxr-serve", ""
     onnx.helper.set_model_props(model, dict(properties))
     onnx.save_model(model, path)
+
+
+def _name_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
+    """Give the outputs their names; a weight that has one of them, as the head's bias has, gets another."""
+    names = {name: f"head_{name}" for name in outputs} | {name + _DRAFT: name for name in outputs}
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for entry in (*model.graph.initializer, *model.graph.value_info, *model.graph.output):
+        entry.name = names.get(entry.name, entry.name)
 
 
 def _forget_machine(model: onnx.ModelProto) -> None:

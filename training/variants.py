@@ -26,7 +26,7 @@ from cxr.tta import PLAIN
 from training.checkpoint import Run
 from training.convert import CONVERTERS, StoredPrecision
 from training.golden import TOLERANCES
-from training.heldout import HeldOut
+from training.heldout import HeldOut, facts_of
 from training.parity import Gate, agreement_gate, failures, file_gates
 from training.precision import Cost, bf16_instructions, calibration_positions, cost_gates, measure_cost
 from training.predict import predict
@@ -48,11 +48,13 @@ class Yardstick:
 
     def cost_of(self, open_fold: Callable[[int, Path], Graph]) -> Cost:
         """Answer each held-out image anew by what `open_fold` makes of its fold's graph, and compare."""
-        images_NHW, views = open_cache(self.run), (PLAIN,)
+        images_NHW, views, facts = open_cache(self.run), (PLAIN,), facts_of(self.run)
         parts = [
             outputs
             for fold, path in self.graphs.items()
-            for _, outputs in predict(open_fold(fold, path), ((i, images_NHW[i]) for i in self.run.held_back(fold)), views)
+            for _, outputs in predict(
+                open_fold(fold, path), ((i, images_NHW[i]) for i in self.run.held_back(fold)), views, facts
+            )
         ]
         held_out = self.held_out
         exact = Outputs(
@@ -70,7 +72,8 @@ class Yardstick:
         """Let a graph answer the golden inputs within the tolerance that the bundle states for it."""
         name = f"{graph.engine}/{graph.precision}"
         wanted = Outputs(self.golden.logit_N, self.golden.cam_Nhw, self.golden.novelty_N)
-        return agreement_gate(f"{name} golden answers (relative)", wanted, graph.run(self.golden.image_NHW), TOLERANCES[name])
+        answers = graph.run(self.golden.image_NHW, self.golden.metadata_NM)
+        return agreement_gate(f"{name} golden answers (relative)", wanted, answers, TOLERANCES[name])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.cores import LABOUR_NICENESS, step_back
 from app.decoders.pool import WorkerPool
 from app.decoders.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
@@ -74,7 +71,7 @@ class Decoders:
         return (await self.prepare_and(_nothing, data, preparation, deadline=deadline))[0]
 
     async def prepare_and(
-        self, step: Callable[[NDArray[np.uint8]], T | None], data: bytes, preparation: Preparation, *, deadline: float
+        self, step: Callable[[Prepared], T | None], data: bytes, preparation: Preparation, *, deadline: float
     ) -> tuple[Prepared, T | None]:
         """Prepare one upload where it belongs, oldest first, and take the next step with its image in the same thread.
 
@@ -82,7 +79,7 @@ class Decoders:
         The step is not taken, and None given, where a worker process prepared the upload.
 
         Args:
-            step: takes `image_HW`; whatever it raises is raised here.
+            step: takes what was prepared; whatever it raises is raised here.
             data: the file.
             preparation: how it is to be prepared.
             deadline: on `time.monotonic`'s clock; what has not begun by then is not begun.
@@ -126,7 +123,7 @@ class Decoders:
 class _Errand(Generic[T]):
     """What one thread does with one upload, and whether anybody still waits for it."""
 
-    step: Callable[[NDArray[np.uint8]], T | None]
+    step: Callable[[Prepared], T | None]
     data: bytes
     preparation: Preparation
     deadline: float
@@ -140,12 +137,12 @@ class _Errand(Generic[T]):
         except NeedsWorker:
             return None
         self._check("The deadline passed before the model ran.")
-        return prepared, self.step(prepared.image_HW) if self.is_wanted else None
+        return prepared, self.step(prepared) if self.is_wanted else None
 
     def _check(self, too_late: str) -> None:
         if time.monotonic() >= self.deadline:
             raise DeadlineExceeded(too_late)
 
 
-def _nothing(_image_HW: NDArray[np.uint8]) -> None:
+def _nothing(_prepared: Prepared) -> None:
     return None

@@ -3,7 +3,7 @@
 This is the one seam of the system: tests put a graph of their own in its place, and
 another engine is another class beside `OnnxGraph`.
 
-Shape suffixes: N images, H and W input rows and columns.
+Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
 
 from pathlib import Path
@@ -27,9 +27,14 @@ class Graph(Protocol):
 
     engine: str
     precision: str
+    num_facts: int
+    """Columns of the second input; 0 where the graph reads the image alone."""
 
-    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
-        """Answer a batch, in order; safe to call from several threads. Raises `GraphError`."""
+    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
+        """Answer a batch, in order; safe to call from several threads. Raises `GraphError`.
+
+        `metadata_NM` is what is known beside the images, as `cxr.facts` writes it; None where nothing is.
+        """
         ...
 
 
@@ -38,6 +43,8 @@ def open_graph(bundle: Bundle, runtime: Runtime = Runtime()) -> Graph:  # noqa: 
     path, precision = _choose_file(bundle, runtime)
     kind = OpenVinoGraph if runtime.engine == "openvino" else OnnxGraph
     graph = kind(path, runtime, precision=precision)
+    if graph.num_facts != len(bundle.manifest.metadata):
+        raise BundleError("the graph reads other metadata than bundle.json says")
     check_golden(graph, bundle.golden)
     return graph
 
@@ -61,7 +68,10 @@ def _choose_file(bundle: Bundle, runtime: Runtime) -> tuple[Path, str]:
 def check_golden(graph: Graph, golden: Golden) -> None:
     """Compare a graph's answers with the bundle's golden ones; raises `BundleError`."""
     try:  # one at a time: an engine keeps the memory of the largest batch that it ever ran
-        answers = [graph.run(image_HW[None]) for image_HW in golden.image_NHW]
+        answers = [
+            graph.run(golden.image_NHW[i : i + 1], None if golden.metadata_NM is None else golden.metadata_NM[i : i + 1])
+            for i in range(len(golden.image_NHW))
+        ]
     except GraphError as exc:
         raise BundleError("golden check: the graph can't run the golden images") from exc
     tolerance = golden.tolerance(graph.engine, graph.precision)

@@ -3,7 +3,7 @@
 Inputs lie in memory of the device that was bound once for each size of a batch, so
 that a run allocates nothing; the CPU takes the same way as a GPU.
 
-Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns.
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of metadata.
 """
 
 import hashlib
@@ -21,6 +21,8 @@ from cxr.graph.runtime import Runtime
 from cxr.interpret import Outputs
 
 _OUTPUTS = ("logit", "cam", "novelty")
+_MORE_OUTPUTS = (*_OUTPUTS, "bias")
+"""Of a graph that reads metadata."""
 
 
 class OnnxGraph:
@@ -45,6 +47,7 @@ class OnnxGraph:
             raise BundleError(f"ONNX Runtime could not start {wanted}; see its own message above, or set the device to cpu")
         self.engine = runtime.name
         self.precision = precision
+        self.num_facts = _num_facts(self._session)
         self._runtime = runtime
         self._idle: defaultdict[tuple[int, ...], SimpleQueue[_BoundBatch]] = defaultdict(SimpleQueue)
 
@@ -53,42 +56,53 @@ class OnnxGraph:
         """The essentials that the file carries about itself (ONNX metadata_props)."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
         """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`."""
         shape = (self._runtime.fill(len(batch_NHW)), *batch_NHW.shape[1:])
         try:
             bound = self._take(shape)
-            logit_N, cam_Nhw, novelty_N = bound.run(self._session, batch_NHW)
+            outputs = bound.run(self._session, batch_NHW, metadata_NM)
         except Exception as exc:  # as above
             raise GraphError(f"ONNX Runtime could not run the batch: {type(exc).__name__}") from exc
         self._idle[shape].put(bound)
-        return Outputs(logit_N, cam_Nhw, novelty_N)
+        return Outputs(*outputs)
 
     def _take(self, shape: tuple[int, ...]) -> "_BoundBatch":
         try:
             return self._idle[shape].get_nowait()
         except Empty:
-            return _BoundBatch(self._session, shape, "cuda" if self._runtime.device == "gpu" else "cpu")
+            return _BoundBatch(self._session, shape, self.num_facts, "cuda" if self._runtime.device == "gpu" else "cpu")
 
 
 class _BoundBatch:
     """Memory for one batch on the device, bound to a session; does one run at a time."""
 
-    def __init__(self, session: ort.InferenceSession, shape: tuple[int, ...], device: str) -> None:
+    def __init__(self, session: ort.InferenceSession, shape: tuple[int, ...], num_facts: int, device: str) -> None:
         self._host_NHW = np.zeros(shape, np.uint8)
+        self._host_NM = np.zeros((shape[0], num_facts), np.float32)
         self._image = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.uint8, device, 0)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input("image", self._image)
-        for name in _OUTPUTS:
+        for name in _MORE_OUTPUTS if num_facts else _OUTPUTS:
             self._binding.bind_output(name, "cpu")
 
-    def run(self, session: ort.InferenceSession, batch_NHW: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def run(
+        self, session: ort.InferenceSession, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None
+    ) -> list[NDArray[np.float32]]:
         """Run a batch of at most this size; rows that fill it up hold what was there before, and are cut off again."""
         self._host_NHW[: len(batch_NHW)] = batch_NHW
         self._image.update_inplace(self._host_NHW)
+        if self._host_NM.shape[1]:
+            self._host_NM[: len(batch_NHW)] = 0.0 if metadata_NM is None else metadata_NM
+            self._binding.bind_cpu_input("metadata", self._host_NM)
         session.run_with_iobinding(self._binding)
         # The outputs' memory is used again by the next run.
         return [np.array(output.numpy()[: len(batch_NHW)]) for output in self._binding.get_outputs()]
+
+
+def _num_facts(session: ort.InferenceSession) -> int:
+    """Count the columns of the input `metadata`; 0 where there is none."""
+    return next((int(entry.shape[1]) for entry in session.get_inputs() if entry.name == "metadata"), 0)
 
 
 def _providers(path: Path, runtime: Runtime) -> list[tuple[str, dict[str, Any]]]:

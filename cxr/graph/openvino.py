@@ -1,6 +1,6 @@
 """A graph in OpenVINO's runtime on the CPU: the same file, in fp32 or in bf16.
 
-Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns.
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of metadata.
 """
 
 import sys
@@ -35,24 +35,32 @@ class OpenVinoGraph:
             raise BundleError("the graph does not open in OpenVINO") from exc
         self.engine = runtime.name
         self.precision = precision
+        second = [port for port in compiled.inputs if "metadata" in port.names]
+        self.num_facts = int(second[0].partial_shape[1].get_length()) if second else 0
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(runtime.lanes):
             self._idle.put(compiled.create_infer_request())
 
-    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
         """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`."""
         request = self._idle.get()
         try:
-            request.infer({"image": np.ascontiguousarray(batch_NHW)})
+            request.infer({"image": np.ascontiguousarray(batch_NHW), **self._beside(len(batch_NHW), metadata_NM)})
+            names = ("logit", "cam", "novelty", *(["bias"] if self.num_facts else []))
             # The outputs' memory is used again by the next run.
-            logit_N, cam_Nhw, novelty_N = (
-                np.array(request.get_tensor(name).data) for name in ("logit", "cam", "novelty")
-            )  # fmt: skip
+            outputs = [np.array(request.get_tensor(name).data) for name in names]
         except RuntimeError as exc:
             raise GraphError("OpenVINO could not run the batch") from exc
         finally:
             self._idle.put(request)
-        return Outputs(logit_N, cam_Nhw, novelty_N)
+        return Outputs(*outputs)
+
+    def _beside(self, count: int, metadata_NM: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
+        """Give the second input where the graph has one."""
+        if not self.num_facts:
+            return {}
+        unknown_NM = np.zeros((count, self.num_facts), np.float32)
+        return {"metadata": unknown_NM if metadata_NM is None else np.ascontiguousarray(metadata_NM)}
 
 
 def _properties(runtime: Runtime, precision: str) -> dict[str, Any]:

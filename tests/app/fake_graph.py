@@ -23,6 +23,7 @@ class FakeGraph:
 
     engine = "fake"
     precision = "fp32"
+    num_facts = 0
 
     def __init__(
         self, *, latency_s: float = 0.0, failure: Callable[[NDArray[np.uint8]], None] = lambda batch_NHW: None
@@ -34,7 +35,7 @@ class FakeGraph:
         self.gate.set()
         self.batch_sizes: list[int] = []
 
-    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
         """Answer a batch, uint8 [N, H, W]."""
         self.batch_sizes.append(len(batch_NHW))
         self.gate.wait(20)

@@ -196,7 +196,10 @@ async def test_a_small_picture_is_not_enlarged_for_a_heat_map() -> None:
 async def test_the_next_step_is_taken_with_the_image_in_the_same_thread() -> None:
     async with decoding() as decoders:
         prepared, seen = await decoders.prepare_and(
-            lambda image_HW: (threading.current_thread().name, image_HW.copy()), make_png(chest()), PLAIN, deadline=math.inf
+            lambda prepared: (threading.current_thread().name, prepared.image_HW.copy()),
+            make_png(chest()),
+            PLAIN,
+            deadline=math.inf,
         )
 
     assert seen is not None

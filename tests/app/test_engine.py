@@ -49,7 +49,7 @@ class _TimedGraph(FakeGraph):
         self._machine = machine
         self._lanes = lanes
 
-    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
         self._machine.sizes.append(len(batch_NHW))
         kept_s = self._machine.seconds[len(batch_NHW)] * self._machine.effort.get(self._lanes, 1.0)
         self._machine.kept += kept_s

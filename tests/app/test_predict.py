@@ -1,6 +1,7 @@
 import asyncio
 import base64
 import json
+import math
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from cxr.errors import GraphError
+from cxr.facts import COLUMNS
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import Served, serving
 from tests.bundles import write_made_bundle
@@ -320,3 +322,25 @@ def test_an_answer_that_is_documented_as_an_example_is_a_valid_one() -> None:
     answer = PredictionAnswer.model_validate(PREDICTION_EXAMPLE)
 
     assert json.loads(answer.model_dump_json()) == PREDICTION_EXAMPLE
+
+
+@pytest.mark.parametrize("max_batch", [1, 4], ids=["at once", "in batches"])
+@pytest.mark.parametrize("tta", ["false", "true"], ids=["plain", "views"])
+async def test_a_model_that_reads_age_sex_and_view_is_told_what_is_known(
+    tmp_path: Path, dicom: bytes, max_batch: int, tta: str
+) -> None:
+    write_made_bundle(tmp_path, "bright", 1, metadata=COLUMNS)
+    grey = 10 * 128 / 255 - 5
+    told = {"age_years": 70, "sex": "F", "view_position": "AP"}
+    async with serving(tmp_path, max_batch=max_batch) as served:
+        unknown = await predict(served, grey_png(128), tta=tta)
+        stated = await predict(served, grey_png(128), tta=tta, **told)
+        of_file, contradicted = await predict(served, dicom, tta=tta), await predict(served, dicom, tta=tta, **told)
+
+    assert unknown["probability"] == pytest.approx(sigmoid(grey), abs=1e-4)
+    assert stated["probability"] == pytest.approx(sigmoid(grey + 1.0 + 0.5 - 2.0 - 0.25), abs=1e-4)
+    assert of_file["probability"] == contradicted["probability"]  # a DICOM's own values win
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))

@@ -12,6 +12,7 @@ from tests.factories import make_png
 from training.parity import edge_images
 
 if TYPE_CHECKING:
+    from training.config import Recipe
     from training.network import ChestNet
 
 FILMS = 60
@@ -50,6 +51,12 @@ def folds_run_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
+def fused_run_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with age, sex and view beside the image."""
+    return _make_run(films_dir, tmp_path_factory.mktemp("runs") / "fused", "metadata=true", "augment.mixup=0")
+
+
+@pytest.fixture(scope="session")
 def bundle_dir(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle exported from the hold-out RUN."""
     from training.export import export
@@ -69,13 +76,15 @@ def _make_run(films_dir: Path, out: Path, *settings: str) -> Path:
     image_NHW, label_N = np.asarray(open_cache(run)), run.index.label_N
     for fold in run.held_back_folds:
         learned = run.fold_N != fold
-        save_network(out / f"fold-{fold}" / "model.safetensors", _fitted_network(image_NHW[learned], label_N[learned], fold))
+        save_network(
+            out / f"fold-{fold}" / "model.safetensors", _fitted_network(image_NHW[learned], label_N[learned], fold, run.recipe)
+        )
     learned = run.fold_N != (0 if run.recipe.validation == "holdout" else -1)
-    save_network(out / "final" / "model.safetensors", _fitted_network(image_NHW[learned], label_N[learned], 0))
+    save_network(out / "final" / "model.safetensors", _fitted_network(image_NHW[learned], label_N[learned], 0, run.recipe))
     return out
 
 
-def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], seed: int) -> "ChestNet":
+def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], seed: int, recipe: "Recipe") -> "ChestNet":
     """Make a network with random features, settled batch norms, and a ridge regression for a head.
 
     The batch norms see the edge images too, without which an untrained network answers those with thousands.
@@ -86,7 +95,7 @@ def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], se
 
     torch.set_num_threads(1)  # threads that wait for each other on a busy machine take six times as long
     torch.manual_seed(seed + 1)
-    network = ChestNet.named("efficientnet-b0")
+    network = ChestNet.named("efficientnet-b0", metadata=recipe.metadata)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the running statistics become those of the one pass below
@@ -102,4 +111,6 @@ def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], se
         weight_C = centered_NC.T @ torch.linalg.solve(gram_NN + penalty_NN, torch.from_numpy(label_N * 0.4 - 0.2).float())
         network.head.weight.copy_(weight_C[None, :, None, None])
         network.bias.fill_(-float(feature_NC.mean(dim=0) @ weight_C))
+        if network.late is not None:
+            network.late.copy_(torch.linspace(-0.1, 0.1, len(network.late)))
     return network

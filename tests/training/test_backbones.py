@@ -69,7 +69,7 @@ def test_a_network_of_another_family_passes_the_gates_as_a_graph(backbone: Backb
 
     trace(network, 64, path)
 
-    def run(batch_NHW: np.ndarray) -> Outputs:
+    def run(batch_NHW: np.ndarray, _: np.ndarray | None) -> Outputs:
         with torch.inference_mode():
             return Outputs(*(output.numpy() for output in network(torch.from_numpy(batch_NHW))))
 

@@ -8,12 +8,14 @@ from safetensors.numpy import load_file, save_file
 
 from cxr.bundle import file_sha256, read_bundle
 from cxr.errors import BundleError
+from cxr.facts import COLUMNS, encode_facts
 from cxr.graph import OnnxGraph, open_graph
+from cxr.radiograph import Metadata
 from training.checkpoint import load_run
 from training.datasets.index import read_table
 from training.export import export
 from training.heldout import fold_graphs, predict_held_out, read_off
-from training.parity import ExportRefused
+from training.parity import ExportRefused, edge_images, pool
 
 
 def test_an_exported_bundle_opens_and_answers_its_golden_inputs(bundle_dir: Path) -> None:
@@ -32,15 +34,27 @@ def test_a_bare_graph_file_explains_itself(bundle_dir: Path) -> None:
     assert json.loads(properties["cam"]) == {"pool": "mean", "bias": bundle.manifest.cam.bias}
 
 
-def test_a_network_that_reads_metadata_is_not_exported(run_dir: Path, tmp_path: Path) -> None:
-    shutil.copytree(run_dir, tmp_path / "fused")
-    facts = json.loads((run_dir / "run.json").read_text())
-    facts["recipe"] |= {"metadata": True, "augment": facts["recipe"]["augment"] | {"mixup": 0.0}}
-    (tmp_path / "fused/run.json").write_text(json.dumps(facts))
+def test_a_network_that_reads_age_sex_and_view_becomes_a_bundle_that_does(fused_run_dir: Path, tmp_path: Path) -> None:
+    bundle = read_bundle(export(fused_run_dir, tmp_path / "store", "fused", 1))
+    graph = open_graph(bundle)
+    image_NHW = edge_images(64)[:2]
+    unknown, told = graph.run(image_NHW), graph.run(image_NHW, encode_facts([Metadata(70.0, "F", "AP"), Metadata()]))
 
-    with pytest.raises(ExportRefused, match="age, sex and view"):
-        export(tmp_path / "fused", tmp_path / "store", "fused", 1)
-    assert not (tmp_path / "store").exists()
+    assert bundle.manifest.metadata == COLUMNS
+    assert json.loads(OnnxGraph(bundle.graph_path).properties["metadata"]) == list(COLUMNS)
+    assert told.logit_N[0] != pytest.approx(unknown.logit_N[0], abs=1e-3)
+    assert told.logit_N[1] == pytest.approx(unknown.logit_N[1], abs=1e-5)
+    np.testing.assert_allclose(pool(told.cam_Nhw, bundle.manifest.cam, told.bias_N), told.logit_N, atol=1e-4)
+    assert bundle.manifest.graphs[0].parity.max_cam_identity_error < 1e-5
+
+
+def test_a_graph_that_reads_other_metadata_than_its_bundle_says_is_not_opened(fused_run_dir: Path, tmp_path: Path) -> None:
+    path = export(fused_run_dir, tmp_path / "store", "fused", 1)
+    facts = json.loads((path / "bundle.json").read_text())
+    (path / "bundle.json").write_text(json.dumps(facts | {"metadata": []}))
+
+    with pytest.raises(BundleError, match="metadata"):
+        open_graph(read_bundle(path))
 
 
 def test_the_figures_stand_on_the_held_back_images_alone(bundle_dir: Path, run_dir: Path) -> None:

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cxr.facts import COLUMNS
 from training.datasets.index import IndexRow
-from training.late_fusion import COLUMNS, encode, forget_some
+from training.late_fusion import encode, forget_some
 
 BARE = IndexRow(image_id="a", path="a.dcm", sha256="0" * 64, person_group="p", label=0)
 

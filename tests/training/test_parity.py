@@ -54,7 +54,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def network() -> Runner:
     module = Tiny().eval()
 
-    def run(batch_NHW: np.ndarray) -> Outputs:
+    def run(batch_NHW: np.ndarray, _: np.ndarray | None) -> Outputs:
         with torch.inference_mode():
             return Outputs(*(output.numpy() for output in module(torch.from_numpy(batch_NHW))))
 
@@ -102,7 +102,7 @@ def test_an_altered_weight_fails_the_comparison_with_torch(
 
 
 def test_a_nan_fails(tiny_path: Path) -> None:
-    def nan(batch_NHW: np.ndarray) -> Outputs:
+    def nan(batch_NHW: np.ndarray, _: np.ndarray | None) -> Outputs:
         outputs = OnnxGraph(tiny_path).run(batch_NHW)
         return Outputs(outputs.logit_N * np.float32(np.nan), outputs.cam_Nhw, outputs.novelty_N)
 

@@ -9,12 +9,12 @@ from training.predict import predict
 class LeftHalf:
     """A graph whose logit is the mean of the left half; it notes its batch sizes."""
 
-    engine, precision = "test", "fp32"
+    engine, precision, num_facts = "test", "fp32", 0
 
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
 
-    def run(self, batch_NHW: NDArray[np.uint8]) -> Outputs:
+    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
         self.batch_sizes.append(len(batch_NHW))
         logit_N = batch_NHW[:, :, : batch_NHW.shape[2] // 2].mean(axis=(1, 2), dtype=np.float32)
         return Outputs(logit_N, logit_N[:, None, None], logit_N)
