@@ -104,10 +104,12 @@ def our_server(store: Path, cache: Path, **settings: str) -> Server:
         "DRAIN_SECONDS": 0,
         **{name.upper(): value for name, value in settings.items()},
     }
-    engine = f"{settings.get('engine', 'onnxruntime')}, {settings.get('precision', 'exact')}"
+    ways = [settings.get("engine", "onnxruntime"), settings.get("precision", "exact")]
+    if "workers" in settings:
+        ways.append(f"{settings['workers']} worker processes")
     return Server(
         name="ours" if not settings else f"ours-{'-'.join(settings.values())}",
-        title=f"**cxr-serve** ({engine})",
+        title=f"**cxr-serve** ({', '.join(ways)})",
         command=(sys.executable, "-m", "app"),
         environment={f"CXR_{name}": str(value) for name, value in named.items()},
         port_variable="CXR_PORT",
@@ -130,6 +132,7 @@ def all_servers(bundle: Bundle, store: Path, cache: Path, peers_python: Path) ->
     return [
         our_server(store, cache),
         our_server(store, cache, engine="openvino", precision="fast"),
+        our_server(store, cache, workers="2"),
         peer("fastapi_onnx", "FastAPI `def` + ONNX Runtime"),
         peer("litserve_onnx", "LitServe", health_path="/health"),
         peer("bentoml_onnx", "BentoML"),
