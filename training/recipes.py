@@ -121,7 +121,6 @@ def pneumothorax_masks() -> Recipe:
         ema=0.99,
         dropout=0.1,
         augment=Augmentation(rotate_degrees=12.0, shift=0.06, blur=0.1, noise=0.03),
-        precision="bf16",
     )
 
 

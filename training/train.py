@@ -34,6 +34,7 @@ from training.loss import weighted_bce
 from training.mask_loss import mask_loss
 from training.metrics import auroc
 from training.network import ChestNet
+from training.precision import bf16_instructions
 from training.progress import progress_bar
 from training.samples import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
 
@@ -194,7 +195,10 @@ def batch_loss(network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[f
 
 def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:
     """Let convolutions run in bf16 where the recipe says so, or where it leaves the choice and bf16 is faster."""
-    faster = device.type == "cuda" or recipe.network.startswith("densenet")
+    gains = (
+        recipe.network.startswith(("densenet", "pyramid")) and bf16_instructions() is not None
+    )  # else it is emulated, slowly
+    faster = device.type == "cuda" or gains
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and faster)
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
