@@ -68,7 +68,7 @@ class Batcher:
         self._capacity = capacity
         self._loop = asyncio.get_running_loop()
         self._turns = Turns(plan.lanes)
-        self._runs_singly = plan.max_batch == 1 and plan.threads == 1
+        self._runs_on_one_core = plan.threads == 1
         self._queue: deque[Ticket] = deque()
         self._waiting = 0
         self._admitted = 0
@@ -158,11 +158,11 @@ class Batcher:
     def at_once(self) -> Iterator[RunHere]:
         """Give the way to answer one image in the thread that makes it: `run`, without a lane to wait for.
 
-        It is for any thread, and raises `InferenceFailed`.  It runs nothing and gives None where images are to be
-        put together in batches, where a run takes more cores than one, and where others wait or as many run as
-        may: those wait for a lane.  Until it runs, or the block ends, the image counts as waiting.
+        It is for any thread, and raises `InferenceFailed`.  It runs nothing and gives None where a run takes more
+        cores than one, where others wait or as many run as may, and where there are others to make a batch with:
+        those wait for a lane.  Until it runs, or the block ends, the image counts as waiting.
         """
-        if not self._runs_singly:
+        if not self._runs_on_one_core:
             yield _leave_it
             return
         with Waiting(self._metrics.queue_depth) as waiting:
@@ -171,7 +171,8 @@ class Batcher:
     def _run_here(
         self, waiting: Waiting, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None
     ) -> BatchAnswer | None:
-        if self._waiting or not self._turns.try_take():
+        would_fill_batches = self._max_batch > 1 and self._admitted > self.num_lanes
+        if self._waiting or would_fill_batches or not self._turns.try_take():
             return None
         waiting.end()
         started = time.monotonic()

@@ -269,11 +269,14 @@ async def test_an_image_is_answered_at_once_in_the_thread_that_made_it(graph: Fa
     assert answer.queue_s == 0
 
 
-async def test_where_images_go_together_in_batches_each_waits_for_a_lane(graph: FakeGraph) -> None:
+async def test_images_that_may_go_together_wait_for_a_lane_and_one_alone_does_not(graph: FakeGraph) -> None:
     async with batching(graph, max_batch=4) as batcher:
-        assert await in_thread(batcher, 51) is None
+        with batcher.admit(1):
+            assert await in_thread(batcher, 51) is not None
+            with batcher.admit(1):
+                assert await in_thread(batcher, 51) is None
 
-    assert graph.batch_sizes == []
+    assert graph.batch_sizes == [1]
 
 
 async def test_no_more_images_run_at_once_than_there_are_lanes(graph: FakeGraph) -> None:
