@@ -4,8 +4,9 @@ import argparse
 import os
 import sys
 from collections import deque
-from collections.abc import Container, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -26,6 +27,9 @@ _OF_THE_QUESTION = frozenset({400, 401, 403, 404, 405, 406})
 
 _GIVE_UP_AFTER = 8
 """Files in a row that nobody answered, each for as long as `--patience` says."""
+
+_LAST_ANSWERS_S = 2.0
+"""How long answers that are on their way are waited for when the command stops early."""
 
 _HELP = """\
 Send radiographs to a running service and write one line of CSV for each.
@@ -75,8 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *, jobs: int) -> int:
     """Send files, a bounded number at once; write a line for each as its answer comes."""
     problems = unfinished = unanswered = 0
-    with tqdm(total=len(paths) + len(table.done), initial=len(table.done), unit="file", dynamic_ncols=True) as progress:
-        for path, answer in _answers(client, paths, asking, jobs):
+    with (
+        closing(_answers(client, paths, asking, jobs)) as answers,
+        tqdm(total=len(paths) + len(table.done), initial=len(table.done), unit="file", dynamic_ncols=True) as progress,
+    ):
+        for path, answer in answers:
             if _is_of_the_question(path, answer):
                 _say(f"cxr-serve: {answer}")
                 return UNFINISHED
@@ -103,7 +110,7 @@ def _is_of_the_question(path: Path, answer: Answer) -> bool:
     return isinstance(answer, Problem) and answer.status in _OF_THE_QUESTION and path.stat().st_size > 0
 
 
-def _answers(client: Client, paths: Iterable[Path], asking: Asking, jobs: int) -> Iterator[tuple[Path, Answer]]:
+def _answers(client: Client, paths: Iterable[Path], asking: Asking, jobs: int) -> Generator[tuple[Path, Answer], None, None]:
     """Ask about files in threads, a few ahead, and give the answers in the files' order."""
 
     def ask(path: Path) -> Answer:
@@ -122,7 +129,9 @@ def _answers(client: Client, paths: Iterable[Path], asking: Asking, jobs: int) -
         while sent:
             yield _oldest(sent)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # closing the client ends what still waits
+        pool.shutdown(wait=False, cancel_futures=True)
+        # What is on its way comes to its end before the client closes; closing it ends what still waits to try again.
+        wait([future for _, future in sent], timeout=_LAST_ANSWERS_S)
 
 
 def _oldest(sent: "deque[tuple[Path, Future[Answer]]]") -> tuple[Path, Answer]:
