@@ -2,6 +2,7 @@
 
     admit(views)      before the body is read, and again when it is there: whole or not at all
     run(views)        waits for the answer of all views of one image
+    at_once           the same for one image that nobody waits before, in the thread that made it
     lane x n          takes what is queued, up to `max_batch`, and never waits for more
 
 A view of test-time augmentation is one image of a batch; the views of one
@@ -75,7 +76,7 @@ class Batcher:
         self._idle = plan.lanes
         self.num_lanes = plan.lanes
         self._run_time = LinearTime(plan.seconds_per_image, plan.seconds_per_run)
-        self._running: dict[asyncio.Task[None] | None, _Running] = {}
+        self._running: dict[object, _Running] = {}  # by lane, or by the image that runs at once, told by its thread
         self._arrived = asyncio.Event()
         self._open = True
         self._fault: str | None = None
@@ -99,9 +100,9 @@ class Batcher:
     @property
     def wait_s(self) -> float:
         """Seconds until a lane would take an image that is admitted now, behind all that was admitted before."""
-        now = time.monotonic()
-        num_running = sum(run.num_images for run in self._running.values())
-        left_s = sum(max(0.0, run.started + self._run_time.seconds(run.num_images) - now) for run in self._running.values())
+        now, running = time.monotonic(), list(self._running.values())
+        num_running = sum(run.num_images for run in running)
+        left_s = sum(max(0.0, run.started + self._run_time.seconds(run.num_images) - now) for run in running)
         num_ahead = max(0, self._admitted - num_running)
         return (left_s + self._run_time.seconds_of_many(num_ahead, self._max_batch)) / self.num_lanes
 
@@ -145,7 +146,7 @@ class Batcher:
         """
         if self._fault:
             raise NotReady(self._fault)
-        ticket = Ticket(views_KHW, deadline, asyncio.get_running_loop().create_future(), time.monotonic(), metadata_M)
+        ticket = Ticket(views_KHW, deadline, self._loop.create_future(), time.monotonic(), metadata_M)
         self._queue.append(ticket)
         self._count_waiting(len(views_KHW))
         self._arrived.set()
@@ -172,10 +173,11 @@ class Batcher:
         self, waiting: Waiting, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None
     ) -> BatchAnswer | None:
         would_fill_batches = self._max_batch > 1 and self._admitted > self.num_lanes
-        if self._waiting or would_fill_batches or not self._turns.try_take():
+        if self._fault or self._waiting or would_fill_batches or not self._turns.try_take():
             return None
         waiting.end()
         started = time.monotonic()
+        self._running[waiting] = _Running(1, started)
         try:
             (row,) = run_rows(self._graph, image_HW[None], None if metadata_M is None else metadata_M[None])
         except GraphError as exc:
@@ -185,13 +187,12 @@ class Batcher:
             self._loop.call_soon_threadsafe(self._stop, exc)
             raise InferenceFailed(_STOPPED) from exc
         finally:
+            del self._running[waiting]
             self._turns.give_back()
+        run_s = time.monotonic() - started
+        self._loop.call_soon_threadsafe(self._run_time.observe, 1, run_s)  # also of a run that nobody waits for any more
         self._metrics.batch_size.observe(1)
-        return BatchAnswer(row, 0.0, time.monotonic() - started)
-
-    def learn(self, answer: BatchAnswer) -> None:
-        """Learn from a run at once how long runs take."""
-        self._run_time.observe(1, answer.run_s)
+        return BatchAnswer(row, 0.0, run_s)
 
     async def close(self) -> None:
         """Admit nothing more, finish what was admitted, end the lanes."""

@@ -171,7 +171,7 @@ class Classifier:
         return prediction
 
     async def _prepare_and_run(self, data: bytes, preparation: Preparation, place: Place) -> tuple[Prepared, BatchAnswer]:
-        """Decode, preprocess and run: in one thread where the model answers images one by one, else through its queue."""
+        """Decode, preprocess and run: in one thread where an image need not wait, else through the model's queue."""
         started, deadline, question = time.monotonic(), place.deadline, place.question
         manifest, batcher = place.version.manifest, self._batchers[place.version]
         views = question.views(manifest)
@@ -180,13 +180,12 @@ class Classifier:
             """Write down what is known beside the image, where the model reads it."""
             return encode_facts([merge_metadata(prepared.metadata, question.stated)])[0] if manifest.metadata else None
 
-        if views == (PLAIN,):
+        if views == (PLAIN,) and self._decoders.num_threads >= batcher.num_lanes:  # fewer threads would leave lanes idle
             with batcher.at_once() as run_here:
                 prepared, answer = await self._decoders.prepare_and(
                     lambda prepared: run_here(prepared.image_HW, facts(prepared)), data, preparation, deadline=deadline
                 )
             if answer is not None:
-                batcher.learn(answer)
                 waited_s = time.monotonic() - started - prepared.seconds - answer.run_s
                 return prepared, replace(answer, queue_s=max(0.0, waited_s))
         else:

@@ -102,12 +102,12 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     The work is done in the request's own task: each further one would have to wait its turn for the
     event loop, and so for the interpreter, which threads that decode want too.
     """
-    task, is_gone = asyncio.current_task(), False
+    task, is_gone, is_done = asyncio.current_task(), False, False
     assert task is not None
 
     def leave(watch: asyncio.Task[None]) -> None:
         nonlocal is_gone
-        if not watch.cancelled():
+        if not watch.cancelled() and not is_done:  # it may have been called up already when the work was done
             is_gone = True
             task.cancel()
 
@@ -120,6 +120,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
             raise ClientGone("The client left.") from exc
         raise
     finally:
+        is_done = True
         watch.remove_done_callback(leave)
         watch.cancel()
 

@@ -161,6 +161,13 @@ def _graph(manifest: Manifest) -> Iterator[str]:
         f"Input `image`: uint8 [N, {size}, {size}], made by `cxr.preprocess` (version {manifest.preprocess.version}). "
         "Errors against the torch network were measured at export; all but the logit's are relative to max(1, value)."
     )
+    if manifest.metadata:
+        yield ""
+        yield (
+            f"**It reads age, sex and view beside the image**, which may be a shortcut: input `metadata`, float32 "
+            f"[N, {len(manifest.metadata)}], columns {', '.join(f'`{name}`' for name in manifest.metadata)} as `cxr.facts` writes "
+            "them, zero for what is unknown; output `bias` [N] is what they add to the logit, and the map's own bias."
+        )
     yield ""
     yield "| file | MB | opset | logit error | cam error | novelty error | cam identity | alone against batched | images |"
     yield "|---|---|---|---|---|---|---|---|---|"

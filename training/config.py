@@ -187,6 +187,8 @@ class Recipe:
             raise ValueError("the outline of two blended chests means nothing: set mask_weight or augment.mixup to 0")
         if self.mask_weight and self.imbalance == "generated":
             raise ValueError("generated images have no outlines: set mask_weight to 0, or imbalance to sampler")
+        if self.augment.swap and not self.mask_weight:
+            raise ValueError("augment.swap exchanges what lies under outlines, which only mask_weight above 0 reads")
         if self.metadata and (self.augment.mixup or self.imbalance == "generated" or len(self.greys) > 1):
             raise ValueError("metadata goes with whole images that somebody took, and one network: no mixup, nothing generated")
         return self

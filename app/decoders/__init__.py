@@ -2,8 +2,8 @@
 
 Pillow, uncompressed and RLE let go of the interpreter or are quick, so threads
 do them; every other codec goes to a process.  Which it is, `cxr.decode` tells by
-content (`NeedsWorker`).  All of it happens before an image queues for the model, so
-that a bad file never meets a good one in a batch.
+content (`NeedsWorker`).  All of it happens before an image runs or queues for the
+model, so that a bad file never meets a good one in a batch.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from app.cores import LABOUR_NICENESS, step_back
 from app.decoders.pool import WorkerPool
@@ -37,7 +37,7 @@ class Decoders:
         self.num_threads = num_threads
         self._turns = asyncio.Semaphore(_AT_HAND * num_threads)
         self._times = DecodeTimes()
-        self._ahead_s = 0.0
+        self._errands = set["_Errand[Any]"]()
         self._threads = ThreadPoolExecutor(
             num_threads, thread_name_prefix="decode", initializer=step_back, initargs=(LABOUR_NICENESS,)
         )
@@ -60,7 +60,7 @@ class Decoders:
     @property
     def wait_s(self) -> float:
         """Seconds until a thread would take a file that comes now."""
-        return max(0.0, self._ahead_s) / self.num_threads
+        return sum(errand.forecast_s for errand in self._errands if not errand.is_prepared) / self.num_threads
 
     def seconds(self, num_bytes: int) -> float:
         """Forecast how long a file of this length is decoded; a length of 0 is unknown."""
@@ -90,23 +90,21 @@ class Decoders:
             Overloaded: so many files wait for a worker process that this one would be late.
             DeadlineExceeded: the deadline passed before its turn.
         """
-        errand = _Errand(step, data, preparation, deadline)
+        errand = _Errand(step, data, preparation, deadline, self.seconds(len(data)))
         done = await self._do_in_thread(errand)
         return done or (await self._pool.run(data, preparation, deadline=deadline), None)
 
     async def _do_in_thread(self, errand: "_Errand[T]") -> tuple[Prepared, T | None] | None:
         """Do an errand unless it needs a worker process, which gives None."""
-        num_bytes = len(errand.data)
-        forecast_s = self.seconds(num_bytes)
-        self._ahead_s += forecast_s
+        self._errands.add(errand)
         try:
             async with self._turns:
                 done = await asyncio.get_running_loop().run_in_executor(self._threads, errand.run)
         finally:
             errand.is_wanted = False
-            self._ahead_s -= forecast_s
+            self._errands.remove(errand)
         if done is not None and errand.preparation.preview_side is None:  # pictures take their own time
-            self._times.observe(num_bytes, done[0].decode_s + done[0].preprocess_s)
+            self._times.observe(len(errand.data), done[0].seconds)
         return done
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -127,7 +125,10 @@ class _Errand(Generic[T]):
     data: bytes
     preparation: Preparation
     deadline: float
+    forecast_s: float
+    """Of its decoding."""
     is_wanted: bool = True
+    is_prepared: bool = False
 
     def run(self) -> tuple[Prepared, T | None] | None:
         """Prepare the upload and take the step; None where a worker process must prepare it. Runs in a thread."""
@@ -136,6 +137,7 @@ class _Errand(Generic[T]):
             prepared = prepare(self.data, self.preparation, can_be_stopped=False)
         except NeedsWorker:
             return None
+        self.is_prepared = True
         self._check("The deadline passed before the model ran.")
         return prepared, self.step(prepared) if self.is_wanted else None
 

@@ -82,7 +82,7 @@ async def _deadline(
         _Timeout | None, Header(description="Seconds after which the answer is worth nothing.")
     ] = None,
 ) -> float:
-    return deadline_of(request, service_of(request))
+    return deadline_of(request, service_of(request))  # as `app.routes.direct` does
 
 
 def deadline_of(request: Request, service: Service) -> float:

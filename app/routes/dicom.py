@@ -42,14 +42,15 @@ async def predict_dicom(request: Request, parameters: Parameters, deadline: Dead
     with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
         async with by_deadline(deadline):
             data = await read_one(request, service, share)
-            require_dicom(data)
-            result = await while_connected(request, _answer(data, place, parameters, service))
+        require_dicom(data)
+        result = await while_connected(request, _answer(data, place, parameters, service))
     disposition = f'attachment; filename="result-{parameters.result}.dcm"'
     return Response(result, media_type=MEDIA_TYPE, headers={"content-disposition": disposition})
 
 
 async def _answer(data: bytes, place: Place, parameters: DicomParameters, service: Service) -> bytes:
     prediction = await service.classifier.classify(data, place)
-    return await asyncio.to_thread(
-        write_result, parameters.result, data, prediction, max_inflated_bytes=service.settings.max_inflated_bytes
-    )
+    async with by_deadline(place.deadline):
+        return await asyncio.to_thread(
+            write_result, parameters.result, data, prediction, max_inflated_bytes=service.settings.max_inflated_bytes
+        )

@@ -2,9 +2,9 @@
 
 FastAPI works out anew for each request what an endpoint wants and where it comes from; for the
 parameters of `/predict` that takes the event loop longer than admitting, logging and answering an
-upload together.  Here one pydantic model reads the query and another the headers, both chosen when
-the route is made.  What an endpoint declares stays FastAPI's own way of saying it, and so does the
-OpenAPI document; what is refused is refused in the same words.
+upload together.  Here one pydantic model reads the query, chosen when the route is made, and
+`deadline_of` the header.  What an endpoint declares stays FastAPI's own way of saying it, and so does the
+OpenAPI document; what is refused is refused in the same words, the query before the header.
 """
 
 from collections.abc import Callable, Coroutine

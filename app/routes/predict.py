@@ -74,8 +74,7 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
     with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
         async with by_deadline(deadline):
             data = await read_one(request, service, share)
-            work = service.classifier.classify(data, place)
-            prediction = await while_connected(request, work)
+        prediction = await while_connected(request, service.classifier.classify(data, place))
     return _json(PredictionAnswer.write(prediction, current_request_id()))
 
 

@@ -35,5 +35,5 @@ async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> R
     with let_in(request, service, model=None, question=Question(), deadline=deadline) as (place, share):
         async with by_deadline(deadline):
             data = await read_one(request, service, share)
-            picture = await while_connected(request, service.classifier.preview(data, place))
+        picture = await while_connected(request, service.classifier.preview(data, place))
     return Response(picture, media_type="image/png")

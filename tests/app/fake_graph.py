@@ -15,7 +15,7 @@ CELLS = 4
 
 
 class FakeGraph:
-    """Answers each image with its mean grey level, as late and as badly as it is told.
+    """Answers each image with its mean grey level, and what is known beside it added, as late and as badly as it is told.
 
     While `gate` is closed, runs wait at it.  `failure` looks at each batch and may
     raise.  `offset` is added to every logit.
@@ -42,6 +42,7 @@ class FakeGraph:
         time.sleep(self.latency_s)
         self.failure(batch_NHW)
         logit_N = batch_NHW.mean(axis=(1, 2), dtype=np.float32) / 255 + np.float32(self.offset)
+        logit_N = logit_N if metadata_NM is None else logit_N + metadata_NM.sum(axis=1)
         cam_Nhw = np.broadcast_to(logit_N[:, None, None], (len(batch_NHW), CELLS, CELLS)).astype(np.float32)
         return Outputs(logit_N, cam_Nhw, np.zeros(len(batch_NHW), np.float32))
 

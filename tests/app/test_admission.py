@@ -73,6 +73,17 @@ async def test_views_that_do_not_fit_are_refused_where_a_plain_image_would_fit(
     assert answer.status_code == 200
 
 
+async def test_runs_that_end_after_their_deadline_are_learned_from(store: Path, graph: FakeGraph, png: bytes) -> None:
+    graph.latency_s = 0.1
+    async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
+        await teach(served, png)
+        graph.latency_s = 0.3
+        late = [await served.client.post("/predict", content=png, headers=within(0.25)) for _ in range(12)]
+
+    assert late[0].status_code == 504
+    assert late[-1].json()["code"] == "overloaded"
+
+
 async def test_an_idle_service_tries_again_after_it_learned_that_it_is_slow(store: Path, graph: FakeGraph, png: bytes) -> None:
     graph.latency_s = 0.8
     async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:

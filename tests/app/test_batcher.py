@@ -295,16 +295,43 @@ async def test_no_more_images_run_at_once_than_there_are_lanes(graph: FakeGraph)
 
 
 async def test_an_image_does_not_overtake_those_that_wait_for_a_lane(graph: FakeGraph) -> None:
-    async with batching(graph, max_batch=1, lanes=2) as batcher:
-        (held,) = await hold_lanes(graph, batcher)
-        other = ask(batcher, 1)
-        await until(lambda: len(graph.batch_sizes) == 2)
-        waits = ask(batcher, 2)
-        await asyncio.sleep(0.02)
+    async with batching(graph, max_batch=1) as batcher:
+        waits = ask(batcher, 1)
+        await asyncio.sleep(0)  # it queues now, and the lane has not come to it yet
+        with batcher.at_once() as run_here:
+            assert run_here(views(2)[0]) is None
+        await waits
 
-        assert await in_thread(batcher, 3) is None
+
+async def test_what_is_known_beside_each_image_goes_with_it_through_a_batch(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=8) as batcher:
+        held = await hold_lanes(graph, batcher)
+        asked = [
+            asyncio.create_task(
+                batcher.run(views(0), deadline=time.monotonic() + 20, metadata_M=np.array([fact, 0.0], np.float32))
+            )
+            for fact in (1.0, 2.0, 3.0)
+        ]
+        await asyncio.sleep(0.02)
         graph.gate.set()
-        await asyncio.gather(held, other, waits)
+        answers = await asyncio.gather(*asked)
+        await asyncio.gather(*held)
+
+    assert graph.batch_sizes == [1, 3]
+    assert [float(answer.outputs.logit_N[0]) for answer in answers] == [1.0, 2.0, 3.0]
+
+
+async def test_a_run_at_once_counts_only_for_what_is_left_of_it(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=1) as batcher:
+        graph.gate.clear()
+        with batcher.admit(1):
+            whole_s = batcher.wait_s
+            running = asyncio.create_task(in_thread(batcher, 1))
+            await until(lambda: len(graph.batch_sizes) == 1)
+            await asyncio.sleep(0.03)
+            assert batcher.wait_s <= whole_s - 0.03
+            graph.gate.set()
+            await running
 
 
 async def test_a_lane_that_waits_for_a_thread_drops_what_was_given_up_meanwhile(graph: FakeGraph) -> None:
@@ -337,3 +364,4 @@ async def test_what_fails_at_once_fails_alone_and_what_is_worse_stops_the_model(
         with pytest.raises(InferenceFailed):
             await in_thread(batcher, 0)
         await until(lambda: batcher.fault)
+        assert await in_thread(batcher, BAD) is None

@@ -215,23 +215,34 @@ async def test_after_a_worker_process_the_step_is_left_to_the_caller() -> None:
     assert seen is None
 
 
+class Slow(bytes):
+    """A file in work: the first look at it says so, and waits."""
+
+    begun: threading.Event
+    go_on: threading.Event
+
+    def __len__(self) -> int:
+        if threading.current_thread() is not threading.main_thread() and not self.begun.is_set():
+            self.begun.set()
+            self.go_on.wait(20)
+        return super().__len__()
+
+
+def slow_png() -> Slow:
+    """A file that is in work until its `go_on` is set."""
+    data = Slow(make_png(chest()))
+    data.begun, data.go_on = threading.Event(), threading.Event()
+    return data
+
+
 async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded() -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    steps: list[object] = []
-
-    def first(_: object) -> None:
-        begun.set()
-        go_on.wait(20)
-
+    data, steps = slow_png(), list[object]()
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    busy = asyncio.create_task(decoders.prepare_and(first, make_png(chest()), PLAIN, deadline=math.inf))
-    await until(begun.is_set)
-    leaver = asyncio.create_task(decoders.prepare_and(steps.append, make_png(chest()), PLAIN, deadline=math.inf))
-    await asyncio.sleep(0.02)
+    leaver = asyncio.create_task(decoders.prepare_and(steps.append, data, PLAIN, deadline=math.inf))
+    await until(data.begun.is_set)
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
-    go_on.set()
-    await busy
+    data.go_on.set()
     await decoders.prepare(make_png(chest()), PLAIN, deadline=math.inf)
     await decoders.close()
 
@@ -239,10 +250,32 @@ async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded
 
 
 async def test_what_was_decoded_too_late_is_not_run() -> None:
-    steps: list[object] = []
-
-    async with decoding() as decoders:
-        with pytest.raises(DeadlineExceeded):
-            await decoders.prepare_and(steps.append, make_png(chest()), PLAIN, deadline=time.monotonic())
+    data, steps = slow_png(), list[object]()
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    late = asyncio.create_task(decoders.prepare_and(steps.append, data, PLAIN, deadline=time.monotonic() + 0.2))
+    await until(data.begun.is_set)
+    await asyncio.sleep(0.3)
+    data.go_on.set()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    await decoders.close()
 
     assert steps == []
+
+
+async def test_a_file_that_is_decoded_holds_up_no_other_while_its_next_step_is_taken() -> None:
+    go_on, decoders = threading.Event(), Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    begun = threading.Event()
+
+    def step(_: object) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    busy = asyncio.create_task(decoders.prepare_and(step, make_png(chest()), PLAIN, deadline=math.inf))
+    await asyncio.sleep(0)
+    assert decoders.wait_s > 0
+    await until(begun.is_set)
+    assert decoders.wait_s == 0
+    go_on.set()
+    await busy
+    await decoders.close()

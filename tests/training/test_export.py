@@ -46,6 +46,7 @@ def test_a_network_that_reads_age_sex_and_view_becomes_a_bundle_that_does(fused_
     assert told.logit_N[1] == pytest.approx(unknown.logit_N[1], abs=1e-5)
     np.testing.assert_allclose(pool(told.cam_Nhw, bundle.manifest.cam, told.bias_N), told.logit_N, atol=1e-4)
     assert bundle.manifest.graphs[0].parity.max_cam_identity_error < 1e-5
+    assert "reads age, sex and view" in bundle.card
 
 
 def test_a_graph_that_reads_other_metadata_than_its_bundle_says_is_not_opened(fused_run_dir: Path, tmp_path: Path) -> None:
