@@ -163,10 +163,11 @@ def _graph(manifest: Manifest) -> Iterator[str]:
     )
     if manifest.metadata:
         yield ""
+        columns = ", ".join(f"`{name}`" for name in manifest.metadata)
         yield (
             f"**It reads age, sex and view beside the image**, which may be a shortcut: input `metadata`, float32 "
-            f"[N, {len(manifest.metadata)}], columns {', '.join(f'`{name}`' for name in manifest.metadata)} as `cxr.facts` writes "
-            "them, zero for what is unknown; output `bias` [N] is what they add to the logit, and the map's own bias."
+            f"[N, {len(manifest.metadata)}], columns {columns} as `cxr.facts` writes them, zero for what is unknown; "
+            "output `bias` [N] is what they add to the logit, and the map's own bias."
         )
     yield ""
     yield "| file | MB | opset | logit error | cam error | novelty error | cam identity | alone against batched | images |"

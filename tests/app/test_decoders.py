@@ -264,16 +264,17 @@ async def test_what_was_decoded_too_late_is_not_run() -> None:
 
 
 async def test_a_file_that_is_decoded_holds_up_no_other_while_its_next_step_is_taken() -> None:
-    go_on, decoders = threading.Event(), Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    begun = threading.Event()
+    data, begun, go_on = slow_png(), threading.Event(), threading.Event()
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
 
     def step(_: object) -> None:
         begun.set()
         go_on.wait(20)
 
-    busy = asyncio.create_task(decoders.prepare_and(step, make_png(chest()), PLAIN, deadline=math.inf))
-    await asyncio.sleep(0)
+    busy = asyncio.create_task(decoders.prepare_and(step, data, PLAIN, deadline=math.inf))
+    await until(data.begun.is_set)
     assert decoders.wait_s > 0
+    data.go_on.set()
     await until(begun.is_set)
     assert decoders.wait_s == 0
     go_on.set()
