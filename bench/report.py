@@ -126,7 +126,7 @@ def _profile(results: Results) -> Iterator[str]:
     yield "## Where our time goes\n"
     yield (
         "Median of each stage in ms, from the service's own log. `respond` is what no other stage took: parsing, admission, "
-        "waiting for a thread and for the event loop, and writing the answer.\n"
+        "waiting for the event loop, and writing the answer.\n"
     )
     rows = [
         [f"c = {count}", *(_cell(f"c{count}_{stage}_stage_ms", "{:.2f}")(ours) for stage in stages)] for count in CONNECTIONS
