@@ -152,7 +152,7 @@ class Classifier:
         with self._admission.admit(batcher, len(views), len(data), deadline):
             async with by_deadline(deadline):
                 preparation = self._preparation(manifest, HEATMAP_SIDE if question.heatmap else None)
-                prepared, answer = await self._prepare_and_run(data, preparation, place)
+                prepared, answer = await self._prepare_and_run(data, preparation, place, views)
                 with self._metrics.time_stage("interpret"):
                     point, shift = question.operating_point, question.shift(manifest)
                     finding = interpret(answer.outputs, manifest, operating_point=point, shift=shift)
@@ -170,11 +170,12 @@ class Classifier:
         self._count(prediction, prepared, answer)
         return prediction
 
-    async def _prepare_and_run(self, data: bytes, preparation: Preparation, place: Place) -> tuple[Prepared, BatchAnswer]:
+    async def _prepare_and_run(
+        self, data: bytes, preparation: Preparation, place: Place, views: tuple[TtaView, ...]
+    ) -> tuple[Prepared, BatchAnswer]:
         """Decode, preprocess and run: in one thread where an image need not wait, else through the model's queue."""
         started, deadline, question = time.monotonic(), place.deadline, place.question
         manifest, batcher = place.version.manifest, self._batchers[place.version]
-        views = question.views(manifest)
 
         def facts(prepared: Prepared) -> NDArray[np.float32] | None:
             """Write down what is known beside the image, where the model reads it."""
