@@ -183,9 +183,10 @@ class Classifier:
 
         if views == (PLAIN,) and self._decoders.num_threads >= batcher.num_lanes:  # fewer threads would leave lanes idle
             with batcher.at_once() as run_here:
-                prepared, answer = await self._decoders.prepare_and(
+                done = await self._decoders.prepare_in_thread(
                     lambda prepared: run_here(prepared.image_HW, facts(prepared)), data, preparation, deadline=deadline
                 )
+            prepared, answer = done or (await self._decoders.prepare_in_worker(data, preparation, deadline=deadline), None)
             if answer is not None:
                 waited_s = time.monotonic() - started - prepared.seconds - answer.run_s
                 return prepared, replace(answer, queue_s=max(0.0, waited_s))

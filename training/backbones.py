@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.config import Greys, NetworkName
-from training.pyramid import Pyramid
+from training.lite import Lite
+from training.pyramid import LitePyramid, Pyramid
 
 _MOMENTUM = 0.1
 """Of batch norms; MONAI's own for EfficientNets (0.01) would need more steps than a small data set has."""
@@ -34,6 +35,11 @@ class Backbone(nn.Module):
     def forward(self, image_N1HW: Tensor) -> Tensor:
         """Give the last feature maps `feature_NChw`, after their activation."""
         raise NotImplementedError
+
+    @property
+    def pretrained(self) -> nn.Module:
+        """The part that starts from a file of weights: all of it, unless it says otherwise."""
+        return self
 
     def prepare_for_export(self) -> None:
         """Swap what ONNX does not know for what gives the same."""
@@ -58,6 +64,19 @@ class EfficientNetBackbone(EfficientNetBN, Backbone):
     def prepare_for_export(self) -> None:
         """Swap the memory-saving activation, an autograd function of MONAI's own, for the plain one."""
         self.set_swish(memory_efficient=False)
+
+
+class EfficientNetLiteBackbone(Lite, Backbone):
+    """EfficientNet-Lite0, see `training.lite`; one cell of the map for 32 x 32 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__(in_channels=1)
+        self.channels = self._conv_head.out_channels
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """MONAI's own forward, up to the pooling."""
+        features: Tensor = self._swish(self._bn1(self._conv_head(self._blocks(self.begin(image_N1HW)))))
+        return features
 
 
 class DenseNetBackbone(DenseNet, Backbone):
@@ -183,6 +202,15 @@ class PyramidBackbone(Pyramid, Backbone):
     """A small feature pyramid for thin lines and fine texture; one cell of the map for 8 x 8 pixels."""
 
 
+class LitePyramidBackbone(LitePyramid, Backbone):
+    """The same on EfficientNet-Lite0, which can start from ImageNet; one cell of the map for 8 x 8 pixels."""
+
+    @property
+    def pretrained(self) -> nn.Module:
+        """The encoder."""
+        return self.encoder
+
+
 BACKBONES: dict[NetworkName, Callable[[], Backbone]] = {
     "efficientnet-b0": partial(EfficientNetBackbone, "efficientnet-b0"),
     "efficientnet-b1": partial(EfficientNetBackbone, "efficientnet-b1"),
@@ -192,6 +220,7 @@ BACKBONES: dict[NetworkName, Callable[[], Backbone]] = {
     "efficientnet-b5": partial(EfficientNetBackbone, "efficientnet-b5"),
     "efficientnet-b6": partial(EfficientNetBackbone, "efficientnet-b6"),
     "efficientnet-b7": partial(EfficientNetBackbone, "efficientnet-b7"),
+    "efficientnet-lite0": EfficientNetLiteBackbone,
     "densenet-121": partial(DenseNetBackbone, (6, 12, 24, 16)),
     "densenet-161": partial(DenseNetBackbone, (6, 12, 36, 24), init_features=96, growth_rate=48),
     "densenet-169": partial(DenseNetBackbone, (6, 12, 32, 32)),
@@ -200,5 +229,6 @@ BACKBONES: dict[NetworkName, Callable[[], Backbone]] = {
     "resnet-small": partial(SmallResNetBackbone, (32, 64, 128)),
     "resnet-medium": partial(SmallResNetBackbone, (56, 112, 224)),
     "pyramid-small": partial(PyramidBackbone, (24, 48, 64, 96), channels=48),
+    "pyramid-lite0": partial(LitePyramidBackbone, channels=64),
 }
 """Every network that a recipe may name."""

@@ -26,9 +26,10 @@ Slug = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 NetworkName = Literal[
     "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3",
     "efficientnet-b4", "efficientnet-b5", "efficientnet-b6", "efficientnet-b7",
+    "efficientnet-lite0",
     "densenet-121", "densenet-161", "densenet-169", "densenet-201",
     "resnet-tiny", "resnet-small", "resnet-medium",
-    "pyramid-small",
+    "pyramid-small", "pyramid-lite0",
 ]  # fmt: skip
 Greys = Literal["fixed", "image", "high-pass"]
 Pool = Literal["mean", "lse"]

@@ -1,7 +1,7 @@
-"""A small network for small lesions: it looks at fine detail first, and keeps a fine map.
+"""Networks for small lesions: they look at fine detail first, and keep a fine map.
 
 A pneumothorax shows as a thin line with no lung markings beyond it, on one side
-of the chest.  So the network is not left to find out from few images that broad
+of the chest.  So a network is not left to find out from few images that broad
 shades say little: it reads the picture with its local brightness and contrast
 taken out, beside the picture itself, beside what differs from its mirror image.
 Coarser features are then added to finer ones from the top down (feature pyramid,
@@ -10,11 +10,14 @@ Lin et al. 2017), and the map keeps one cell for 8 x 8 pixels.
 Shape suffixes: N images, 1, 3 and C channels, H and W input rows and columns, h and w map rows and columns.
 """
 
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from training.lite import LITE_WIDTHS, LiteEncoder
 
 _REACH = 8
 """Pixels on a side of a tile; what is broader than about five tiles is taken for background."""
@@ -22,30 +25,60 @@ _REACH = 8
 _FLAT = 0.15
 """Local spread, in the units of the network's input, below which detail is taken for noise and not enlarged."""
 
+_GREY_SHARE = 0.25
+"""Of each look in each colour at first: pictures of ImageNet, about zero, spread half as far as one look here."""
 
-class Pyramid(nn.Module):
-    """Four levels of 4, 8, 16 and 32 pixels a cell, added up at 8."""
 
-    def __init__(self, widths: tuple[int, int, int, int], channels: int) -> None:
+class TopDown(nn.Module):
+    """Add coarse features to finer ones, down to the finest of the levels that it is given."""
+
+    def __init__(self, across: Iterable[nn.Module], channels: int) -> None:
+        """Take the steps that bring each level, the finest first, to `channels` channels."""
         super().__init__()
         self.channels = channels
-        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 7, stride=4, padding=3, bias=False), _norm_relu(widths[0]))
-        self.down = nn.ModuleList(_Block(above, below) for above, below in pairwise(widths))
-        self.across = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths[1:])
+        self.across = nn.ModuleList(across)
         self.mix = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), _norm_relu(channels)) for _ in widths[1:]
+            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), _norm_relu(channels)) for _ in self.across
         )
 
-    def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Give `feature_NChw`, one cell for 8 x 8 pixels."""
-        x = self.stem(see(image_N1HW))
-        levels = [x := block(x) for block in self.down]
+    def add_up(self, levels: Sequence[Tensor]) -> Tensor:
+        """Give `feature_NChw` at the cells of the first level; each further one has half as many on a side, or as many."""
         sum_NChw: Tensor | None = None
         for level, across, mix in zip(reversed(levels), reversed(self.across), reversed(self.mix), strict=True):
             finer = across(level)
             sum_NChw = mix(finer if sum_NChw is None else finer + functional.interpolate(sum_NChw, scale_factor=2.0))
         assert sum_NChw is not None
         return sum_NChw
+
+
+class Pyramid(TopDown):
+    """Four levels of 4, 8, 16 and 32 pixels a cell, added up at 8."""
+
+    def __init__(self, widths: tuple[int, int, int, int], channels: int) -> None:
+        super().__init__((nn.Conv2d(width, channels, 1) for width in widths[1:]), channels)
+        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 7, stride=4, padding=3, bias=False), _norm_relu(widths[0]))
+        self.down = nn.ModuleList(_Block(above, below) for above, below in pairwise(widths))
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """Give `feature_NChw`, one cell for 8 x 8 pixels."""
+        x = self.stem(see(image_N1HW))
+        return self.add_up([x := block(x) for block in self.down])
+
+
+class LitePyramid(TopDown):
+    """The levels of 8, 16 and 32 pixels a cell of a network that can start from ImageNet, added up at 8."""
+
+    def __init__(self, channels: int) -> None:
+        across = (nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)) for width in LITE_WIDTHS)
+        super().__init__(across, channels)
+        self.encoder = LiteEncoder()
+        self.colours = nn.Conv2d(3, 3, 1, bias=False)
+        nn.init.zeros_(self.colours.weight)
+        self.colours.weight.data[:, :2] = _GREY_SHARE  # detail and the image itself as a grey picture; the rest is learned
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """Give `feature_NChw`, one cell for 8 x 8 pixels."""
+        return self.add_up(self.encoder(self.colours(see(image_N1HW))))
 
 
 class _Block(nn.Module):

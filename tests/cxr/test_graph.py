@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr.bundle import Bundle, FastPrecision
+from cxr.bundle import Bundle, FastPrecision, read_bundle
 from cxr.errors import BundleError, GraphError
+from cxr.facts import COLUMNS
 from cxr.graph import OnnxGraph, Precision, Runtime, open_graph
+from tests.bundles import BIAS, WEIGHTS, write_made_bundle
 from tests.factories import chest
 
 
@@ -92,6 +94,25 @@ def test_openvino_answers_as_onnx_runtime_does_and_says_what_it_is(bundle: Bundl
     for count in (1, 5, 2):
         wanted, got = open_graph(bundle).run(images_NHW[:count]), graph.run(images_NHW[:count])
         np.testing.assert_allclose(got.logit_N, wanted.logit_N, atol={"exact": 1e-4, "fast": 0.1}[precision])
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [Runtime(), Runtime(buckets=(4, 8)), Runtime(engine="openvino"), Runtime(engine="openvino", lanes=2)],
+    ids=["as they are", "filled up", "openvino", "openvino in two lanes"],
+)
+def test_what_is_known_beside_an_image_counts_for_that_image_alone(tmp_path: Path, runtime: Runtime) -> None:
+    if runtime.engine == "openvino":
+        pytest.importorskip("openvino", reason="the openvino extra is not installed")
+    write_made_bundle(tmp_path, "bright", 1, metadata=COLUMNS)
+    graph = open_graph(read_bundle(tmp_path / "bright" / "1"), runtime)
+    images_NHW = np.stack([chest(32, 32, seed=1)] * 6)
+    facts_NM = np.eye(6, len(COLUMNS), dtype=np.float32)
+
+    for count in (6, 1, 5):  # a smaller batch after a larger one meets what that one left behind
+        outputs = graph.run(images_NHW[-count:], facts_NM[-count:])
+        grey = outputs.cam_Nhw.mean(axis=(1, 2)) + BIAS
+        np.testing.assert_allclose(outputs.logit_N - grey, facts_NM[-count:] @ WEIGHTS, atol=1e-4)
 
 
 def test_openvino_reports_nothing_to_its_maker() -> None:

@@ -6,7 +6,15 @@ import torch
 
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
-from training.backbones import BACKBONES, Backbone, DenseNetBackbone, PyramidBackbone, SmallResNetBackbone
+from training.backbones import (
+    BACKBONES,
+    Backbone,
+    DenseNetBackbone,
+    EfficientNetLiteBackbone,
+    LitePyramidBackbone,
+    PyramidBackbone,
+    SmallResNetBackbone,
+)
 from training.config import NetworkName, override
 from training.network import ChestNet
 from training.parity import file_gates, measure_parity, parity_gates
@@ -14,11 +22,12 @@ from training.recipes import smoke
 from training.trace import trace
 
 PARAMETERS: dict[NetworkName, float] = {
-    # Millions.  EfficientNets: Tan and Le 2019, table 2, DenseNets: torchvision's figures; both less the classifier.
+    # Millions.  EfficientNets: Tan and Le 2019, table 2, Lite0: TensorFlow's, DenseNets: torchvision's; less the classifier.
     "efficientnet-b0": 4.0, "efficientnet-b1": 6.5, "efficientnet-b2": 7.7, "efficientnet-b3": 10.7,
     "efficientnet-b4": 17.5, "efficientnet-b5": 28.3, "efficientnet-b6": 40.7, "efficientnet-b7": 63.8,
     "densenet-121": 6.9, "densenet-161": 26.5, "densenet-169": 12.5, "densenet-201": 18.1,
     "resnet-tiny": 0.174, "resnet-small": 0.7, "resnet-medium": 2.1, "pyramid-small": 0.32,
+    "efficientnet-lite0": 3.37, "pyramid-lite0": 3.10,
 }  # fmt: skip
 
 
@@ -61,6 +70,8 @@ def test_every_network_has_its_size_and_its_map_adds_up_to_the_logit(name: Netwo
         pytest.param(DenseNetBackbone((2, 2, 2, 2), init_features=16, growth_rate=8), id="DenseNet"),
         pytest.param(SmallResNetBackbone((16, 32, 64)), id="small ResNet"),
         pytest.param(PyramidBackbone((8, 8, 16, 16), channels=8), id="pyramid"),
+        pytest.param(EfficientNetLiteBackbone(), id="EfficientNet-Lite"),
+        pytest.param(LitePyramidBackbone(channels=16), id="pyramid on EfficientNet-Lite"),
     ],
 )
 def test_a_network_of_another_family_passes_the_gates_as_a_graph(backbone: Backbone, tmp_path: Path) -> None:

