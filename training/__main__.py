@@ -190,7 +190,7 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--arms",
         default="sampler,class-weights,generated",
         metavar="A,B",
-        help="treatments, or key=value; default: %(default)s",
+        help="treatments, or key=value, or several joined by + (generated+epochs=8); default: %(default)s",
     )
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds an arm; default: %(default)s")
     _add_groups(compare)

@@ -50,7 +50,7 @@ def compare(  # noqa: PLR0913 - the command's own options
         recipe: what all arms share.
         data_dir: the data folder.
         out: where the RUNs and the comparison go.
-        arms: two at least, each a treatment of the imbalance, or another `key=value` of the recipe.
+        arms: two at least, each a treatment of the imbalance, another `key=value` of the recipe, or several joined by `+`.
         seeds: how many seeds, from the recipe's own upwards.
         command: what the RUNs say they came from.
         groups: a table of persons beyond what the data folder itself tells.
@@ -96,8 +96,8 @@ def summary(comparison: dict[str, Any]) -> Iterator[str]:
 
 def _arm(recipe: Recipe, arm: str, seed: int) -> Recipe:
     split_seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
-    change = arm if "=" in arm else f"imbalance={arm}"
-    return override(recipe, [change, f"seed={seed}", f"split_seed={split_seed}"])
+    changes = [change if "=" in change else f"imbalance={change}" for change in arm.split("+")]
+    return override(recipe, [*changes, f"seed={seed}", f"split_seed={split_seed}"])
 
 
 def _share_cache(cache: Path, run_dir: Path) -> None:

@@ -111,12 +111,13 @@ def test_an_arm_may_be_any_field_of_the_recipe_and_films_that_state_nothing_answ
     compared: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     words = ["compare", "smoke", "--data", str(compared[0].parent / "films"), "--out", str(tmp_path), "--seeds", "1"]
-    words += ["--arms", "metadata=false,metadata=true", "--set", "augment.mixup=0"]
+    words += ["--arms", "metadata=false,metadata=true+limits=Tests.", "--set", "augment.mixup=0"]
 
     assert main([*words, *(word for setting in SMALL for word in ("--set", setting))]) == 0
 
-    bare, fused = (tmp_path / f"metadata={arm}-seed1" for arm in ("false", "true"))
+    bare, fused = (tmp_path / f"metadata={arm}-seed1" for arm in ("false", "true+limits=Tests."))
     assert (load_run(bare).recipe.metadata, load_run(fused).recipe.metadata) == (False, True)
+    assert load_run(fused).recipe.limits == "Tests."
     assert (bare / "held_back.csv").read_bytes() == (fused / "held_back.csv").read_bytes()
 
 
