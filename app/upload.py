@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any, TypeVar
 
 from python_multipart.exceptions import FormParserError
@@ -44,16 +45,25 @@ class UploadedFile:
     """One file of a body; `filename` is whatever the client said."""
 
     filename: str | None
-    content: bytearray = field(default_factory=bytearray)
-    is_too_large: bool = False
+    max_bytes: int
+    _content: BytesIO = field(default_factory=BytesIO)  # grows in place, and gives its bytes without another copy
+    _num_bytes: int = 0
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes; of a file that is too large nothing is kept."""
+        self._num_bytes += len(piece)
+        if self._num_bytes > self.max_bytes:
+            self._content = BytesIO()
+        else:
+            self._content.write(piece)
 
     def read(self) -> bytes:
         """Give the file whole; raises `TooLarge` or `MalformedRequest`."""
-        if self.is_too_large:
+        if self._num_bytes > self.max_bytes:
             raise TooLarge("The file has more bytes than are taken.")
-        if not self.content:
+        if not self._num_bytes:
             raise MalformedRequest("The file is empty.")
-        return bytes(self.content)
+        return self._content.getvalue()
 
 
 async def read_upload(request: Request, limits: UploadLimits, share: Share) -> bytes:
@@ -77,10 +87,10 @@ async def read_upload(request: Request, limits: UploadLimits, share: Share) -> b
     if media_type not in RAW_TYPES:
         raise UnsupportedFormat(_media_type_advice(media_type))
     _check_announced_size(request, limits.max_file_bytes, share)
-    file = UploadedFile(None)
+    file = UploadedFile(None, limits.max_file_bytes)
     async with _in_time(limits.timeout_s):
         async for chunk in _chunks(request, limits.max_file_bytes, share):
-            file.content += chunk
+            file.add(chunk)
     return file.read()
 
 
@@ -254,7 +264,8 @@ class _Form:
         if len(self._files) == self._limits.max_files:
             raise MalformedRequest(self._too_many())
         filename = options.get(b"filename")
-        self._files.append(UploadedFile(filename.decode("utf-8", "replace") if filename is not None else None))
+        name = filename.decode("utf-8", "replace") if filename is not None else None
+        self._files.append(UploadedFile(name, self._limits.max_file_bytes))
 
     def _too_many(self) -> str:
         if self._limits.max_files == 1:
@@ -262,12 +273,7 @@ class _Form:
         return f"Send at most {self._limits.max_files} files."
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        file = self._files[-1]
-        if len(file.content) + end - start > self._limits.max_file_bytes:
-            file.is_too_large = True
-            file.content.clear()
-        if not file.is_too_large:
-            file.content += data[start:end]
+        self._files[-1].add(memoryview(data)[start:end])
 
     def _on_end(self) -> None:
         self._is_complete = True

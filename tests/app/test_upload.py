@@ -90,7 +90,7 @@ async def test_a_file_over_its_limit_is_not_kept_while_the_others_are() -> None:
     small, large, other = await read_uploads(request(cut(body, 65_536), FORM), LIMITS, share())
 
     assert (small.read(), other.read()) == (b"small", b"also small")
-    assert not large.content
+    assert not large._content.getvalue()
     with pytest.raises(TooLarge):
         large.read()
 
@@ -150,10 +150,14 @@ async def test_an_error_of_the_work_is_its_own() -> None:
 
 
 def test_a_file_that_was_too_large_or_is_empty_has_nothing_to_read() -> None:
+    file = UploadedFile("a", max_bytes=3)
     with pytest.raises(MalformedRequest):
-        UploadedFile("a").read()
+        file.read()
+    file.add(b"abc")
+    assert file.read() == b"abc"
+    file.add(b"d")
     with pytest.raises(TooLarge):
-        UploadedFile("a", is_too_large=True).read()
+        file.read()
 
 
 async def test_a_body_that_would_not_fit_is_refused_before_it_is_read() -> None:
