@@ -1,6 +1,7 @@
 """`python -m training`: look at the data, train a recipe, export what came of it, measure the bundle."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from typing import Any
 from cxr.errors import CxrError
 from training.config import known_keys, override
 from training.errors import TrainingError
-from training.machine import settle
 from training.recipes import RECIPES, recipe_named
 
 _HELP = """\
@@ -54,7 +54,7 @@ def _explore(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _train(options: argparse.Namespace, words: list[str]) -> None:
-    settle()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine slow each other down
     from training.checkpoint import load_run  # noqa: PLC0415 - torch comes with these, and evaluate needs none
     from training.fold_check import balance_lines  # noqa: PLC0415
     from training.processes import is_first, together, wait_for_all  # noqa: PLC0415
@@ -77,7 +77,7 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
 
 
 def _compare(options: argparse.Namespace, words: list[str]) -> None:
-    settle()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `_train`
     from training.compare import compare  # noqa: PLC0415 - torch comes with it
 
     recipe = override(recipe_named(options.recipe), options.set)
