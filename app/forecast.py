@@ -24,8 +24,7 @@ class LinearTime:
         seconds = seconds_per_image + seconds_per_run
         self._weight, self._n, self._nn = 1.0, 1.0, 1.0
         self._t, self._nt = seconds, seconds
-        self.line = self._fit()
-        """Seconds that each image adds, and seconds that every run takes; neither is negative."""
+        self._line = self._fit()
 
     def observe(self, num_images: int, seconds: float) -> None:
         """Learn from one run."""
@@ -35,7 +34,12 @@ class LinearTime:
         self._t = _MEMORY * self._t + seconds
         self._nn = _MEMORY * self._nn + num_images * num_images
         self._nt = _MEMORY * self._nt + num_images * seconds
-        self.line = self._fit()
+        self._line = self._fit()
+
+    @property
+    def line(self) -> tuple[float, float]:
+        """The seconds that each image adds, and the seconds that every run takes; neither is negative."""
+        return self._line
 
     def _fit(self) -> tuple[float, float]:
         """Draw the line, once for each run: each upload asks a dozen times where it lies."""

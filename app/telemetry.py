@@ -59,7 +59,7 @@ class Metrics:
             "cxr_batch_size", "Images in one run of a graph.", registry=registry, buckets=(1, 2, 4, 8, 16, 32, 64)
         )
         self.queue_depth = Gauge(
-            "cxr_queue_depth", "Images that wait for their run, or to be decoded for it.",
+            "cxr_queue_depth", "Images that wait for their run, or in the thread that decodes them for it.",
             registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         self.rejections = Counter(

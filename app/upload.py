@@ -46,8 +46,8 @@ class UploadedFile:
 
     filename: str | None
     max_bytes: int
-    _content: BytesIO = field(default_factory=BytesIO)  # grows in place, and gives its bytes without another copy
-    _num_bytes: int = 0
+    _content: BytesIO = field(default_factory=BytesIO, init=False)  # grows in place, and gives its bytes without another copy
+    _num_bytes: int = field(default=0, init=False)
 
     def add(self, piece: bytes | memoryview) -> None:
         """Take the next bytes; of a file that is too large nothing is kept."""

@@ -78,11 +78,11 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
 
 def _compare(options: argparse.Namespace, words: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `_train`
-    from training.compare import compare  # noqa: PLC0415 - torch comes with it
+    from training.compare import compare, split_arms  # noqa: PLC0415 - torch comes with it
 
     recipe = override(recipe_named(options.recipe), options.set)
     command = shlex.join(["python", "-m", "training", *words])
-    arms = options.arms.split(",")
+    arms = split_arms(options.arms)
     compare(recipe, options.data, options.out, arms=arms, seeds=options.seeds, command=command, groups=options.groups)
 
 

@@ -16,12 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.config import Greys, NetworkName
-from training.lite import Lite
+from training.lite import MOMENTUM, Lite
 from training.pyramid import LitePyramid, Pyramid
-
-_MOMENTUM = 0.1
-"""Of batch norms; MONAI's own for EfficientNets (0.01) would need more steps than a small data set has."""
-
 
 _LEAST_SPREAD = 0.1
 """Keeps a blank image from being blown up to noise; a radiograph's spread is about 1 where this is added."""
@@ -49,7 +45,7 @@ class EfficientNetBackbone(EfficientNetBN, Backbone):
     """EfficientNet-B0 to B7 (Tan and Le 2019); one cell of the map for 32 x 32 pixels."""
 
     def __init__(self, name: str) -> None:
-        norm = ("batch", {"eps": 1e-3, "momentum": _MOMENTUM})
+        norm = ("batch", {"eps": 1e-3, "momentum": MOMENTUM})
         super().__init__(name, pretrained=False, spatial_dims=2, in_channels=1, num_classes=1, norm=norm)
         self.channels = self._fc.in_features
         for part_of_head in ("_avg_pooling", "_dropout", "_fc"):

@@ -7,6 +7,7 @@ from typing import Any
 
 from cxr.bundle import Manifest
 from cxr.interpret import Scope
+from training.config import IMAGENET
 from training.localise import localisation_lines
 from training.novelty import novelty_lines
 
@@ -73,8 +74,11 @@ def _data(manifest: Manifest) -> Iterator[str]:
 
 def _origin(started: dict[str, str]) -> str:
     """Say whose weights a training started from."""
-    source = f"ImageNet, as `{started['package']}` has it" if "package" in started else f"`{started['file']}`"
-    return f"{source} (SHA-256 `{started['sha256']}`)" if "sha256" in started else source
+    if started["file"] != IMAGENET:
+        return f"`{started['file']}` (SHA-256 `{started['sha256']}`)"
+    package = f", as `{started['package']}` has it" if "package" in started else ""
+    file = f" (SHA-256 `{started['sha256']}`)" if "sha256" in started else ""
+    return f"ImageNet{package}{file}, whose images are for research and teaching"
 
 
 def _performance(manifest: Manifest) -> Iterator[str]:

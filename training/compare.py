@@ -13,11 +13,12 @@ Shape suffixes: A arms, S seeds, K readings (the plain images first, then each s
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from training.checkpoint import Run, load_network
 from training.comparison_page import comparison_page
-from training.config import ConfigError, Recipe, override, recipe_to_dict
+from training.config import ConfigError, Imbalance, Recipe, override, recipe_to_dict
 from training.datasets.index import read_table, write_table
 from training.metrics import Floats, Labels01, at_threshold
 from training.paired import MEASURES, Resampled, mcnemar, resample
@@ -39,6 +40,21 @@ READINGS = ("plain", *STRESSES)
 
 _MIN_SEEDS = 3
 """Seeds that it takes to say that one arm beats another."""
+
+
+_BEGINS = rf"(?:{'|'.join(get_args(Imbalance))}|[a-z_][a-z0-9_.]*=)"
+"""How a change begins, a treatment or a `key=`: commas and pluses before anything else belong to a value."""
+
+
+def split_arms(text: str) -> list[str]:
+    """Divide what `--arms` says into arms: `sampler,generated+epochs=8,2` are two."""
+    arms: list[str] = []
+    for piece in text.split(","):
+        if arms and "=" in arms[-1] and not re.match(_BEGINS, piece):
+            arms[-1] += f",{piece}"
+        else:
+            arms.append(piece)
+    return arms
 
 
 def compare(  # noqa: PLR0913 - the command's own options
@@ -63,7 +79,7 @@ def compare(  # noqa: PLR0913 - the command's own options
     """
     if len(set(arms)) < 2 or len(set(arms)) < len(arms):
         raise ConfigError("--arms needs two arms or more, each once, with commas between them")
-    recipes = {(arm, seed): _arm(recipe, arm, recipe.seed + seed) for seed in range(seeds) for arm in arms}
+    recipes = {(arm, seed): arm_recipe(recipe, arm, recipe.seed + seed) for seed in range(seeds) for arm in arms}
     runs: dict[tuple[str, int], Run] = {}
     with progress_bar(total=len(recipes), desc="models to compare", unit="model", position=0) as bar:
         for (arm, seed), variant in recipes.items():
@@ -94,9 +110,13 @@ def summary(comparison: dict[str, Any]) -> Iterator[str]:
     yield comparison["verdict"]
 
 
-def _arm(recipe: Recipe, arm: str, seed: int) -> Recipe:
+def arm_recipe(recipe: Recipe, arm: str, seed: int) -> Recipe:
+    """Give the recipe of one arm and seed, on the split that all share; raises `ConfigError`."""
     split_seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
-    changes = [change if "=" in change else f"imbalance={change}" for change in arm.split("+")]
+    changes = [change if "=" in change else f"imbalance={change}" for change in re.split(rf"\+(?={_BEGINS})", arm)]
+    keys = [change.partition("=")[0] for change in changes]
+    if len(set(keys)) < len(keys):
+        raise ConfigError(f"{arm}: an arm may change each field once")
     return override(recipe, [*changes, f"seed={seed}", f"split_seed={split_seed}"])
 
 

@@ -20,7 +20,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = Annotated[int, Field(ge=32, le=1024)]
 """Pixels on a side."""
 IMAGENET = "imagenet"
-"""As `init_weights`: those that MONAI fetches."""
+"""As `init_weights`: those that a package carries, or that MONAI fetches."""
 Slug = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
 
 NetworkName = Literal[
@@ -103,7 +103,7 @@ class Recipe:
     """
     init_weights: str | None = None
     """Where the backbone starts: a RUN's model.safetensors, a state dict with torchvision's names (.safetensors or .pth),
-    or `imagenet`, which MONAI fetches.  None starts from scratch; the head is always new."""
+    or `imagenet`, see `training.weights`.  None starts from scratch; the head is always new."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     pool: Pool = "mean"
     """How the map adds up to the logit.  `lse` (log of the mean exponential) lets a few cells decide, as small lesions need."""
@@ -139,7 +139,7 @@ class Recipe:
     # Machine
     precision: Precision = "auto"
     """Of the network's forward pass in training.  `auto`: bf16 where it is faster: on a GPU, and on a CPU that
-    has instructions for it for DenseNets and pyramids."""
+    has instructions for it for DenseNets and `pyramid-small`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 takes the cores that this process may use.  Another number may change the last bits of the weights."""

@@ -23,6 +23,9 @@ _BLOCKS = [
 _LEVELS = (2, 4, 6)
 """The last stages of 8, 16 and 32 pixels a cell."""
 
+MOMENTUM = 0.1
+"""Of EfficientNets' batch norms; MONAI's own (0.01) would need more steps than a small data set has."""
+
 LITE_WIDTHS = (40, 112, 320)
 """Channels of the levels."""
 
@@ -31,12 +34,12 @@ class Lite(EfficientNet):
     """EfficientNet-Lite0 without its head; what it gives is its subclasses' own."""
 
     def __init__(self, in_channels: int) -> None:
-        super().__init__(_BLOCKS, in_channels=in_channels, num_classes=1, norm=("batch", {"eps": 1e-3, "momentum": 0.1}))
+        super().__init__(_BLOCKS, in_channels=in_channels, num_classes=1, norm=("batch", {"eps": 1e-3, "momentum": MOMENTUM}))
         for part_of_head in ("_avg_pooling", "_dropout", "_fc"):
             setattr(self, part_of_head, nn.Identity())
         for module in self.modules():
             if hasattr(module, "_swish"):
-                setattr(module, "_swish", nn.ReLU6())  # noqa: B010 -- MONAI's own word for it, on each of its blocks
+                module._swish = nn.ReLU6()  # noqa: SLF001 -- MONAI's own word for it, on each of its blocks
 
     def begin(self, image_NCHW: Tensor) -> Tensor:
         """Give what the first stage reads, half as many cells on a side."""

@@ -32,9 +32,12 @@ _GREY_SHARE = 0.25
 class TopDown(nn.Module):
     """Add coarse features to finer ones, down to the finest of the levels that it is given."""
 
-    def __init__(self, across: Iterable[nn.Module], channels: int) -> None:
+    channels: int
+    across: nn.ModuleList
+    mix: nn.ModuleList
+
+    def set_levels(self, across: Iterable[nn.Module], channels: int) -> None:
         """Take the steps that bring each level, the finest first, to `channels` channels."""
-        super().__init__()
         self.channels = channels
         self.across = nn.ModuleList(across)
         self.mix = nn.ModuleList(
@@ -42,7 +45,7 @@ class TopDown(nn.Module):
         )
 
     def add_up(self, levels: Sequence[Tensor]) -> Tensor:
-        """Give `feature_NChw` at the cells of the first level; each further one has half as many on a side, or as many."""
+        """Give `feature_NChw` at the cells of the first level; each further one has half as many on a side."""
         sum_NChw: Tensor | None = None
         for level, across, mix in zip(reversed(levels), reversed(self.across), reversed(self.mix), strict=True):
             finer = across(level)
@@ -52,12 +55,16 @@ class TopDown(nn.Module):
 
 
 class Pyramid(TopDown):
-    """Four levels of 4, 8, 16 and 32 pixels a cell, added up at 8."""
+    """Four levels of 4, 8, 16 and 32 pixels a cell, added up at 8.
+
+    The order of its parts decides what a seed draws for each, and how a state of the optimizer is read.
+    """
 
     def __init__(self, widths: tuple[int, int, int, int], channels: int) -> None:
-        super().__init__((nn.Conv2d(width, channels, 1) for width in widths[1:]), channels)
+        super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 7, stride=4, padding=3, bias=False), _norm_relu(widths[0]))
         self.down = nn.ModuleList(_Block(above, below) for above, below in pairwise(widths))
+        self.set_levels((nn.Conv2d(width, channels, 1) for width in widths[1:]), channels)
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
         """Give `feature_NChw`, one cell for 8 x 8 pixels."""
@@ -69,8 +76,9 @@ class LitePyramid(TopDown):
     """The levels of 8, 16 and 32 pixels a cell of a network that can start from ImageNet, added up at 8."""
 
     def __init__(self, channels: int) -> None:
+        super().__init__()
         across = (nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)) for width in LITE_WIDTHS)
-        super().__init__(across, channels)
+        self.set_levels(across, channels)
         self.encoder = LiteEncoder()
         self.colours = nn.Conv2d(3, 3, 1, bias=False)
         nn.init.zeros_(self.colours.weight)

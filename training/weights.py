@@ -71,11 +71,16 @@ def refuse_misfits(path: Path, name: NetworkName) -> None:
 
 
 def imagenet_origin(name: NetworkName) -> dict[str, str]:
-    """Say where a network's ImageNet weights come from: a package, and its file's hash; raises `WeightsError`."""
-    if name not in _ON_LITE:
+    """Say which package has a network's ImageNet weights, with the file's hash where it carries them itself.
+
+    Raises `WeightsError` where there are none.
+    """
+    if name in _ON_LITE:
+        path = _packaged(_LITE_PACKAGE)
+        return {"package": f"{_LITE_PACKAGE} {version(_LITE_PACKAGE)}", "sha256": file_sha256(path)}
+    if name in _DENSENETS or name.startswith("efficientnet"):
         return {"package": f"monai {version('monai')}"}
-    path = _packaged(_LITE_PACKAGE)
-    return {"package": f"{_LITE_PACKAGE} {version(_LITE_PACKAGE)}", "sha256": file_sha256(path)}
+    raise WeightsError(f"there are no ImageNet weights of {name}; --weights FILE takes a file")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -96,7 +101,9 @@ def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
     Raises `WeightsError` with what is missing, of another shape, or left over.
     """
     given = _without_head(state)
-    if not any(name.startswith(_LAST_STEP) for name in wanted):  # an encoder, which ends before it
+    if "_conv_stem.weight" in wanted and not any(
+        name.startswith(_LAST_STEP) for name in wanted
+    ):  # a network that ends before it
         given = {key: tensor for key, tensor in given.items() if not key.startswith(_LAST_STEP)}
     names = max((naming(wanted) for naming in _NAMINGS), key=lambda names: _found(names, given))
     fitted = {ours: _one_channel(given[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in given}
@@ -117,14 +124,13 @@ def _fetch(name: NetworkName) -> dict[str, Tensor]:
     """
     if name in _ON_LITE:
         return read_state(_packaged(_LITE_PACKAGE))
+    imagenet_origin(name)
     try:
-        if name.startswith("efficientnet"):
-            return dict(EfficientNetBN(name, pretrained=True).state_dict())
         if name in _DENSENETS:
             return dict(_DENSENETS[name](2, 3, 1000, pretrained=True).state_dict())
+        return dict(EfficientNetBN(name, pretrained=True).state_dict())
     except (OSError, RuntimeError) as exc:
         raise WeightsError(f"the ImageNet weights of {name} can't be fetched ({exc}); --weights FILE takes a file") from exc
-    raise WeightsError(f"MONAI has no ImageNet weights of {name}; --weights FILE takes a file")
 
 
 def _packaged(package: str) -> Path:

@@ -90,7 +90,7 @@ class Decoders:
 
         What was just decoded lies in the caches of the core that decoded it, and no other thread need be woken.
         `step` takes what was prepared, and whatever it raises is raised here; it is not taken, and None given for
-        it, where nobody waits any more.  Raises as `prepare`.
+        it, where nobody waits any more.  Raises `ImageError` or `DeadlineExceeded`, as `prepare`.
         """
         errand = _Errand(step, data, preparation, deadline, self.seconds(len(data)))
         self._errands.add(errand)
@@ -105,7 +105,7 @@ class Decoders:
         return done
 
     async def prepare_in_worker(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
-        """Prepare one upload that needs a worker process; raises as `prepare`."""
+        """Prepare one upload that needs a worker process; raises `ImageError`, `NotReady` or `Overloaded`, as `prepare`."""
         return await self._pool.run(data, preparation, deadline=deadline)
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

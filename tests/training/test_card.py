@@ -33,8 +33,9 @@ def test_the_card_states_use_data_split_figures_and_commands(bundle_dir: Path) -
     ("started", "said"),
     [
         ({"file": "model.safetensors", "sha256": "ab"}, "started from `model.safetensors` (SHA-256 `ab`)"),
-        ({"file": "imagenet", "package": "monai 1.6"}, "started from ImageNet, as `monai 1.6` has it,"),
-        ({"file": "imagenet", "package": "lite 0.1", "sha256": "ab"}, "ImageNet, as `lite 0.1` has it (SHA-256 `ab`)"),
+        ({"file": "imagenet"}, "started from ImageNet, whose images are for research and teaching,"),
+        ({"file": "imagenet", "package": "monai 1.6"}, "started from ImageNet, as `monai 1.6` has it, whose"),
+        ({"file": "imagenet", "package": "lite 0.1", "sha256": "ab"}, "ImageNet, as `lite 0.1` has it (SHA-256 `ab`), whose"),
     ],
 )
 def test_the_card_says_whose_weights_a_training_started_from(bundle_dir: Path, started: dict[str, str], said: str) -> None:

@@ -10,7 +10,10 @@ import pytest
 
 from training.__main__ import main
 from training.checkpoint import load_run
+from training.compare import arm_recipe, split_arms
+from training.config import ConfigError
 from training.datasets.index import read_table
+from training.recipes import smoke
 from training.stress import STRESSES
 
 SMALL = ("network=resnet-tiny", "epochs=1", "sizes=32")
@@ -99,6 +102,28 @@ def test_the_same_command_goes_on_and_trains_nothing_again(compared: tuple[Path,
 
     assert [path.stat().st_mtime_ns for path in weights] == before
     assert (compared[0] / "comparison.json").read_bytes() == figures
+
+
+@pytest.mark.parametrize(
+    ("text", "arms"),
+    [
+        ("sampler,class-weights,generated", ["sampler", "class-weights", "generated"]),
+        ("lr=1e-3,lr=2e-3", ["lr=1e-3", "lr=2e-3"]),
+        ("sampler,generated+epochs=8,4,3", ["sampler", "generated+epochs=8,4,3"]),
+        ("augment.scale=0.1+sizes=64,128,class-weights", ["augment.scale=0.1+sizes=64,128", "class-weights"]),
+        ("sampler,magic", ["sampler", "magic"]),
+    ],
+)
+def test_arms_are_divided_where_one_begins(text: str, arms: list[str]) -> None:
+    assert split_arms(text) == arms
+
+
+def test_a_plus_may_belong_to_a_value_and_each_field_changes_once() -> None:
+    recipe = arm_recipe(smoke(), "lr=1e+0+generated+epochs=2,3", 5)
+
+    assert (recipe.lr, recipe.imbalance, recipe.epochs, recipe.seed) == (1.0, "generated", (2, 3), 5)
+    with pytest.raises(ConfigError, match="once"):
+        arm_recipe(smoke(), "sampler+generated", 5)
 
 
 @pytest.mark.parametrize("arms", ["sampler", "sampler,sampler"])

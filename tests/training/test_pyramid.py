@@ -1,6 +1,6 @@
 import torch
 
-from training.pyramid import Pyramid, see
+from training.pyramid import LitePyramid, Pyramid, see
 
 SIDE = 64
 
@@ -45,3 +45,20 @@ def test_a_shift_of_the_picture_shifts_the_features() -> None:
 
     assert here.shape == (1, 8, 32, 32)
     assert torch.allclose(here.roll(4, dims=2)[..., 12:24, 10:20], there[..., 12:24, 10:20], atol=1e-4)
+
+
+def test_the_parts_keep_their_order_by_which_seeds_and_optimizer_states_go() -> None:
+    parts = [name.partition(".")[0] for name, _ in Pyramid((8, 8, 16, 16), channels=8).named_parameters()]
+
+    assert list(dict.fromkeys(parts)) == ["stem", "down", "across", "mix"]
+
+
+def test_a_pyramid_on_lite_begins_with_a_grey_picture_in_each_colour() -> None:
+    looks_N3HW = torch.eye(3)[..., None, None]
+
+    with torch.inference_mode():
+        detail, itself, less_the_other = LitePyramid(channels=8).colours(looks_N3HW)
+
+    assert torch.equal(detail, itself)
+    assert len(set(itself.flatten().tolist())) == 1
+    assert not less_the_other.any()

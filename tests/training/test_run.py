@@ -107,6 +107,13 @@ def test_a_split_that_lists_other_images_is_refused(data_dir: Path, tmp_path: Pa
         load_run(run.path)
 
 
+def test_imagenet_is_refused_where_nobody_trained_the_network_on_it(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no ImageNet weights of resnet-tiny"):
+        open_run(override(smoke(), ["network=resnet-tiny", "init_weights=imagenet"]), data_dir, tmp_path / "run", COMMAND)
+
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_weights_that_do_not_fit_are_refused_before_a_run_is_begun(data_dir: Path, tmp_path: Path) -> None:
     save_file({"stem.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
 
