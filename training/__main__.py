@@ -18,6 +18,7 @@ Look at the data, train a recipe, export what came of it, measure the bundle.
 
   python -m training explore --data DIR --out out/data
   python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
+  python -m training join runs/one runs/other --out runs/both
   python -m training export runs/pneumonia --store model_store --model pneumonia --version 1
   python -m training evaluate model_store/pneumonia/1 --data DIR --out out/pneumonia --tta
   python -m training report out/pneumonia"""
@@ -86,6 +87,13 @@ def _compare(options: argparse.Namespace, words: list[str]) -> None:
     compare(recipe, options.data, options.out, arms=arms, seeds=options.seeds, command=command, groups=options.groups)
 
 
+def _join(options: argparse.Namespace, words: list[str]) -> None:
+    from training.join import join  # noqa: PLC0415 - torch comes with it
+
+    run = join(options.runs, options.out, options.name, shlex.join(["python", "-m", "training", *words]))
+    print(f"joined: {run.path}; next: python -m training export {run.path} --store model_store --model NAME --version N")
+
+
 def _say_what_was_found(facts: dict[str, Any]) -> None:
     data = facts["data"]
     print(
@@ -130,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_explore(commands)
     _add_train(commands)
     _add_compare(commands)
+    _add_join(commands)
     _add_evaluate(commands)
     _add_export(commands)
     _add_report(commands)
@@ -196,6 +205,21 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     _add_groups(compare)
     compare.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
     compare.set_defaults(run=_compare)
+
+
+def _add_join(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    join = commands.add_parser(
+        "join",
+        help="make one RUN of several, whose networks answer with the mean of theirs",
+        description=(
+            "Put the networks of finished RUNs side by side: one task, one split, any networks and sizes. Each RUN counts as "
+            "one. What comes of it is exported and evaluated as any RUN; give the RUNs the same split_seed."
+        ),
+    )
+    join.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="two folders or more that train wrote")
+    join.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
+    join.add_argument("--name", default="joined", metavar="NAME", help="what its recipe is called; default: %(default)s")
+    join.set_defaults(run=_join)
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -3,11 +3,13 @@
 A backbone takes `image_N1HW`, float32 about zero, and gives `feature_NChw` after its last
 activation, so that `training.network` can put a linear head and its map on any of them.
 
-Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and columns.
+Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and columns, s rows or
+columns of an image that was averaged down.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import lcm
 
 import torch
 from monai.networks.nets.densenet import DenseNet
@@ -15,9 +17,10 @@ from monai.networks.nets.efficientnet import EfficientNetBN
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.config import Greys, NetworkName
+from training.config import Greys, NetworkName, Part
 from training.lite import MOMENTUM, Lite
 from training.pyramid import LitePyramid, Pyramid
+from training.shrink import averaging
 
 _LEAST_SPREAD = 0.1
 """Keeps a blank image from being blown up to noise; a radiograph's spread is about 1 where this is added."""
@@ -188,6 +191,49 @@ class ParallelBackbone(Backbone):
         for member in self.members:
             assert isinstance(member, Backbone)
             member.prepare_for_export()
+
+
+class AtSize(Backbone):
+    """A backbone that is given images of another size than its own, and gives its map in finer cells.
+
+    Each cell is repeated, which changes neither the mean over the map nor the log of its mean exponential.
+    """
+
+    shrink_sH: Tensor
+
+    def __init__(self, backbone: Backbone, *, given: int, size: int, finer: int) -> None:
+        """Wrap a backbone of `size` pixels for images of `given`; `finer` repeats each cell of its map on either side."""
+        super().__init__()
+        self.backbone, self.channels = backbone, backbone.channels
+        self._is_given_its_own, self._finer = given == size, finer
+        self.register_buffer("shrink_sH", averaging(given, size), persistent=False)
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """Average the images down, run the backbone, repeat its cells."""
+        image_N1hw = image_N1HW if self._is_given_its_own else self.shrink_sH @ image_N1HW @ self.shrink_sH.T
+        features: Tensor = self.backbone(image_N1hw)
+        return features if self._finer == 1 else functional.interpolate(features, scale_factor=float(self._finer))
+
+    def prepare_for_export(self) -> None:
+        """Prepare the backbone."""
+        self.backbone.prepare_for_export()
+
+
+def make_backbone(name: NetworkName, greys: Sequence[Greys]) -> Backbone:
+    """Make a network's backbone with random weights, one for each way of reading greys, side by side."""
+    backbones = [BACKBONES[name]() if grey == "fixed" else OwnGreys(grey, BACKBONES[name]()) for grey in greys]
+    return backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones)
+
+
+def join_backbones(parts: Sequence[Part]) -> ParallelBackbone:
+    """Make the backbones of RUNs that were joined: given the largest of their sizes, with maps of as many cells."""
+    given, cells = max(part.size for part in parts), lcm(*(part.cells for part in parts))
+    return ParallelBackbone(
+        [
+            AtSize(make_backbone(part.network, part.greys), given=given, size=part.size, finer=cells // part.cells)
+            for part in parts
+        ]
+    )
 
 
 def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:

@@ -68,6 +68,10 @@ def _data(manifest: Manifest) -> Iterator[str]:
     yield from ("", f"Terms of the data, which may bind the use of what was learned from them: {data.licence}", "")
     if started := manifest.recipe.get("init_weights"):
         yield f"- started from {_origin(started)}, its last layers anew"
+    for joined in manifest.recipe.get("joined") or ():
+        started = joined["init_weights"]
+        origin = f"{_origin(started)}, the last layers anew" if started else "scratch"
+        yield f"- the part `{joined['recipe']['name']}` started from {origin}"
     yield f"- fingerprint (SHA-256 over the images' hashes and labels): `{data.sha256}`"
     yield f"- split by person, image by image in `splits.csv` (SHA-256 `{data.splits_sha256}`)"
 
@@ -230,7 +234,9 @@ def _cost_cells(verdict: Mapping[str, Any]) -> str:
 
 
 def _commands(manifest: Manifest) -> Iterator[str]:
-    yield from ("## How it was made", "", "```sh", manifest.command)
+    yield from ("## How it was made", "", "```sh")
+    yield from (joined["command"] for joined in manifest.recipe.get("joined") or ())
+    yield manifest.command
     yield f"python -m training export RUN --store model_store --model {manifest.model} --version {manifest.version}"
     yield from (
         "```",

@@ -16,6 +16,7 @@ Nothing here unpickles.
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,13 @@ def load_run(path: Path) -> Run:
         raise RunError(f"{path} is no RUN of `training train`: {exc}") from exc
 
 
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write run.json whole or not at all: where it is, everything beside it is complete."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
 def write_splits(path: Path, index: DataIndex, fold_N: NDArray[np.int64]) -> None:
     """Write splits.csv."""
     names = ["image_id", "sha256", "person_group", "label", "fold"]
@@ -112,9 +120,7 @@ def read_splits(path: Path, index: DataIndex) -> NDArray[np.int64]:
 
 def load_network(weights: Path, recipe: Recipe) -> ChestNet:
     """Build a recipe's network with weights from a safetensors file, in evaluation mode; raises `RunError`."""
-    network = ChestNet.named(
-        recipe.network, greys=recipe.greys, dropout=recipe.dropout, pool=recipe.pool, metadata=recipe.metadata
-    )
+    network = ChestNet.of(recipe)
     try:
         network.load_state_dict(load_file(weights))
     except (OSError, SafetensorError, RuntimeError) as exc:

@@ -32,6 +32,7 @@ NetworkName = Literal[
     "pyramid-small", "pyramid-lite0",
 ]  # fmt: skip
 Greys = Literal["fixed", "image", "high-pass"]
+GreysOfMembers = Annotated[tuple[Greys, ...], Field(min_length=1, max_length=32)]
 Pool = Literal["mean", "lse"]
 Imbalance = Literal["sampler", "class-weights", "generated"]
 Layout = Literal["siim", "class-folders", "any"]
@@ -76,6 +77,20 @@ class Augmentation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
+class Part:
+    """The networks of one RUN among those that `training join` put side by side."""
+
+    network: NetworkName
+    greys: GreysOfMembers
+    size: Size
+
+    @property
+    def cells(self) -> int:
+        """Rows and columns of its map."""
+        return self.size // stride_of(self.network)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
 class Recipe:
     """Everything that decides how a RUN comes out, besides its data."""
 
@@ -96,7 +111,7 @@ class Recipe:
 
     # Network
     network: NetworkName = "efficientnet-b0"
-    greys: Annotated[tuple[Greys, ...], Field(min_length=1, max_length=32)] = ("fixed",)
+    greys: GreysOfMembers = ("fixed",)
     """How each network reads grey values; with several, so many are trained, and answer with their mean, as one graph.
 
     `fixed`: as they are; `image`: by the image's own mean and spread; `high-pass`: by the spread about the mean nearby.
@@ -111,6 +126,10 @@ class Recipe:
     """Weight of the map's own loss against drawn outlines, beside the label's; 0 learns from labels alone."""
     metadata: bool = False
     """Whether age, sex and view add to the logit (`training.late_fusion`); compare it with images alone before shipping one."""
+
+    joined: tuple[Part, ...] = ()
+    """The networks of the RUNs that were joined into one (`training.join`); empty where a RUN was trained.  Network, greys and
+    schedule are then those of the RUN with the largest input, and each RUN's own recipe stands in run.json."""
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -152,7 +171,7 @@ class Recipe:
     @property
     def stride(self) -> int:
         """Pixels on a side for one cell of the map."""
-        return 8 if self.network.startswith(("resnet", "pyramid")) else 32
+        return stride_of(self.network)
 
     @property
     def size_step(self) -> int:
@@ -193,6 +212,11 @@ class Recipe:
         if self.metadata and (self.augment.mixup or self.imbalance == "generated" or len(self.greys) > 1):
             raise ValueError("metadata goes with whole images that somebody took, and one network: no mixup, nothing generated")
         return self
+
+
+def stride_of(network: NetworkName) -> int:
+    """Give how many pixels on a side one cell of a network's map stands for."""
+    return 8 if network.startswith(("resnet", "pyramid")) else 32
 
 
 _RECIPE = TypeAdapter(Recipe)

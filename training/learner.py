@@ -80,9 +80,7 @@ class Learner:
 
 
 def _new_network(recipe: Recipe) -> ChestNet:
-    network = ChestNet.named(
-        recipe.network, greys=recipe.greys, dropout=recipe.dropout, pool=recipe.pool, metadata=recipe.metadata
-    )
+    network = ChestNet.of(recipe)
     if recipe.init_weights is not None:
         load_backbone(network, recipe.network, recipe.init_weights)
     return network

@@ -47,7 +47,7 @@ def manifest_facts(run: Run, held_out: HeldOut, cam: Cam, splits: Path) -> dict[
         },
         "training_data": _training_data(run, splits),
         "recipe": _recipe(run),
-        "command": shlex.join(_without_folder(word) for word in shlex.split(run.facts["command"])),
+        "command": _portable(run.facts["command"]),
         "git_commit": run.facts["git_commit"],
         "tools": run.facts["tools"] | {name: version(name) for name in _EXPORT_TOOLS},
     }
@@ -75,9 +75,22 @@ def _training_data(run: Run, splits: Path) -> TrainingData:
 
 
 def _recipe(run: Run) -> dict[str, Any]:
-    """Give the resolved recipe, with the hash of the weights that it started from."""
-    started = run.facts["init_weights"]
-    return recipe_to_dict(run.recipe) | {"init_weights": started and started | {"file": _without_folder(started["file"])}}
+    """Give the resolved recipe, with the hash of the weights that it started from; of joined RUNs, what each says of itself."""
+    told: dict[str, Any] = {"init_weights": _started(run.facts["init_weights"])}
+    if run.recipe.joined:
+        told["joined"] = [
+            joined | {"command": _portable(joined["command"]), "init_weights": _started(joined["init_weights"])}
+            for joined in run.facts["joined"]
+        ]
+    return recipe_to_dict(run.recipe) | told
+
+
+def _started(weights: dict[str, str] | None) -> dict[str, str] | None:
+    return weights and weights | {"file": _without_folder(weights["file"])}
+
+
+def _portable(command: str) -> str:
+    return shlex.join(_without_folder(word) for word in shlex.split(command))
 
 
 def _without_folder(word: str) -> str:

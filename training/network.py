@@ -12,14 +12,14 @@ h and w map rows and columns, M metadata columns, D values that describe an imag
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from cxr.facts import COLUMNS
-from training.backbones import BACKBONES, Backbone, OwnGreys, ParallelBackbone
-from training.config import Greys, NetworkName, Pool
+from training.backbones import AtSize, Backbone, ParallelBackbone, join_backbones, make_backbone
+from training.config import Greys, NetworkName, Pool, Recipe
 from training.novelty_head import NoveltyHead
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
@@ -55,9 +55,13 @@ class ChestNet(nn.Module):
         metadata: bool = False,
     ) -> Self:
         """Make the network that a recipe names, with random weights; an ensemble with a member for each of `greys`."""
-        backbones = [BACKBONES[name]() if grey == "fixed" else OwnGreys(grey, BACKBONES[name]()) for grey in greys]
-        backbone = backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones)
-        return cls(backbone, dropout=dropout, pool=pool, metadata=metadata)
+        return cls(make_backbone(name, greys), dropout=dropout, pool=pool, metadata=metadata)
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """Make a recipe's network, with random weights."""
+        backbone = join_backbones(recipe.joined) if recipe.joined else make_backbone(recipe.network, recipe.greys)
+        return cls(backbone, dropout=recipe.dropout, pool=recipe.pool, metadata=recipe.metadata)
 
     @classmethod
     @torch.no_grad()
@@ -67,10 +71,24 @@ class ChestNet(nn.Module):
         A mean of linear heads is one linear head on all their features, so an ensemble is a network like any other,
         and its map is as exact.  The members' backbones become parts of it; the novelty is to be fitted anew.
         """
-        joined = cls(ParallelBackbone([member.backbone for member in members]), dropout=0.0, pool=members[0].pool)
-        joined.head.weight.copy_(torch.cat([member.head.weight for member in members], dim=1) / len(members))
-        joined.bias.copy_(torch.stack([member.bias for member in members]).mean(dim=0))
+        ensemble = cls(ParallelBackbone([member.backbone for member in members]), dropout=0.0, pool=members[0].pool)
+        ensemble.answer_with_mean(members)
+        return ensemble.eval()
+
+    @classmethod
+    @torch.no_grad()
+    def joined(cls, networks: Sequence["ChestNet"], recipe: Recipe) -> Self:
+        """Put the trained networks of joined RUNs side by side, in the order of `recipe.joined`; as `ensemble` else."""
+        joined = cls.of(recipe)
+        for place, network in zip(cast("ParallelBackbone", joined.backbone).members, networks, strict=True):
+            cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())
+        joined.answer_with_mean(networks)
         return joined.eval()
+
+    def answer_with_mean(self, networks: Sequence["ChestNet"]) -> None:
+        """Make the head the mean of others', whose features stand one after the other in this one's."""
+        self.head.weight.copy_(torch.cat([network.head.weight for network in networks], dim=1) / len(networks))
+        self.bias.copy_(torch.stack([network.bias for network in networks]).mean(dim=0))
 
     @property
     def num_facts(self) -> int:

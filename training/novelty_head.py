@@ -14,6 +14,8 @@ components.
 import torch
 from torch import Tensor, nn
 
+from training.shrink import averaging
+
 THUMBNAIL_SIDE = 12
 """Fine enough to tell up from down, too coarse for what makes one patient differ from the next."""
 
@@ -119,7 +121,7 @@ class Whitening(nn.Module):
 
 def coarse_shape(image_N1HW: Tensor) -> Tensor:
     """Give `shape_NT`: a thumbnail about its mean and over its spread, row by row, and the logarithm of that spread."""
-    rows_tH, columns_tW = (_averaging(side).to(image_N1HW) for side in image_N1HW.shape[-2:])
+    rows_tH, columns_tW = (averaging(side, THUMBNAIL_SIDE).to(image_N1HW) for side in image_N1HW.shape[-2:])
     thumbnail_NT = (rows_tH @ image_N1HW[:, 0] @ columns_tW.T).flatten(start_dim=1)
     thumbnail_NT = thumbnail_NT - thumbnail_NT.mean(dim=1, keepdim=True)
     spread_N1 = thumbnail_NT.square().mean(dim=1, keepdim=True).sqrt() + _FLAT
@@ -132,12 +134,3 @@ def wrong_views(shape_NT: Tensor) -> list[Tensor]:
     thumbnail_Ntt = thumbnail_NT.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
     turned = [torch.rot90(thumbnail_Ntt, quarters, (1, 2)).flatten(start_dim=1) for quarters in (1, 2, 3)]
     return [torch.cat([view_NT, contrast_N1], dim=1) for view_NT in (*turned, -thumbnail_NT)]
-
-
-def _averaging(side: int) -> Tensor:
-    """Give the weights `weight_tH` that average `side` pixels to a thumbnail's, parts of a pixel counted in part."""
-    edge_t = torch.arange(THUMBNAIL_SIDE + 1) * side / THUMBNAIL_SIDE
-    pixel_H = torch.arange(side)
-    begin_tH = edge_t[:-1, None].maximum(pixel_H)
-    end_tH = edge_t[1:, None].minimum(pixel_H + 1)
-    return (end_tH - begin_tH).clamp(min=0) * THUMBNAIL_SIDE / side

@@ -1,6 +1,5 @@
 """Open a RUN: make it for a recipe and a data folder, or take up one that was interrupted."""
 
-import json
 import platform
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import numpy as np
 
 from cxr.bundle import file_sha256
 from training.cache import build_cache
-from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_splits
+from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_facts, write_splits
 from training.config import IMAGENET, Recipe, recipe_to_dict
 from training.datasets import DataError, DataIndex, load_index
 from training.masks import build_masks
@@ -61,7 +60,7 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
         "git_commit": _git_commit(),
         "tools": {"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
     }
-    _write_last(out / "run.json", facts)
+    write_facts(out / "run.json", facts)
     return load_run(out)
 
 
@@ -127,10 +126,3 @@ def _git_commit() -> str:
 def _differences(old: Recipe, new: Recipe) -> str:
     pairs = zip(recipe_to_dict(old).items(), recipe_to_dict(new).values(), strict=True)
     return ", ".join(f"{key} {was!r} -> {now!r}" for (key, was), now in pairs if was != now)
-
-
-def _write_last(path: Path, facts: dict[str, Any]) -> None:
-    """Write run.json whole or not at all: where it is, everything beside it is complete."""
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)

@@ -105,7 +105,7 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
         ]
         network = ChestNet.ensemble(members)
     if processes.is_first():
-        _fit_novelty(network, samples, recipe.size)
+        fit_novelty(network, samples, recipe.size)
     _keep(network, folder)
 
 
@@ -219,7 +219,8 @@ def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
 
 
 @torch.inference_mode()
-def _fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
+def fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
+    """Learn where the images lie that a network learned from, in its own features."""
     network.eval()
     batches = plain_batches(samples, 64, size, network.bias.device)
     network.novelty.fit(torch.cat([network.describe(batch.image_N1HW) for batch in batches]))

@@ -1,0 +1,123 @@
+"""Two RUNs on made films, of other networks and sizes, that become one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cxr.bundle import read_bundle
+from training.__main__ import main
+from training.backbones import AtSize, SmallResNetBackbone
+from training.checkpoint import Run, load_network, load_run
+from training.export import export
+from training.samples import open_cache
+from training.shrink import averaging
+
+SMALL = ("network=resnet-tiny", "greys=fixed,image", "epochs=1", "sizes=40", "split_seed=1", "seed=2")
+
+
+@pytest.fixture(scope="module")
+def small_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A RUN of two small networks of 40 pixels; the other RUN has one of 64."""
+    out = tmp_path_factory.mktemp("runs") / "small"
+    words = ["train", "smoke", "--data", str(films_dir), "--out", str(out)]
+    assert main([*words, *(word for setting in SMALL for word in ("--set", setting))]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def joined(run_dir: Path, small_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("runs") / "joined"
+    assert main(["join", str(small_dir), str(run_dir), "--out", str(out), "--name", "both"]) == 0
+    return load_run(out)
+
+
+def test_the_answer_is_the_mean_of_both_answers_and_its_map_adds_up(joined: Run, run_dir: Path, small_dir: Path) -> None:
+    image_NHW = torch.from_numpy(np.array(open_cache(joined)[:6]))
+    small, large = load_run(small_dir), load_run(run_dir)
+    shrunk_NHW = averaging(64, 40) @ (image_NHW.float() / 255.0) @ averaging(64, 40).T
+
+    with torch.inference_mode():
+        logit_N, cam_Nhw, _ = load_network(joined.final_weights, joined.recipe)(image_NHW)
+        of_large = load_network(large.final_weights, large.recipe)(image_NHW)[0]
+        of_small = load_network(small.final_weights, small.recipe).forward_logit(shrunk_NHW[:, None])
+
+    torch.testing.assert_close(logit_N, (of_large + of_small) / 2)
+    assert cam_Nhw.shape == (6, 10, 10)  # cells of 8 of 40 pixels and of 32 of 64: five, and two
+    network = load_network(joined.final_weights, joined.recipe)
+    torch.testing.assert_close(cam_Nhw.mean(dim=(1, 2)) + network.cam_bias, logit_N)
+
+
+def test_a_joined_run_is_exported_through_every_gate_and_says_what_it_is_made_of(joined: Run, tmp_path: Path) -> None:
+    bundle = read_bundle(export(joined.path, tmp_path, "both", 1))
+
+    parts = bundle.manifest.recipe["joined"]
+    assert [part["recipe"]["network"] for part in parts] == ["resnet-tiny", "efficientnet-b0"]
+    assert bundle.manifest.recipe["name"] == "both"
+    assert bundle.manifest.input_size == 64
+    for part in parts:
+        assert part["command"] in bundle.card
+    assert "- the part `smoke` started from scratch" in bundle.card
+    assert " join " in bundle.manifest.command
+
+
+def test_runs_that_do_not_go_together_are_refused(
+    run_dir: Path, folds_run_dir: Path, joined: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for runs, complaint in (
+        ([run_dir], "two RUNs or more"),
+        ([run_dir, folds_run_dir], "validation differ"),
+        ([run_dir, joined.path], "was joined itself"),
+    ):
+        assert main(["join", *map(str, runs), "--out", str(tmp_path / "x")]) == 1
+        assert complaint in capsys.readouterr().err
+    assert main(["join", str(run_dir), str(run_dir), "--out", str(joined.path)]) == 1
+    assert "choose another --out" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_another_split_is_refused(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in run_dir.iterdir():
+        (other / path.name).symlink_to(path)
+    (other / "splits.csv").unlink()
+    head, *rows = (run_dir / "splits.csv").read_text().splitlines()
+    moved = [f"{row.rpartition(',')[0]},{1 - int(row.rpartition(',')[2])}" for row in rows]
+    (other / "splits.csv").write_text("\n".join([head, *moved]) + "\n")
+
+    assert main(["join", str(run_dir), str(other), "--out", str(tmp_path / "x")]) == 1
+    assert "split otherwise" in capsys.readouterr().err
+
+
+def test_the_joined_run_keeps_the_data_of_the_larger_one(joined: Run, run_dir: Path) -> None:
+    assert (joined.path / "cache" / "images.u8").read_bytes() == (run_dir / "cache" / "images.u8").read_bytes()
+    facts = json.loads((joined.path / "run.json").read_text())
+    assert facts["data"] == load_run(run_dir).facts["data"]
+    assert [part["recipe"]["seed"] for part in facts["joined"]] == [2, 1]
+
+
+@pytest.mark.parametrize(("side", "cells"), [(96, 12), (192, 72), (50, 7), (8, 8)])
+def test_averaging_counts_parts_of_a_pixel_in_part(side: int, cells: int) -> None:
+    weight_sH = averaging(side, cells)
+
+    torch.testing.assert_close(weight_sH.sum(dim=1), torch.ones(cells))
+    torch.testing.assert_close(weight_sH.sum(dim=0), torch.full((side,), cells / side))
+    pixel_H = torch.rand(side)
+    finest = pixel_H.repeat_interleave(cells)  # of which each pixel has `cells`, and each cell `side`
+    torch.testing.assert_close(weight_sH @ pixel_H, finest.reshape(cells, side).mean(dim=1))
+
+
+def test_repeated_cells_change_no_mean_and_no_mean_exponential() -> None:
+    torch.manual_seed(1)
+    plain = SmallResNetBackbone((8, 8, 8)).eval()
+    image_N1HW = torch.rand(2, 1, 48, 48)
+
+    with torch.inference_mode():
+        feature_NChw, finer_NChw = plain(image_N1HW), AtSize(plain, given=48, size=48, finer=3)(image_N1HW)
+
+    assert finer_NChw.shape[-1] == 3 * feature_NChw.shape[-1]
+    torch.testing.assert_close(finer_NChw.mean(dim=(2, 3)), feature_NChw.mean(dim=(2, 3)))
+    torch.testing.assert_close(finer_NChw.exp().mean(dim=(2, 3)), feature_NChw.exp().mean(dim=(2, 3)))

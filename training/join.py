@@ -1,0 +1,114 @@
+"""`training join`: finished RUNs of one task on one split become a RUN whose networks answer with the mean of theirs.
+
+    RUN a, RUN b -> for each fold and the final model: their networks, side by side in one -> RUN -> `training export`
+
+Networks that look at an image in different ways err in different ways, and their mean errs less than either as a
+rule (Hansen and Salamon 1990).  Each RUN counts as one, however many networks it trained.  They may be of
+different kinds and sizes; what is joined reads the largest, and is itself no larger than they are together.
+
+Shape suffixes: N images.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.checkpoint import Run, RunError, load_network, load_run, save_network, write_facts
+from training.config import Part, Recipe, recipe_to_dict
+from training.network import ChestNet
+from training.progress import progress_bar
+from training.samples import Samples, open_samples
+from training.train import fit_novelty
+
+_TOLD = ("command", "git_commit", "init_weights", "recipe")
+"""What is kept of each RUN's own facts."""
+
+_ALIKE = ("task", "finding", "data_layout", "pool", "validation", "folds", "tta_policy")
+"""Fields of the recipes that must agree."""
+
+
+def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
+    """Make a RUN of finished ones; nothing is trained but the novelty's statistics.
+
+    Args:
+        paths: two RUNs at least, on one split of the same data.
+        out: the folder of the new RUN.
+        name: what its recipe is called.
+        command: what it says it came from.
+
+    Raises:
+        RunError: a RUN is unfinished, they do not go together, or `out` is there already.
+    """
+    runs = [load_run(path) for path in paths]
+    _refuse_strangers(runs)
+    if (out / "run.json").exists():
+        raise RunError(f"{out} holds a RUN already; choose another --out")
+    largest = max(runs, key=lambda run: run.recipe.size)
+    recipe = _joined_recipe([run.recipe for run in runs], largest.recipe, name)
+    _take_data(largest, out)
+    samples = open_samples(largest)
+    folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"]
+    with progress_bar(total=len(folders), desc="networks to join", unit="network") as bar:
+        for folder in folders:
+            weights = [_weights(run, folder) for run in runs]
+            network = ChestNet.joined([load_network(path, run.recipe) for path, run in zip(weights, runs, strict=True)], recipe)
+            fit_novelty(network, _learned_from(largest, samples, folder), recipe.size)
+            save_network(out / folder / "model.safetensors", network)
+            bar.update()
+    told = [{key: run.facts[key] for key in _TOLD} for run in runs]
+    facts: dict[str, Any] = {"command": command, "recipe": recipe_to_dict(recipe), "init_weights": None, "joined": told}
+    write_facts(out / "run.json", largest.facts | facts)
+    return load_run(out)
+
+
+def _refuse_strangers(runs: Sequence[Run]) -> None:
+    """Raise `RunError` unless the RUNs answer one question, from one split of the same images."""
+    first = runs[0]
+    if len(runs) == 1:
+        raise RunError(f"{first.path} alone has nothing to be joined with: name two RUNs or more")
+    for run in runs[1:]:
+        differing = [key for key in _ALIKE if getattr(run.recipe, key) != getattr(first.recipe, key)]
+        if differing:
+            raise RunError(f"{run.path} and {first.path} do not go together: {', '.join(differing)} differ")
+        if run.splits_csv.read_bytes() != first.splits_csv.read_bytes():
+            raise RunError(f"{run.path} and {first.path} were split otherwise, or learned from other images")
+    for run in runs:
+        if run.recipe.metadata or run.recipe.joined:
+            raise RunError(f"{run.path} reads age, sex and view, or was joined itself: such RUNs are not joined")
+
+
+def _joined_recipe(recipes: Sequence[Recipe], largest: Recipe, name: str) -> Recipe:
+    parts = tuple(Part(network=recipe.network, greys=recipe.greys, size=recipe.size) for recipe in recipes)
+    return replace(largest, name=name, init_weights=None, joined=parts)
+
+
+def _take_data(run: Run, out: Path) -> None:
+    """Take over index, split and cache, the large files without a copy where the disk allows."""
+    (out / "cache").mkdir(parents=True, exist_ok=True)
+    for path in ("index.csv", "splits.csv"):
+        shutil.copyfile(run.path / path, out / path)
+    for source in (run.path / "cache").iterdir():
+        target = out / "cache" / source.name
+        target.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.link(source.resolve(), target)
+        if not target.exists():
+            shutil.copyfile(source, target)
+
+
+def _weights(run: Run, folder: str) -> Path:
+    return run.final_weights if folder == "final" else run.fold_weights(int(folder.removeprefix("fold-")))
+
+
+def _learned_from(run: Run, samples: Samples, folder: str) -> Samples:
+    """Take the images that a RUN's network in `folder` learned from."""
+    learned_N = np.full(len(samples), fill_value=True)
+    if folder != "final" or run.recipe.validation == "holdout":
+        learned_N = run.fold_N != (0 if folder == "final" else int(folder.removeprefix("fold-")))
+    return samples.take(np.flatnonzero(learned_N))
