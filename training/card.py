@@ -35,7 +35,9 @@ def card_text(manifest: Manifest) -> str:
 
 def _head(manifest: Manifest) -> Iterator[str]:
     yield from ("---", "license: apache-2.0", "library_name: onnx", "pipeline_tag: image-classification", "tags:")
-    for tag in ("chest-x-ray", "radiography", manifest.finding, str(manifest.recipe["network"]), "not-for-diagnosis"):
+    recipes = [joined["recipe"] for joined in manifest.recipe.get("joined") or ()] or [manifest.recipe]
+    networks = dict.fromkeys(str(recipe["network"]) for recipe in recipes)
+    for tag in ("chest-x-ray", "radiography", manifest.finding, *networks, "not-for-diagnosis"):
         yield f"- {json.dumps(tag)}"
     yield "---"
 

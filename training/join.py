@@ -23,6 +23,7 @@ from training.checkpoint import Run, RunError, load_network, load_run, save_netw
 from training.config import Part, Recipe, recipe_to_dict
 from training.network import ChestNet
 from training.progress import progress_bar
+from training.run import git_commit, tools
 from training.samples import Samples, open_samples
 from training.train import fit_novelty
 
@@ -62,7 +63,14 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
             save_network(out / folder / "model.safetensors", network)
             bar.update()
     told = [{key: run.facts[key] for key in _TOLD} for run in runs]
-    facts: dict[str, Any] = {"command": command, "recipe": recipe_to_dict(recipe), "init_weights": None, "joined": told}
+    facts: dict[str, Any] = {
+        "command": command,
+        "recipe": recipe_to_dict(recipe),
+        "init_weights": None,
+        "joined": told,
+        "git_commit": git_commit(),
+        "tools": tools(),
+    }
     write_facts(out / "run.json", largest.facts | facts)
     return load_run(out)
 

@@ -52,7 +52,7 @@ def pneumonia_densenet161() -> Recipe:
 
 
 def pneumonia_ensemble() -> Recipe:
-    """Pneumonia by six small networks of 72 pixels that read grey values in three ways; the one that ships."""
+    """Pneumonia by six small networks of 72 pixels that read grey values in three ways; a part of what ships."""
     return replace(
         pneumonia_efficientnet_b0(),
         name="pneumonia-ensemble",
@@ -66,7 +66,10 @@ def pneumonia_ensemble() -> Recipe:
 
 
 def pneumonia_imagenet() -> Recipe:
-    """Pneumonia by EfficientNet-Lite0 that starts from ImageNet; 5 216 images take about half an hour of a core."""
+    """Pneumonia by EfficientNet-Lite0 that starts from ImageNet; the other part of what ships.
+
+    5 216 images take about half an hour of a core.
+    """
     return replace(
         pneumonia_efficientnet_b0(),
         name="pneumonia-imagenet",
@@ -139,7 +142,7 @@ def pneumothorax_masks() -> Recipe:
 
 
 def pneumothorax_ensemble() -> Recipe:
-    """Pneumothorax by three such networks of different seeds, which answer by the mean of their maps; the one that ships.
+    """Pneumothorax by three such networks of different seeds, which answer by the mean of their maps; a part of what ships.
 
     190 images in five folds and the final networks take about an hour of a core.
     """
@@ -147,9 +150,9 @@ def pneumothorax_ensemble() -> Recipe:
 
 
 def pneumothorax_imagenet() -> Recipe:
-    """Pneumothorax by a pyramid on EfficientNet-Lite0 that starts from ImageNet, and learns from the drawn outlines too.
+    """Pneumothorax by a pyramid on EfficientNet-Lite0 that starts from ImageNet, and learns from outlines too.
 
-    190 images in five folds and the final network take about an hour of a core.
+    It is the other part of what ships.  190 images in five folds and the final network take about an hour of a core.
     """
     return replace(
         pneumothorax_masks(),

@@ -57,8 +57,8 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
         "unreadable": [asdict(image) for image in refused],
         "missing": list(index.missing),
         "init_weights": _weights(recipe),
-        "git_commit": _git_commit(),
-        "tools": {"python": platform.python_version()} | {name: version(name) for name in _TOOLS},
+        "git_commit": git_commit(),
+        "tools": tools(),
     }
     write_facts(out / "run.json", facts)
     return load_run(out)
@@ -110,7 +110,12 @@ def _weights(recipe: Recipe) -> dict[str, str] | None:
     return {"file": recipe.init_weights, "sha256": file_sha256(path), "head": "drawn anew"}
 
 
-def _git_commit() -> str:
+def tools() -> dict[str, str]:
+    """Give the versions of what a training runs on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in _TOOLS}
+
+
+def git_commit() -> str:
     """Give the commit of the source, marked where the training package was changed since; `unknown` outside a checkout."""
     git = shutil.which("git")
     here = Path(__file__).parent

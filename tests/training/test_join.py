@@ -60,6 +60,7 @@ def test_a_joined_run_is_exported_through_every_gate_and_says_what_it_is_made_of
     for part in parts:
         assert part["command"] in bundle.card
     assert "- the part `smoke` started from scratch" in bundle.card
+    assert '- "resnet-tiny"\n- "efficientnet-b0"\n' in bundle.card
     assert " join " in bundle.manifest.command
 
 
