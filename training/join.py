@@ -25,7 +25,7 @@ from training.network import ChestNet
 from training.progress import progress_bar
 from training.run import git_commit, tools
 from training.samples import Samples, open_samples
-from training.train import fit_novelty
+from training.train import fit_novelty, take_as_final
 
 _TOLD = ("command", "git_commit", "init_weights", "recipe")
 """What is kept of each RUN's own facts."""
@@ -54,7 +54,7 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
     recipe = _joined_recipe([run.recipe for run in runs], largest.recipe, name)
     _take_data(largest, out)
     samples = open_samples(largest)
-    folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"]
+    folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"] * (recipe.validation == "folds")
     with progress_bar(total=len(folders), desc="networks to join", unit="network") as bar:
         for folder in folders:
             weights = [_weights(run, folder) for run in runs]
@@ -62,6 +62,8 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
             fit_novelty(network, _learned_from(largest, samples, folder), recipe.size)
             save_network(out / folder / "model.safetensors", network)
             bar.update()
+    if recipe.validation == "holdout":
+        take_as_final(out)
     told = [{key: run.facts[key] for key in _TOLD} for run in runs]
     facts: dict[str, Any] = {
         "command": command,
@@ -111,12 +113,14 @@ def _take_data(run: Run, out: Path) -> None:
 
 
 def _weights(run: Run, folder: str) -> Path:
-    return run.final_weights if folder == "final" else run.fold_weights(int(folder.removeprefix("fold-")))
+    return run.final_weights if folder == "final" else run.fold_weights(_fold(folder))
 
 
 def _learned_from(run: Run, samples: Samples, folder: str) -> Samples:
     """Take the images that a RUN's network in `folder` learned from."""
-    learned_N = np.full(len(samples), fill_value=True)
-    if folder != "final" or run.recipe.validation == "holdout":
-        learned_N = run.fold_N != (0 if folder == "final" else int(folder.removeprefix("fold-")))
+    learned_N = np.full(len(samples), fill_value=True) if folder == "final" else run.fold_N != _fold(folder)
     return samples.take(np.flatnonzero(learned_N))
+
+
+def _fold(folder: str) -> int:
+    return int(folder.removeprefix("fold-"))

@@ -41,6 +41,9 @@ from training.samples import Batch, Samples, epoch_batches, open_samples, plain_
 _SHOWN_BATCHES = 20
 """The bar shows the mean loss of so many last batches."""
 
+_LOOK_BATCH = 16
+"""Images that are looked at together without learning: on a CPU more of them cost more, for the memory that they need."""
+
 _MEMBER_SEEDS = 1000
 """How far the seeds of an ensemble's members lie apart: further than those of the folds."""
 
@@ -70,10 +73,14 @@ def _make_final(run: Run, samples: Samples) -> None:
         everything = _to_learn_from(run, samples, np.arange(len(samples)), folder)
         train_model(run.recipe, everything, None, folder, run.recipe.seed + run.recipe.folds)
         return
-    if not processes.is_first():
-        return
-    folder.mkdir(exist_ok=True)
-    shutil.copyfile(run.fold_weights(0), folder / "model.safetensors")
+    if processes.is_first():
+        take_as_final(run.path)
+
+
+def take_as_final(run_dir: Path) -> None:
+    """Take the one model of a hold-out as the one to export."""
+    (run_dir / "final").mkdir(exist_ok=True)
+    shutil.copyfile(run_dir / "fold-0" / "model.safetensors", run_dir / "final" / "model.safetensors")
 
 
 def _to_learn_from(run: Run, samples: Samples, position_N: NDArray[np.int64], folder: Path) -> Samples:
@@ -213,7 +220,7 @@ def rate_at(epoch: float, recipe: Recipe) -> float:
 def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
     """Give the AUROC on plain images at `size`; None where a class is missing."""
     network.eval()
-    batches = plain_batches(samples, 64, size, network.bias.device)
+    batches = plain_batches(samples, _LOOK_BATCH, size, network.bias.device)
     logit_N = torch.cat([network.forward_logit(batch.image_N1HW, batch.metadata_NM).cpu() for batch in batches])
     return auroc(samples.label_N, logit_N.numpy().astype(np.float64))
 
@@ -222,7 +229,7 @@ def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
 def fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
     """Learn where the images lie that a network learned from, in its own features."""
     network.eval()
-    batches = plain_batches(samples, 64, size, network.bias.device)
+    batches = plain_batches(samples, _LOOK_BATCH, size, network.bias.device)
     network.novelty.fit(torch.cat([network.describe(batch.image_N1HW) for batch in batches]))
 
 
