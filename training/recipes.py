@@ -142,7 +142,7 @@ def pneumothorax_masks() -> Recipe:
 
 
 def pneumothorax_ensemble() -> Recipe:
-    """Pneumothorax by three such networks of different seeds, which answer by the mean of their maps; a part of what ships.
+    """Pneumothorax by three such networks of different seeds, which answer by the mean of their maps; the one that ships.
 
     190 images in five folds and the final networks take about an hour of a core.
     """
@@ -152,7 +152,7 @@ def pneumothorax_ensemble() -> Recipe:
 def pneumothorax_imagenet() -> Recipe:
     """Pneumothorax by a pyramid on EfficientNet-Lite0 that starts from ImageNet, and learns from outlines too.
 
-    It is the other part of what ships.  190 images in five folds and the final network take about an hour of a core.
+    190 images in five folds and the final network take about an hour of a core.
     """
     return replace(
         pneumothorax_masks(),
