@@ -52,13 +52,14 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
         raise RunError(f"{out} holds a RUN already; choose another --out")
     largest = max(runs, key=lambda run: run.recipe.size)
     recipe = _joined_recipe([run.recipe for run in runs], largest.recipe, name)
+    folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"] * (recipe.validation == "folds")
+    weights = {folder: [_weights(run, folder) for run in runs] for folder in folders}  # before anything is written
     _take_data(largest, out)
     samples = open_samples(largest)
-    folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"] * (recipe.validation == "folds")
     with progress_bar(total=len(folders), desc="networks to join", unit="network") as bar:
-        for folder in folders:
-            weights = [_weights(run, folder) for run in runs]
-            network = ChestNet.joined([load_network(path, run.recipe) for path, run in zip(weights, runs, strict=True)], recipe)
+        for folder, paths_of_one in weights.items():
+            parts = [load_network(path, run.recipe) for path, run in zip(paths_of_one, runs, strict=True)]
+            network = ChestNet.joined(parts, recipe)
             fit_novelty(network, _learned_from(largest, samples, folder), recipe.size)
             save_network(out / folder / "model.safetensors", network)
             bar.update()

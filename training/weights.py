@@ -101,9 +101,8 @@ def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict
     Raises `WeightsError` with what is missing, of another shape, or left over.
     """
     given = _without_head(state)
-    if "_conv_stem.weight" in wanted and not any(
-        name.startswith(_LAST_STEP) for name in wanted
-    ):  # a network that ends before it
+    ends_before = "_conv_stem.weight" in wanted and not any(name.startswith(_LAST_STEP) for name in wanted)
+    if ends_before:  # an EfficientNet's levels, without what comes after its last block
         given = {key: tensor for key, tensor in given.items() if not key.startswith(_LAST_STEP)}
     names = max((naming(wanted) for naming in _NAMINGS), key=lambda names: _found(names, given))
     fitted = {ours: _one_channel(given[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in given}
