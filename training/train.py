@@ -110,7 +110,7 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
             _train_member(member, samples, held_back, folder / f"member-{number}", seed + _MEMBER_SEEDS * number)
             for number, member in enumerate(alone, start=1)
         ]
-        network = ChestNet.ensemble(members)
+        network = ChestNet.ensemble(members).to(choose_device())
     if processes.is_first():
         fit_novelty(network, samples, recipe.size)
     _keep(network, folder)
