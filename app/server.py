@@ -1,7 +1,8 @@
 """One process's server: it ends without losing a request.
 
 On SIGTERM the service says that it is not ready and answers new requests 503 for
-`CXR_DRAIN_SECONDS`, so that a load balancer sees it; then the port closes, what
+`CXR_DRAIN_SECONDS`, so that a load balancer sees it; then the port closes, every
+connection that is still open is told with its next answer that it is the last, what
 was taken is finished, and the process ends.  Ctrl-C skips the waiting.
 
 The application is imported late: Prometheus chooses its mode at import, and a worker
@@ -21,6 +22,10 @@ import uvicorn
 
 from app.settings import Settings
 from app.supervisor import Place
+
+_FAREWELL_S = 0.2
+"""After the port has closed, how long open connections may still ask: a request that was on its way to an idle one when it is
+closed would be lost, and its sender could not know whether it was read."""
 
 
 def work(settings: Settings, place: Place) -> None:
@@ -101,5 +106,13 @@ def make_server(
             """Close the port when draining is over."""
             self.should_exit = self.should_exit or time.monotonic() >= self._closes_at
             return await super().on_tick(counter)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Close the port, let open connections have a last answer, and end when all are answered."""
+            for server in self.servers:
+                server.close()
+            self.server_state.default_headers.append((b"connection", b"close"))
+            await asyncio.sleep(0.0 if self.force_exit else _FAREWELL_S)
+            await super().shutdown(sockets)
 
     return DrainingServer(config)

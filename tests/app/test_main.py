@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -98,6 +99,25 @@ def test_what_was_taken_is_answered_while_the_service_goes_down(store: Path, tmp
 
         assert answer.status_code == 200
         assert server.process.wait(15) == 0
+
+
+def test_an_open_connection_has_one_more_answer_after_the_port_has_closed(store: Path, tmp_path: Path) -> None:
+    with running_server(store, tmp_path / "log", default_model="bright") as server, client_of(server) as client:
+        client.get("/livez")  # opens the connection
+        server.process.send_signal(signal.SIGTERM)
+        _wait_until_refused(server)
+
+        last = client.post("/predict", content=PNG)
+
+    assert last.json()["code"] == "not_ready"
+    assert last.headers["connection"] == "close"
+
+
+def _wait_until_refused(server: Server) -> None:
+    with suppress(OSError):
+        while True:
+            socket.create_connection((httpx.URL(server.url).host, httpx.URL(server.url).port or 80)).close()
+            time.sleep(0.005)
 
 
 def client_of(server: Server) -> httpx.Client:
