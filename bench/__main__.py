@@ -35,7 +35,7 @@ from bench.uploads import Upload, make_uploads
 from cxr.bundle import Bundle
 
 HERE = Path(__file__).parent
-MODEL = "pneumothorax"
+GPU_FILE = HERE / "results" / "gpu.json"
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Bench:
         """Start the whole store with an empty cache, and again with what that start learned."""
         rounds = []
         for number in range(self.rounds):
-            server = our_server(self.store, self.folder / f"cache-{number}")
+            server = our_server(self.store, self.folder / f"cache-{number}", self.bundle.manifest.model)
             with running(server, self.uploads[0]) as first:
                 pass
             with running(server, self.uploads[0]) as again:
@@ -153,7 +153,7 @@ class Bench:
         """Ask for one view and for four in turn."""
         rounds = []
         store = four_view_store(self.bundle, self.folder)
-        with running(our_server(store, self.folder / "cache"), self.uploads[0]) as served:
+        with running(our_server(store, self.folder / "cache", self.bundle.manifest.model), self.uploads[0]) as served:
             for _ in range(self.rounds):
                 plain = await closed_phase(served, served.upload(self.uploads[0]), 1, self.seconds, prefix="plain_")
                 views = served.upload(self.uploads[0], query="?tta=true")
@@ -175,7 +175,7 @@ class Bench:
 def prepare(arguments: argparse.Namespace, folder: Path) -> Bench:
     """Plan a run."""
     rounds, minutes = (1, 5.0) if arguments.quick else (3, arguments.minutes)
-    bundle = current_bundle(arguments.store, MODEL)
+    bundle = current_bundle(arguments.store, arguments.model)
     servers = all_servers(bundle, arguments.store, folder / "cache", arguments.peers)
     servers = [server for server in servers if not arguments.only or server.name in arguments.only]
     seconds = arguments.seconds or phase_seconds(minutes, rounds=rounds, servers=len(servers))
@@ -183,7 +183,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Bench:
     results = Results(
         machine=describe_machine(arguments.peers),
         failures={} if bundle.manifest.fast else {FAST: "the bundle allows no precision fast"},
-        plan=f"{len(servers)} servers in turn, {rounds} rounds, {seconds:g} s a phase, medians; {MODEL} version "
+        plan=f"{len(servers)} servers in turn, {rounds} rounds, {seconds:g} s a phase, medians; {arguments.model} version "
         f"{bundle.manifest.version}, graph {bundle.sha256[:12]}",
         uploads=[upload.description for upload in uploads],
         titles={server.name: server.title for server in servers},
@@ -199,8 +199,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of a phase; else chosen from the minutes")
     parser.add_argument("--data", type=Path, help="a real DICOM file in place of the drawn one")
     parser.add_argument("--store", type=Path, default=ROOT / "model_store")
+    parser.add_argument("--model", default="pneumothorax", help="whose graph all servers run (pneumothorax)")
     parser.add_argument("--only", nargs="+", help="names of servers, as in ours litserve_onnx")
-    parser.add_argument("--out", type=Path, default=HERE, help="where RESULTS.md and results/ go")
+    parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md", help="the page; results/ lies beside it")
     peers = os.environ.get("BENCH_PEERS", str(ROOT / ".venv-bench"))
     parser.add_argument("--peers", type=Path, default=Path(peers) / "bin/python", help="the peers' Python")
     return parser.parse_args()
@@ -213,11 +214,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bench = prepare(arguments, Path(folder))
         uvloop.run(bench.run())
-    out, results = arguments.out, bench.results
-    plots = draw_plots(results.servers, results.titles, out / "results")
-    (out / "results/results.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
-    (out / "RESULTS.md").write_text(write_report(results, plots))
-    bench.say(f"written: {out / 'RESULTS.md'}")
+    page, results = arguments.out, bench.results
+    folder = page.parent / "results" if page.name == "RESULTS.md" else page.parent / f"results-{page.stem.lower()}"
+    plots = draw_plots(results.servers, results.titles, folder)
+    (folder / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
+    gpu = json.loads(GPU_FILE.read_text(encoding="utf-8")) if GPU_FILE.is_file() else None
+    page.write_text(write_report(results, [f"{folder.name}/{plot}" for plot in plots], gpu))
+    bench.say(f"written: {page}")
 
 
 if __name__ == "__main__":

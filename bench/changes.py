@@ -42,7 +42,7 @@ async def swaps(bundle: Bundle, folder: Path, upload: Upload, *, count: int) -> 
     store, model = folder / "swaps", bundle.manifest.model
     first = bundle.manifest.version
     copy_version(bundle, store, model, first)
-    server = our_server(store, folder / "cache", store_poll_seconds="0.1")
+    server = our_server(store, folder / "cache", model, store_poll_seconds="0.1")
     with running(server, upload) as served:
         tally, stop = Tally(), asyncio.Event()
         senders = [asyncio.create_task(send(served.upload(upload), tally, stop)) for _ in range(SENDERS)]
@@ -78,7 +78,7 @@ async def drains(bundle: Bundle, folder: Path, upload: Upload, *, count: int) ->
     copy_version(bundle, store, bundle.manifest.model, bundle.manifest.version)
     figures = {"drains": 0.0, "drain_requests": 0.0, "drain_lost": 0.0}
     for _ in range(count):
-        with running(our_server(store, folder / "cache", drain_seconds="0.5"), upload) as served:
+        with running(our_server(store, folder / "cache", bundle.manifest.model, drain_seconds="0.5"), upload) as served:
             tally, stop = Tally(), asyncio.Event()
             senders = [asyncio.create_task(send(served.upload(upload), tally, stop)) for _ in range(SENDERS)]
             await asyncio.sleep(0.5)

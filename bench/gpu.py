@@ -143,7 +143,10 @@ def read(data: bytes, size: int) -> NDArray[np.uint8]:
 
 def served(options: argparse.Namespace, upload: Upload, workers: int, folder: Path) -> Figures | dict[str, str]:
     """Load the service from several processes; gives answers a second, and the p50 and p99 in ms."""
-    server = our_server(options.store, folder / f"cache-{workers}", device=options.device, workers=str(workers))
+    many = {"decode_threads": str(2 * workers), "queue_capacity": str(2 * CONNECTIONS_OF_WORKER * workers)}
+    server = our_server(
+        options.store, folder / f"cache-{workers}", options.model, device=options.device, workers=str(workers), **many
+    )
     try:
         with running(server, upload) as service:
             command = [sys.executable, "-m", "bench.openloop", f"{service.url}/predict", str(options.data), "--closed"]
@@ -176,7 +179,7 @@ def _together(command: list[str]) -> list[dict[str, Any]]:
 async def four_views(options: argparse.Namespace, bundle: Bundle, upload: Upload, folder: Path) -> Figures:
     """Ask for one view and for four, one connection at a time."""
     store = four_view_store(bundle, folder)
-    with running(our_server(store, folder / "cache-views", device=options.device), upload) as service:
+    with running(our_server(store, folder / "cache-views", options.model, device=options.device), upload) as service:
         plain = await closed_phase(service, service.upload(upload), 1, 3.0, prefix="plain_")
         return plain | await closed_phase(service, service.upload(upload, query="?tta=true"), 1, 3.0, prefix="tta_")
 

@@ -96,12 +96,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def our_server(store: Path, cache: Path, **settings: str) -> Server:
-    """Describe the service with some settings."""
+def our_server(store: Path, cache: Path, model: str, **settings: str) -> Server:
+    """Describe the service, with the model that answers and some other settings."""
     named = {
         "STORE": store,
         "CACHE_DIR": cache,
         "DRAIN_SECONDS": 0,
+        "DEFAULT_MODEL": model,
         **{name.upper(): value for name, value in settings.items()},
     }
     ways = [settings.get("engine", "onnxruntime"), settings.get("precision", "exact")]
@@ -129,10 +130,11 @@ def all_servers(bundle: Bundle, store: Path, cache: Path, peers_python: Path) ->
     def peer(name: str, title: str, python: Path = peers_python, **ways: str | bool) -> Server:
         return Server(name, title, (str(python), "-m", f"bench.peers.{name}"), quiet, **ways)  # type: ignore[arg-type]
 
+    model = bundle.manifest.model
     return [
-        our_server(store, cache),
-        our_server(store, cache, engine="openvino", precision="fast"),
-        our_server(store, cache, workers="2"),
+        our_server(store, cache, model),
+        our_server(store, cache, model, engine="openvino", precision="fast"),
+        our_server(store, cache, model, workers="2"),
         peer("fastapi_onnx", "FastAPI `def` + ONNX Runtime"),
         peer("litserve_onnx", "LitServe", health_path="/health"),
         peer("bentoml_onnx", "BentoML"),

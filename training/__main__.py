@@ -106,13 +106,18 @@ def _say_what_was_found(facts: dict[str, Any]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from training.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
-    from training.state import state_gate  # noqa: PLC0415
+    from training.evaluate import evaluate, judge_fast_on  # noqa: PLC0415 - matplotlib comes with it
+    from training.state import state_fast, state_gate  # noqa: PLC0415
 
-    foreign = options.foreign or ([] if options.novelty or options.state else None)
+    wants_novelty = options.novelty or (options.state and not options.fast)
+    foreign = options.foreign or ([] if wants_novelty else None)
     metrics = evaluate(options.bundle, options.data, options.out, tta=options.tta, foreign=foreign, groups=options.groups)
-    if options.state:
+    if options.state and "novelty_gate" in metrics:
         state_gate(options.bundle, metrics["novelty_gate"])
+    if options.fast:
+        verdict, fast = judge_fast_on(options.bundle, options.data, groups=options.groups)
+        if options.state:
+            state_fast(options.bundle, verdict.as_dict(), fast)
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:
@@ -242,7 +247,15 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "--foreign", type=Path, action="append", metavar="DIR", help="the same, on this folder's images too; may be repeated"
     )
     evaluate.add_argument(
-        "--state", action="store_true", help="the same, and state the figures in the bundle's own card and metrics"
+        "--fast",
+        action="store_true",
+        help="also measure what CXR_PRECISION=fast would cost, on images that the bundle had not learned from; "
+        "needs OpenVINO and a processor with bf16",
+    )
+    evaluate.add_argument(
+        "--state",
+        action="store_true",
+        help="state the figures of --novelty (the default) or of --fast in the bundle's files; fast is then allowed, or not",
     )
     evaluate.set_defaults(run=_evaluate)
 

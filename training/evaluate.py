@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.bundle import Bundle, read_bundle
+from cxr.bundle import Bundle, FastPrecision, read_bundle
 from cxr.decode import DecodeLimits, decode, quiet_libraries
 from cxr.errors import ImageError
 from cxr.facts import encode_facts
@@ -33,6 +33,7 @@ from cxr.tta import PLAIN, POLICIES
 from training.closer import look_closer
 from training.datasets import DataIndex, IndexRow, load_index
 from training.datasets.index import read_table
+from training.fast import Verdict, judge_fast_bundle, require_bf16
 from training.localise import measure_localisation
 from training.masks import read_masks
 from training.metrics import measure
@@ -151,6 +152,25 @@ def _measure_gate(
             images, "radiographs that the model LEARNED FROM, which flatters the AUROC and the share of false flags"
         )
     return measure_novelty(bundle, graph, radiographs, foreign)
+
+
+def judge_fast_on(bundle_dir: Path, data_dir: Path, *, groups: Path | None = None) -> tuple[Verdict, FastPrecision | None]:
+    """Measure a bundle in bf16 on the images of a folder that it had not learned from.
+
+    Raises:
+        BundleError: the bundle can't be served.
+        DataError: the folder has no known layout.
+        NotMeasurable: this processor can't tell, or the bundle learned from all these images.
+    """
+    quiet_libraries()
+    require_bf16()
+    bundle = read_bundle(bundle_dir)
+    roles, index = _roles(bundle), load_index(data_dir, purpose="test", groups=groups)
+    rows = [row for row in index.rows if roles.get(row.sha256) != "fitted"]
+    decoded = progress_bar(iterable=_decode_ahead(rows, data_dir, bundle.manifest.preprocess), total=len(rows), unit="image")
+    read = list(_readable(decoded, []))
+    label_N = np.array([row.label for (row, _), _ in read], dtype=np.int_)
+    return judge_fast_bundle(bundle, [(image_HW, _facts(key)) for key, image_HW in read], label_N)
 
 
 def _predict_all(

@@ -29,6 +29,7 @@ from training.card import write_card
 from training.checkpoint import Run, load_network, load_run
 from training.convert import StoredPrecision
 from training.datasets.index import write_table
+from training.gate import Gate, require
 from training.golden import make_golden
 from training.heldout import HeldOut, fold_graphs, localise_held_out, predict_held_out
 from training.late_fusion import encode, forget_some
@@ -36,7 +37,6 @@ from training.manifest import graph_properties, manifest_facts
 from training.network import ChestNet
 from training.parity import (
     MAX_FILE_BYTES,
-    Gate,
     Runner,
     edge_images,
     file_gates,
@@ -44,7 +44,6 @@ from training.parity import (
     opset_of,
     parity_gates,
     privacy_gate,
-    require,
 )
 from training.samples import open_cache
 from training.trace import MAX_BATCH, describe, trace

@@ -12,19 +12,8 @@ from cxr.graph import Graph
 from cxr.phantom import draw_phantom
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Metadata, Processing, Radiograph
+from training.gate import TOLERANCES
 from training.parity import edge_images
-
-TOLERANCES = {
-    "onnxruntime-cpu/fp32": 1e-3,  # other vector units add in another order
-    "onnxruntime-cpu/fp16": 5e-2,  # ten bits of a factor
-    "onnxruntime-cpu/int8": 1.0,  # eight bits of a factor, on pictures unlike those that its scales were drawn from
-    "onnxruntime-gpu/fp16": 5e-2,
-    "onnxruntime-gpu/fp32": 2e-2,  # TF32 keeps ten bits of a factor
-    "tensorrt-gpu/fp16": 5e-2,
-    "tensorrt-gpu/fp32": 2e-2,
-    "openvino-cpu/fp32": 1e-3,
-    "openvino-cpu/bf16": 0.2,  # seven bits of a factor; four times what the first two bundles showed
-}
 
 _PHANTOM_SIZES = ((1024, 1024), (1140, 912), (700, 1100), (300, 256), (2048, 1760))
 """Rows and columns as stored: square, tall, wide, small, large."""

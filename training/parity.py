@@ -1,6 +1,5 @@
 """The gates that a graph file passes before it may become a bundle.
 
-Each gate has a name, a figure and a verdict; one that fails stops the export.
 Errors of maps and distances are relative to max(1, |value|): a map's cells may
 be tens of logits, a distance hundreds, and float32 has seven digits.
 
@@ -8,7 +7,6 @@ Shape suffixes: N images, H and W input rows and columns, h and w map rows and c
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +14,9 @@ import onnx
 from numpy.typing import NDArray
 
 from cxr.bundle import Parity
-from cxr.errors import CxrError
 from cxr.graph import Graph
 from cxr.interpret import Cam, Outputs
+from training.gate import Gate, at_most, largest, relative
 from training.trace import INTERFACES
 
 BATCH_SIZES = (1, 2, 7, 64)
@@ -37,36 +35,6 @@ _MIN_OPSET = 18
 
 Metadata = NDArray[np.float32] | None
 Runner = Callable[[NDArray[np.uint8], Metadata], Outputs]
-
-
-class ExportRefused(CxrError):
-    """A gate failed: no bundle was written; the message names the gates."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One thing that must hold, with the figure that says so."""
-
-    name: str
-    figure: str
-    holds: bool
-
-    def __str__(self) -> str:
-        return f"{'ok  ' if self.holds else 'FAIL'}  {self.name}: {self.figure}"
-
-
-def failures(gates: Iterable[Gate]) -> list[Gate]:
-    """Print every gate and give those that do not hold."""
-    checked = list(gates)
-    for gate in checked:
-        print(f"  {gate}", flush=True)
-    return [gate for gate in checked if not gate.holds]
-
-
-def require(gates: Iterable[Gate]) -> None:
-    """Print every gate; raises `ExportRefused` if one does not hold."""
-    if failed := failures(gates):
-        raise ExportRefused("; ".join(f"{gate.name}: {gate.figure}" for gate in failed))
 
 
 def file_gates(path: Path, max_bytes: int = MAX_FILE_BYTES) -> Iterator[Gate]:
@@ -100,28 +68,22 @@ def measure_parity(
     answers = (alone, *grouped)
     return Parity(
         images=len(image_NHW),
-        max_logit_error=_largest(np.abs(wanted.logit_N - got.logit_N) for got in answers),
-        max_cam_error=_largest(_relative(wanted.cam_Nhw, got.cam_Nhw) for got in answers),
-        max_novelty_error=_largest(_relative(wanted.novelty_N, got.novelty_N) for got in answers),
-        max_cam_identity_error=_largest(_relative(got.logit_N, pool(got.cam_Nhw, cam, got.bias_N)) for got in answers),
-        max_batch_error=_largest(_relative(alone.logit_N, got.logit_N) for got in grouped),
+        max_logit_error=largest(np.abs(wanted.logit_N - got.logit_N) for got in answers),
+        max_cam_error=largest(relative(wanted.cam_Nhw, got.cam_Nhw) for got in answers),
+        max_novelty_error=largest(relative(wanted.novelty_N, got.novelty_N) for got in answers),
+        max_cam_identity_error=largest(relative(got.logit_N, pool(got.cam_Nhw, cam, got.bias_N)) for got in answers),
+        max_batch_error=largest(relative(alone.logit_N, got.logit_N) for got in grouped),
     )
 
 
 def parity_gates(parity: Parity) -> Iterator[Gate]:
     """Hold measured errors to their limits; NaN fails."""
     sizes = ", ".join(map(str, BATCH_SIZES))
-    yield _at_most(f"logit against torch, batches {sizes}", parity.max_logit_error, _MAX_LOGIT_ERROR)
-    yield _at_most("cam against torch (relative)", parity.max_cam_error, _MAX_OUTPUT_ERROR)
-    yield _at_most("novelty against torch (relative)", parity.max_novelty_error, _MAX_OUTPUT_ERROR)
-    yield _at_most("logit alone against batched (relative)", parity.max_batch_error, _MAX_BATCH_ERROR)
-    yield _at_most("pool(cam) + bias against logit (relative)", parity.max_cam_identity_error, _MAX_CAM_IDENTITY_ERROR)
-
-
-def agreement_gate(name: str, wanted: Outputs, got: Outputs, limit: float) -> Gate:
-    """Hold all outputs of another engine or precision to `limit`, relative to max(1, |value|)."""
-    pairs = ((wanted.logit_N, got.logit_N), (wanted.cam_Nhw, got.cam_Nhw), (wanted.novelty_N, got.novelty_N))
-    return _at_most(name, _largest(_relative(*pair) for pair in pairs), limit)
+    yield at_most(f"logit against torch, batches {sizes}", parity.max_logit_error, _MAX_LOGIT_ERROR)
+    yield at_most("cam against torch (relative)", parity.max_cam_error, _MAX_OUTPUT_ERROR)
+    yield at_most("novelty against torch (relative)", parity.max_novelty_error, _MAX_OUTPUT_ERROR)
+    yield at_most("logit alone against batched (relative)", parity.max_batch_error, _MAX_BATCH_ERROR)
+    yield at_most("pool(cam) + bias against logit (relative)", parity.max_cam_identity_error, _MAX_CAM_IDENTITY_ERROR)
 
 
 def pool(cam_Nhw: NDArray[np.float32], cam: Cam, bias_N: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
@@ -182,15 +144,3 @@ def _in_batches(run: Runner, image_NHW: NDArray[np.uint8], metadata_NM: Metadata
         np.concatenate([part.novelty_N for part in parts]),
         np.concatenate(biases) if biases else None,
     )
-
-
-def _relative(wanted: NDArray[np.floating], got: NDArray[np.floating]) -> NDArray[np.floating]:
-    return np.asarray(np.abs(wanted - got) / np.maximum(1.0, np.abs(wanted)))
-
-
-def _largest(errors: Iterable[NDArray[np.floating]]) -> float:
-    return float(np.max([np.max(error) for error in errors]))  # numpy's max keeps a NaN
-
-
-def _at_most(name: str, figure: float, limit: float) -> Gate:
-    return Gate(name, f"{figure:.2g}, at most {limit:.0e}", bool(figure <= limit))  # a NaN fails

@@ -10,29 +10,25 @@ Shape suffixes: N images, H and W input rows and columns.
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr.bundle import FastPrecision, Golden
 from cxr.errors import BundleError
-from cxr.graph import Graph, OnnxGraph, OpenVinoGraph, Runtime
+from cxr.graph import Graph, OnnxGraph, OpenVinoGraph
 from cxr.interpret import PLAIN_READING, Outputs, Reading
 from cxr.tta import PLAIN
 from training.checkpoint import Run
 from training.convert import CONVERTERS, StoredPrecision
-from training.golden import TOLERANCES
+from training.fast import OPENVINO, NotMeasurable, Verdict, golden_gate, joined, judge, judge_fast, openvino_is_installed
+from training.gate import TOLERANCES, Gate, agreement_gate
 from training.heldout import HeldOut, facts_of
-from training.parity import Gate, agreement_gate, failures, file_gates
-from training.precision import Cost, bf16_instructions, calibration_positions, cost_gates, measure_cost
+from training.parity import file_gates
+from training.precision import Cost, calibration_positions, cost_gates, measure_cost
 from training.predict import predict
 from training.samples import open_cache
-
-OPENVINO = Runtime(engine="openvino")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +56,13 @@ class Yardstick:
         exact = Outputs(
             held_out.logit(PLAIN_READING).astype(np.float32), held_out.cam_Nhw, held_out.novelty_N.astype(np.float32)
         )
-        return measure_cost(held_out.label_N, exact, _joined(parts), self.reading)
+        return measure_cost(held_out.label_N, exact, joined(parts), self.reading)
 
     def calibration_images(self, folds: tuple[int, ...]) -> NDArray[np.uint8]:
         """Draw held-back images of these folds to calibrate int8 on."""
         position_N = np.concatenate([self.run.held_back(fold) for fold in folds])
         chosen = position_N[calibration_positions(self.run.index.label_N[position_N])]
         return np.asarray(open_cache(self.run)[np.sort(chosen)])
-
-    def golden_gate(self, graph: Graph) -> Gate:
-        """Let a graph answer the golden inputs within the tolerance that the bundle states for it."""
-        name = f"{graph.engine}/{graph.precision}"
-        wanted = Outputs(self.golden.logit_N, self.golden.cam_Nhw, self.golden.novelty_N)
-        answers = graph.run(self.golden.image_NHW, self.golden.metadata_NM)
-        return agreement_gate(f"{name} golden answers (relative)", wanted, answers, TOLERANCES[name])
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What was measured of a variant, and which gates it failed."""
-
-    cost: Cost | None
-    failed: tuple[str, ...]
-
-    @property
-    def holds(self) -> bool:
-        """Whether the variant may go into the bundle."""
-        return not self.failed
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give the verdict as `metrics.json` states it."""
-        figures = self.cost.as_dict() if self.cost else {}
-        return figures | {"allowed": self.holds, "refused_for": list(self.failed)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +104,9 @@ def convert(yardstick: Yardstick, precision: StoredPrecision, graph: Path, conve
     def gates() -> Iterator[Gate]:
         yield from file_gates(converted, max_bytes)
         yield from cost_gates(precision, cost)
-        yield yardstick.golden_gate(OnnxGraph(converted, precision=precision))
+        yield golden_gate(yardstick.golden, OnnxGraph(converted, precision=precision))
 
-    verdict = _verdict(precision, cost, gates())
+    verdict = judge(precision, cost, gates())
     if not verdict.holds:
         converted.unlink()
     return verdict
@@ -143,26 +114,11 @@ def convert(yardstick: Yardstick, precision: StoredPrecision, graph: Path, conve
 
 def measure_fast(yardstick: Yardstick, graph: Path) -> tuple[Verdict, FastPrecision | None]:
     """Measure OpenVINO in bf16, where it is installed and this processor calculates in bf16 by itself."""
-    instructions = bf16_instructions()
-    if not openvino_is_installed() or instructions is None:
-        lacking = "this processor has no bf16 instructions" if instructions is None else "OpenVINO is not installed"
-        print(f"  precision fast was not measured: {lacking}", flush=True)
-        return Verdict(None, (f"not measured: {lacking}",)), None
-    print("measuring OpenVINO in bf16", flush=True)
-    cost = yardstick.cost_of(lambda _, path: OpenVinoGraph(path, OPENVINO, precision="bf16"))
-    shipped = OpenVinoGraph(graph, OPENVINO, precision="bf16")
-    verdict = _verdict("bf16", cost, (*cost_gates("bf16", cost), yardstick.golden_gate(shipped)))
-    if not verdict.holds or cost.auroc_change is None:
-        return verdict, None
-    return verdict, FastPrecision(
-        engine=shipped.engine,
-        precision="bf16",
-        images=cost.images,
-        auroc_change=cost.auroc_change,
-        flips=cost.flips,
-        instructions=instructions,
-        tool=f"openvino {version('openvino')}",
-    )
+    try:
+        return judge_fast(graph, yardstick.golden, lambda opener: yardstick.cost_of(lambda _, path: opener(path)))
+    except NotMeasurable as exc:
+        print(f"  precision fast was not measured: {exc}", flush=True)
+        return Verdict(None, (f"not measured: {exc}",)), None
 
 
 def openvino_gates(path: Path, image_NHW: NDArray[np.uint8]) -> Iterator[Gate]:
@@ -177,23 +133,3 @@ def openvino_gates(path: Path, image_NHW: NDArray[np.uint8]) -> Iterator[Gate]:
         yield Gate(name, str(exc), holds=False)
     else:
         yield agreement_gate(name, OnnxGraph(path).run(image_NHW), answers, TOLERANCES["openvino-cpu/fp32"])
-
-
-def openvino_is_installed() -> bool:
-    """Tell whether the extra `openvino` is there, without importing it."""
-    return find_spec("openvino") is not None
-
-
-def _verdict(name: str, cost: Cost, gates: Iterator[Gate] | tuple[Gate, ...]) -> Verdict:
-    failed = failures(gates)
-    if failed:
-        print(f"  {name} REFUSED: {'; '.join(f'{gate.name}: {gate.figure}' for gate in failed)}", flush=True)
-    return Verdict(cost, tuple(f"{gate.name}: {gate.figure}" for gate in failed))
-
-
-def _joined(parts: list[Outputs]) -> Outputs:
-    return Outputs(
-        np.concatenate([part.logit_N for part in parts]),
-        np.concatenate([part.cam_Nhw for part in parts]),
-        np.concatenate([part.novelty_N for part in parts]),
-    )

@@ -14,8 +14,9 @@ from cxr.radiograph import Metadata
 from training.checkpoint import load_run
 from training.datasets.index import read_table
 from training.export import export
+from training.gate import ExportRefused
 from training.heldout import fold_graphs, predict_held_out, read_off
-from training.parity import ExportRefused, edge_images, pool
+from training.parity import edge_images, pool
 
 
 def test_an_exported_bundle_opens_and_answers_its_golden_inputs(bundle_dir: Path) -> None:

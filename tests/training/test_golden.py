@@ -1,7 +1,8 @@
 import numpy as np
 
 from cxr.preprocess import PreprocessSpec
-from training.golden import TOLERANCES, golden_images
+from training.gate import TOLERANCES
+from training.golden import golden_images
 
 
 def test_golden_images_are_the_same_every_time_and_all_different() -> None:

@@ -11,18 +11,8 @@ from onnx import numpy_helper
 
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
-from training.parity import (
-    ExportRefused,
-    Gate,
-    Runner,
-    edge_images,
-    file_gates,
-    measure_parity,
-    parity_gates,
-    pool,
-    privacy_gate,
-    require,
-)
+from training.gate import ExportRefused, Gate, require
+from training.parity import Runner, edge_images, file_gates, measure_parity, parity_gates, pool, privacy_gate
 from training.trace import describe, trace
 
 CAM = Cam(pool="mean", bias=0.25)

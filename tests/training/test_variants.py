@@ -13,10 +13,11 @@ from cxr.interpret import PLAIN_READING
 from training.checkpoint import load_run
 from training.convert import CONVERTERS, StoredPrecision
 from training.export import export
+from training.fast import golden_gate, openvino_is_installed
 from training.heldout import predict_held_out
 from training.parity import file_gates, pool
 from training.precision import bf16_instructions, cost_gates
-from training.variants import Yardstick, convert, measure_fast, openvino_is_installed
+from training.variants import Yardstick, convert, measure_fast
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_the_fp16_graph_passes_every_gate_and_answers_its_golden_inputs(
     converted: dict[StoredPrecision, Path], yardstick: Yardstick
 ) -> None:
     graph = OnnxGraph(converted["fp16"], precision="fp16")
-    gates = [*cost_gates("fp16", yardstick.cost_of(lambda *_: graph)), yardstick.golden_gate(graph)]
+    gates = [*cost_gates("fp16", yardstick.cost_of(lambda *_: graph)), golden_gate(yardstick.golden, graph)]
     assert [str(gate) for gate in gates if not gate.holds] == []
 
 

@@ -1,0 +1,79 @@
+"""A gate: one thing that must hold before something may ship, with the figure that says so.
+
+Each gate has a name, a figure and a verdict; one that fails stops what asked for it.
+
+Shape suffixes: N images, h and w map rows and columns.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.errors import CxrError
+from cxr.interpret import Outputs
+
+TOLERANCES = {
+    "onnxruntime-cpu/fp32": 1e-3,  # other vector units add in another order
+    "onnxruntime-cpu/fp16": 5e-2,  # ten bits of a factor
+    "onnxruntime-cpu/int8": 1.0,  # eight bits of a factor, on pictures unlike those that its scales were drawn from
+    "onnxruntime-gpu/fp16": 5e-2,
+    "onnxruntime-gpu/fp32": 2e-2,  # TF32 keeps ten bits of a factor
+    "tensorrt-gpu/fp16": 5e-2,
+    "tensorrt-gpu/fp32": 2e-2,
+    "openvino-cpu/fp32": 1e-3,
+    "openvino-cpu/bf16": 1.0,  # seven bits of a factor; a ramp, whose local contrast is all rounding, shows 0.7
+}
+"""By engine and precision, how far an answer may lie from the golden one, relative to max(1, |value|)."""
+
+
+class ExportRefused(CxrError):
+    """A gate failed: no bundle was written; the message names the gates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One thing that must hold, with the figure that says so."""
+
+    name: str
+    figure: str
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.holds else 'FAIL'}  {self.name}: {self.figure}"
+
+
+def failures(gates: Iterable[Gate]) -> list[Gate]:
+    """Print every gate and give those that do not hold."""
+    checked = list(gates)
+    for gate in checked:
+        print(f"  {gate}", flush=True)
+    return [gate for gate in checked if not gate.holds]
+
+
+def require(gates: Iterable[Gate]) -> None:
+    """Print every gate; raises `ExportRefused` if one does not hold."""
+    if failed := failures(gates):
+        raise ExportRefused("; ".join(f"{gate.name}: {gate.figure}" for gate in failed))
+
+
+def agreement_gate(name: str, wanted: Outputs, got: Outputs, limit: float) -> Gate:
+    """Hold all outputs of another engine or precision to `limit`, relative to max(1, |value|)."""
+    pairs = ((wanted.logit_N, got.logit_N), (wanted.cam_Nhw, got.cam_Nhw), (wanted.novelty_N, got.novelty_N))
+    return at_most(name, largest(relative(*pair) for pair in pairs), limit)
+
+
+def relative(wanted: NDArray[np.floating], got: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Give errors relative to max(1, |value|): a map's cells may be tens of logits, a distance hundreds."""
+    return np.asarray(np.abs(wanted - got) / np.maximum(1.0, np.abs(wanted)))
+
+
+def largest(errors: Iterable[NDArray[np.floating]]) -> float:
+    """Give the largest of all errors; NaN where one is."""
+    return float(np.max([np.max(error) for error in errors]))  # numpy's max keeps a NaN
+
+
+def at_most(name: str, figure: float, limit: float) -> Gate:
+    """Hold a figure to a limit; NaN fails."""
+    return Gate(name, f"{figure:.2g}, at most {limit:.0e}", bool(figure <= limit))
