@@ -1,9 +1,9 @@
 """One process's server: it ends without losing a request.
 
 On SIGTERM the service says that it is not ready and answers new requests 503 for
-`CXR_DRAIN_SECONDS`, so that a load balancer sees it; then the port closes, every
-connection that is still open is told with its next answer that it is the last, what
-was taken is finished, and the process ends.  Ctrl-C skips the waiting.
+`CXR_DRAIN_SECONDS`, so that a load balancer sees it; then the port closes, for half a
+second each answer on an open connection says that it is the last, what was taken is
+finished, and the process ends.  Ctrl-C skips the first waiting.
 
 The application is imported late: Prometheus chooses its mode at import, and a worker
 says first under which number it counts.
@@ -23,9 +23,9 @@ import uvicorn
 from app.settings import Settings
 from app.supervisor import Place
 
-_FAREWELL_S = 0.2
-"""After the port has closed, how long open connections may still ask: a request that was on its way to an idle one when it is
-closed would be lost, and its sender could not know whether it was read."""
+_FAREWELL_S = 0.5
+"""Seconds after the port has closed in which open connections may still ask. A request that meets the closing of its connection
+is lost, and its sender can't know whether it was read; only a connection that was silent all this time can lose one."""
 
 
 def work(settings: Settings, place: Place) -> None:

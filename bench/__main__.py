@@ -35,7 +35,6 @@ from bench.uploads import Upload, make_uploads
 from cxr.bundle import Bundle
 
 HERE = Path(__file__).parent
-GPU_FILE = HERE / "results" / "gpu.json"
 
 
 @dataclass
@@ -215,11 +214,10 @@ def main() -> None:
         bench = prepare(arguments, Path(folder))
         uvloop.run(bench.run())
     page, results = arguments.out, bench.results
-    folder = page.parent / "results" if page.name == "RESULTS.md" else page.parent / f"results-{page.stem.lower()}"
-    plots = draw_plots(results.servers, results.titles, folder)
-    (folder / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
-    gpu = json.loads(GPU_FILE.read_text(encoding="utf-8")) if GPU_FILE.is_file() else None
-    page.write_text(write_report(results, [f"{folder.name}/{plot}" for plot in plots], gpu))
+    beside = page.parent / ("results" if page.name == "RESULTS.md" else f"results-{page.stem.lower()}")
+    plots = draw_plots(results.servers, results.titles, beside)
+    (beside / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
+    page.write_text(write_report(results, [f"{beside.name}/{plot}" for plot in plots]))
     bench.say(f"written: {page}")
 
 

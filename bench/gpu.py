@@ -3,8 +3,8 @@
     python -m bench.gpu --data FILE.dcm                    # needs a GPU and onnxruntime-gpu
     python -m bench.gpu --data FILE.dcm --workers 1,4,8    # how many processes serve
 
-Writes results/gpu.json, from which `python -m bench` writes its page's part on GPUs.  The graph can't answer faster
-than its best batch, nor can the cores decode faster than all of them at once: the lower of both is the ceiling.
+Writes GPU.md and results/gpu.json.  The graph can't answer faster than its best batch, nor can the cores decode faster
+than all of them at once: the lower of both is the ceiling.
 
 Shape suffixes: N images, H and W input rows and columns.
 """
@@ -12,6 +12,7 @@ Shape suffixes: N images, H and W input rows and columns.
 import argparse
 import asyncio
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -20,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from app.cores import usable_cores
 from bench.changes import current_bundle, four_view_store
 from bench.figures import Figures
+from bench.gpu_page import gpu_page
 from bench.phases import closed_phase
 from bench.processes import ROOT, DidNotStart, clean_environment
 from bench.servers import our_server, running
@@ -42,7 +43,6 @@ from cxr.graph import OnnxGraph, Precision, Runtime
 from cxr.preprocess import PreprocessSpec, preprocess
 
 HERE = Path(__file__).parent
-FOUND = HERE / "results" / "gpu.json"
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 LANES = 2
 """Runs at once, as the service has them on a GPU: one fills its batch while the other runs."""
@@ -54,32 +54,32 @@ GENERATORS = 4
 
 
 def main() -> None:
-    """Measure, and keep what was found after each part."""
+    """Measure, and write the page; what was found so far is kept after each part."""
     options = read_arguments()
-    found: dict[str, Any] = {"machine": describe_gpu(), "models": {}, "served": {}}
+    found: dict[str, Any] = {"machine": describe_gpu(), "model": options.model, "models": {}, "served": {}}
+    options.out.joinpath("results").mkdir(parents=True, exist_ok=True)
 
-    def keep(what: str) -> None:
-        print(what, flush=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    def keep(what: str, figures: object) -> None:
+        print(f"{what}: {figures}", flush=True)
+        (options.out / "results/gpu.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (options.out / "GPU.md").write_text(gpu_page(found), encoding="utf-8")
 
     data = options.data.read_bytes()
     upload = Upload("dicom", "the file given by --data", data, "application/dicom")
     for model in sorted(folder.name for folder in options.store.iterdir() if folder.is_dir()):
         bundle = current_bundle(options.store, model)
-        found["models"][model] = {"version": bundle.manifest.version, "size": bundle.manifest.input_size}
-        found["models"][model] |= {"graphs": dict(sweep(bundle, read(data, bundle.manifest.input_size), options))}
-        keep(f"{model}: {found['models'][model]}")
+        graphs = dict(sweep(bundle, read(data, bundle.manifest.input_size), options))
+        found["models"][model] = {"version": bundle.manifest.version, "size": bundle.manifest.input_size, "graphs": graphs}
+        keep(model, graphs)
     bundle = current_bundle(options.store, options.model)
-    found["model"] = options.model
     found["decode_per_s"] = decode_ceiling(options.data, bundle.manifest.input_size, 4 * options.seconds)
-    keep(f"decode: {found['decode_per_s']:.0f} images a second on {usable_cores()} cores")
+    keep(f"decoded a second on {usable_cores()} cores", found["decode_per_s"])
     with tempfile.TemporaryDirectory() as folder:
         for workers in options.workers:
             found["served"][str(workers)] = served(options, upload, workers, Path(folder))
-            keep(f"{workers} workers: {found['served'][str(workers)]}")
-        with suppress(DidNotStart):
-            found["views"] = asyncio.run(four_views(options, bundle, upload, Path(folder)))
-            keep(f"four views: {found['views']}")
+            keep(f"{workers} processes", found["served"][str(workers)])
+        found["views"] = asyncio.run(four_views(options, bundle, upload, Path(folder)))
+        keep("four views", found["views"])
 
 
 def sweep(bundle: Bundle, image_HW: NDArray[np.uint8], options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -94,7 +94,7 @@ def sweep(bundle: Bundle, image_HW: NDArray[np.uint8], options: argparse.Namespa
                 found: dict[str, Any] = {"off_by": float(np.abs(graph.run(golden_NHW).logit_N - wanted_N).max())}
                 rates = {str(count): rate(graph, np.stack([image_HW] * count), options.seconds) for count in BATCHES}
             except (BundleError, GraphError) as error:
-                yield name, {"failed": str(error)}
+                yield name, {"error": str(error)}
                 continue
             yield name, found | {"one_ms": 1000 / rates["1"]["one_lane_per_s"], "batches": rates}
 
@@ -123,7 +123,7 @@ def _repeat(graph: OnnxGraph, batch_NHW: NDArray[np.uint8], lanes: int, seconds:
 def decode_ceiling(file: Path, size: int, seconds: float) -> float:
     """Decode and preprocess on all cores at once, a process each; gives images a second."""
     cores = usable_cores()
-    with ProcessPoolExecutor(cores) as pool:
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:  # CUDA does not survive a fork
         list(pool.map(_decode_for, [file] * cores, [size] * cores, [0.2] * cores))
         return sum(pool.map(_decode_for, [file] * cores, [size] * cores, [seconds] * cores))
 
@@ -141,8 +141,8 @@ def read(data: bytes, size: int) -> NDArray[np.uint8]:
     return preprocess(decode(data, limits=DecodeLimits(), size=size), PreprocessSpec(size=size))
 
 
-def served(options: argparse.Namespace, upload: Upload, workers: int, folder: Path) -> Figures | dict[str, str]:
-    """Load the service from several processes; gives answers a second, and the p50 and p99 in ms."""
+def served(options: argparse.Namespace, upload: Upload, workers: int, folder: Path) -> dict[str, Any]:
+    """Load the service from several processes; gives answers a second, p50 and p99 in ms, or the `error`."""
     many = {"decode_threads": str(2 * workers), "queue_capacity": str(2 * CONNECTIONS_OF_WORKER * workers)}
     server = our_server(
         options.store, folder / f"cache-{workers}", options.model, device=options.device, workers=str(workers), **many
@@ -153,35 +153,44 @@ def served(options: argparse.Namespace, upload: Upload, workers: int, folder: Pa
             command += [str(max(1, CONNECTIONS_OF_WORKER * workers // GENERATORS)), "--seconds"]
             _together([*command, "2"])
             before_s, answers = service.processes.cpu_s(), _together([*command, str(8 * options.seconds)])
-            used_s = service.processes.cpu_s() - before_s
+            used_s, counts = service.processes.cpu_s() - before_s, [answer["counts"] for answer in answers]
+            good = sum(count.get("200", 0) for count in counts)
             return {
                 "per_s": sum(answer["answered_per_second"] for answer in answers),
-                "p50_ms": max(answer["good_ms"]["p50"] for answer in answers),
-                "p99_ms": max(answer["good_ms"]["p99"] for answer in answers),
-                "failed": float(sum(sum(answer["counts"].values()) - answer["counts"].get("200", 0) for answer in answers)),
-                "cpu_ms": 1000 * used_s / max(1, sum(answer["counts"].get("200", 0) for answer in answers)),
+                "p50_ms": max((answer["good_ms"]["p50"] or 0.0) for answer in answers) or None,
+                "p99_ms": max((answer["good_ms"]["p99"] or 0.0) for answer in answers) or None,
+                "failed": sum(sum(count.values()) for count in counts) - good,
+                "cpu_ms": 1000 * used_s / max(1, good),
                 "ready_s": service.ready_s,
                 "memory_mb": service.processes.resident_mb(),
             }
-    except DidNotStart as error:
-        return {"failed": str(error)}
+    except (DidNotStart, subprocess.CalledProcessError) as error:
+        return {"error": str(error)}
 
 
 def _together(command: list[str]) -> list[dict[str, Any]]:
-    """Run a command in several processes at once, and read what each prints."""
+    """Run a command in several processes at once, and read what each prints; raises `CalledProcessError`."""
     environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
-    asking = [
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(GENERATORS)
-    ]
-    return [json.loads(process.communicate()[0]) for process in asking]
+
+    def run(_: int) -> dict[str, Any]:
+        said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        printed: dict[str, Any] = json.loads(said.stdout)
+        return printed
+
+    with ThreadPoolExecutor(GENERATORS) as threads:
+        return list(threads.map(run, range(GENERATORS)))
 
 
 async def four_views(options: argparse.Namespace, bundle: Bundle, upload: Upload, folder: Path) -> Figures:
-    """Ask for one view and for four, one connection at a time."""
+    """Ask for one view and for four, one connection at a time; gives nothing where the service does not start."""
     store = four_view_store(bundle, folder)
-    with running(our_server(store, folder / "cache-views", options.model, device=options.device), upload) as service:
-        plain = await closed_phase(service, service.upload(upload), 1, 3.0, prefix="plain_")
-        return plain | await closed_phase(service, service.upload(upload, query="?tta=true"), 1, 3.0, prefix="tta_")
+    try:
+        with running(our_server(store, folder / "cache-views", options.model, device=options.device), upload) as service:
+            plain = await closed_phase(service, service.upload(upload), 1, 3.0, prefix="plain_")
+            return plain | await closed_phase(service, service.upload(upload, query="?tta=true"), 1, 3.0, prefix="tta_")
+    except DidNotStart as error:
+        print(f"four views: {error}", file=sys.stderr)
+        return {}
 
 
 def describe_gpu() -> dict[str, str]:
@@ -208,8 +217,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="a DICOM file")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each batch's measurement (0.5); of serving eight times")
     parser.add_argument("--workers", type=lambda text: [int(part) for part in text.split(",")], default=[1, 4, 8])
-    parser.add_argument("--out", type=Path, default=FOUND)
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, help="folder for GPU.md and results/ (bench/; none with --device cpu)")
+    options = parser.parse_args()
+    if options.out is None:
+        if options.device == "cpu":
+            parser.error("--device cpu needs --out: what it measures is no GPU's")
+        options.out = HERE
+    return options
 
 
 if __name__ == "__main__":

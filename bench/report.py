@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from bench.figures import Figures
 from bench.goals import OURS, best_peer, check_goals
@@ -26,11 +25,9 @@ class Results:
     minutes: float = 0.0
 
 
-def write_report(results: Results, plots: Sequence[str], gpu: Mapping[str, Any] | None = None) -> str:
-    """Write the page; `gpu` is what `python -m bench.gpu` found at another time, if it did."""
-    parts = (_head(results), _goals(results), _tables(results), _profile(results), _foot(results, plots))
-    beyond = gpu_part(gpu) if gpu else ["Unmeasured: everything on a GPU."]
-    return "\n".join(line for part in (*parts, beyond) for line in part) + "\n"
+def write_report(results: Results, plots: Sequence[str]) -> str:
+    """Write the page."""
+    return "\n".join([*_head(results), *_goals(results), *_tables(results), *_profile(results), *_foot(results, plots)]) + "\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -62,57 +59,7 @@ def _goals(results: Results) -> Iterator[str]:
     best = best_peer(results.servers)
     if best:
         yield f"The best peer by throughput at 16 connections was {results.titles[best]}.\n"
-
-
-def gpu_part(found: Mapping[str, Any]) -> Iterator[str]:
-    """Write what `python -m bench.gpu` measured, on another machine and another day."""
-    yield "## On a GPU\n"
-    yield from table(("", ""), list(found["machine"].items()))
-    yield (
-        "The graphs alone, by size of a batch: images a second with two runs at once, as the service has them. `off by` is the "
-        "largest difference of a logit from the CPU's over the golden images; TF32 and fp16 are what `fast` would take.\n"
-    )
-    rows = []
-    for model, entry in found["models"].items():
-        for name, graph in entry["graphs"].items():
-            rates = [f"{rate['lanes_per_s']:,.0f}" for rate in graph.get("batches", {}).values()]
-            off_by = f"{graph['off_by']:.1e}" if "off_by" in graph else graph.get("failed", "-")
-            rows.append([f"{model} {entry['version']}, {entry['size']} px, {name}", off_by, *rates])
-    sizes = next(iter(next(iter(found["models"].values()))["graphs"].values()))["batches"]
-    yield from table(["", "off by", *(f"n = {size}" for size in sizes)], rows)
-    yield from _gpu_served(found)
-
-
-def _gpu_served(found: Mapping[str, Any]) -> Iterator[str]:
-    best = max(rate["lanes_per_s"] for rate in found["models"][found["model"]]["graphs"]["fp32"]["batches"].values())
-    ceiling = min(best, found["decode_per_s"])
-    yield (
-        f"Whole answers ({found['model']}): the cores decode {found['decode_per_s']:,.0f} a second in a process each, "
-        f"the graph answers {best:,.0f}, so {ceiling:,.0f} is the ceiling; the load generators take of the same cores.\n"
-    )
-    rows = [
-        [
-            workers,
-            *(_cell(name, form)(figures) for name, form in _SERVED),
-            f"{figures['per_s'] / ceiling:.2f}" if "per_s" in figures else "-",
-        ]
-        for workers, figures in found["served"].items()
-    ]
-    yield from table(
-        ["processes", "answers a second", "p50", "p99", "refused", "CPU for an answer", "start", "of the ceiling"], rows
-    )
-    if views := found.get("views"):
-        yield (
-            f"Four views of one upload take {views['tta_c1_p50_ms'] / views['plain_c1_p50_ms']:.1f} times one view "
-            f"({views['tta_c1_p50_ms']:.1f} and {views['plain_c1_p50_ms']:.1f} ms).\n"
-        )
-    yield from found.get("remarks", ())
-
-
-_SERVED = (
-    ("per_s", "{:.0f}"), ("p50_ms", "{:.0f} ms"), ("p99_ms", "{:.0f} ms"), ("failed", "{:.0f}"), ("cpu_ms", "{:.0f} ms"),
-    ("ready_s", "{:.1f} s"),
-)  # fmt: skip
+    yield "A GPU is measured by itself: [GPU.md](GPU.md).\n"
 
 
 def _tables(results: Results) -> Iterator[str]:

@@ -84,7 +84,9 @@ MAX_FAST_FLIPS = 0.01
 
 
 class FastPrecision(Part):
-    """A faster and less exact way to run the fp32 graph, allowed because it was measured on out-of-fold data."""
+    """A faster and less exact way to run the fp32 graph, allowed because it was measured on images that the network had not
+    learned from.
+    """
 
     engine: str
     """As answers name it: "openvino-cpu"."""

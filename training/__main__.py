@@ -106,16 +106,21 @@ def _say_what_was_found(facts: dict[str, Any]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from training.evaluate import evaluate, judge_fast_on  # noqa: PLC0415 - matplotlib comes with it
+    from training.allow import judge_bundle  # noqa: PLC0415
+    from training.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
+    from training.fast import require_bf16  # noqa: PLC0415
     from training.state import state_fast, state_gate  # noqa: PLC0415
 
+    if options.fast:
+        require_bf16()
     wants_novelty = options.novelty or (options.state and not options.fast)
     foreign = options.foreign or ([] if wants_novelty else None)
     metrics = evaluate(options.bundle, options.data, options.out, tta=options.tta, foreign=foreign, groups=options.groups)
     if options.state and "novelty_gate" in metrics:
         state_gate(options.bundle, metrics["novelty_gate"])
     if options.fast:
-        verdict, fast = judge_fast_on(options.bundle, options.data, groups=options.groups)
+        verdict, fast = judge_bundle(options.bundle, options.data, groups=options.groups)
+        print(f"bf16: {verdict.as_dict()}")
         if options.state:
             state_fast(options.bundle, verdict.as_dict(), fast)
 
@@ -255,7 +260,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     evaluate.add_argument(
         "--state",
         action="store_true",
-        help="state the figures of --novelty (the default) or of --fast in the bundle's files; fast is then allowed, or not",
+        help="state what --novelty (the default) and --fast measured in the bundle's files; fast is then allowed, or not",
     )
     evaluate.set_defaults(run=_evaluate)
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.bundle import Bundle, FastPrecision, read_bundle
+from cxr.bundle import Bundle, read_bundle
 from cxr.decode import DecodeLimits, decode, quiet_libraries
 from cxr.errors import ImageError
 from cxr.facts import encode_facts
@@ -33,7 +33,6 @@ from cxr.tta import PLAIN, POLICIES
 from training.closer import look_closer
 from training.datasets import DataIndex, IndexRow, load_index
 from training.datasets.index import read_table
-from training.fast import Verdict, judge_fast_bundle, require_bf16
 from training.localise import measure_localisation
 from training.masks import read_masks
 from training.metrics import measure
@@ -94,9 +93,9 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     index = load_index(data_dir, purpose="test", groups=groups)
     unreadable: list[Unreadable] = []
     decoded = progress_bar(
-        iterable=_decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"
+        iterable=decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"
     )
-    predictions = list(_predict_all(bundle, graph, _readable(decoded, unreadable), tta=tta))
+    predictions = list(_predict_all(bundle, graph, readable(decoded, unreadable), tta=tta))
     named = replace(index, name=data_dir.resolve().name)  # the layout's name would say less, the whole path too much
     metrics = _summarise(bundle, named, predictions, unreadable, tta=tta)
     if localisation := _localise(bundle, graph, data_dir, predictions):
@@ -154,40 +153,21 @@ def _measure_gate(
     return measure_novelty(bundle, graph, radiographs, foreign)
 
 
-def judge_fast_on(bundle_dir: Path, data_dir: Path, *, groups: Path | None = None) -> tuple[Verdict, FastPrecision | None]:
-    """Measure a bundle in bf16 on the images of a folder that it had not learned from.
-
-    Raises:
-        BundleError: the bundle can't be served.
-        DataError: the folder has no known layout.
-        NotMeasurable: this processor can't tell, or the bundle learned from all these images.
-    """
-    quiet_libraries()
-    require_bf16()
-    bundle = read_bundle(bundle_dir)
-    roles, index = _roles(bundle), load_index(data_dir, purpose="test", groups=groups)
-    rows = [row for row in index.rows if roles.get(row.sha256) != "fitted"]
-    decoded = progress_bar(iterable=_decode_ahead(rows, data_dir, bundle.manifest.preprocess), total=len(rows), unit="image")
-    read = list(_readable(decoded, []))
-    label_N = np.array([row.label for (row, _), _ in read], dtype=np.int_)
-    return judge_fast_bundle(bundle, [(image_HW, _facts(key)) for key, image_HW in read], label_N)
-
-
 def _predict_all(
     bundle: Bundle, graph: Graph, images: Iterable[tuple[Read, NDArray[np.uint8]]], *, tta: bool
 ) -> Iterator[Prediction]:
-    policy, roles = POLICIES[bundle.manifest.tta_policy], _roles(bundle)
-    for (row, radiograph), outputs in predict(graph, images, policy if tta else policy[:1], _facts):
-        yield _prediction(row, radiograph, outputs, bundle, roles.get(row.sha256, ""))
+    policy, role_of = POLICIES[bundle.manifest.tta_policy], roles(bundle)
+    for (row, radiograph), outputs in predict(graph, images, policy if tta else policy[:1], facts):
+        yield _prediction(row, radiograph, outputs, bundle, role_of.get(row.sha256, ""))
 
 
-def _facts(read: Read) -> NDArray[np.float32]:
+def facts(read: Read) -> NDArray[np.float32]:
     """Write down what a file states beside its image, for graphs that read it."""
     (metadata_M,) = encode_facts([read[1].metadata])
     return np.asarray(metadata_M)
 
 
-def _readable(decoded: Iterable[Decoded], unreadable: list[Unreadable]) -> Iterator[tuple[Read, NDArray[np.uint8]]]:
+def readable(decoded: Iterable[Decoded], unreadable: list[Unreadable]) -> Iterator[tuple[Read, NDArray[np.uint8]]]:
     """Pass on what could be read, and add what could not to `unreadable`."""
     for row, read in decoded:
         if isinstance(read, ImageError):
@@ -197,7 +177,7 @@ def _readable(decoded: Iterable[Decoded], unreadable: list[Unreadable]) -> Itera
             yield (row, radiograph), image_HW
 
 
-def _decode_ahead(rows: Iterable[IndexRow], data_dir: Path, spec: PreprocessSpec) -> Iterator[Decoded]:
+def decode_ahead(rows: Iterable[IndexRow], data_dir: Path, spec: PreprocessSpec) -> Iterator[Decoded]:
     """Decode in threads, a bounded number of files ahead, and give them in order."""
     waiting: deque[tuple[IndexRow, Future[Image | ImageError]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -289,7 +269,7 @@ def _measure(bundle: Bundle, predictions: Sequence[Prediction], *, tta: bool) ->
     )
 
 
-def _roles(bundle: Bundle) -> dict[str, Role]:
+def roles(bundle: Bundle) -> dict[str, Role]:
     """Tell by hash what each file was in making the bundle, as its splits.csv states."""
     return {line["sha256"]: "fitted" if line["fitted"] == "yes" else "calibrated" for line in _splits(bundle)}
 

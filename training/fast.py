@@ -1,11 +1,9 @@
-"""`CXR_PRECISION=fast`: OpenVINO's bf16 beside fp32, measured at export, or later on a bundle that was exported elsewhere.
+"""`CXR_PRECISION=fast`: OpenVINO's bf16 beside fp32, held to the gates that allow it.
 
 Only a processor with bf16 instructions of its own can measure it: others emulate what they have none for.
-
-Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,21 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cxr.bundle import Bundle, FastPrecision, Golden
-from cxr.graph import Graph, OnnxGraph, OpenVinoGraph, Runtime
-from cxr.interpret import PLAIN_READING, Outputs
-from cxr.tta import PLAIN
+from cxr.bundle import FastPrecision, Golden
+from cxr.graph import Graph, OpenVinoGraph, Runtime
+from cxr.interpret import Outputs
 from training.errors import TrainingError
 from training.gate import TOLERANCES, Gate, agreement_gate, failures
-from training.precision import Cost, bf16_instructions, cost_gates, measure_cost
-from training.predict import predict
+from training.precision import Cost, bf16_instructions, cost_gates
 
 OPENVINO = Runtime(engine="openvino")
-
-Seen = tuple[NDArray[np.uint8], NDArray[np.float32]]
-"""An image and what is known beside it, `image_HW` and `metadata_M`."""
 
 
 class NotMeasurable(TrainingError):
@@ -52,7 +44,7 @@ class Verdict:
         return figures | {"allowed": self.holds, "refused_for": list(self.failed)}
 
 
-def judge(name: str, cost: Cost, gates: Iterator[Gate] | tuple[Gate, ...]) -> Verdict:
+def judge(name: str, cost: Cost, gates: Iterable[Gate]) -> Verdict:
     """Print the gates of a measured precision, and say what came of them."""
     failed = failures(gates)
     if failed:
@@ -90,7 +82,7 @@ def judge_fast(
     Args:
         graph: the file.
         golden: its golden answers.
-        cost_in: answers held-out images by what it is given opens, and compares.
+        cost_in: answers held-out images by graphs that the function given to it opens, and compares.
     """
     instructions = require_bf16()
     print("measuring OpenVINO in bf16", flush=True)
@@ -111,22 +103,6 @@ def judge_fast(
         instructions=instructions,
         tool=f"openvino {version('openvino')}",
     )
-
-
-def judge_fast_bundle(bundle: Bundle, seen: Sequence[Seen], label_N: NDArray[np.int_]) -> tuple[Verdict, FastPrecision | None]:
-    """Measure an exported bundle in bf16 on images that it had not learned from; raises `NotMeasurable`."""
-    if not seen:
-        raise NotMeasurable("the bundle learned from every one of these images: export its RUN anew on this processor")
-
-    def answers(graph: Graph) -> Outputs:
-        images = ((number, image_HW) for number, (image_HW, _) in enumerate(seen))
-        return joined(outputs for _, outputs in predict(graph, images, (PLAIN,), lambda number: seen[number][1]))
-
-    def cost_in(open_other: Callable[[Path], Graph]) -> Cost:
-        exact, other = answers(OnnxGraph(bundle.graph_path)), answers(open_other(bundle.graph_path))
-        return measure_cost(label_N, exact, other, bundle.manifest.readings[PLAIN_READING])
-
-    return judge_fast(bundle.graph_path, bundle.golden, cost_in)
 
 
 def joined(parts: Iterable[Outputs]) -> Outputs:

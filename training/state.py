@@ -1,4 +1,4 @@
-"""State figures that were measured after export in a bundle's own texts; its graphs and decisions stay as they are."""
+"""State in a bundle's own files what was measured after export; its graphs, thresholds and golden answers stay as they are."""
 
 import json
 from collections.abc import Mapping
@@ -18,14 +18,16 @@ def state_gate(bundle_dir: Path, gate: Mapping[str, Any]) -> None:
 
 
 def state_fast(bundle_dir: Path, verdict: Mapping[str, Any], fast: FastPrecision | None) -> None:
-    """Write what bf16 costs into the same, with whether `CXR_PRECISION=fast` may serve the model; raises `BundleError`.
+    """Write what bf16 costs into the same, and allow `CXR_PRECISION=fast` or take that back; raises `BundleError`.
 
-    The golden answers stay too; `golden.npz` gets the tolerances by which `fast` was judged.
+    Where it is allowed, `golden.npz` gets the tolerance by which it was judged; the golden answers stay.
     """
     bundle = read_bundle(bundle_dir)
-    manifest = bundle.manifest
+    manifest, golden = bundle.manifest, bundle.golden
     precisions = {**manifest.metrics.get("precisions", {}), "bf16": dict(verdict)}
-    replace(bundle.golden, tolerances=TOLERANCES).save(bundle_dir / "golden.npz")
+    if fast is not None:
+        name = f"{fast.engine}/{fast.precision}"
+        replace(golden, tolerances={**golden.tolerances, name: TOLERANCES[name]}).save(bundle_dir / "golden.npz")
     _write(bundle_dir, manifest.model_copy(update={"metrics": {**manifest.metrics, "precisions": precisions}, "fast": fast}))
 
 

@@ -1,10 +1,8 @@
 """What `make bench` says of its goals."""
 
-import json
 import math
 
 from bench.goals import Goal, best_peer, check_goals
-from bench.processes import ROOT
 from bench.report import Results, write_report
 
 SERVERS = {
@@ -56,13 +54,3 @@ def test_the_page_names_every_server_every_goal_and_every_gap() -> None:
     assert "The best peer by throughput at 16 connections was mosec." in page
     assert all(goal.title in page for goal in check_goals(SERVERS, BARE, {}))
     assert "nan" not in page
-
-
-def test_the_page_has_what_was_measured_on_a_gpu_or_says_that_nothing_was() -> None:
-    found = json.loads((ROOT / "bench/results/gpu.json").read_text(encoding="utf-8"))
-    assert "everything on a GPU" in write_report(Results(), [])
-    page = write_report(Results(), [], found)
-    assert "everything on a GPU" not in page
-    assert found["machine"]["GPU"] in page
-    for workers, figures in found["served"].items():
-        assert f"| {workers} | {figures['per_s']:.0f} |" in page

@@ -10,13 +10,9 @@ import pytest
 from PIL import Image
 
 from cxr.bundle import read_bundle
-from training.__main__ import main
 from training.datasets.index import read_table
 from training.evaluate import evaluate
-from training.export import export
-from training.fast import openvino_is_installed
 from training.metrics import auroc
-from training.precision import bf16_instructions
 
 NO_TORCH = """
 import sys
@@ -143,30 +139,3 @@ def test_with_tta_both_readings_stand_side_by_side(bundle_dir: Path, films_dir: 
     for reading, column in (("plain", "plain_logit"), ("tta", "logit")):
         assert effect["measures"]["auroc"][reading] == auroc(label_N, np.array([float(row[column]) for row in unseen]))
     assert "With and without test-time augmentation" in (tmp_path / "report.html").read_text()
-
-
-def test_what_bf16_costs_can_be_measured_and_stated_after_export(
-    bundle_dir: Path, films_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = Path(shutil.copytree(bundle_dir, tmp_path / "bundle"))
-    status = main(["evaluate", str(copy), "--data", str(films_dir), "--out", str(tmp_path / "out"), "--fast", "--state"])
-    before, after = read_bundle(bundle_dir).manifest, read_bundle(copy).manifest
-    if bf16_instructions() is None or not openvino_is_installed():
-        assert status == 1
-        assert "no bf16 instructions" in capsys.readouterr().err or not openvino_is_installed()
-        assert after == before
-        return
-    verdict = after.metrics["precisions"]["bf16"]
-    assert status == 0
-    assert verdict["images"] == before.metrics["n"]
-    assert (after.fast is not None) == verdict["allowed"]
-    assert after.graphs == before.graphs
-
-
-def test_bf16_is_not_measured_on_images_that_the_bundle_learned_from(
-    folds_run_dir: Path, films_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bundle = export(folds_run_dir, tmp_path / "store", "folds", 1)
-    assert main(["evaluate", str(bundle), "--data", str(films_dir), "--out", str(tmp_path / "out"), "--fast"]) == 1
-    said = capsys.readouterr().err
-    assert "export its RUN anew" in said or "no bf16 instructions" in said or "OpenVINO" in said

@@ -1,0 +1,74 @@
+"""Allow `CXR_PRECISION=fast` later, for a bundle that was exported where bf16 could not be measured.
+
+What counts are images that the bundle did not learn from: the fold that a hold-out kept back, or others of the user's own.
+
+Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.bundle import Bundle, FastPrecision, read_bundle
+from cxr.decode import quiet_libraries
+from cxr.graph import Graph, OnnxGraph
+from cxr.interpret import PLAIN_READING, Outputs
+from cxr.tta import PLAIN
+from training.datasets import load_index
+from training.evaluate import Unreadable, decode_ahead, facts, readable, roles
+from training.fast import NotMeasurable, Verdict, joined, judge_fast, require_bf16
+from training.precision import Cost, measure_cost
+from training.predict import predict
+from training.progress import progress_bar
+
+MIN_IMAGES = 100
+"""Of fewer, one changed label is more than the 1 % that is allowed."""
+
+Seen = tuple[NDArray[np.uint8], NDArray[np.float32], int]
+"""An image as the graph reads it, what is known beside it and its label: `image_HW`, `metadata_M`, 0 or 1."""
+
+
+def judge_bundle(
+    bundle_dir: Path, data_dir: Path, *, groups: Path | None = None, min_images: int = MIN_IMAGES
+) -> tuple[Verdict, FastPrecision | None]:
+    """Measure a bundle in bf16 on the images of a folder that it had not learned from.
+
+    Raises:
+        BundleError: the bundle can't be served.
+        DataError: the folder has no known layout.
+        NotMeasurable: this processor can't tell, or these images can't.
+    """
+    quiet_libraries()
+    require_bf16()
+    bundle = read_bundle(bundle_dir)
+    unseen = read_unseen(bundle, data_dir, groups=groups, min_images=min_images)
+
+    def answers(graph: Graph) -> Outputs:
+        images = ((number, image_HW) for number, (image_HW, _, _) in enumerate(unseen))
+        return joined(outputs for _, outputs in predict(graph, images, (PLAIN,), lambda number: unseen[number][1]))
+
+    def cost_in(open_other: Callable[[Path], Graph]) -> Cost:
+        exact, other = answers(OnnxGraph(bundle.graph_path)), answers(open_other(bundle.graph_path))
+        label_N = np.array([label for _, _, label in unseen], dtype=np.int_)
+        return measure_cost(label_N, exact, other, bundle.manifest.readings[PLAIN_READING])
+
+    return judge_fast(bundle.graph_path, bundle.golden, cost_in)
+
+
+def read_unseen(bundle: Bundle, data_dir: Path, *, groups: Path | None = None, min_images: int = MIN_IMAGES) -> Sequence[Seen]:
+    """Read what a bundle did not learn from; raises `NotMeasurable` where that is unknown, or too little to judge by."""
+    role_of, index = roles(bundle), load_index(data_dir, purpose="test", groups=groups)
+    if not role_of:
+        raise NotMeasurable("the bundle has no splits.csv, which says what it learned from")
+    rows = [row for row in index.rows if role_of.get(row.sha256) != "fitted"]
+    decoded = progress_bar(iterable=decode_ahead(rows, data_dir, bundle.manifest.preprocess), total=len(rows), unit="image")
+    refused: list[Unreadable] = []
+    unseen = [(image_HW, facts(read), read[0].label) for read, image_HW in readable(decoded, refused)]
+    if len(unseen) < min_images or len({label for _, _, label in unseen}) < 2:
+        raise NotMeasurable(
+            f"it takes {min_images} images of both classes that the bundle had not learned from, and {data_dir} has "
+            f"{len(unseen)} ({len(refused)} can't be read); one that learned from all is to be exported anew on this processor"
+        )
+    return unseen
