@@ -21,6 +21,7 @@ from types import FrameType
 import uvicorn
 
 from app.settings import Settings
+from app.shared_port import SharedPort
 from app.supervisor import Place
 
 _FAREWELL_S = 0.5
@@ -59,7 +60,7 @@ def serve(settings: Settings, place: Place | None = None) -> int:
         proxy_headers=False,
         timeout_graceful_shutdown=math.ceil(settings.default_timeout_seconds),
     )
-    server = make_server(
+    server = DrainingServer(
         config,
         drain_seconds=settings.drain_seconds,
         on_drain=service.classifier.drain,
@@ -69,50 +70,72 @@ def serve(settings: Settings, place: Place | None = None) -> int:
     return 0 if server.started else 1
 
 
-def make_server(
-    config: uvicorn.Config,
-    *,
-    drain_seconds: float,
-    on_drain: Callable[[], None],
-    alongside: Coroutine[None, None, None] | None = None,
-) -> uvicorn.Server:
-    """Make a server that goes on answering for a while after SIGTERM, when `on_drain` was called.
+class DrainingServer(uvicorn.Server):
+    """A server that goes on answering for a while after SIGTERM, when `on_drain` was called.
 
     What is to run `alongside` begins before the models load, and is stopped at the end.
     """
 
-    class DrainingServer(uvicorn.Server):
-        _closes_at = math.inf
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain_seconds: float,
+        on_drain: Callable[[], None],
+        alongside: Coroutine[None, None, None] | None = None,
+    ) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._on_drain = on_drain
+        self._alongside = alongside
+        self._closes_at = math.inf
+        self._ports: tuple[SharedPort, ...] = ()
 
-        async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-            """Serve, and do what is to be done alongside."""
-            task = asyncio.create_task(alongside) if alongside else None
-            try:
-                await super().serve(sockets)
-            finally:
-                if task:
-                    task.cancel()
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and do what is to be done alongside."""
+        task = asyncio.create_task(self._alongside) if self._alongside else None
+        try:
+            await super().serve(sockets)
+        finally:
+            if task:
+                task.cancel()
 
-        def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
-            """Drain first on SIGTERM; a second signal, or Ctrl-C, closes at once."""
-            on_drain()
-            if sig == signal.SIGTERM and self._closes_at == math.inf:
-                self._closes_at = time.monotonic() + drain_seconds
-            else:
-                self.force_exit = self.should_exit and sig == signal.SIGINT
-                self.should_exit = True
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load what is served, then listen: on a port of its own, or with others on the sockets that are given."""
+        await super().startup(None if sockets is None else [])
+        self._ports = tuple(
+            SharedPort(listener, self._make_protocol, self._count_open, backlog=self.config.backlog)
+            for listener in sockets or ()
+        )
 
-        async def on_tick(self, counter: int) -> bool:
-            """Close the port when draining is over."""
-            self.should_exit = self.should_exit or time.monotonic() >= self._closes_at
-            return await super().on_tick(counter)
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Drain first on SIGTERM; a second signal, or Ctrl-C, closes at once."""
+        self._on_drain()
+        if sig == signal.SIGTERM and self._closes_at == math.inf:
+            self._closes_at = time.monotonic() + self._drain_seconds
+        else:
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
 
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            """Close the port, let open connections have a last answer, and end when all are answered."""
-            for server in self.servers:
-                server.close()
-            self.server_state.default_headers.append((b"connection", b"close"))
-            await asyncio.sleep(0.0 if self.force_exit else _FAREWELL_S)
-            await super().shutdown(sockets)
+    async def on_tick(self, counter: int) -> bool:
+        """Close the port when draining is over."""
+        self.should_exit = self.should_exit or time.monotonic() >= self._closes_at
+        return await super().on_tick(counter)
 
-    return DrainingServer(config)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, let open connections have a last answer, and end when all are answered."""
+        for server in self.servers:
+            server.close()
+        for port in self._ports:
+            port.close()
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await asyncio.sleep(0.0 if self.force_exit else _FAREWELL_S)
+        await super().shutdown(sockets)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        """Make what speaks on one connection, as uvicorn does for its own listeners."""
+        make = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+    def _count_open(self) -> int:
+        return len(self.server_state.connections)

@@ -5,7 +5,7 @@
 
 All workers share one inherited socket.  With SO_REUSEPORT each would have a queue of its own,
 and what waits in the queue of a worker that hangs or dies would be lost; from a shared queue
-the others take it, and a worker that is busy takes less.
+the others take it, and a worker that has many connections takes fewer (`app.shared_port`).
 
 uvicorn's own supervisor does not fit: its workers answer pings from a thread, so that a stuck
 event loop looks sound, and one that dies is started again at once and for ever.

@@ -111,6 +111,31 @@ def test_a_worker_whose_event_loop_is_stuck_is_killed_and_replaced(server: Serve
     assert post(server.url).status_code == 200
 
 
+def test_connections_that_come_together_are_shared_among_the_workers(server: Server) -> None:
+    url = httpx.URL(server.url)
+
+    def shares() -> list[int]:
+        together = [socket.create_connection((url.host, url.port or 80)) for _ in range(8)]
+        try:
+            until(lambda: sum(open_connections(server)) >= len(together))
+            return open_connections(server)
+        finally:
+            for connection in together:
+                connection.close()
+
+    until(lambda: min(shares()) > 0)  # both listen
+    assert min(shares()) >= 2
+
+
+def open_connections(server: Server) -> list[int]:
+    """How many connections to the service's port each worker has."""
+    port = f"{httpx.URL(server.url).port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {line[9] for line in lines if line[1].endswith(f":{port}") and line[3] == "01"}  # established
+    links = [[str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()] for pid in process_ids(server)]
+    return [sum(link.removeprefix("socket:[").rstrip("]") in inodes for link in opened) for opened in links]
+
+
 def test_a_drain_of_all_workers_loses_no_request(server: Server) -> None:
     with senders(server.url) as tally:
         until(lambda: tally["200"] > 10)
