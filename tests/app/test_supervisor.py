@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -131,9 +131,15 @@ def open_connections(server: Server) -> list[int]:
     """How many connections to the service's port each worker has."""
     port = f"{httpx.URL(server.url).port:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    inodes = {line[9] for line in lines if line[1].endswith(f":{port}") and line[3] == "01"}  # established
-    links = [[str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()] for pid in process_ids(server)]
-    return [sum(link.removeprefix("socket:[").rstrip("]") in inodes for link in opened) for opened in links]
+    sockets = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port}") and line[3] == "01"}  # established
+    return [len(sockets & set(opened_files(pid))) for pid in process_ids(server)]
+
+
+def opened_files(pid: int) -> Iterator[str]:
+    """What a process's file descriptors stand for; some may be closed while they are listed."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield str(descriptor.readlink())
 
 
 def test_a_drain_of_all_workers_loses_no_request(server: Server) -> None:
