@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 logger = logging.getLogger("cxr.server")
 
-_STAND_BACK_S = 0.0005
+_STAND_BACK_S = 0.0002
 """Seconds for which a process leaves the next connection to others, for each one that it has."""
 
-_LONGEST_S = 0.01
-"""Seconds that it stands back at most: nobody else may be there to take it."""
+_LONGEST_S = 0.002
+"""Seconds that it stands back at most: senders may open a connection for each request, and all others be as busy."""
 
 _PAUSE_S = 1.0
 """After a connection could not be taken, for want of file descriptors: trying again at once would keep a core busy."""
@@ -68,7 +68,6 @@ class SharedPort:
             logger.error("a connection can't be taken", extra={"kind": type(error).__name__})  # noqa: TRY400 - its stack says no more
             self._open_later(_PAUSE_S)
             return
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._begin(connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -76,6 +75,7 @@ class SharedPort:
 
     async def _begin(self, connection: socket.socket) -> None:
         try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self._loop.connect_accepted_socket(self._make_protocol, connection)
         except OSError:  # it was reset meanwhile
             connection.close()
