@@ -200,7 +200,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--store", type=Path, default=ROOT / "model_store")
     parser.add_argument("--model", default="pneumothorax", help="whose graph all servers run (pneumothorax)")
     parser.add_argument("--only", nargs="+", help="names of servers, as in ours litserve_onnx")
-    parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md", help="the page; results/ lies beside it")
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "RESULTS.md", help="the page, or its folder; results/ lies beside it"
+    )
     peers = os.environ.get("BENCH_PEERS", str(ROOT / ".venv-bench"))
     parser.add_argument("--peers", type=Path, default=Path(peers) / "bin/python", help="the peers' Python")
     return parser.parse_args()
@@ -213,7 +215,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bench = prepare(arguments, Path(folder))
         uvloop.run(bench.run())
-    page, results = arguments.out, bench.results
+    page = arguments.out / "RESULTS.md" if arguments.out.is_dir() else arguments.out
+    results = bench.results
     beside = page.parent / ("results" if page.name == "RESULTS.md" else f"results-{page.stem.lower()}")
     plots = draw_plots(results.servers, results.titles, beside)
     (beside / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
