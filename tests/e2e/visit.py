@@ -20,16 +20,20 @@ class Visit:
     url: str
     faults: list[str] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    expected: list[str] = field(default_factory=lambda: ["Failed to load resource: the server responded"])
 
     def note_request(self, request: Request) -> None:
         self.requests.append(request)
 
     def note_complaint(self, message: ConsoleMessage) -> None:
-        """Keep warnings and errors, but for Chromium's own line about an answer that is no success."""
-        if message.type in ("error", "warning") and not message.text.startswith(
-            "Failed to load resource: the server responded"
-        ):
+        """Keep warnings and errors, but for Chromium's own lines about an answer that is no success."""
+        if message.type in ("error", "warning") and not message.text.startswith(tuple(self.expected)):
             self.faults.append(message.text)
+
+    def cut_off(self, addresses: str) -> None:
+        """Let no request to such addresses through. Chromium's line about it may come at any time, and is no fault."""
+        self.expected.append("Failed to load resource: net::ERR_FAILED")
+        self.page.route(addresses, lambda route: route.abort())
 
     def give(self, *files: FilePayload) -> None:
         """Choose files, and wait until each was read."""
