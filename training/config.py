@@ -158,7 +158,7 @@ class Recipe:
     # Machine
     precision: Precision = "auto"
     """Of the network's forward pass in training.  `auto`: bf16 where it is faster: on a GPU, and on a CPU that
-    has instructions for it for DenseNets and `pyramid-small`."""
+    has instructions for it for DenseNets and pyramids."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 takes the cores that this process may use.  Another number may change the last bits of the weights."""

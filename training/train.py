@@ -202,7 +202,7 @@ def batch_loss(network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[f
 
 def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:
     """Let convolutions run in bf16 where the recipe says so, or where it leaves the choice and bf16 is faster."""
-    gains = recipe.network.startswith(("densenet", "pyramid-small")) and bf16_instructions() is not None  # else it is emulated
+    gains = recipe.network.startswith(("densenet", "pyramid")) and bf16_instructions() is not None  # else it is emulated
     faster = device.type == "cuda" or gains
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and faster)
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
