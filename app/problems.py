@@ -4,6 +4,7 @@ Every answer that is no success is `application/problem+json` with the same six
 members, for unknown paths and crashes too.  The only 500 is `inference_failed`.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from app.errors import (
     InferenceFailed,
     MalformedRequest,
     NotFound,
+    NotReady,
     ServiceError,
     SlowClient,
     Unauthorized,
@@ -142,7 +144,7 @@ class _ProblemHandlers:
 
 
 class CrashMiddleware:
-    """Turns an exception that nothing else caught into the one 500 that exists, and logs it.
+    """Turns an exception that nothing else caught into the one 500 that exists, and logs it; the process's end into a 503.
 
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
@@ -162,6 +164,12 @@ class CrashMiddleware:
 
         try:
             await self._app(scope, receive, watched_send)
+        except asyncio.CancelledError:  # the process ends now, and this request would have taken longer
+            if scope["type"] != "http" or has_begun:
+                raise
+            error = NotReady("The service went down before the answer was there.", retry_after_s=5)
+            self._metrics.rejections.labels(error.code).inc()
+            await problem_response(problem_of(error), headers_for(error))(scope, receive, send)
         except Exception:
             logger.exception("a request crashed")
             if scope["type"] != "http" or has_begun:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 logger = logging.getLogger("cxr.server")
 
@@ -22,7 +23,7 @@ _PAUSE_S = 1.0
 
 
 class SharedPort:
-    """Takes connections while it is open; belongs to one event loop, and leaves the socket itself open.
+    """Takes connections while it is open; belongs to one event loop.
 
     `count_open` tells how many connections this process has.
     """
@@ -46,16 +47,23 @@ class SharedPort:
         self._open()
 
     def close(self) -> None:
-        """Take no connection any more."""
-        self._loop.remove_reader(self._listener)
-        if self._pause:
-            self._pause.cancel()
+        """Take whoever waits, and close this process's hold on the socket; with the last one the port closes."""
+        self._stand_back()
+        with suppress(OSError):
+            while True:
+                self._begin_soon(self._listener.accept()[0])
+        self._listener.close()
 
     def _open(self) -> None:
         self._loop.add_reader(self._listener, self._take)
 
+    def _stand_back(self) -> None:
+        self._loop.remove_reader(self._listener)
+        if self._pause:
+            self._pause.cancel()
+
     def _open_later(self, seconds: float) -> None:
-        self.close()
+        self._stand_back()
         self._pause = self._loop.call_later(seconds, self._open)
 
     def _take(self) -> None:
@@ -68,10 +76,13 @@ class SharedPort:
             logger.error("a connection can't be taken", extra={"kind": type(error).__name__})  # noqa: TRY400 - its stack says no more
             self._open_later(_PAUSE_S)
             return
+        self._begin_soon(connection)
+        self._open_later(min(_STAND_BACK_S * (self._count_open() + len(self._beginning)), _LONGEST_S))
+
+    def _begin_soon(self, connection: socket.socket) -> None:
         task = self._loop.create_task(self._begin(connection))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
-        self._open_later(min(_STAND_BACK_S * (self._count_open() + len(self._beginning)), _LONGEST_S))
 
     async def _begin(self, connection: socket.socket) -> None:
         try:

@@ -93,10 +93,10 @@ class Metrics:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return encode(registry), media_type
 
-    def count_gone(self) -> None:
-        """Count a client that left before its request was so much as read."""
-        self.rejections.labels("client_gone").inc()
-        self.request_duration.labels(UNMATCHED, str(CLIENT_CLOSED_REQUEST)).observe(0.0)
+    def count_unread(self, reason: str, status: int) -> None:
+        """Count a request that ended before it could be read: no HTTP, too late, or its client left."""
+        self.rejections.labels(reason).inc()
+        self.request_duration.labels(UNMATCHED, str(status)).observe(0.0)
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Count the time of one stage, in the metrics and on the current request's log line."""
@@ -178,16 +178,20 @@ class TelemetryMiddleware:
         seconds = time.perf_counter() - trace.started
         route = route_template(scope)
         self._metrics.request_duration.labels(route, str(status)).observe(seconds)
-        logger.info(
-            "request",
-            extra={
-                "method": scope["method"] if route != UNMATCHED else "-",
-                "route": route,
-                "status": status,
-                "duration_ms": round(1000 * seconds, 3),
-                "stages_ms": trace.stages_ms,
-            },
-        )
+        _log_request(scope["method"] if route != UNMATCHED else "-", route, status, seconds, trace.stages_ms)
+
+
+def log_unread(request_id: str, status: int) -> None:
+    """Write the line of a request that was answered before it could be read."""
+    token = _current.set(RequestTrace(request_id))
+    _log_request("-", UNMATCHED, status, 0.0, {})
+    _current.reset(token)
+
+
+def _log_request(method: str, route: str, status: int, seconds: float, stages_ms: dict[str, float]) -> None:
+    duration_ms = round(1000 * seconds, 3)
+    facts = {"method": method, "route": route, "status": status, "duration_ms": duration_ms, "stages_ms": stages_ms}
+    logger.info("request", extra=facts)
 
 
 UNMATCHED = "unmatched"

@@ -204,8 +204,8 @@ class Bundle:
 
     @property
     def card(self) -> str:
-        """The text of MODEL_CARD.md."""
-        return (self.path / "MODEL_CARD.md").read_text(encoding="utf-8")
+        """The text of MODEL_CARD.md, with a mark in place of what is no UTF-8; raises `OSError` where it can't be read."""
+        return (self.path / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
 
 
 def read_bundle(path: Path) -> Bundle:

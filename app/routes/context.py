@@ -53,10 +53,14 @@ async def _accept_png(request: Request) -> None:
 
 
 def _require_acceptable(request: Request, media_type: str) -> None:
-    ranges = [entry.partition(";") for entry in (request.headers.get("accept") or "*/*").lower().split(",")]
-    wanted = (media_type, media_type.partition("/")[0] + "/*", "*/*")
-    if not any(name.strip() in wanted and not _is_excluded(options) for name, _, options in ranges):
-        raise NotAcceptable(f"The answer is {media_type}.")
+    accept = ",".join(request.headers.getlist("accept")).lower() or "*/*"  # several lines are one list: RFC 9110 section 5.3
+    ranges = {name.strip(): options for name, _, options in (entry.partition(";") for entry in accept.split(","))}
+    for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):  # the most specific one decides: section 12.5.1
+        if name in ranges:
+            if _is_excluded(ranges[name]):
+                break
+            return
+    raise NotAcceptable(f"The answer is {media_type}.")
 
 
 async def _refuse_repeats(request: Request) -> None:
@@ -86,12 +90,14 @@ async def _deadline(
 
 
 def deadline_of(request: Request, service: Service) -> float:
-    """Give the time by which to answer, on `time.monotonic`'s clock; raises `RequestValidationError`."""
-    stated = request.headers.get(_TIMEOUT_HEADER)
-    if stated is None:
+    """Give the time by which to answer, on `time.monotonic`'s clock; raises `RequestValidationError` or `MalformedRequest`."""
+    stated = request.headers.getlist(_TIMEOUT_HEADER)
+    if not stated:
         return time.monotonic() + service.settings.default_timeout_seconds
+    if len(stated) > 1:
+        raise MalformedRequest(f"{_TIMEOUT_HEADER} is given more than once.")
     try:
-        return time.monotonic() + _TIMEOUT.validate_python(stated)
+        return time.monotonic() + _TIMEOUT.validate_python(stated[0])
     except ValidationError as exc:
         raise RequestValidationError([{**fault, "loc": ("header", _TIMEOUT_HEADER)} for fault in exc.errors()]) from exc
 

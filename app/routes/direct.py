@@ -13,10 +13,16 @@ from typing import Any, get_type_hints
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
 from app.routes.context import deadline_of, service_of
+
+
+class _NoParameters(BaseModel):
+    """The query of an endpoint that takes none."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class DirectRoute(APIRoute):
@@ -26,13 +32,14 @@ class DirectRoute(APIRoute):
         """Give what answers a request; called once, when the route is made."""
         endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
         checks = [dependency.dependency for dependency in self.dependencies if dependency.dependency]
-        wanted: type[BaseModel] | None = get_type_hints(endpoint).get("parameters")
+        wanted: type[BaseModel] = get_type_hints(endpoint).get("parameters", _NoParameters)
 
         async def handle(request: Request) -> Response:
             for check in checks:
                 await check(request)
             service = service_of(request)
-            arguments: dict[str, Any] = {} if wanted is None else {"parameters": _read(wanted, request)}
+            parameters = _read(wanted, request)
+            arguments: dict[str, Any] = {} if wanted is _NoParameters else {"parameters": parameters}
             return await endpoint(request=request, deadline=deadline_of(request, service), service=service, **arguments)
 
         return handle

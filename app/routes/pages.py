@@ -4,13 +4,15 @@ Each file of app/page/ is a route of its own, and no folder is mounted at `/`:
 a mount would answer for every address, and hide that a method is not allowed.
 """
 
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 from swagger_ui_bundle import swagger_ui_path
 
 from app.routes.html import SECURITY_HEADERS
@@ -38,18 +40,36 @@ def install_pages(app: FastAPI) -> None:
     for file in sorted(PAGE_FOLDER.iterdir()):
         if file.suffix in _PAGE_TYPES:
             _add_file(app, "/" if file.name == "index.html" else f"/{file.name}", file)
-    app.add_route("/sample.dcm", _sample_dicom, ["GET"], include_in_schema=False)
-    app.add_route("/sample.png", _sample_png, ["GET"], include_in_schema=False)
-    app.add_route("/docs", _docs, ["GET"], include_in_schema=False)
-    app.add_route("/docs/start.js", _docs_script, ["GET"], include_in_schema=False)
-    app.mount("/docs/assets", StaticFiles(directory=str(swagger_ui_path)), name="docs-assets")
+    _add(app, "/sample.dcm", _sample_dicom)
+    _add(app, "/sample.png", _sample_png)
+    _add(app, "/docs", _docs)
+    _add(app, "/docs/start.js", _docs_script)
+    app.mount("/docs/assets", _WholeFiles(directory=str(swagger_ui_path)), name="docs-assets")
 
 
 def _add_file(app: FastAPI, address: str, file: Path) -> None:
-    async def send_file(_: Request) -> Response:
-        return FileResponse(file, media_type=_PAGE_TYPES[file.suffix], headers=SECURITY_HEADERS)
+    content, media_type = file.read_bytes(), _PAGE_TYPES[file.suffix]
 
-    app.add_route(address, send_file, ["GET"], include_in_schema=False)
+    async def send_file(_: Request) -> Response:
+        return Response(content, headers=SECURITY_HEADERS, media_type=media_type)
+
+    _add(app, address, send_file)
+
+
+def _add(app: FastAPI, address: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+    app.add_api_route(address, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
+
+
+class _WholeFiles(StaticFiles):
+    """Files that are always sent whole.
+
+    A server may pass over a `Range` (RFC 9110 section 14.2); starlette answers one that is wrong, and with no problem document.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as if no `Range` had been asked for."""
+        headers = [header for header in scope["headers"] if header[0] != b"range"]
+        await super().__call__({**scope, "headers": headers}, receive, send)
 
 
 async def _docs(_: Request) -> Response:

@@ -101,6 +101,28 @@ def test_what_was_taken_is_answered_while_the_service_goes_down(store: Path, tmp
         assert server.process.wait(15) == 0
 
 
+def test_what_takes_too_long_when_the_service_goes_down_is_told_so(store: Path, tmp_path: Path) -> None:
+    patience = {"x-request-timeout-seconds": "30"}
+    with (
+        running_server(store, tmp_path / "log", default_model="bright", default_timeout_seconds=1) as server,
+        client_of(server) as client,
+    ):
+
+        def body() -> Iterator[bytes]:
+            yield PNG[:100]
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                server.process.wait(5)
+            yield PNG[100:]
+
+        answer = client.post("/predict", content=body(), headers=patience)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert '"status": 503' in (tmp_path / "log").read_text()
+
+
 def test_an_open_connection_has_one_more_answer_after_the_port_has_closed(store: Path, tmp_path: Path) -> None:
     with running_server(store, tmp_path / "log", default_model="bright") as server, client_of(server) as client:
         client.get("/livez")  # opens the connection

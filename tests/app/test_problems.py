@@ -96,6 +96,13 @@ REFUSALS: dict[str, tuple[Asking, str]] = {
     "a wrong method": (get("/predict"), "method_not_allowed"),
     "a wrong method on the page": (post("/"), "method_not_allowed"),
     "a client that reads only XML": (send(PNG, headers={"accept": "text/xml"}), "not_acceptable"),
+    "a client that refuses JSON though it takes the rest": (
+        send(PNG, headers={"accept": "application/json;q=0, */*"}), "not_acceptable",
+    ),
+    "a deadline given twice": (
+        send(PNG, headers=[("x-request-timeout-seconds", "30"), ("x-request-timeout-seconds", "1")]), "malformed_request",
+    ),
+    "a parameter of a picture": (send(PNG, path="/preview?heatmap=true"), "malformed_request"),
     "a client that refuses JSON": (send(PNG, headers={"accept": "text/xml, application/json;q=0"}), "not_acceptable"),
     "a body over the limit": (send(b"\0" * 200_000), "too_large"),
     "a file a little over the limit": (send(b"\0" * 20_001), "too_large"),

@@ -74,6 +74,14 @@ class TestModels:
 
         assert card.json()["code"] == "not_found"
 
+    async def test_a_card_that_is_no_utf_8_is_shown_as_far_as_it_goes(self, tmp_path: Path) -> None:
+        (write_made_bundle(tmp_path, "bright", 1) / "MODEL_CARD.md").write_bytes(b"# bright\n\xff\xfe by hand")
+        async with serving(tmp_path) as served:
+            card = await served.client.get("/models/bright/card")
+
+        assert card.status_code == 200
+        assert "by hand" in card.text
+
 
 class TestHealth:
     async def test_a_sound_service_is_alive_and_ready(self, store: Path) -> None:
@@ -114,6 +122,24 @@ class TestPages:
         assert page.status_code == 200
         assert page.headers["x-content-type-options"] == "nosniff"
         assert {name: response.status_code for name, response in files.items()} == dict.fromkeys(files, 200)
+
+    @pytest.mark.parametrize("path", ["/", "/docs/assets/swagger-ui.css"])
+    @pytest.mark.parametrize("part", ["bytes=abc", "bytes=99999999-", "bytes=0-9"])
+    async def test_a_file_is_sent_whole_whatever_part_is_asked_for(self, store: Path, path: str, part: str) -> None:
+        async with serving(store) as served:
+            whole = await served.client.get(path)
+            answer = await served.client.get(path, headers={"range": part})
+
+        assert (answer.status_code, answer.content) == (200, whole.content)
+
+    async def test_a_page_is_counted_under_its_address(self, store: Path) -> None:
+        async with serving(store) as served:
+            await served.client.get("/docs")
+            await served.client.head("/")
+            metrics = (await served.client.get("/metrics")).text
+
+        assert 'cxr_request_duration_seconds_count{route="/docs",status="200"} 1.0' in metrics
+        assert 'cxr_request_duration_seconds_count{route="/",status="200"} 1.0' in metrics
 
     async def test_the_api_page_needs_no_other_host(self, store: Path) -> None:
         async with serving(store) as served:

@@ -36,12 +36,27 @@ async def test_a_process_with_connections_leaves_the_next_one_to_others_for_a_mo
     clients = connect(listener, 4)
     await until(lambda: len(taken) == len(clients))
     port.close()
-    late = connect(listener, 1)
-    await asyncio.sleep(0.05)
 
     assert all(later - earlier >= 0.0015 for earlier, later in pairwise(taken))
-    assert len(taken) == len(clients)
-    for client in (*clients, *late):
+    for client in clients:
+        client.close()
+
+
+async def test_who_waits_when_it_closes_is_taken_and_who_comes_later_is_refused(listener: socket.socket) -> None:
+    taken: list[asyncio.BaseTransport] = []
+
+    class Taker(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken.append(transport)
+
+    address = listener.getsockname()
+    port = SharedPort(listener, Taker, lambda: len(taken), backlog=16)
+    clients = connect(listener, 4)
+    port.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    await until(lambda: len(taken) == len(clients))
+    for client in clients:
         client.close()
 
 

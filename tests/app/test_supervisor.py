@@ -155,6 +155,24 @@ def test_a_drain_of_all_workers_loses_no_request(server: Server) -> None:
     assert tally["503"] > 0
 
 
+def test_who_comes_after_a_drain_is_refused_and_not_taken_and_dropped(server: Server) -> None:
+    url = httpx.URL(server.url)
+    dropped = 0
+    server.process.send_signal(signal.SIGTERM)
+    while server.process.poll() is None:
+        try:
+            with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
+                connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                dropped += not connection.recv(4096)
+        except ConnectionRefusedError:
+            pass
+        except ConnectionError:
+            dropped += 1
+        time.sleep(0.01)
+
+    assert dropped == 0
+
+
 def test_workers_go_down_when_their_parent_is_killed(server: Server) -> None:
     server.process.kill()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in process_ids(server)), seconds=20)
