@@ -26,7 +26,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from cxr.errors import BundleError
 from cxr.facts import COLUMNS
@@ -36,6 +36,7 @@ from cxr.preprocess import PreprocessSpec
 SCHEMA: Literal["cxr-bundle/1"] = "cxr-bundle/1"
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Slug = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+Version = Annotated[int, Field(ge=1)]
 
 
 class TrainingData(Part):
@@ -108,7 +109,7 @@ class Manifest(InterpretSpec):
 
     schema_: Literal["cxr-bundle/1"] = Field(SCHEMA, alias="schema")
     model: Slug
-    version: Annotated[int, Field(ge=1)]
+    version: Version
     input_size: Annotated[int, Field(ge=32, le=1024)]
     preprocess: PreprocessSpec
     metadata: tuple[str, ...] = ()
@@ -216,12 +217,21 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(path, manifest, Golden.load(path / "golden.npz"))
 
 
+_NAME: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Slug, Version])
+"""Of a bundle in a store."""
+
+
 @contextmanager
 def write_bundle(store: Path, model: str, version: int) -> Iterator[Path]:
     """Give an empty folder to fill; it becomes `store/model/version` if the block ends well.
 
-    Raises `BundleError` where that version is there already: versions are never changed.
+    Raises `BundleError` where that version is there already, for versions are never changed, and for a name or number that none
+    may have.
     """
+    try:
+        _NAME.validate_python((model, version))
+    except ValidationError as exc:
+        raise BundleError(f"{model!r} {version}: a model's name is of a-z, 0-9, - and _, its versions count from 1") from exc
     target = store / model / str(version)
     if target.exists():
         raise BundleError(f"{model} version {version} exists already; export under the next number")

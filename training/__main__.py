@@ -38,7 +38,7 @@ one that holds such a train/."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; give the exit status: 0, or 1 after a message of one sentence."""
+    """Run a command; give the exit status: 0, 1 after a message of one sentence, or 130 after Ctrl-C."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(words)
     try:
@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CxrError, TrainingError, OSError) as exc:  # a full disk or a file without permission is no fault of the program
         print(f"training: {exc}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        goes_on = "; the same command goes on after the last finished epoch" if options.run in (_train, _compare) else ""
+        print(f"\ntraining: interrupted{goes_on}", file=sys.stderr)
+        return 130  # as a shell says it of what SIGINT ended
 
 
 def _explore(options: argparse.Namespace, _: list[str]) -> None:
@@ -116,10 +120,11 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     wants_novelty = options.novelty or (options.state and not options.fast)
     foreign = options.foreign or ([] if wants_novelty else None)
     metrics = evaluate(options.bundle, options.data, options.out, tta=options.tta, foreign=foreign, groups=options.groups)
-    if options.state and "novelty_gate" in metrics:
+    judged = judge_bundle(options.bundle, options.data, groups=options.groups) if options.fast else None
+    if options.state and "novelty_gate" in metrics:  # what can't be measured has said so by now: all is stated, or nothing
         state_gate(options.bundle, metrics["novelty_gate"])
-    if options.fast:
-        verdict, fast = judge_bundle(options.bundle, options.data, groups=options.groups)
+    if judged:
+        verdict, fast = judged
         print(f"bf16: {verdict.as_dict()}")
         if options.state:
             state_fast(options.bundle, verdict.as_dict(), fast)

@@ -18,13 +18,10 @@ from cxr.interpret import PLAIN_READING, Outputs
 from cxr.tta import PLAIN
 from training.datasets import load_index
 from training.evaluate import Unreadable, decode_ahead, facts, readable, roles
-from training.fast import NotMeasurable, Verdict, joined, judge_fast, require_bf16
+from training.fast import MIN_IMAGES, NotMeasurable, Verdict, joined, judge_fast, require_bf16
 from training.precision import Cost, measure_cost
 from training.predict import predict
 from training.progress import progress_bar
-
-MIN_IMAGES = 100
-"""Of fewer, one changed label is more than the 1 % that is allowed."""
 
 Seen = tuple[NDArray[np.uint8], NDArray[np.float32], int]
 """An image as the graph reads it, what is known beside it and its label: `image_HW`, `metadata_M`, 0 or 1."""

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from cxr.bundle import file_sha256
 from training.config import Recipe, recipe_from_dict
 from training.datasets.index import DataIndex, read_table, write_table
 from training.errors import TrainingError
@@ -90,6 +91,8 @@ def load_run(path: Path) -> Run:
     try:
         facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
         recipe = recipe_from_dict(facts["recipe"])
+        if file_sha256(path / "splits.csv") != facts["data"]["splits_sha256"]:
+            raise ValueError("splits.csv is not the one that it was trained on")
         index = DataIndex.read_csv(path / "index.csv", facts["data"]["name"])
         return Run(path, recipe, facts, index, read_splits(path / "splits.csv", index))
     except (OSError, KeyError, ValueError, TrainingError) as exc:

@@ -41,6 +41,9 @@ READINGS = ("plain", *STRESSES)
 _MIN_SEEDS = 3
 """Seeds that it takes to say that one arm beats another."""
 
+_SHARED = ("seed", "split_seed", "folds", "validation")
+"""What all arms have alike: the images that each model is tried on."""
+
 
 _BEGINS = rf"(?:{'|'.join(get_args(Imbalance))}|[a-z_][a-z0-9_.]*=)"
 """How a change begins, a treatment or a `key=`: commas and pluses before anything else belong to a value."""
@@ -75,15 +78,17 @@ def compare(  # noqa: PLR0913 - the command's own options
         What comparison.json holds.
 
     Raises:
-        ConfigError: fewer than two arms, one named twice, or no such treatment or field.
+        ConfigError: fewer than two arms, one named twice, no such treatment or field, one that all share, or no seed.
     """
-    if len(set(arms)) < 2 or len(set(arms)) < len(arms):
+    if len(set(map(_folder_name, arms))) < max(2, len(arms)):
         raise ConfigError("--arms needs two arms or more, each once, with commas between them")
+    if seeds < 1:
+        raise ConfigError("--seeds needs one seed or more")
     recipes = {(arm, seed): arm_recipe(recipe, arm, recipe.seed + seed) for seed in range(seeds) for arm in arms}
     runs: dict[tuple[str, int], Run] = {}
     with progress_bar(total=len(recipes), desc="models to compare", unit="model", position=0) as bar:
         for (arm, seed), variant in recipes.items():
-            path = out / f"{arm}-seed{variant.seed}"
+            path = out / f"{_folder_name(arm)}-seed{variant.seed}"
             _share_cache(out / "cache", path)
             runs[arm, seed] = open_run(variant, data_dir, path, command, groups=groups)
             train(runs[arm, seed], final=False)
@@ -117,7 +122,14 @@ def arm_recipe(recipe: Recipe, arm: str, seed: int) -> Recipe:
     keys = [change.partition("=")[0] for change in changes]
     if len(set(keys)) < len(keys):
         raise ConfigError(f"{arm}: an arm may change each field once")
+    if shared := [key for key in keys if key in _SHARED]:
+        raise ConfigError(f"{arm}: all arms share one split and its seeds; change {shared[0]} for all of them, by --set")
     return override(recipe, [*changes, f"seed={seed}", f"split_seed={split_seed}"])
+
+
+def _folder_name(arm: str) -> str:
+    """Name an arm's folder: as the arm itself, where no path stands in it."""
+    return re.sub(r"[^A-Za-z0-9_.,=+-]", "_", arm)
 
 
 def _share_cache(cache: Path, run_dir: Path) -> None:

@@ -31,7 +31,7 @@ from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Radiograph
 from cxr.tta import PLAIN, POLICIES
 from training.closer import look_closer
-from training.datasets import DataIndex, IndexRow, load_index
+from training.datasets import DataError, DataIndex, IndexRow, load_index
 from training.datasets.index import read_table
 from training.localise import measure_localisation
 from training.masks import read_masks
@@ -85,17 +85,23 @@ def evaluate(  # noqa: PLR0913 - the command's own options
 
     Raises:
         BundleError: the bundle can't be served.
-        DataError: the folder has no known layout.
+        DataError: the folder has no known layout, is labelled for another finding, or nothing in it can be read;
+            or one of `foreign` is none.
     """
     quiet_libraries()
     bundle = read_bundle(bundle_dir)
     graph = open_graph(bundle, Runtime(threads=os.cpu_count() or 1))
     index = load_index(data_dir, purpose="test", groups=groups)
+    _refuse_other_labels(bundle, index, data_dir)
+    if nowhere := [folder for folder in foreign or () if not folder.is_dir()]:
+        raise DataError(f"{nowhere[0]} is no folder")
     unreadable: list[Unreadable] = []
     decoded = progress_bar(
         iterable=decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"
     )
     predictions = list(_predict_all(bundle, graph, readable(decoded, unreadable), tta=tta))
+    if not predictions:
+        raise DataError(f"{data_dir}: no image can be read; the first one: {unreadable[0].code}: {unreadable[0].detail}")
     named = replace(index, name=data_dir.resolve().name)  # the layout's name would say less, the whole path too much
     metrics = _summarise(bundle, named, predictions, unreadable, tta=tta)
     if localisation := _localise(bundle, graph, data_dir, predictions):
@@ -108,6 +114,14 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print("\n".join((*summary_lines(metrics), f"report: {report(out_dir)}")))
     return metrics
+
+
+def _refuse_other_labels(bundle: Bundle, index: DataIndex, data_dir: Path) -> None:
+    """Raise `DataError` where the folder's layout, which says what its labels mean, is not that of what was learned from."""
+    layout = bundle.manifest.recipe.get("data_layout", "any")
+    if layout not in ("any", index.name):
+        answers = f"{bundle.manifest.model} answers {bundle.manifest.finding} and learned from {layout}"
+        raise DataError(f"{answers}, and {data_dir} holds {index.name}: its labels mean something else")
 
 
 def _localise(bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[Prediction]) -> dict[str, Any] | None:

@@ -21,6 +21,9 @@ from training.precision import Cost, bf16_instructions, cost_gates
 
 OPENVINO = Runtime(engine="openvino")
 
+MIN_IMAGES = 100
+"""Of fewer, one changed label is more than the 1 % that is allowed."""
+
 
 class NotMeasurable(TrainingError):
     """A precision can't be measured on this machine or on these images; the message says why."""

@@ -83,6 +83,8 @@ def _refuse_strangers(runs: Sequence[Run]) -> None:
     first = runs[0]
     if len(runs) == 1:
         raise RunError(f"{first.path} alone has nothing to be joined with: name two RUNs or more")
+    if len({run.path.resolve() for run in runs}) < len(runs):
+        raise RunError("one RUN is named twice: its mean with itself is itself")
     for run in runs[1:]:
         differing = [key for key in _ALIKE if getattr(run.recipe, key) != getattr(first.recipe, key)]
         if differing:

@@ -44,7 +44,7 @@ dd { margin: 0; font-size: 1.5rem; font-weight: 650; font-variant-numeric: tabul
 figure { margin: 0; padding: 1rem; }
 figure svg { display: block; width: 100%; height: auto; }
 figure svg text { font-family: inherit !important; }
-figcaption { margin-top: .4rem; text-align: center; font-weight: 600; }
+figcaption { margin-top: .4rem; text-align: center; font-weight: 600; overflow-wrap: anywhere; }
 table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; overflow: hidden; }
 th, td { padding: .4rem .8rem; text-align: left; border-top: 1px solid var(--line); font-weight: 400; }
 tr:first-child > * { border-top: 0; }

@@ -8,12 +8,25 @@ from typing import Any
 
 from cxr.bundle import FastPrecision, Manifest, read_bundle, write_manifest
 from training.card import write_card
+from training.errors import TrainingError
 from training.gate import TOLERANCES
 
 
+class TooFew(TrainingError):
+    """What was measured stands on less than what the bundle states already."""
+
+
 def state_gate(bundle_dir: Path, gate: Mapping[str, Any]) -> None:
-    """Write the novelty gate's figures into `bundle.json`, `metrics.json` and `MODEL_CARD.md`; raises `BundleError`."""
+    """Write the novelty gate's figures into `bundle.json`, `metrics.json` and `MODEL_CARD.md`.
+
+    Raises:
+        BundleError: the bundle can't be read.
+        TooFew: it states figures already, of more radiographs.
+    """
     manifest = read_bundle(bundle_dir).manifest
+    measured, stated = (figures["radiographs"]["n"] for figures in (gate, manifest.metrics.get("novelty_gate", gate)))
+    if measured < stated:
+        raise TooFew(f"{bundle_dir} states its novelty gate by {stated:,} radiographs; these {measured:,} would say less")
     _write(bundle_dir, manifest.model_copy(update={"metrics": {**manifest.metrics, "novelty_gate": dict(gate)}}))
 
 

@@ -19,6 +19,10 @@ def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield from _console_figures("all images", metrics)
     if metrics.get("unseen"):
         yield from _console_figures("UNSEEN images only", metrics["unseen"])
+    if gate := metrics.get("novelty_gate"):
+        yield f"novelty gate, measured against {gate['radiographs']['n']:,} {gate['basis']}; over its first limit:"
+        origins = {"these radiographs": gate["radiographs"], **gate["origins"]}
+        yield "  " + ", ".join(f"{name} {figures['warned']:.1%} of {figures['n']:,}" for name, figures in origins.items())
 
 
 def _console_figures(title: str, figures: Mapping[str, Any]) -> Iterator[str]:

@@ -22,7 +22,17 @@ from cxr.interpret import PLAIN_READING, Outputs, Reading
 from cxr.tta import PLAIN
 from training.checkpoint import Run
 from training.convert import CONVERTERS, StoredPrecision
-from training.fast import OPENVINO, NotMeasurable, Verdict, golden_gate, joined, judge, judge_fast, openvino_is_installed
+from training.fast import (
+    MIN_IMAGES,
+    OPENVINO,
+    NotMeasurable,
+    Verdict,
+    golden_gate,
+    joined,
+    judge,
+    judge_fast,
+    openvino_is_installed,
+)
 from training.gate import TOLERANCES, Gate, agreement_gate
 from training.heldout import HeldOut, facts_of
 from training.parity import file_gates
@@ -112,9 +122,12 @@ def convert(yardstick: Yardstick, precision: StoredPrecision, graph: Path, conve
     return verdict
 
 
-def measure_fast(yardstick: Yardstick, graph: Path) -> tuple[Verdict, FastPrecision | None]:
-    """Measure OpenVINO in bf16, where it is installed and this processor calculates in bf16 by itself."""
+def measure_fast(yardstick: Yardstick, graph: Path, *, min_images: int = MIN_IMAGES) -> tuple[Verdict, FastPrecision | None]:
+    """Measure OpenVINO in bf16, where it is installed, this processor calculates in bf16 by itself, and images suffice."""
+    held_out = len(yardstick.held_out.label_N)
     try:
+        if held_out < min_images:
+            raise NotMeasurable(f"it takes {min_images} held-out images, and there are {held_out}")
         return judge_fast(graph, yardstick.golden, lambda opener: yardstick.cost_of(lambda _, path: opener(path)))
     except NotMeasurable as exc:
         print(f"  precision fast was not measured: {exc}", flush=True)

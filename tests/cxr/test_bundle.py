@@ -93,3 +93,10 @@ def test_a_version_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert list((tmp_path / "made").iterdir()) == []
+
+
+@pytest.mark.parametrize(("model", "version"), [("Pneumonia", 1), ("../evil", 1), ("a/b", 1), ("made", 0)])
+def test_a_name_that_no_bundle_may_have_is_refused_before_a_folder_is_made(tmp_path: Path, model: str, version: int) -> None:
+    with pytest.raises(BundleError, match="versions count from 1"), write_bundle(tmp_path / "store", model, version):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -126,6 +126,12 @@ def test_a_plus_may_belong_to_a_value_and_each_field_changes_once() -> None:
         arm_recipe(smoke(), "sampler+generated", 5)
 
 
+@pytest.mark.parametrize("arm", ["folds=3", "validation=folds", "split_seed=2", "lr=1e-3+seed=4"])
+def test_an_arm_has_the_split_and_the_seeds_of_all(arm: str) -> None:
+    with pytest.raises(ConfigError, match="all arms share one split"):
+        arm_recipe(smoke(), arm, 5)
+
+
 @pytest.mark.parametrize("arms", ["sampler", "sampler,sampler"])
 def test_one_arm_is_no_comparison(arms: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", "smoke", "--data", "x", "--out", "y", "--arms", arms]) == 1

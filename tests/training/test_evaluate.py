@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.bundle import read_bundle
+from cxr.bundle import read_bundle, write_manifest
+from training.__main__ import main
 from training.datasets.index import read_table
 from training.evaluate import evaluate
 from training.metrics import auroc
@@ -80,6 +81,33 @@ def copy_unseen(bundle_dir: Path, folder: Path) -> None:
         path = folder / "films" / name
         path.parent.mkdir(parents=True)
         path.write_bytes(make_png(draw_phantom(96, 96, seed=seed)))
+
+
+def test_a_folder_that_is_labelled_for_something_else_is_refused(
+    bundle_dir: Path, films_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle_dir, copy)
+    manifest = read_bundle(copy).manifest
+    siim = {**manifest.recipe, "data_layout": "siim"}
+    write_manifest(copy / "bundle.json", manifest.model_copy(update={"recipe": siim}))
+
+    assert main(["evaluate", str(copy), "--data", str(films_dir), "--out", str(tmp_path / "out")]) == 1
+    assert "its labels mean something else" in capsys.readouterr().err
+
+
+def test_a_folder_of_nothing_readable_and_a_foreign_one_that_is_not_there_are_refused(
+    bundle_dir: Path, films_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("NORMAL", "PNEUMONIA"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "a.png").write_bytes(b"no picture")
+    words = ["evaluate", str(bundle_dir), "--out", str(tmp_path / "out")]
+
+    assert main([*words, "--data", str(tmp_path / "data")]) == 1
+    assert "no image can be read" in capsys.readouterr().err
+    assert main([*words, "--data", str(films_dir), "--foreign", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere is no folder" in capsys.readouterr().err
 
 
 def test_tta_averages_the_views_of_the_bundles_policy(

@@ -12,10 +12,14 @@ import pytest
 from cxr.decode import quiet_libraries
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 from training.__main__ import main
+from training.datasets import load_index
 from training.datasets.groups import read_groups
 from training.explore.duplicates import clusters, near_pairs
 from training.explore.lesions import measure_lesions
 from training.explore.scan import scan_file
+from training.explore.survey import FOLDS, explore
+from training.fold_check import balance_lines
+from training.split import split_folds
 
 MASK = "6000 40 56 40"
 """80 of the 9,216 pixels of a 96 x 96 image."""
@@ -137,12 +141,26 @@ def test_classes_of_different_shape_are_a_shortcut(folders: Callable[..., dict[s
     assert "alarm: Width over height alone tells the classes apart with AUROC 1.00" in remarks(figures)
 
 
-def test_a_person_or_a_file_in_train_and_test_is_an_alarm(folders: Callable[..., dict[str, Any]]) -> None:
+def test_no_positive_image_is_an_alarm(tmp_path: Path) -> None:
+    names = [f"film{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        (tmp_path / f"{name}.dcm").write_bytes(make_dicom(chest(64, 64 + number), PatientID=name))
+    (tmp_path / "rle.csv").write_text("\n".join(["ImageId,EncodedPixels", *(f"{name},-1" for name in names)]) + "\n")
+
+    assert "alarm: There is no positive image" in remarks(explore(tmp_path, tmp_path / "out"))
+
+
+def test_a_file_in_train_and_test_is_an_alarm_and_a_number_that_recurs_is_none(
+    folders: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
     figures = folders(same_person=True)
 
     assert figures["persons"]["in_several_parts"] == 2  # person 0, and the copied normal
     assert figures["duplicates"]["same_file"]["image_ids"] == [["IM-0900-0001", "IM-0900-0001"]]
-    assert "alarm: Persons in more than one of train, val and test: 2. Those parts leak." in remarks(figures)
+    assert "alarm: Pictures in more than one of train, val and test, byte for byte: 1. Those parts leak." in remarks(figures)
+    assert "note: Numbers of persons that recur in more than one of train, val and test: 2." in remarks(figures)
+    learned_from = load_index(tmp_path / "films", purpose="train")
+    assert figures["folds"] == balance_lines(learned_from, split_folds(learned_from, FOLDS, seed=1))
     assert figures["shortcuts"]["width over height"] is None
 
 

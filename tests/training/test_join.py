@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cxr.bundle import read_bundle
+from cxr.bundle import file_sha256, read_bundle
 from training.__main__ import main
 from training.backbones import AtSize, SmallResNetBackbone
 from training.checkpoint import Run, load_network, load_run
@@ -69,14 +69,20 @@ def test_runs_that_do_not_go_together_are_refused(
 ) -> None:
     for runs, complaint in (
         ([run_dir], "two RUNs or more"),
+        ([run_dir, run_dir / ".." / run_dir.name], "named twice"),
         ([run_dir, folds_run_dir], "validation differ"),
         ([run_dir, joined.path], "was joined itself"),
     ):
         assert main(["join", *map(str, runs), "--out", str(tmp_path / "x")]) == 1
         assert complaint in capsys.readouterr().err
-    assert main(["join", str(run_dir), str(run_dir), "--out", str(joined.path)]) == 1
-    assert "choose another --out" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_run_that_is_there_is_not_written_over(
+    run_dir: Path, small_dir: Path, joined: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["join", str(small_dir), str(run_dir), "--out", str(joined.path)]) == 1
+    assert "choose another --out" in capsys.readouterr().err
 
 
 def test_another_split_is_refused(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,10 +90,14 @@ def test_another_split_is_refused(run_dir: Path, tmp_path: Path, capsys: pytest.
     other.mkdir()
     for path in run_dir.iterdir():
         (other / path.name).symlink_to(path)
-    (other / "splits.csv").unlink()
+    for name in ("splits.csv", "run.json"):
+        (other / name).unlink()
     head, *rows = (run_dir / "splits.csv").read_text().splitlines()
     moved = [f"{row.rpartition(',')[0]},{1 - int(row.rpartition(',')[2])}" for row in rows]
     (other / "splits.csv").write_text("\n".join([head, *moved]) + "\n")
+    facts = json.loads((run_dir / "run.json").read_text())
+    facts["data"]["splits_sha256"] = file_sha256(other / "splits.csv")
+    (other / "run.json").write_text(json.dumps(facts))
 
     assert main(["join", str(run_dir), str(other), "--out", str(tmp_path / "x")]) == 1
     assert "split otherwise" in capsys.readouterr().err

@@ -29,6 +29,7 @@ def test_help_teaches_the_recipes_and_every_key(capsys: pytest.CaptureFixture[st
         (["train", "nothing", "--data", "x", "--out", "y"], "unknown recipe"),
         (["train", "smoke", "--data", "x", "--out", "y"], "x is no folder"),
         (["train", "smoke", "--data", "x", "--out", "y", "--set", "speed=1"], "unknown key 'speed'"),
+        (["compare", "smoke", "--data", "x", "--out", "y", "--arms", "sampler,generated", "--seeds", "0"], "one seed or more"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,6 +37,24 @@ def test_a_mistake_is_told_in_one_sentence(words: list[str], complaint: str, cap
 
     error = capsys.readouterr().err
     assert complaint in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("command", ["train", "explore"])
+def test_ctrl_c_is_told_in_one_sentence(
+    command: str, films_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.run.open_run", interrupt)
+    monkeypatch.setattr("training.explore.survey.explore", interrupt)
+    recipe = ["smoke"] if command == "train" else []
+    assert main([command, *recipe, "--data", str(films_dir), "--out", str(tmp_path / "out")]) == 130
+
+    error = capsys.readouterr().err
+    assert "interrupted" in error
+    assert ("the same command goes on" in error) == (command == "train")
     assert "Traceback" not in error
 
 

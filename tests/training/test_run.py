@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.factories import chest, make_jpeg
-from training.checkpoint import RunError, load_run
+from training.checkpoint import RunError, load_run, read_splits
 from training.config import override
 from training.datasets import DataError
 from training.recipes import pneumothorax_efficientnet_b0, smoke
@@ -103,7 +103,16 @@ def test_a_split_that_lists_other_images_is_refused(data_dir: Path, tmp_path: Pa
     run = open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
     run.splits_csv.write_text("\n".join(run.splits_csv.read_text().splitlines()[:-1]) + "\n")
 
-    with pytest.raises(RunError, match="list different images"):
+    with pytest.raises(ValueError, match="list different images"):
+        read_splits(run.splits_csv, run.index)
+
+
+def test_a_split_that_was_changed_after_training_is_refused(data_dir: Path, tmp_path: Path) -> None:
+    run = open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+    text = run.splits_csv.read_text().rstrip("\n")
+    run.splits_csv.write_text(f"{text[:-1]}{1 - int(text[-1])}\n")
+
+    with pytest.raises(RunError, match="not the one that it was trained on"):
         load_run(run.path)
 
 

@@ -101,8 +101,14 @@ def test_export_adds_the_precisions_that_hold_and_says_of_each_what_it_costs(run
     assert verdicts["bf16"]["allowed"] == (bundle.manifest.fast is not None)
 
 
-def test_fast_is_allowed_only_where_it_was_measured(yardstick: Yardstick, bundle: Bundle) -> None:
+def test_fast_is_not_measured_on_few_images(yardstick: Yardstick, bundle: Bundle) -> None:
     verdict, fast = measure_fast(yardstick, bundle.graph_path)
+    assert fast is None
+    assert verdict.failed[0].startswith("not measured: it takes 100 held-out images")
+
+
+def test_fast_is_allowed_only_where_it_was_measured(yardstick: Yardstick, bundle: Bundle) -> None:
+    verdict, fast = measure_fast(yardstick, bundle.graph_path, min_images=10)
     if not openvino_is_installed() or bf16_instructions() is None:
         assert verdict.failed[0].startswith("not measured: ")
         assert fast is None

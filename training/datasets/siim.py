@@ -65,12 +65,15 @@ def load(data_dir: Path, table: Path) -> DataIndex:
 def read_runs(table: Path) -> dict[str, list[str]]:
     """Read the table as the run-length texts of each image; none for an image without a pneumothorax.
 
-    Raises `DataError` for a row that lacks a value, and for an image that is both with and without one.
+    Raises `DataError` for a row that lacks a value or whose mask is no such text, and for an image that is both with and
+    without one.
     """
     rows: dict[str, list[str]] = {}
     for number, line in enumerate(read_table(table), start=2):
         if not line["ImageId"] or not line["EncodedPixels"]:
             raise DataError(f"{table} line {number} lacks a value; an image without a pneumothorax has {NEGATIVE} for its mask")
+        if line["EncodedPixels"] != NEGATIVE:
+            _refuse_no_pairs(line["EncodedPixels"], f"{table} line {number} ({line['ImageId']})")
         rows.setdefault(line["ImageId"], []).append(line["EncodedPixels"])
     runs = {image_id: [text for text in texts if text != NEGATIVE] for image_id, texts in rows.items()}
     for image_id, texts in rows.items():
@@ -93,13 +96,20 @@ def decode_runs(texts: Sequence[str], rows: int = 1024, columns: int = 1024) -> 
     return mask.reshape(columns, rows).T
 
 
-def _spans(text: str, pixels: int) -> list[tuple[int, int]]:
+def _refuse_no_pairs(text: str, place: str) -> None:
+    try:
+        _spans(text)
+    except DataError as exc:
+        raise DataError(f"{place}: {exc}") from exc
+
+
+def _spans(text: str, pixels: int | None = None) -> list[tuple[int, int]]:
     try:
         numbers = np.array(text.split(), dtype=np.int64).reshape(-1, 2)
-    except ValueError as exc:
+    except (ValueError, OverflowError) as exc:
         raise DataError("a mask is no list of gap and length pairs") from exc
     edges = numbers.ravel().cumsum().reshape(-1, 2)
-    if (numbers < 0).any() or (len(edges) and edges[-1, 1] > pixels):
+    if (numbers < 0).any() or (pixels is not None and len(edges) and edges[-1, 1] > pixels):
         raise DataError("a mask leaves its image")
     return [(int(start), int(end)) for start, end in edges]
 

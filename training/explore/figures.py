@@ -215,6 +215,7 @@ def _duplicates(survey: Survey) -> Figures:
             "groups": len(exact),
             "images": sum(map(len, exact)),
             "with_both_labels": sum(len({rows[i].label for i in group}) == 2 for group in exact),
+            "in_several_parts": sum(len({part_of(rows[i]) for i in group}) > 1 for group in exact),
             "image_ids": [[rows[i].image_id for i in group] for group in exact[:MAX_LISTED]],
         },
         "near": {

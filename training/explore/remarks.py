@@ -47,11 +47,14 @@ def _on_files(files: Mapping[str, Any]) -> Iterator[Remark]:
 def _on_classes(figures: Mapping[str, Any]) -> Iterator[Remark]:
     classes = figures["classes"]
     rare, common = sorted((classes["n_positive"], classes["n_negative"]))
-    if common >= 1.5 * rare:
+    if not rare:
+        which = "positive" if classes["n_positive"] == 0 else "negative"
+        yield Remark("alarm", f"There is no {which} image: nothing can be learned from this data, or measured on it.")
+    elif common >= 1.5 * rare:
         which = "positive" if classes["n_positive"] == rare else "negative"
         yield Remark(
             "note",
-            f"The classes are out of balance, one {which} image to {common / max(1, rare):.2f} others: "
+            f"The classes are out of balance, one {which} image to {common / rare:.2f} others: "
             "choose a treatment (sampler, class-weights, generated), and read AUROC rather than accuracy.",
         )
 
@@ -59,7 +62,9 @@ def _on_classes(figures: Mapping[str, Any]) -> Iterator[Remark]:
 def _on_persons(persons: Mapping[str, Any]) -> Iterator[Remark]:
     if persons["in_several_parts"]:
         yield Remark(
-            "alarm", f"Persons in more than one of train, val and test: {persons['in_several_parts']:,}. Those parts leak."
+            "note",
+            f"Numbers of persons that recur in more than one of train, val and test: {persons['in_several_parts']:,}. In the "
+            "set of Kermany et al. each part was numbered by itself, and this is no leak; in any other set it is one.",
         )
     if persons["with_several_images"]:
         yield Remark(
@@ -73,6 +78,11 @@ def _on_duplicates(duplicates: Mapping[str, Any]) -> Iterator[Remark]:
     same, near = duplicates["same_file"], duplicates["near"]
     if same["with_both_labels"]:
         yield Remark("alarm", f"Files with both labels, byte for byte: {same['with_both_labels']:,}. One of the two is wrong.")
+    if same["in_several_parts"]:
+        yield Remark(
+            "alarm",
+            f"Pictures in more than one of train, val and test, byte for byte: {same['in_several_parts']:,}. Those parts leak.",
+        )
     if same["groups"]:
         yield Remark(
             "note", f"Pictures that occur more than once, byte for byte: {same['groups']:,}. Each counts as one person."

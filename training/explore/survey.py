@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.datasets import DataError, DataIndex, load_index, siim
+from training.datasets import DataError, DataIndex, class_folders, load_index, siim
 from training.datasets.groups import COLUMNS
 from training.datasets.index import read_table, write_table
 from training.explore.duplicates import NearPair, clusters, near_pairs
@@ -38,7 +38,7 @@ def explore(data_dir: Path, out_dir: Path, *, groups: Path | None = None) -> Fig
     """
     survey = _survey(data_dir, groups)
     figures = figures_of(survey)
-    figures["folds"] = _try_split(survey.index.subset(survey.readable_N.tolist()))
+    figures["folds"] = _try_split(survey.index.subset(_to_train_on(survey, data_dir)))
     figures["remarks"] = [{"level": remark.level, "text": remark.text} for remark in remarks(figures)]
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "explore.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -84,6 +84,13 @@ def _near(index: DataIndex, scans: tuple[Scan, ...]) -> tuple[tuple[NearPair, ..
 def _lesions(table: Path, index: DataIndex, scans: tuple[Scan, ...]) -> Lesions:
     sizes = {row.image_id: (scan.rows, scan.columns) for row, scan in zip(index.rows, scans, strict=True) if scan.readable}
     return measure_lesions(siim.read_runs(table), sizes)
+
+
+def _to_train_on(survey: Survey, data_dir: Path) -> list[int]:
+    """Give the places in the index of what can be read and training would read: no test/ beside a train/."""
+    roots = class_folders.find_roots(data_dir, "train") if (data_dir / "train").is_dir() else ()
+    paths = [data_dir / row.path for row in survey.index.rows]
+    return [i for i in survey.readable_N.tolist() if not roots or any(paths[i].is_relative_to(root) for root in roots)]
 
 
 def _try_split(index: DataIndex) -> list[str]:
