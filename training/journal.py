@@ -8,9 +8,14 @@ from typing import Any, Self
 
 
 class Journal:
-    """Append events to a .jsonl file; a context manager that closes it."""
+    """Append events to a .jsonl file; a context manager that closes it.
 
-    def __init__(self, path: Path) -> None:
+    Where training goes on after `last_epoch`, what was written of later ones is forgotten: they are trained anew.
+    """
+
+    def __init__(self, path: Path, *, last_epoch: int | None = None) -> None:
+        if last_epoch is not None and path.is_file():
+            _forget_after(path, last_epoch)
         self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Self:
@@ -24,3 +29,13 @@ class Journal:
         line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+
+def _forget_after(path: Path, epoch: int) -> None:
+    """Take the lines of later epochs out, and one that was cut off while it was written."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line).get("epoch", 0) <= epoch]
+    if kept != lines:
+        draft = path.with_suffix(".draft")
+        draft.write_text("".join(kept), encoding="utf-8")
+        draft.replace(path)

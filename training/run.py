@@ -17,7 +17,7 @@ from training.config import IMAGENET, Recipe, recipe_to_dict
 from training.datasets import DataError, DataIndex, load_index
 from training.masks import build_masks
 from training.split import SplitError, refuse_leaks, split_folds
-from training.weights import imagenet_origin, refuse_misfits
+from training.weights import imagenet_origin, refuse_misfits, refuse_missing_imagenet
 
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 
@@ -102,6 +102,7 @@ def _weights(recipe: Recipe) -> dict[str, str] | None:
     if recipe.init_weights is None:
         return None
     if recipe.init_weights == IMAGENET:
+        refuse_missing_imagenet(recipe.network)
         return {"file": IMAGENET} | imagenet_origin(recipe.network) | {"head": "drawn anew"}
     path = Path(recipe.init_weights)
     if not path.is_file():

@@ -143,7 +143,10 @@ def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, f
             train_epoch(learner, samples, folder.name)
             learner.finish_epoch()
         return learner.kept.network
-    with Journal(folder / "metrics.jsonl") as journal, Curves(folder / "tensorboard", first_epoch=learner.epoch + 1) as curves:
+    with (
+        Journal(folder / "metrics.jsonl", last_epoch=learner.epoch) as journal,
+        Curves(folder / "tensorboard", first_epoch=learner.epoch + 1) as curves,
+    ):
         while learner.epoch < recipe.total_epochs:
             size, started = recipe.size_of_epoch(learner.epoch), time.perf_counter()
             loss = train_epoch(learner, samples, folder.name)

@@ -62,6 +62,14 @@ def load_backbone(network: ChestNet, name: NetworkName, source: str) -> None:
     part.load_state_dict(fit_state(state, part.state_dict()), strict=False)
 
 
+def refuse_missing_imagenet(name: NetworkName) -> None:
+    """Raise `WeightsError` where a network's ImageNet weights can't be had, before anything is done for it.
+
+    What had to be fetched is kept by torch for when training starts.
+    """
+    _fetch(name)
+
+
 def refuse_misfits(path: Path, name: NetworkName) -> None:
     """Raise `WeightsError` where a file does not fit a network, before anything is done for it."""
     state = read_state(path)

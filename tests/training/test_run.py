@@ -123,6 +123,18 @@ def test_imagenet_is_refused_where_nobody_trained_the_network_on_it(data_dir: Pa
     assert not (tmp_path / "run" / "run.json").exists()
 
 
+def test_imagenet_weights_that_can_not_be_fetched_are_missed_before_a_run_is_begun(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("training.weights.EfficientNetBN", no_network)
+    with pytest.raises(WeightsError, match="can't be fetched"):
+        open_run(override(smoke(), ["init_weights=imagenet"]), data_dir, tmp_path / "run", COMMAND)
+    assert not (tmp_path / "run/run.json").exists()
+
+
 def test_weights_that_do_not_fit_are_refused_before_a_run_is_begun(data_dir: Path, tmp_path: Path) -> None:
     save_file({"stem.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
 

@@ -13,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from training.checkpoint import load_network
 from training.config import Recipe, override
+from training.journal import Journal
 from training.learner import Learner
 from training.precision import bf16_instructions
 from training.recipes import smoke
@@ -80,6 +81,15 @@ def test_learning_from_outlines_resumes_to_the_last_bit_too(recipe: Recipe, samp
 
     whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
+
+
+def test_what_was_noted_of_an_epoch_that_is_trained_anew_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"event": "epoch", "epoch": 1}\n{"event": "epoch", "epoch": 2}\n{"event": "ep')
+    with Journal(path, last_epoch=1) as journal:
+        journal.write("epoch", epoch=2, loss=0.5)
+
+    assert [line.get("loss") for line in map(json.loads, path.read_text().splitlines())] == [None, 0.5]
 
 
 def test_outlines_add_to_the_loss_of_a_batch(recipe: Recipe, samples: Samples) -> None:
