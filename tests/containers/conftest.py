@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.bundles import write_made_bundle
 from tests.containers.compose import ROOT, Stack, has_engine
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 from tests.server import free_port
@@ -37,15 +36,9 @@ def figures(request: pytest.FixtureRequest) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of bundles to mount: the shipped ones, or made ones where none are shipped."""
+    """A folder of bundles to mount: the shipped ones."""
     path = tmp_path_factory.mktemp("volume") / "store"
-    path.mkdir()
-    for model in ("pneumonia", "pneumothorax"):
-        shipped = ROOT / "model_store" / model / "1"
-        if (shipped / "bundle.json").is_file():
-            shutil.copytree(shipped, path / model / "1")
-        else:
-            write_made_bundle(path, model, 1, size=224)
+    shutil.copytree(ROOT / "model_store", path)
     subprocess.run(["chmod", "-R", "a+rX", str(path)], check=True)
     return path
 
