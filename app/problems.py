@@ -168,15 +168,16 @@ class CrashMiddleware:
             if scope["type"] != "http" or has_begun:
                 raise
             error = NotReady("The service went down before the answer was there.", retry_after_s=5)
-            self._metrics.rejections.labels(error.code).inc()
-            await problem_response(problem_of(error), headers_for(error))(scope, receive, send)
+            await self._answer(error)(scope, receive, send)
         except Exception:
             logger.exception("a request crashed")
             if scope["type"] != "http" or has_begun:
                 raise
-            self._metrics.rejections.labels(InferenceFailed.code).inc()
-            problem = make_problem(InferenceFailed.code, "The service could not answer this request.")
-            await problem_response(problem)(scope, receive, send)
+            await self._answer(InferenceFailed("The service could not answer this request."))(scope, receive, send)
+
+    def _answer(self, error: ServiceError) -> Response:
+        self._metrics.rejections.labels(error.code).inc()
+        return problem_response(problem_of(error), headers_for(error))
 
 
 def headers_for(error: ServiceError | ImageError) -> dict[str, str]:

@@ -26,9 +26,6 @@ _LEFT = frozenset({7, 8})
 _MAX_HEAD_BYTES = 64 * 1024
 """What a request may have besides its body: headers, trailers, and what frames its chunks beyond a byte for each of theirs."""
 
-_OF_AN_UPGRADE = (b"upgrade", b"http2-settings")
-"""Headers that offer another protocol, and what `connection` calls them."""
-
 
 class ProblemProtocol(HttpToolsProtocol):
     """One connection."""
@@ -72,7 +69,7 @@ class ProblemProtocol(HttpToolsProtocol):
         if method == b"CONNECT":
             self.send_400_response("This is no proxy.")
             return
-        lines = [b"%s: %s\r\n" % header for header in map(_without_upgrade, self.headers) if header]
+        lines = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
         head = b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(lines))
         self.parser = HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
@@ -164,16 +161,6 @@ class ProblemProtocol(HttpToolsProtocol):
 def make_protocol(header_timeout_s: float, metrics: Metrics) -> type[ProblemProtocol]:
     """Make the protocol with a limit on how long headers may take, and with where it counts."""
     return type("ProblemProtocol", (ProblemProtocol,), {"header_timeout_s": header_timeout_s, "metrics": metrics})
-
-
-def _without_upgrade(header: tuple[bytes, bytes]) -> tuple[bytes, bytes] | None:
-    """Give a header as it would be without an upgrade; None where it would not be there."""
-    name, value = header
-    if name in _OF_AN_UPGRADE:
-        return None
-    if name != b"connection":
-        return header
-    return name, b",".join(token for token in value.split(b",") if token.strip().lower() not in _OF_AN_UPGRADE)
 
 
 def _has_left(transport: asyncio.Transport) -> bool:
