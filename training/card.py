@@ -8,8 +8,8 @@ from typing import Any
 from cxr.bundle import Manifest
 from cxr.interpret import Scope
 from training.config import IMAGENET
-from training.localise import localisation_lines
 from training.novelty import novelty_lines
+from training.stats.localisation import localisation_lines
 
 _USEFUL_AUROC = 0.7
 """An interval that begins below this makes the card speak up in its first lines."""

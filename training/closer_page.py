@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from training.figures import figure_text, interval_text
 from training.gallery import KINDS
 from training.page import table, table_row
+from training.stats.format import figure_text, interval_text
 from training.subgroups import MIN_POSITIVES
 
 

@@ -28,11 +28,11 @@ from training.checkpoint import Run, load_network
 from training.comparison_page import comparison_page
 from training.config import ConfigError, Imbalance, Recipe, override, recipe_to_dict
 from training.datasets.index import read_table, write_table
-from training.metrics import Floats, Labels01, at_threshold
-from training.paired import MEASURES, Resampled, mcnemar, resample
 from training.progress import progress_bar
 from training.run import open_run
 from training.samples import open_samples, plain_batches, steps_per_epoch
+from training.stats.metrics import Floats, Labels01, at_threshold
+from training.stats.paired import MEASURES, Resampled, mcnemar, resample
 from training.stress import STRESSES, stressed
 from training.train import choose_device, train
 

@@ -33,14 +33,14 @@ from cxr.tta import PLAIN, POLICIES
 from training.closer import look_closer
 from training.datasets import DataError, DataIndex, IndexRow, load_index
 from training.datasets.index import read_table
-from training.localise import measure_localisation
 from training.masks import read_masks
-from training.metrics import measure
 from training.novelty import Radiographs, measure_novelty
 from training.predict import predict
 from training.prediction import Prediction, Role
 from training.progress import progress_bar
 from training.report import report
+from training.stats.localisation import measure_localisation
+from training.stats.metrics import measure
 from training.summary import summary_lines
 
 _DECODED_AHEAD = 32

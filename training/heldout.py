@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from cxr.graph import OnnxGraph, Runtime
 from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
-from training.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.checkpoint import Run, load_network
 from training.config import Pool
 from training.late_fusion import encode
-from training.localise import measure_localisation
 from training.masks import map_masks
-from training.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
 from training.predict import predict
 from training.progress import progress_bar
 from training.samples import open_cache
+from training.stats.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
+from training.stats.localisation import measure_localisation
+from training.stats.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
 from training.stress import STRESSES, stressed
 from training.trace import trace
 

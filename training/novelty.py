@@ -21,8 +21,8 @@ from cxr.graph import Graph
 from cxr.interpret import NoveltyLimits
 from cxr.tta import PLAIN
 from training.foreign import Foreign, Grey, by_kind, count_objects, find_foreign, make_foreign, turn
-from training.metrics import Floats, auroc
 from training.predict import predict
+from training.stats.metrics import Floats, auroc
 
 TURNED_RADIOGRAPHS = 100
 """Radiographs that are shown in wrong ways, spread evenly over those that there are."""

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from training.metrics import Floats, Labels01, precision_recall, reliability, roc_curve
+from training.stats.metrics import Floats, Labels01, precision_recall, reliability, roc_curve
 
 POSITIVE_COLOR, NEGATIVE_COLOR, LINE_COLOR, FAINT_COLOR = "#c2410c", "#0f766e", "#1d4ed8", "#94a3b8"
 

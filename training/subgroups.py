@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from training.metrics import at_threshold, auroc, bootstrap_interval
 from training.prediction import Prediction
+from training.stats.metrics import at_threshold, auroc, bootstrap_interval
 
 MIN_POSITIVES = 20
 """Images with the finding, and as many without, from which a group is measured."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from training.figures import figure_text
+from training.stats.format import figure_text
 
 
 def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:

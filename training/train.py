@@ -32,11 +32,11 @@ from training.journal import Journal
 from training.learner import Learner
 from training.loss import weighted_bce
 from training.mask_loss import mask_loss
-from training.metrics import auroc
 from training.network import ChestNet
 from training.precision import bf16_instructions
 from training.progress import progress_bar
 from training.samples import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
+from training.stats.metrics import auroc
 
 _SHOWN_BATCHES = 20
 """The bar shows the mean loss of so many last batches."""

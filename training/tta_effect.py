@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from training.metrics import Floats, Labels01
-from training.paired import MEASURES, resample
+from training.stats.metrics import Floats, Labels01
+from training.stats.paired import MEASURES, resample
 
 
 def tta_effect(

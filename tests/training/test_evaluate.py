@@ -13,7 +13,7 @@ from cxr.bundle import read_bundle, write_manifest
 from training.__main__ import main
 from training.datasets.index import read_table
 from training.evaluate import evaluate
-from training.metrics import auroc
+from training.stats.metrics import auroc
 
 NO_TORCH = """
 import sys

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.metrics import measure
 from training.report import report
+from training.stats.metrics import measure
 from training.summary import summary_lines
 
 

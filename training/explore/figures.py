@@ -16,7 +16,7 @@ from training.datasets.index import DataIndex, IndexRow
 from training.explore.duplicates import NearPair, clusters, same_files
 from training.explore.lesions import SIZES, Lesions
 from training.explore.scan import Scan
-from training.metrics import auroc, delong_interval, wilson_interval
+from training.stats.metrics import auroc, delong_interval, wilson_interval
 
 Figures = dict[str, Any]
 Floats = NDArray[np.float64]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from training.metrics import (
+from training.stats.metrics import (
     at_threshold,
     auroc,
     average_precision,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.localise import localisation_lines, measure_localisation
+from training.stats.localisation import localisation_lines, measure_localisation
 
 SIDE, CELLS = 64, 16
 

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from training.calibrate import cross_fitted, fit_platt, novelty_limits, operating_points
+from training.stats.calibrate import cross_fitted, fit_platt, novelty_limits, operating_points
 
 Made = tuple[NDArray[np.int_], NDArray[np.float64]]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.metrics import Floats, Labels01, weighted_auroc
+from training.stats.metrics import Floats, Labels01, weighted_auroc
 
 MEASURES = ("auroc", "stressed_auroc", "accuracy", "sensitivity", "specificity")
 """`stressed_auroc` is the mean over the plain images and every stress; rates are those at logit 0."""

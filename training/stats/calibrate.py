@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.interpret import Calibration, NoveltyLimits
-from training.metrics import Z95, Floats, Labels01, wilson_interval
+from training.stats.metrics import Z95, Floats, Labels01, wilson_interval
 
 DEFAULT_OPERATING_POINT = "balanced"
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from training.figures import figure_text
-from training.metrics import Floats, wilson_interval
+from training.stats.format import figure_text
+from training.stats.metrics import Floats, wilson_interval
 
 _TOLERANCE = 0.02
 """How far beside an outline a hit may lie, as a share of the picture's side."""
