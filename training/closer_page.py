@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.gallery import KINDS
-from training.page import table, table_row
+from training.html.document import table, table_row
 from training.stats.format import figure_text, interval_text
 from training.subgroups import MIN_POSITIVES
 

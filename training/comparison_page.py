@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from training.page import html_page, table, table_row
-from training.plots import FAINT_COLOR, LINE_COLOR, svg_figure
+from training.html.document import html_page, table, table_row
+from training.html.plots import FAINT_COLOR, LINE_COLOR, svg_figure
 
 _NAMES = {
     "auroc": "AUROC",

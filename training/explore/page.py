@@ -15,7 +15,7 @@ from training.explore import plots
 from training.explore.duplicates import NEAR
 from training.explore.figures import Figures, Survey, plain_numbers
 from training.explore.gallery import Shown, least_typical, mean_images, near_pairs_shown, samples_of_class
-from training.page import html_page, table, table_row
+from training.html.document import html_page, table, table_row
 
 _MAX_LINES = 50
 _AGE_BINS = np.arange(0, 125, 5).tolist()

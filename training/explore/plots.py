@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from training.explore.lesions import SIZES
-from training.plots import LINE_COLOR, NEGATIVE_COLOR, POSITIVE_COLOR, svg_figure
+from training.html.plots import LINE_COLOR, NEGATIVE_COLOR, POSITIVE_COLOR, svg_figure
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,1 @@
+"""HTML pages and plots that need no other file."""
