@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cxr.errors import CxrError
-from training.config import known_keys, override
 from training.errors import TrainingError
-from training.recipes import RECIPES, recipe_named
+from training.recipe.catalogue import RECIPES, recipe_named
+from training.recipe.schema import known_keys, override
 
 _HELP = """\
 Look at the data, train a recipe, export what came of it, measure the bundle.

@@ -1,7 +1,7 @@
 """Move training images and bend their grey values, a batch at a time, on the device that trains.
 
 Nothing here turns a chest upside down or cuts an apex off for good: the
-strengths are a recipe's (`training.config.Augmentation`).
+strengths are a recipe's (`training.recipe.schema.Augmentation`).
 
 Shape suffixes: N images, 1 or C channels, H rows, W columns; images are float32 on a 0..1 grey scale.
 """
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.config import Augmentation
+from training.recipe.schema import Augmentation
 
 _ASPECT_SHARE = 0.25
 """Part of the zoom that each side may take by itself."""

@@ -17,9 +17,9 @@ from monai.networks.nets.efficientnet import EfficientNetBN
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.config import Greys, NetworkName, Part
 from training.lite import MOMENTUM, Lite
 from training.pyramid import LitePyramid, Pyramid
+from training.recipe.schema import Greys, NetworkName, Part
 from training.shrink import averaging
 
 _LEAST_SPREAD = 0.1

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from training.config import Imbalance
+from training.recipe.schema import Imbalance
 
 
 def epoch_order(label_N: NDArray[np.int64], treatment: Imbalance, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from cxr.bundle import Manifest
 from cxr.interpret import Scope
-from training.config import IMAGENET
 from training.novelty import novelty_lines
+from training.recipe.schema import IMAGENET
 from training.stats.localisation import localisation_lines
 
 _USEFUL_AUROC = 0.7

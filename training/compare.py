@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from training.checkpoint import Run, load_network
 from training.comparison_page import comparison_page
-from training.config import ConfigError, Imbalance, Recipe, override, recipe_to_dict
 from training.datasets.index import read_table, write_table
 from training.progress import progress_bar
+from training.recipe.schema import ConfigError, Imbalance, Recipe, override, recipe_to_dict
 from training.run import open_run
 from training.samples import open_samples, plain_batches, steps_per_epoch
 from training.stats.metrics import Floats, Labels01, at_threshold

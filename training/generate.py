@@ -21,10 +21,10 @@ from PIL import Image
 
 from training.augment import augment
 from training.balance import draw
-from training.config import Augmentation
 from training.datasets.index import read_table, write_table
 from training.errors import TrainingError
 from training.progress import progress_bar
+from training.recipe.schema import Augmentation
 
 STRENGTHS = Augmentation(
     mirror=0.5, rotate_degrees=12.0, shift=0.06, scale=0.12, gamma=0.3, contrast=0.3, brightness=0.06, blur=0.0, noise=0.0

@@ -19,11 +19,11 @@ from cxr.graph import OnnxGraph, Runtime
 from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
 from training.checkpoint import Run, load_network
-from training.config import Pool
 from training.late_fusion import encode
 from training.masks import map_masks
 from training.predict import predict
 from training.progress import progress_bar
+from training.recipe.schema import Pool
 from training.samples import open_cache
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.stats.localisation import measure_localisation

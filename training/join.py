@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from training.checkpoint import Run, RunError, load_network, load_run, save_network, write_facts
-from training.config import Part, Recipe, recipe_to_dict
 from training.network import ChestNet
 from training.progress import progress_bar
+from training.recipe.schema import Part, Recipe, recipe_to_dict
 from training.run import git_commit, tools
 from training.samples import Samples, open_samples
 from training.train import fit_novelty, take_as_final

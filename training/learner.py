@@ -12,9 +12,9 @@ from torch import nn
 
 from training.average import EpochMean, WeightAverage
 from training.checkpoint import load_state, save_state
-from training.config import Recipe
 from training.network import ChestNet
 from training.processes import share_batch_norms
+from training.recipe.schema import Recipe
 from training.weights import load_backbone
 
 

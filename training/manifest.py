@@ -12,8 +12,8 @@ from cxr.facts import COLUMNS
 from cxr.interpret import PLAIN_READING, Cam
 from cxr.preprocess import PreprocessSpec
 from training.checkpoint import Run
-from training.config import recipe_to_dict
 from training.heldout import HeldOut, basis, novelty_basis, read_off, stress_figures
+from training.recipe.schema import recipe_to_dict
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, novelty_limits
 
 _EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime")

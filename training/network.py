@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from cxr.facts import COLUMNS
 from training.backbones import AtSize, Backbone, ParallelBackbone, join_backbones, make_backbone
-from training.config import Greys, NetworkName, Pool, Recipe
 from training.novelty_head import NoveltyHead
+from training.recipe.schema import Greys, NetworkName, Pool, Recipe
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
 """About the mean and spread of chest radiographs on a 0..1 grey scale; the first batch norm does the rest."""

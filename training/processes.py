@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from training.config import ConfigError
+from training.recipe.schema import ConfigError
 
 _PATIENCE = timedelta(hours=2)
 """The others wait while the first decodes a data set or tries a model."""

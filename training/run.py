@@ -13,9 +13,9 @@ import numpy as np
 from cxr.bundle import file_sha256
 from training.cache import build_cache
 from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_facts, write_splits
-from training.config import IMAGENET, Recipe, recipe_to_dict
 from training.datasets import DataError, DataIndex, load_index
 from training.masks import build_masks
+from training.recipe.schema import IMAGENET, Recipe, recipe_to_dict
 from training.split import SplitError, refuse_leaks, split_folds
 from training.weights import imagenet_origin, refuse_misfits, refuse_missing_imagenet
 

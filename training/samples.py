@@ -20,10 +20,10 @@ from training.augment import augment, augment_with_masks, mix_pairs
 from training.balance import epoch_order
 from training.cache import map_cache
 from training.checkpoint import Run
-from training.config import Recipe
 from training.late_fusion import encode, forget_some
 from training.lesion_swap import swap_lesions
 from training.masks import map_masks
+from training.recipe.schema import Recipe
 
 
 @dataclass(frozen=True, slots=True)

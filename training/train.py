@@ -25,7 +25,6 @@ from torch import Tensor
 from training import processes
 from training.balance import class_weights
 from training.checkpoint import STATE_FILE, Run, load_network, save_network
-from training.config import Recipe
 from training.curves import Curves
 from training.generate import generate
 from training.journal import Journal
@@ -35,6 +34,7 @@ from training.mask_loss import mask_loss
 from training.network import ChestNet
 from training.precision import bf16_instructions
 from training.progress import progress_bar
+from training.recipe.schema import Recipe
 from training.samples import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
 from training.stats.metrics import auroc
 

@@ -12,8 +12,8 @@ from tests.factories import make_png
 from training.parity import edge_images
 
 if TYPE_CHECKING:
-    from training.config import Recipe
     from training.network import ChestNet
+    from training.recipe.schema import Recipe
 
 FILMS = 60
 
@@ -66,8 +66,8 @@ def bundle_dir(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _make_run(films_dir: Path, out: Path, *settings: str) -> Path:
     from training.checkpoint import save_network
-    from training.config import override
-    from training.recipes import smoke
+    from training.recipe.catalogue import smoke
+    from training.recipe.schema import override
     from training.run import open_run
     from training.samples import open_cache
 

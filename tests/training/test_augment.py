@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from training.augment import augment, mix_pairs
-from training.config import Augmentation
+from training.recipe.schema import Augmentation
 
 NAMES = ("mirror", "rotate_degrees", "shift", "scale", "gamma", "contrast", "brightness", "blur", "noise")
 STRONG = Augmentation(

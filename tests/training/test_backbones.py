@@ -15,10 +15,10 @@ from training.backbones import (
     PyramidBackbone,
     SmallResNetBackbone,
 )
-from training.config import NetworkName, override
 from training.network import ChestNet
 from training.parity import file_gates, measure_parity, parity_gates
-from training.recipes import smoke
+from training.recipe.catalogue import smoke
+from training.recipe.schema import NetworkName, override
 from training.trace import trace
 
 PARAMETERS: dict[NetworkName, float] = {

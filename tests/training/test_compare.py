@@ -11,9 +11,9 @@ import pytest
 from training.__main__ import main
 from training.checkpoint import load_run
 from training.compare import arm_recipe, split_arms
-from training.config import ConfigError
 from training.datasets.index import read_table
-from training.recipes import smoke
+from training.recipe.catalogue import smoke
+from training.recipe.schema import ConfigError
 from training.stress import STRESSES
 
 SMALL = ("network=resnet-tiny", "epochs=1", "sizes=32")

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from training.__main__ import main
-from training.config import ConfigError
 from training.processes import refuse_empty_parts
+from training.recipe.schema import ConfigError
 
 SETTINGS = [
     "network=resnet-tiny", "dropout=0", "sizes=32", "epochs=2", "batch=9", "average_last=2",

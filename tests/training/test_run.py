@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 
 from tests.factories import chest, make_jpeg
 from training.checkpoint import RunError, load_run, read_splits
-from training.config import override
 from training.datasets import DataError
-from training.recipes import pneumothorax_efficientnet_b0, smoke
+from training.recipe.catalogue import pneumothorax_efficientnet_b0, smoke
+from training.recipe.schema import override
 from training.run import open_run
 from training.split import SplitError
 from training.weights import WeightsError

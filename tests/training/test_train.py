@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
 from training.checkpoint import load_network
-from training.config import Recipe, override
 from training.journal import Journal
 from training.learner import Learner
 from training.precision import bf16_instructions
-from training.recipes import smoke
+from training.recipe.catalogue import smoke
+from training.recipe.schema import Recipe, override
 from training.samples import Batch, Samples
 from training.train import batch_loss, mixed_precision, rate_at, train_epoch, train_model, validate
 

@@ -13,8 +13,8 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from training.backbones import BACKBONES
-from training.config import IMAGENET, Greys, NetworkName
 from training.network import ChestNet
+from training.recipe.schema import IMAGENET, Greys, NetworkName
 from training.weights import WeightsError, fit_state, imagenet_origin, load_backbone, read_state
 
 SCALES: dict[NetworkName, tuple[float, float]] = {

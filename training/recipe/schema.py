@@ -1,6 +1,6 @@
 """What a training is: every choice in one frozen, range-checked recipe.
 
-A recipe comes from a named function in `training.recipes`; a user changes
+A recipe comes from a named function in `training.recipe.catalogue`; a user changes
 single fields of it with `--set key=value` (`augment.rotate_degrees=5` reaches
 into the nested parts).  The resolved recipe stands in a RUN's run.json and in
 the bundle that is exported from it.

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from cxr.interpret import Labels, Scope
-from training.config import Augmentation, ConfigError, Recipe
+from training.recipe.schema import Augmentation, ConfigError, Recipe
 
 _NOT_A_DEVICE = "Research and teaching. Not a medical device: nothing that it says may be used to diagnose or to treat anybody."
 
