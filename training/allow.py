@@ -16,7 +16,7 @@ from cxr.decode import quiet_libraries
 from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_READING, Outputs
 from cxr.tta import PLAIN
-from training.datasets import load_index
+from training.data import load_index
 from training.evaluate import Unreadable, decode_ahead, facts, readable, roles
 from training.fast import MIN_IMAGES, NotMeasurable, Verdict, joined, judge_fast, require_bf16
 from training.precision import Cost, measure_cost

@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from cxr.bundle import file_sha256
-from training.datasets.index import DataIndex, read_table, write_table
+from training.data.index import DataIndex, read_table, write_table
 from training.errors import TrainingError
 from training.network import ChestNet
 from training.recipe.schema import Recipe, recipe_from_dict

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from training.checkpoint import Run, load_network
 from training.comparison_page import comparison_page
-from training.datasets.index import read_table, write_table
+from training.data.index import read_table, write_table
 from training.progress import progress_bar
 from training.recipe.schema import ConfigError, Imbalance, Recipe, override, recipe_to_dict
 from training.run import open_run

@@ -31,9 +31,9 @@ from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Radiograph
 from cxr.tta import PLAIN, POLICIES
 from training.closer import look_closer
-from training.datasets import DataError, DataIndex, IndexRow, load_index
-from training.datasets.index import read_table
-from training.masks import read_masks
+from training.data import DataError, DataIndex, IndexRow, load_index
+from training.data.index import read_table
+from training.data.masks import read_masks
 from training.novelty import Radiographs, measure_novelty
 from training.predict import predict
 from training.prediction import Prediction, Role

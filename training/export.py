@@ -28,7 +28,7 @@ from cxr.preprocess import PreprocessSpec
 from training.card import write_card
 from training.checkpoint import Run, load_network, load_run
 from training.convert import StoredPrecision
-from training.datasets.index import write_table
+from training.data.index import write_table
 from training.gate import Gate, require
 from training.golden import make_golden
 from training.heldout import HeldOut, fold_graphs, localise_held_out, predict_held_out

@@ -21,7 +21,7 @@ from PIL import Image
 
 from training.augment import augment
 from training.balance import draw
-from training.datasets.index import read_table, write_table
+from training.data.index import read_table, write_table
 from training.errors import TrainingError
 from training.progress import progress_bar
 from training.recipe.schema import Augmentation

@@ -19,8 +19,8 @@ from cxr.graph import OnnxGraph, Runtime
 from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
 from training.checkpoint import Run, load_network
+from training.data.masks import map_masks
 from training.late_fusion import encode
-from training.masks import map_masks
 from training.predict import predict
 from training.progress import progress_bar
 from training.recipe.schema import Pool

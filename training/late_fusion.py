@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cxr.facts import encode_facts
 from cxr.radiograph import Metadata
-from training.datasets.index import IndexRow
+from training.data.index import IndexRow
 
 _FACT_M = np.array([0, 0, 1, 1, 2, 2])
 """Which fact each column tells of: age, sex or view."""

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from cxr.bundle import file_sha256
-from training.cache import build_cache
 from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_facts, write_splits
-from training.datasets import DataError, DataIndex, load_index
-from training.masks import build_masks
+from training.data import DataError, DataIndex, load_index
+from training.data.cache import build_cache
+from training.data.masks import build_masks
+from training.data.split import SplitError, refuse_leaks, split_folds
 from training.recipe.schema import IMAGENET, Recipe, recipe_to_dict
-from training.split import SplitError, refuse_leaks, split_folds
 from training.weights import imagenet_origin, refuse_misfits, refuse_missing_imagenet
 
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
@@ -25,7 +25,7 @@ _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups: Path | None = None) -> Run:
     """Make a RUN ready to train: index, cache, split, run.json; or check that the one there is the same training.
 
-    `groups` is a table of persons beyond what the data folder itself tells (see `training.datasets.load_index`).
+    `groups` is a table of persons beyond what the data folder itself tells (see `training.data.load_index`).
 
     Raises:
         RunError: the RUN there has another recipe or other data.

@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from training.augment import augment, augment_with_masks, mix_pairs
 from training.balance import epoch_order
-from training.cache import map_cache
 from training.checkpoint import Run
+from training.data.cache import map_cache
+from training.data.masks import map_masks
 from training.late_fusion import encode, forget_some
 from training.lesion_swap import swap_lesions
-from training.masks import map_masks
 from training.recipe.schema import Recipe
 
 

@@ -12,8 +12,8 @@ from app.decoders.prepare import prepare
 from cxr.decode import DecodeLimits
 from cxr.preprocess import PreprocessSpec
 from tests.factories import chest, make_dicom, make_jpeg, make_png
-from training.cache import build_cache, map_cache
-from training.datasets.layout import load_index
+from training.data.cache import build_cache, map_cache
+from training.data.layout import load_index
 
 SIZE = 128
 

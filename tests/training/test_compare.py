@@ -11,7 +11,7 @@ import pytest
 from training.__main__ import main
 from training.checkpoint import load_run
 from training.compare import arm_recipe, split_arms
-from training.datasets.index import read_table
+from training.data.index import read_table
 from training.recipe.catalogue import smoke
 from training.recipe.schema import ConfigError
 from training.stress import STRESSES

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cxr.bundle import read_bundle, write_manifest
 from training.__main__ import main
-from training.datasets.index import read_table
+from training.data.index import read_table
 from training.evaluate import evaluate
 from training.stats.metrics import auroc
 

@@ -12,14 +12,14 @@ import pytest
 from cxr.decode import quiet_libraries
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 from training.__main__ import main
-from training.datasets import load_index
-from training.datasets.groups import read_groups
+from training.data import load_index
+from training.data.fold_balance import balance_lines
+from training.data.groups import read_groups
+from training.data.split import split_folds
 from training.explore.duplicates import clusters, near_pairs
 from training.explore.lesions import measure_lesions
 from training.explore.scan import scan_file
 from training.explore.survey import FOLDS, explore
-from training.fold_check import balance_lines
-from training.split import split_folds
 
 MASK = "6000 40 56 40"
 """80 of the 9,216 pixels of a 96 x 96 image."""

@@ -12,7 +12,7 @@ from cxr.facts import COLUMNS, encode_facts
 from cxr.graph import OnnxGraph, open_graph
 from cxr.radiograph import Metadata
 from training.checkpoint import load_run
-from training.datasets.index import read_table
+from training.data.index import read_table
 from training.export import export
 from training.gate import ExportRefused
 from training.heldout import fold_graphs, predict_held_out, read_off

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.datasets.index import read_table
+from training.data.index import read_table
 from training.generate import Generated, GenerateError, generate
 
 IDS = [f"film{i}" for i in range(12)]

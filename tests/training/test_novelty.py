@@ -10,7 +10,7 @@ from cxr.bundle import read_bundle
 from cxr.preprocess import PreprocessSpec
 from tests.factories import chest, make_dicom, make_png
 from training.__main__ import main
-from training.datasets.index import read_table, write_table
+from training.data.index import read_table, write_table
 from training.foreign import Foreign, by_kind, count_objects, find_foreign, make_foreign, turn
 from training.novelty import novelty_lines
 

@@ -7,11 +7,11 @@ from safetensors.torch import save_file
 
 from tests.factories import chest, make_jpeg
 from training.checkpoint import RunError, load_run, read_splits
-from training.datasets import DataError
+from training.data import DataError
+from training.data.split import SplitError
 from training.recipe.catalogue import pneumothorax_efficientnet_b0, smoke
 from training.recipe.schema import override
 from training.run import open_run
-from training.split import SplitError
 from training.weights import WeightsError
 
 COMMAND = "python -m training train smoke --data films --out run"

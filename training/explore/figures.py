@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.class_folders import PARTS
-from training.datasets.index import DataIndex, IndexRow
+from training.data.class_folders import PARTS
+from training.data.index import DataIndex, IndexRow
 from training.explore.duplicates import NearPair, clusters, same_files
 from training.explore.lesions import SIZES, Lesions
 from training.explore.scan import Scan

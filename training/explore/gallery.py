@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.siim import decode_runs
+from training.data.siim import decode_runs
 from training.explore.duplicates import NearPair
 from training.explore.figures import Survey
 from training.explore.pictures import picture

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.siim import decode_runs
+from training.data.siim import decode_runs
 
 GRID = 64
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from training.datasets import siim
+from training.data import siim
 from training.explore import plots
 from training.explore.duplicates import NEAR
 from training.explore.figures import Figures, Survey, plain_numbers

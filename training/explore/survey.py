@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from training.datasets import DataError, DataIndex, class_folders, load_index, siim
-from training.datasets.groups import COLUMNS
-from training.datasets.index import read_table, write_table
+from training.data import DataError, DataIndex, class_folders, load_index, siim
+from training.data.fold_balance import balance_lines
+from training.data.groups import COLUMNS
+from training.data.index import read_table, write_table
+from training.data.split import SplitError, split_folds
 from training.explore.duplicates import NearPair, clusters, near_pairs
 from training.explore.figures import Figures, Survey, figures_of
 from training.explore.lesions import Lesions, measure_lesions
 from training.explore.page import page
 from training.explore.remarks import remarks
 from training.explore.scan import Scan, scan_files
-from training.fold_check import balance_lines
 from training.progress import progress_bar
-from training.split import SplitError, split_folds
 
 FOLDS = 5
 """Folds of the split that the report tries out; what recipes take unless told otherwise."""

@@ -22,8 +22,8 @@ import pydicom
 from numpy.typing import NDArray
 
 from cxr.bundle import file_sha256
-from training.datasets.groups import read_groups
-from training.datasets.index import DataError, DataIndex, IndexRow, join_groups, read_table
+from training.data.groups import read_groups
+from training.data.index import DataError, DataIndex, IndexRow, join_groups, read_table
 from training.progress import progress_bar
 
 COLUMNS = frozenset({"ImageId", "EncodedPixels"})

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.index import DataIndex, IndexRow
+from training.data.fold_balance import ATTRIBUTES, limit_images
+from training.data.index import DataIndex, IndexRow
 from training.errors import TrainingError
-from training.fold_check import ATTRIBUTES, limit_images
 
 _SWAPS = 10_000
 """Tries to mend what the greedy left over the limit; two seconds at most, where nothing helps."""

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.factories import make_dicom, make_jpeg, ramp
-from training.datasets import DataError, DataIndex, IndexRow, load_index
-from training.datasets.class_folders import person_group
-from training.datasets.index import join_groups
-from training.datasets.siim import decode_runs, read_runs
+from training.data import DataError, DataIndex, IndexRow, load_index
+from training.data.class_folders import person_group
+from training.data.index import join_groups
+from training.data.siim import decode_runs, read_runs
 
 
 def write(path: Path, data: bytes) -> None:

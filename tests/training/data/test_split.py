@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.datasets import DataIndex, IndexRow
-from training.split import SplitError, refuse_leaks, split_folds
+from training.data import DataIndex, IndexRow
+from training.data.split import SplitError, refuse_leaks, split_folds
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.index import DataIndex, IndexRow
+from training.data.index import DataIndex, IndexRow
 
 AGE_EDGES_YEARS = (1, 5, 18, 35, 50, 65, 80)
 

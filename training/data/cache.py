@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from cxr.decode import DecodeLimits, decode
 from cxr.errors import ImageError
 from cxr.preprocess import PreprocessSpec, preprocess
-from training.datasets.index import DataIndex, IndexRow
+from training.data.index import DataIndex, IndexRow
 from training.progress import progress_bar
 
 _LOOKAHEAD = 16

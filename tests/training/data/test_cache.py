@@ -6,8 +6,8 @@ import pytest
 from cxr.decode import DecodeLimits, decode
 from cxr.preprocess import PreprocessSpec, preprocess
 from tests.factories import chest, make_dicom, make_jpeg
-from training.cache import build_cache, map_cache
-from training.datasets import DataIndex, IndexRow
+from training.data import DataIndex, IndexRow
+from training.data.cache import build_cache, map_cache
 
 SIZE = 32
 

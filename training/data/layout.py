@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from training.datasets import class_folders, siim
-from training.datasets.class_folders import Purpose
-from training.datasets.groups import read_groups
-from training.datasets.index import DataError, DataIndex, join_groups
+from training.data import class_folders, siim
+from training.data.class_folders import Purpose
+from training.data.groups import read_groups
+from training.data.index import DataError, DataIndex, join_groups
 
 EXPECTED = (
     "expected either a SIIM tree (a folder with .dcm files at any depth and a .csv whose header is ImageId, EncodedPixels), "

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.datasets.index import DataIndex, IndexRow
-from training.masks import build_masks, map_masks, squeeze
+from training.data.index import DataIndex, IndexRow
+from training.data.masks import build_masks, map_masks, squeeze
 
 SIZE = 32
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.datasets import siim
-from training.datasets.index import DataIndex
+from training.data import siim
+from training.data.index import DataIndex
 
 _FILE = "masks.u8"
 

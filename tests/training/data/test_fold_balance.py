@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from sklearn.model_selection import StratifiedGroupKFold
 
-from training.datasets import DataIndex, IndexRow
-from training.fold_check import age_difference, balance_lines, check_folds, chi_squared_p_value, ks_p_value
-from training.split import split_folds
+from training.data import DataIndex, IndexRow
+from training.data.fold_balance import age_difference, balance_lines, check_folds, chi_squared_p_value, ks_p_value
+from training.data.split import split_folds
 
 
 def made_index(persons: int, seed: int, *, images: Sequence[int] = (1, 1, 2, 3)) -> DataIndex:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from training.datasets.index import DataError, read_table
+from training.data.index import DataError, read_table
 
 COLUMNS = ("ImageId", "person_group")
 

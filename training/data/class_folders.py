@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from cxr.bundle import file_sha256
-from training.datasets.index import DataError, DataIndex, IndexRow, Label, join_groups
+from training.data.index import DataError, DataIndex, IndexRow, Label, join_groups
 from training.progress import progress_bar
 
 CLASSES: dict[str, Label] = {"NORMAL": 0, "PNEUMONIA": 1}
