@@ -8,7 +8,7 @@ from copy import deepcopy
 
 import torch
 
-from training.network import ChestNet
+from training.model.network import ChestNet
 
 
 class WeightAverage:

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 from cxr.bundle import file_sha256
 from training.data.index import DataIndex, read_table, write_table
 from training.errors import TrainingError
-from training.network import ChestNet
+from training.model.network import ChestNet
 from training.recipe.schema import Recipe, recipe_from_dict
 
 RUN_SCHEMA = "cxr-run/1"

@@ -34,7 +34,7 @@ from training.golden import make_golden
 from training.heldout import HeldOut, fold_graphs, localise_held_out, predict_held_out
 from training.late_fusion import encode, forget_some
 from training.manifest import graph_properties, manifest_facts
-from training.network import ChestNet
+from training.model.network import ChestNet
 from training.parity import (
     MAX_FILE_BYTES,
     Runner,

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from training.checkpoint import Run, RunError, load_network, load_run, save_network, write_facts
-from training.network import ChestNet
+from training.model.network import ChestNet
 from training.progress import progress_bar
 from training.recipe.schema import Part, Recipe, recipe_to_dict
 from training.run import git_commit, tools

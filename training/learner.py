@@ -12,10 +12,10 @@ from torch import nn
 
 from training.average import EpochMean, WeightAverage
 from training.checkpoint import load_state, save_state
-from training.network import ChestNet
+from training.model.network import ChestNet
+from training.model.pretrained import load_backbone
 from training.processes import share_batch_norms
 from training.recipe.schema import Recipe
-from training.weights import load_backbone
 
 
 @dataclass(slots=True)

@@ -16,8 +16,8 @@ from training.data import DataError, DataIndex, load_index
 from training.data.cache import build_cache
 from training.data.masks import build_masks
 from training.data.split import SplitError, refuse_leaks, split_folds
+from training.model.pretrained import imagenet_origin, refuse_misfits, refuse_missing_imagenet
 from training.recipe.schema import IMAGENET, Recipe, recipe_to_dict
-from training.weights import imagenet_origin, refuse_misfits, refuse_missing_imagenet
 
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 

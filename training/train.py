@@ -31,7 +31,7 @@ from training.journal import Journal
 from training.learner import Learner
 from training.loss import weighted_bce
 from training.mask_loss import mask_loss
-from training.network import ChestNet
+from training.model.network import ChestNet
 from training.precision import bf16_instructions
 from training.progress import progress_bar
 from training.recipe.schema import Recipe

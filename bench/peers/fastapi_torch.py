@@ -12,7 +12,7 @@ from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, UploadFile
 
 from bench.peers.reading import CONCURRENT_RUNS, answer, port, read
-from training.network import ChestNet
+from training.model.network import ChestNet
 
 torch.set_num_threads(1)
 network = ChestNet.named("efficientnet-b0").eval()

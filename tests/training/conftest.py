@@ -12,7 +12,7 @@ from tests.factories import make_png
 from training.parity import edge_images
 
 if TYPE_CHECKING:
-    from training.network import ChestNet
+    from training.model.network import ChestNet
     from training.recipe.schema import Recipe
 
 FILMS = 60
@@ -91,7 +91,7 @@ def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], se
     """
     import torch
 
-    from training.network import ChestNet
+    from training.model.network import ChestNet
 
     torch.set_num_threads(1)  # threads that wait for each other on a busy machine take six times as long
     torch.manual_seed(seed + 1)

@@ -9,10 +9,10 @@ from tests.factories import chest, make_jpeg
 from training.checkpoint import RunError, load_run, read_splits
 from training.data import DataError
 from training.data.split import SplitError
+from training.model.pretrained import WeightsError
 from training.recipe.catalogue import pneumothorax_efficientnet_b0, smoke
 from training.recipe.schema import override
 from training.run import open_run
-from training.weights import WeightsError
 
 COMMAND = "python -m training train smoke --data films --out run"
 
@@ -129,7 +129,7 @@ def test_imagenet_weights_that_can_not_be_fetched_are_missed_before_a_run_is_beg
     def no_network(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr("training.weights.EfficientNetBN", no_network)
+    monkeypatch.setattr("training.model.pretrained.EfficientNetBN", no_network)
     with pytest.raises(WeightsError, match="can't be fetched"):
         open_run(override(smoke(), ["init_weights=imagenet"]), data_dir, tmp_path / "run", COMMAND)
     assert not (tmp_path / "run/run.json").exists()

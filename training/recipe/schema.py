@@ -118,7 +118,7 @@ class Recipe:
     """
     init_weights: str | None = None
     """Where the backbone starts: a RUN's model.safetensors, a state dict with torchvision's names (.safetensors or .pth),
-    or `imagenet`, see `training.weights`.  None starts from scratch; the head is always new."""
+    or `imagenet`, see `training.model.pretrained`.  None starts from scratch; the head is always new."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     pool: Pool = "mean"
     """How the map adds up to the logit.  `lse` (log of the mean exponential) lets a few cells decide, as small lesions need."""

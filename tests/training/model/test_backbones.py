@@ -6,7 +6,7 @@ import torch
 
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
-from training.backbones import (
+from training.model.backbones import (
     BACKBONES,
     Backbone,
     DenseNetBackbone,
@@ -15,7 +15,7 @@ from training.backbones import (
     PyramidBackbone,
     SmallResNetBackbone,
 )
-from training.network import ChestNet
+from training.model.network import ChestNet
 from training.parity import file_gates, measure_parity, parity_gates
 from training.recipe.catalogue import smoke
 from training.recipe.schema import NetworkName, override

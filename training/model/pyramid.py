@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.lite import LITE_WIDTHS, LiteEncoder
+from training.model.efficientnet_lite import LITE_WIDTHS, LiteEncoder
 
 _REACH = 8
 """Pixels on a side of a tile; what is broader than about five tiles is taken for background."""

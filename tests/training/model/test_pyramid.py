@@ -1,6 +1,6 @@
 import torch
 
-from training.pyramid import LitePyramid, Pyramid, see
+from training.model.pyramid import LitePyramid, Pyramid, see
 
 SIDE = 64
 

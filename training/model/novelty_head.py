@@ -14,7 +14,7 @@ components.
 import torch
 from torch import Tensor, nn
 
-from training.shrink import averaging
+from training.model.area_pooling import averaging
 
 THUMBNAIL_SIDE = 12
 """Fine enough to tell up from down, too coarse for what makes one patient differ from the next."""

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 from torch import Tensor
 
-from training.backbones import BACKBONES
-from training.network import ChestNet
+from training.model.backbones import BACKBONES
+from training.model.network import ChestNet
+from training.model.pretrained import WeightsError, fit_state, imagenet_origin, load_backbone, read_state
 from training.recipe.schema import IMAGENET, Greys, NetworkName
-from training.weights import WeightsError, fit_state, imagenet_origin, load_backbone, read_state
 
 SCALES: dict[NetworkName, tuple[float, float]] = {
     "efficientnet-b0": (1.0, 1.0), "efficientnet-b1": (1.0, 1.1), "efficientnet-b2": (1.1, 1.2), "efficientnet-b3": (1.2, 1.4),

@@ -26,9 +26,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cxr.bundle import file_sha256
-from training.backbones import BACKBONES, Backbone, OwnGreys
 from training.errors import TrainingError
-from training.network import ChestNet
+from training.model.backbones import BACKBONES, Backbone, OwnGreys
+from training.model.network import ChestNet
 from training.recipe.schema import IMAGENET, NetworkName
 
 _DENSENETS = {"densenet-121": DenseNet121, "densenet-169": DenseNet169, "densenet-201": DenseNet201}

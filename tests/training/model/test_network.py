@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.network import ChestNet
+from training.model.network import ChestNet
 
 
 @pytest.fixture(scope="module")

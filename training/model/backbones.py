@@ -1,7 +1,7 @@
 """The backbones: what each network sees before its last, linear layer.
 
 A backbone takes `image_N1HW`, float32 about zero, and gives `feature_NChw` after its last
-activation, so that `training.network` can put a linear head and its map on any of them.
+activation, so that `training.model.network` can put a linear head and its map on any of them.
 
 Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and columns, s rows or
 columns of an image that was averaged down.
@@ -17,10 +17,10 @@ from monai.networks.nets.efficientnet import EfficientNetBN
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.lite import MOMENTUM, Lite
-from training.pyramid import LitePyramid, Pyramid
+from training.model.area_pooling import averaging
+from training.model.efficientnet_lite import MOMENTUM, Lite
+from training.model.pyramid import LitePyramid, Pyramid
 from training.recipe.schema import Greys, NetworkName, Part
-from training.shrink import averaging
 
 _LEAST_SPREAD = 0.1
 """Keeps a blank image from being blown up to noise; a radiograph's spread is about 1 where this is added."""
@@ -66,7 +66,7 @@ class EfficientNetBackbone(EfficientNetBN, Backbone):
 
 
 class EfficientNetLiteBackbone(Lite, Backbone):
-    """EfficientNet-Lite0, see `training.lite`; one cell of the map for 32 x 32 pixels."""
+    """EfficientNet-Lite0, see `training.model.efficientnet_lite`; one cell of the map for 32 x 32 pixels."""
 
     def __init__(self) -> None:
         super().__init__(in_channels=1)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from cxr.facts import COLUMNS
-from training.backbones import AtSize, Backbone, ParallelBackbone, join_backbones, make_backbone
-from training.novelty_head import NoveltyHead
+from training.model.backbones import AtSize, Backbone, ParallelBackbone, join_backbones, make_backbone
+from training.model.novelty_head import NoveltyHead
 from training.recipe.schema import Greys, NetworkName, Pool, Recipe
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
@@ -112,7 +112,7 @@ class ChestNet(nn.Module):
 
         Returns:
             `logit_N`, raw; `cam_Nhw`, in units of the logit, with `pool(cam) + cam_bias == logit`;
-            `novelty_N`, the whitened distance from the training set, see `training.novelty_head`;
+            `novelty_N`, the whitened distance from the training set, see `training.model.novelty_head`;
             where metadata adds to the logit, `bias_N`, which stands for `cam_bias` and for that.
             All float32.
         """

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from cxr.phantom import draw_phantom
-from training.novelty_head import FEATURE_COMPONENTS, THUMBNAIL_SIDE, NoveltyHead, Whitening, coarse_shape, wrong_views
+from training.model.novelty_head import FEATURE_COMPONENTS, THUMBNAIL_SIDE, NoveltyHead, Whitening, coarse_shape, wrong_views
 
 SIDE, CHANNELS = 64, 20
 
