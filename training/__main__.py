@@ -60,11 +60,11 @@ def _explore(options: argparse.Namespace, _: list[str]) -> None:
 
 def _train(options: argparse.Namespace, words: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine slow each other down
-    from training.checkpoint import load_run  # noqa: PLC0415 - torch comes with these, and evaluate needs none
     from training.data.fold_balance import balance_lines  # noqa: PLC0415
-    from training.processes import is_first, together, wait_for_all  # noqa: PLC0415
-    from training.run import open_run  # noqa: PLC0415
-    from training.train import train  # noqa: PLC0415
+    from training.fit.distributed import is_first, together, wait_for_all  # noqa: PLC0415
+    from training.fit.open_run import open_run  # noqa: PLC0415
+    from training.fit.run_dir import load_run  # noqa: PLC0415 - torch comes with these, and evaluate needs none
+    from training.fit.train import train  # noqa: PLC0415
 
     settings = [*options.set, *([f"init_weights={options.weights}"] if options.weights else [])]
     recipe = override(recipe_named(options.recipe), settings)

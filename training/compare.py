@@ -24,17 +24,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.checkpoint import Run, load_network
 from training.comparison_page import comparison_page
 from training.data.index import read_table, write_table
+from training.fit.batches import open_samples, plain_batches, steps_per_epoch
+from training.fit.open_run import open_run
+from training.fit.run_dir import Run, load_network
+from training.fit.train import choose_device, train
 from training.progress import progress_bar
 from training.recipe.schema import ConfigError, Imbalance, Recipe, override, recipe_to_dict
-from training.run import open_run
-from training.samples import open_samples, plain_batches, steps_per_epoch
 from training.stats.metrics import Floats, Labels01, at_threshold
 from training.stats.paired import MEASURES, Resampled, mcnemar, resample
 from training.stress import STRESSES, stressed
-from training.train import choose_device, train
 
 READINGS = ("plain", *STRESSES)
 

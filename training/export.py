@@ -26,13 +26,14 @@ from cxr.graph import Graph, OnnxGraph, open_graph
 from cxr.interpret import PLAIN_READING, Cam, NoveltyLimits, Outputs
 from cxr.preprocess import PreprocessSpec
 from training.card import write_card
-from training.checkpoint import Run, load_network, load_run
 from training.convert import StoredPrecision
 from training.data.index import write_table
+from training.fit.batches import open_cache
+from training.fit.late_fusion import encode, forget_some
+from training.fit.run_dir import Run, load_network, load_run
 from training.gate import Gate, require
 from training.golden import make_golden
 from training.heldout import HeldOut, fold_graphs, localise_held_out, predict_held_out
-from training.late_fusion import encode, forget_some
 from training.manifest import graph_properties, manifest_facts
 from training.model.network import ChestNet
 from training.parity import (
@@ -45,7 +46,6 @@ from training.parity import (
     parity_gates,
     privacy_gate,
 )
-from training.samples import open_cache
 from training.trace import MAX_BATCH, describe, trace
 from training.variants import Yardstick, make_variants, openvino_gates
 

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from cxr.graph import OnnxGraph, Runtime
 from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
-from training.checkpoint import Run, load_network
 from training.data.masks import map_masks
-from training.late_fusion import encode
+from training.fit.batches import open_cache
+from training.fit.late_fusion import encode
+from training.fit.run_dir import Run, load_network
 from training.predict import predict
 from training.progress import progress_bar
 from training.recipe.schema import Pool
-from training.samples import open_cache
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.stats.localisation import measure_localisation
 from training.stats.metrics import Floats, Labels01, auroc, expected_calibration_error, measure

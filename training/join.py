@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from training.checkpoint import Run, RunError, load_network, load_run, save_network, write_facts
+from training.fit.batches import Samples, open_samples
+from training.fit.open_run import git_commit, tools
+from training.fit.run_dir import Run, RunError, load_network, load_run, save_network, write_facts
+from training.fit.train import fit_novelty, take_as_final
 from training.model.network import ChestNet
 from training.progress import progress_bar
 from training.recipe.schema import Part, Recipe, recipe_to_dict
-from training.run import git_commit, tools
-from training.samples import Samples, open_samples
-from training.train import fit_novelty, take_as_final
 
 _TOLD = ("command", "git_commit", "init_weights", "recipe")
 """What is kept of each RUN's own facts."""

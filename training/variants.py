@@ -20,7 +20,6 @@ from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, OpenVinoGraph
 from cxr.interpret import PLAIN_READING, Outputs, Reading
 from cxr.tta import PLAIN
-from training.checkpoint import Run
 from training.convert import CONVERTERS, StoredPrecision
 from training.fast import (
     MIN_IMAGES,
@@ -33,12 +32,13 @@ from training.fast import (
     judge_fast,
     openvino_is_installed,
 )
+from training.fit.batches import open_cache
+from training.fit.run_dir import Run
 from training.gate import TOLERANCES, Gate, agreement_gate
 from training.heldout import HeldOut, facts_of
 from training.parity import file_gates
 from training.precision import Cost, calibration_positions, cost_gates, measure_cost
 from training.predict import predict
-from training.samples import open_cache
 
 
 @dataclass(frozen=True, slots=True)

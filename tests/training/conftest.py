@@ -65,11 +65,11 @@ def bundle_dir(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _make_run(films_dir: Path, out: Path, *settings: str) -> Path:
-    from training.checkpoint import save_network
+    from training.fit.batches import open_cache
+    from training.fit.open_run import open_run
+    from training.fit.run_dir import save_network
     from training.recipe.catalogue import smoke
     from training.recipe.schema import override
-    from training.run import open_run
-    from training.samples import open_cache
 
     command = f"python -m training train smoke --data {films_dir} --out {out}"
     run = open_run(override(smoke(), settings), films_dir, out, command)

@@ -11,9 +11,9 @@ from cxr.errors import BundleError
 from cxr.facts import COLUMNS, encode_facts
 from cxr.graph import OnnxGraph, open_graph
 from cxr.radiograph import Metadata
-from training.checkpoint import load_run
 from training.data.index import read_table
 from training.export import export
+from training.fit.run_dir import load_run
 from training.gate import ExportRefused
 from training.heldout import fold_graphs, predict_held_out, read_off
 from training.parity import edge_images, pool

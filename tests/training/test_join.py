@@ -9,11 +9,11 @@ import torch
 
 from cxr.bundle import file_sha256, read_bundle
 from training.__main__ import main
-from training.checkpoint import Run, load_network, load_run
 from training.export import export
+from training.fit.batches import open_cache
+from training.fit.run_dir import Run, load_network, load_run
 from training.model.area_pooling import averaging
 from training.model.backbones import AtSize, SmallResNetBackbone
-from training.samples import open_cache
 
 SMALL = ("network=resnet-tiny", "greys=fixed,image", "epochs=1", "sizes=40", "split_seed=1", "seed=2")
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from training.__main__ import main
-from training.checkpoint import load_run
+from training.fit.run_dir import load_run
 
 
 def test_help_teaches_the_recipes_and_every_key(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +47,7 @@ def test_ctrl_c_is_told_in_one_sentence(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.run.open_run", interrupt)
+    monkeypatch.setattr("training.fit.open_run.open_run", interrupt)
     monkeypatch.setattr("training.explore.survey.explore", interrupt)
     recipe = ["smoke"] if command == "train" else []
     assert main([command, *recipe, "--data", str(films_dir), "--out", str(tmp_path / "out")]) == 130

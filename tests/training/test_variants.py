@@ -10,10 +10,10 @@ from onnx import numpy_helper
 from cxr.bundle import Bundle, read_bundle
 from cxr.graph import OnnxGraph
 from cxr.interpret import PLAIN_READING
-from training.checkpoint import load_run
 from training.convert import CONVERTERS, StoredPrecision
 from training.export import export
 from training.fast import golden_gate, openvino_is_installed
+from training.fit.run_dir import load_run
 from training.heldout import predict_held_out
 from training.parity import file_gates, pool
 from training.precision import bf16_instructions, cost_gates

@@ -73,7 +73,7 @@ class Augmentation:
     mixup_until: Fraction = 0.8
     """Share of the epochs after which mixing stops, so that the network ends on whole images."""
     swap: Fraction = 0.0
-    """Probability that a film with a drawn lesion exchanges it with one without (`training.lesion_swap`)."""
+    """Probability that a film with a drawn lesion exchanges it with one without (`training.fit.lesion_swap`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
@@ -125,7 +125,7 @@ class Recipe:
     mask_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the map's own loss against drawn outlines, beside the label's; 0 learns from labels alone."""
     metadata: bool = False
-    """Whether age, sex and view add to the logit (`training.late_fusion`); compare it with images alone before shipping one."""
+    """Whether age, sex and view add to the logit (`training.fit.late_fusion`); compare it with images alone before shipping one."""
 
     joined: tuple[Part, ...] = ()
     """The networks of the RUNs that were joined into one (`training.join`); empty where a RUN was trained.  Network, greys and

@@ -10,11 +10,11 @@ from typing import Self
 import torch
 from torch import nn
 
-from training.average import EpochMean, WeightAverage
-from training.checkpoint import load_state, save_state
+from training.fit.distributed import share_batch_norms
+from training.fit.run_dir import load_state, save_state
+from training.fit.weight_average import EpochMean, WeightAverage
 from training.model.network import ChestNet
 from training.model.pretrained import load_backbone
-from training.processes import share_batch_norms
 from training.recipe.schema import Recipe
 
 

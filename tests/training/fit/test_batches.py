@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from training.fit.batches import Batch, Samples, epoch_batches, plain_batches, steps_per_epoch, to_float
 from training.recipe.catalogue import smoke
 from training.recipe.schema import override
-from training.samples import Batch, Samples, epoch_batches, plain_batches, steps_per_epoch, to_float
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import pytest
 
 from cxr.facts import COLUMNS
 from training.data.index import IndexRow
-from training.late_fusion import encode, forget_some
+from training.fit.late_fusion import encode, forget_some
 
 BARE = IndexRow(image_id="a", path="a.dcm", sha256="0" * 64, person_group="p", label=0)
 

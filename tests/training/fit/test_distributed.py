@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from training.__main__ import main
-from training.processes import refuse_empty_parts
+from training.fit.distributed import refuse_empty_parts
 from training.recipe.schema import ConfigError
 
 SETTINGS = [

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from cxr.bundle import file_sha256
-from training.checkpoint import RUN_SCHEMA, Run, RunError, load_run, write_facts, write_splits
 from training.data import DataError, DataIndex, load_index
 from training.data.cache import build_cache
 from training.data.masks import build_masks
 from training.data.split import SplitError, refuse_leaks, split_folds
+from training.fit.run_dir import RUN_SCHEMA, Run, RunError, load_run, write_facts, write_splits
 from training.model.pretrained import imagenet_origin, refuse_misfits, refuse_missing_imagenet
 from training.recipe.schema import IMAGENET, Recipe, recipe_to_dict
 

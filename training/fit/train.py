@@ -23,19 +23,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training import processes
-from training.balance import class_weights
-from training.checkpoint import STATE_FILE, Run, load_network, save_network
-from training.curves import Curves
-from training.generate import generate
-from training.journal import Journal
-from training.learner import Learner
-from training.loss import weighted_bce
-from training.mask_loss import mask_loss
+from training.fit.balance import class_weights
+from training.fit.batches import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
+from training.fit.curves import Curves
+from training.fit.generate import generate
+from training.fit.logs import Journal
+from training.fit.losses import weighted_bce
+from training.fit.mask_loss import mask_loss
+from training.fit.run_dir import STATE_FILE, Run, load_network, save_network
+from training.fit.train_state import Learner
 from training.model.network import ChestNet
 from training.precision import bf16_instructions
 from training.progress import progress_bar
 from training.recipe.schema import Recipe
-from training.samples import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
 from training.stats.metrics import auroc
 
 _SHOWN_BATCHES = 20

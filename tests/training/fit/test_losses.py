@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from training.loss import weighted_bce
+from training.fit.losses import weighted_bce
 
 LOGITS = torch.tensor([0.0, 2.0])
 TARGETS = torch.tensor([0.0, 1.0])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from training.lesion_swap import swap_lesions
+from training.fit.lesion_swap import swap_lesions
 
 SIDE = 64
 OUTLINE = (slice(20, 32), slice(8, 20))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from training.augment import augment, mix_pairs
+from training.fit.augment import augment, mix_pairs
 from training.recipe.schema import Augmentation
 
 NAMES = ("mirror", "rotate_degrees", "shift", "scale", "gamma", "contrast", "brightness", "blur", "noise")

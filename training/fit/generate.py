@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.augment import augment
-from training.balance import draw
 from training.data.index import read_table, write_table
 from training.errors import TrainingError
+from training.fit.augment import augment
+from training.fit.balance import draw
 from training.progress import progress_bar
 from training.recipe.schema import Augmentation
 

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from training.augment import augment, augment_with_masks, mix_pairs
-from training.balance import epoch_order
-from training.checkpoint import Run
 from training.data.cache import map_cache
 from training.data.masks import map_masks
-from training.late_fusion import encode, forget_some
-from training.lesion_swap import swap_lesions
+from training.fit.augment import augment, augment_with_masks, mix_pairs
+from training.fit.balance import epoch_order
+from training.fit.late_fusion import encode, forget_some
+from training.fit.lesion_swap import swap_lesions
+from training.fit.run_dir import Run
 from training.recipe.schema import Recipe
 
 
@@ -35,7 +35,7 @@ class Samples:
     mask_NHW: NDArray[np.uint8] | None = None
     """255 where the finding covers all of a pixel; None where nobody drew it."""
     metadata_NM: NDArray[np.float32] | None = None
-    """As `training.late_fusion.encode` gives it; None where images alone are learned from."""
+    """As `training.fit.late_fusion.encode` gives it; None where images alone are learned from."""
 
     def __len__(self) -> int:
         return len(self.label_N)

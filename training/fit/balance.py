@@ -1,4 +1,4 @@
-"""What to do about a rare class: draw it as often as the other, weigh its loss, or fill it up (`training.generate`)."""
+"""What to do about a rare class: draw it as often as the other, weigh its loss, or fill it up (`training.fit.generate`)."""
 
 import numpy as np
 from numpy.typing import NDArray
