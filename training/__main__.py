@@ -111,7 +111,7 @@ def _say_what_was_found(facts: dict[str, Any]) -> None:
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from training.allow import judge_bundle  # noqa: PLC0415
-    from training.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
+    from training.evaluation.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
     from training.fast import require_bf16  # noqa: PLC0415
     from training.state import state_fast, state_gate  # noqa: PLC0415
 
@@ -140,7 +140,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _report(options: argparse.Namespace, _: list[str]) -> None:
-    from training.report import report  # noqa: PLC0415 - matplotlib comes with it
+    from training.evaluation.page import report  # noqa: PLC0415 - matplotlib comes with it
 
     print(report(options.out))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cxr.bundle import Manifest
 from cxr.interpret import Scope
-from training.novelty import novelty_lines
+from training.evaluation.ood import novelty_lines
 from training.recipe.schema import IMAGENET
 from training.stats.localisation import localisation_lines
 

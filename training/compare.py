@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from training.comparison_page import comparison_page
 from training.data.index import read_table, write_table
+from training.evaluation.corruptions import STRESSES, stressed
 from training.fit.batches import open_samples, plain_batches, steps_per_epoch
 from training.fit.open_run import open_run
 from training.fit.run_dir import Run, load_network
@@ -34,7 +35,6 @@ from training.progress import progress_bar
 from training.recipe.schema import ConfigError, Imbalance, Recipe, override, recipe_to_dict
 from training.stats.metrics import Floats, Labels01, at_threshold
 from training.stats.paired import MEASURES, Resampled, mcnemar, resample
-from training.stress import STRESSES, stressed
 
 READINGS = ("plain", *STRESSES)
 

@@ -19,16 +19,16 @@ from cxr.graph import OnnxGraph, Runtime
 from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
 from training.data.masks import map_masks
+from training.evaluation.corruptions import STRESSES, stressed
+from training.evaluation.predict import predict
 from training.fit.batches import open_cache
 from training.fit.late_fusion import encode
 from training.fit.run_dir import Run, load_network
-from training.predict import predict
 from training.progress import progress_bar
 from training.recipe.schema import Pool
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.stats.localisation import measure_localisation
 from training.stats.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
-from training.stress import STRESSES, stressed
 from training.trace import trace
 
 
@@ -45,7 +45,7 @@ class HeldOut:
     cam_Nhw: NDArray[np.float32]
     """Of the plain view."""
     stressed_logit_N: dict[str, Floats]
-    """Of the plain view of shifted copies (`training.stress`), by what was done to them."""
+    """Of the plain view of shifted copies (`training.evaluation.corruptions`), by what was done to them."""
 
     def logit(self, reading: str) -> Floats:
         """Give the logits of a reading: the plain view's, or the mean over the policy's views."""

@@ -21,6 +21,7 @@ from cxr.graph import Graph, OnnxGraph, OpenVinoGraph
 from cxr.interpret import PLAIN_READING, Outputs, Reading
 from cxr.tta import PLAIN
 from training.convert import CONVERTERS, StoredPrecision
+from training.evaluation.predict import predict
 from training.fast import (
     MIN_IMAGES,
     OPENVINO,
@@ -38,7 +39,6 @@ from training.gate import TOLERANCES, Gate, agreement_gate
 from training.heldout import HeldOut, facts_of
 from training.parity import file_gates
 from training.precision import Cost, calibration_positions, cost_gates, measure_cost
-from training.predict import predict
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 from cxr.bundle import FastPrecision, read_bundle
 from training.__main__ import main
 from training.allow import judge_bundle, read_unseen
-from training.evaluate import roles
+from training.evaluation.evaluate import roles
 from training.export import export
 from training.fast import NotMeasurable, openvino_is_installed
 from training.gate import TOLERANCES

@@ -11,10 +11,10 @@ import pytest
 from training.__main__ import main
 from training.compare import arm_recipe, split_arms
 from training.data.index import read_table
+from training.evaluation.corruptions import STRESSES
 from training.fit.run_dir import load_run
 from training.recipe.catalogue import smoke
 from training.recipe.schema import ConfigError
-from training.stress import STRESSES
 
 SMALL = ("network=resnet-tiny", "epochs=1", "sizes=32")
 

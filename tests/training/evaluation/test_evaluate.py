@@ -12,13 +12,13 @@ from PIL import Image
 from cxr.bundle import read_bundle, write_manifest
 from training.__main__ import main
 from training.data.index import read_table
-from training.evaluate import evaluate
+from training.evaluation.evaluate import evaluate
 from training.stats.metrics import auroc
 
 NO_TORCH = """
 import sys
 from pathlib import Path
-from training.evaluate import evaluate
+from training.evaluation.evaluate import evaluate
 evaluate(*map(Path, sys.argv[1:4]))
 for name in ("torch", "monai", "onnx", "safetensors"):
     assert name not in sys.modules, name

@@ -10,10 +10,10 @@ import numpy as np
 from cxr.bundle import Bundle
 from cxr.graph import Graph
 from cxr.interpret import PLAIN_READING
-from training.gallery import draw_gallery
-from training.prediction import Prediction
-from training.subgroups import subgroup_figures
-from training.tta_effect import tta_effect
+from training.evaluation.gallery import draw_gallery
+from training.evaluation.prediction import Prediction
+from training.evaluation.subgroups import subgroup_figures
+from training.evaluation.tta_effect import tta_effect
 
 
 def look_closer(  # noqa: PLR0913 - what a picture needs

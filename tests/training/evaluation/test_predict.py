@@ -3,7 +3,7 @@ from numpy.typing import NDArray
 
 from cxr.interpret import Outputs
 from cxr.tta import POLICIES
-from training.predict import predict
+from training.evaluation.predict import predict
 
 
 class LeftHalf:

@@ -30,18 +30,18 @@ from cxr.interpret import PLAIN_READING, Finding, Outputs, interpret, scope_caut
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Radiograph
 from cxr.tta import PLAIN, POLICIES
-from training.closer import look_closer
 from training.data import DataError, DataIndex, IndexRow, load_index
 from training.data.index import read_table
 from training.data.masks import read_masks
-from training.novelty import Radiographs, measure_novelty
-from training.predict import predict
-from training.prediction import Prediction, Role
+from training.evaluation.breakdown import look_closer
+from training.evaluation.console import summary_lines
+from training.evaluation.ood import Radiographs, measure_novelty
+from training.evaluation.page import report
+from training.evaluation.predict import predict
+from training.evaluation.prediction import Prediction, Role
 from training.progress import progress_bar
-from training.report import report
 from training.stats.localisation import measure_localisation
 from training.stats.metrics import measure
-from training.summary import summary_lines
 
 _DECODED_AHEAD = 32
 """Files that may be decoding or waiting while the graph runs."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.stress import STRESSES, stressed
+from training.evaluation.corruptions import STRESSES, stressed
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.prediction import Prediction
-from training.subgroups import subgroup_figures
+from training.evaluation.prediction import Prediction
+from training.evaluation.subgroups import subgroup_figures
 
 
 def prediction(

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.report import report
+from training.evaluation.console import summary_lines
+from training.evaluation.page import report
 from training.stats.metrics import measure
-from training.summary import summary_lines
 
 
 def write_results(folder: Path, label_N: list[int], probability_N: list[float], fitted_N: list[bool]) -> None:

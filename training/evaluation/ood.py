@@ -20,8 +20,8 @@ from cxr.errors import ImageError
 from cxr.graph import Graph
 from cxr.interpret import NoveltyLimits
 from cxr.tta import PLAIN
-from training.foreign import Foreign, Grey, by_kind, count_objects, find_foreign, make_foreign, turn
-from training.predict import predict
+from training.evaluation.ood_images import Foreign, Grey, by_kind, count_objects, find_foreign, make_foreign, turn
+from training.evaluation.predict import predict
 from training.stats.metrics import Floats, auroc
 
 TURNED_RADIOGRAPHS = 100

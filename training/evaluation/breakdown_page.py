@@ -7,10 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from training.gallery import KINDS
+from training.evaluation.gallery import KINDS
+from training.evaluation.subgroups import MIN_POSITIVES
 from training.html.document import table, table_row
 from training.stats.format import figure_text, interval_text
-from training.subgroups import MIN_POSITIVES
 
 
 def subgroup_table(entries: Sequence[Mapping[str, Any]]) -> str:

@@ -11,8 +11,8 @@ from cxr.preprocess import PreprocessSpec
 from tests.factories import chest, make_dicom, make_png
 from training.__main__ import main
 from training.data.index import read_table, write_table
-from training.foreign import Foreign, by_kind, count_objects, find_foreign, make_foreign, turn
-from training.novelty import novelty_lines
+from training.evaluation.ood import novelty_lines
+from training.evaluation.ood_images import Foreign, by_kind, count_objects, find_foreign, make_foreign, turn
 
 SPEC = PreprocessSpec(size=64)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from training.prediction import Prediction
+from training.evaluation.prediction import Prediction
 from training.stats.metrics import at_threshold, auroc, bootstrap_interval
 
 MIN_POSITIVES = 20

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from training.closer_page import gallery, subgroup_table, tta_table
 from training.data.index import read_table
+from training.evaluation.breakdown_page import gallery, subgroup_table, tta_table
 from training.html.document import html_page, table, table_row
 from training.html.plots import histogram_plot, precision_recall_plot, reliability_plot, roc_plot
 from training.stats.format import figure_text, interval_text

@@ -15,7 +15,7 @@ from cxr.decode import DecodeLimits, decode
 from cxr.graph import Graph
 from cxr.interpret import draw_heatmap
 from cxr.preprocess import preprocess
-from training.prediction import Prediction
+from training.evaluation.prediction import Prediction
 
 _EACH = 4
 """Pictures of a kind."""

@@ -1,0 +1,1 @@
+"""Measure an exported bundle through the code that serves it; never torch."""
