@@ -110,10 +110,10 @@ def _say_what_was_found(facts: dict[str, Any]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from training.allow import judge_bundle  # noqa: PLC0415
+    from training.bundle.amend import state_fast, state_gate  # noqa: PLC0415
+    from training.bundle.bf16 import require_bf16  # noqa: PLC0415
+    from training.bundle.bf16_later import judge_bundle  # noqa: PLC0415
     from training.evaluation.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
-    from training.fast import require_bf16  # noqa: PLC0415
-    from training.state import state_fast, state_gate  # noqa: PLC0415
 
     if options.fast:
         require_bf16()
@@ -131,7 +131,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:
-    from training.export import export  # noqa: PLC0415 - torch comes with it
+    from training.bundle.export import export  # noqa: PLC0415 - torch comes with it
 
     max_bytes = options.max_megabytes * 1_000_000
     precisions = tuple(dict.fromkeys(options.precision))

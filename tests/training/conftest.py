@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cxr.phantom import draw_phantom
 from tests.factories import make_png
-from training.parity import edge_images
+from training.bundle.graph_gates import edge_images
 
 if TYPE_CHECKING:
     from training.model.network import ChestNet
@@ -59,7 +59,7 @@ def fused_run_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def bundle_dir(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle exported from the hold-out RUN."""
-    from training.export import export
+    from training.bundle.export import export
 
     return export(run_dir, tmp_path_factory.mktemp("store"), "patch", 1)
 

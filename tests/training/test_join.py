@@ -9,7 +9,7 @@ import torch
 
 from cxr.bundle import file_sha256, read_bundle
 from training.__main__ import main
-from training.export import export
+from training.bundle.export import export
 from training.fit.batches import open_cache
 from training.fit.run_dir import Run, load_network, load_run
 from training.model.area_pooling import averaging

@@ -30,7 +30,7 @@ _LATE_PACE = 5.0
 
 
 class ChestNet(nn.Module):
-    """From uint8 radiographs to a logit, its map and a novelty; what `training.export` writes as a graph."""
+    """From uint8 radiographs to a logit, its map and a novelty; what `training.bundle.export` writes as a graph."""
 
     def __init__(self, backbone: Backbone, *, dropout: float = 0.2, pool: Pool = "mean", metadata: bool = False) -> None:
         super().__init__()

@@ -6,6 +6,8 @@ import torch
 
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
+from training.bundle.graph_gates import file_gates, measure_parity, parity_gates
+from training.bundle.onnx_export import trace
 from training.model.backbones import (
     BACKBONES,
     Backbone,
@@ -16,10 +18,8 @@ from training.model.backbones import (
     SmallResNetBackbone,
 )
 from training.model.network import ChestNet
-from training.parity import file_gates, measure_parity, parity_gates
 from training.recipe.catalogue import smoke
 from training.recipe.schema import NetworkName, override
-from training.trace import trace
 
 PARAMETERS: dict[NetworkName, float] = {
     # Millions.  EfficientNets: Tan and Le 2019, table 2, Lite0: TensorFlow's, DenseNets: torchvision's; less the classifier.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cxr.graph import OnnxGraph, Runtime
 from cxr.interpret import PLAIN_READING, Reading
 from cxr.tta import POLICIES
+from training.bundle.onnx_export import trace
 from training.data.masks import map_masks
 from training.evaluation.corruptions import STRESSES, stressed
 from training.evaluation.predict import predict
@@ -29,7 +30,6 @@ from training.recipe.schema import Pool
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
 from training.stats.localisation import measure_localisation
 from training.stats.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
-from training.trace import trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,7 @@ from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, OpenVinoGraph
 from cxr.interpret import PLAIN_READING, Outputs, Reading
 from cxr.tta import PLAIN
-from training.convert import CONVERTERS, StoredPrecision
-from training.evaluation.predict import predict
-from training.fast import (
+from training.bundle.bf16 import (
     MIN_IMAGES,
     OPENVINO,
     NotMeasurable,
@@ -33,12 +31,14 @@ from training.fast import (
     judge_fast,
     openvino_is_installed,
 )
+from training.bundle.convert import CONVERTERS, StoredPrecision
+from training.bundle.gates import TOLERANCES, Gate, agreement_gate
+from training.bundle.graph_gates import file_gates
+from training.bundle.held_out import HeldOut, facts_of
+from training.bundle.precision_cost import Cost, calibration_positions, cost_gates, measure_cost
+from training.evaluation.predict import predict
 from training.fit.batches import open_cache
 from training.fit.run_dir import Run
-from training.gate import TOLERANCES, Gate, agreement_gate
-from training.heldout import HeldOut, facts_of
-from training.parity import file_gates
-from training.precision import Cost, calibration_positions, cost_gates, measure_cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Yardstick:
     run: Run
     held_out: HeldOut
     graphs: Mapping[int, Path]
-    """Of each held-back fold, as `training.heldout.fold_graphs` gives them."""
+    """Of each held-back fold, as `training.bundle.held_out.fold_graphs` gives them."""
     reading: Reading
     golden: Golden
 

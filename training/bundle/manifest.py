@@ -11,8 +11,8 @@ from cxr.bundle import SCHEMA, TrainingData, file_sha256
 from cxr.facts import COLUMNS
 from cxr.interpret import PLAIN_READING, Cam
 from cxr.preprocess import PreprocessSpec
+from training.bundle.held_out import HeldOut, basis, novelty_basis, read_off, stress_figures
 from training.fit.run_dir import Run
-from training.heldout import HeldOut, basis, novelty_basis, read_off, stress_figures
 from training.recipe.schema import recipe_to_dict
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, novelty_limits
 

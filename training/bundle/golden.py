@@ -12,8 +12,8 @@ from cxr.graph import Graph
 from cxr.phantom import draw_phantom
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Metadata, Processing, Radiograph
-from training.gate import TOLERANCES
-from training.parity import edge_images
+from training.bundle.gates import TOLERANCES
+from training.bundle.graph_gates import edge_images
 
 _PHANTOM_SIZES = ((1024, 1024), (1140, 912), (700, 1100), (300, 256), (2048, 1760))
 """Rows and columns as stored: square, tall, wide, small, large."""

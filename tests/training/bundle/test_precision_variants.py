@@ -10,14 +10,14 @@ from onnx import numpy_helper
 from cxr.bundle import Bundle, read_bundle
 from cxr.graph import OnnxGraph
 from cxr.interpret import PLAIN_READING
-from training.convert import CONVERTERS, StoredPrecision
-from training.export import export
-from training.fast import golden_gate, openvino_is_installed
+from training.bundle.bf16 import golden_gate, openvino_is_installed
+from training.bundle.convert import CONVERTERS, StoredPrecision
+from training.bundle.export import export
+from training.bundle.graph_gates import file_gates, pool
+from training.bundle.held_out import predict_held_out
+from training.bundle.precision_cost import bf16_instructions, cost_gates
+from training.bundle.precision_variants import Yardstick, convert, measure_fast
 from training.fit.run_dir import load_run
-from training.heldout import predict_held_out
-from training.parity import file_gates, pool
-from training.precision import bf16_instructions, cost_gates
-from training.variants import Yardstick, convert, measure_fast
 
 
 @pytest.fixture(scope="module")

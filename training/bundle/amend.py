@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cxr.bundle import FastPrecision, Manifest, read_bundle, write_manifest
-from training.card import write_card
+from training.bundle.gates import TOLERANCES
+from training.bundle.model_card import write_card
 from training.errors import TrainingError
-from training.gate import TOLERANCES
 
 
 class TooFew(TrainingError):

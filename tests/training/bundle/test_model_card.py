@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cxr.bundle import read_bundle
-from training.card import card_text
+from training.bundle.model_card import card_text
 
 
 def test_the_card_is_made_of_the_manifest_alone(bundle_dir: Path) -> None:

@@ -11,9 +11,9 @@ from onnx import numpy_helper
 
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
-from training.gate import ExportRefused, Gate, require
-from training.parity import Runner, edge_images, file_gates, measure_parity, parity_gates, pool, privacy_gate
-from training.trace import describe, trace
+from training.bundle.gates import ExportRefused, Gate, require
+from training.bundle.graph_gates import Runner, edge_images, file_gates, measure_parity, parity_gates, pool, privacy_gate
+from training.bundle.onnx_export import describe, trace
 
 CAM = Cam(pool="mean", bias=0.25)
 

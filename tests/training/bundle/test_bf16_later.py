@@ -8,13 +8,13 @@ import pytest
 
 from cxr.bundle import FastPrecision, read_bundle
 from training.__main__ import main
-from training.allow import judge_bundle, read_unseen
+from training.bundle.amend import state_fast
+from training.bundle.bf16 import NotMeasurable, openvino_is_installed
+from training.bundle.bf16_later import judge_bundle, read_unseen
+from training.bundle.export import export
+from training.bundle.gates import TOLERANCES
+from training.bundle.precision_cost import bf16_instructions
 from training.evaluation.evaluate import roles
-from training.export import export
-from training.fast import NotMeasurable, openvino_is_installed
-from training.gate import TOLERANCES
-from training.precision import bf16_instructions
-from training.state import state_fast
 
 ALLOWED = FastPrecision(
     engine="openvino-cpu",

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cxr.bundle import Parity
 from cxr.graph import Graph
 from cxr.interpret import Cam, Outputs
-from training.gate import Gate, at_most, largest, relative
-from training.trace import INTERFACES
+from training.bundle.gates import Gate, at_most, largest, relative
+from training.bundle.onnx_export import INTERFACES
 
 BATCH_SIZES = (1, 2, 7, 64)
 """The batch sizes at which the graph is compared with the network, and with itself alone."""

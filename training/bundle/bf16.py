@@ -15,9 +15,9 @@ import numpy as np
 from cxr.bundle import FastPrecision, Golden
 from cxr.graph import Graph, OpenVinoGraph, Runtime
 from cxr.interpret import Outputs
+from training.bundle.gates import TOLERANCES, Gate, agreement_gate, failures
+from training.bundle.precision_cost import Cost, bf16_instructions, cost_gates
 from training.errors import TrainingError
-from training.gate import TOLERANCES, Gate, agreement_gate, failures
-from training.precision import Cost, bf16_instructions, cost_gates
 
 OPENVINO = Runtime(engine="openvino")
 

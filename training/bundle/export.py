@@ -25,18 +25,10 @@ from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, open_graph
 from cxr.interpret import PLAIN_READING, Cam, NoveltyLimits, Outputs
 from cxr.preprocess import PreprocessSpec
-from training.card import write_card
-from training.convert import StoredPrecision
-from training.data.index import write_table
-from training.fit.batches import open_cache
-from training.fit.late_fusion import encode, forget_some
-from training.fit.run_dir import Run, load_network, load_run
-from training.gate import Gate, require
-from training.golden import make_golden
-from training.heldout import HeldOut, fold_graphs, localise_held_out, predict_held_out
-from training.manifest import graph_properties, manifest_facts
-from training.model.network import ChestNet
-from training.parity import (
+from training.bundle.convert import StoredPrecision
+from training.bundle.gates import Gate, require
+from training.bundle.golden import make_golden
+from training.bundle.graph_gates import (
     MAX_FILE_BYTES,
     Runner,
     edge_images,
@@ -46,8 +38,16 @@ from training.parity import (
     parity_gates,
     privacy_gate,
 )
-from training.trace import MAX_BATCH, describe, trace
-from training.variants import Yardstick, make_variants, openvino_gates
+from training.bundle.held_out import HeldOut, fold_graphs, localise_held_out, predict_held_out
+from training.bundle.manifest import graph_properties, manifest_facts
+from training.bundle.model_card import write_card
+from training.bundle.onnx_export import MAX_BATCH, describe, trace
+from training.bundle.precision_variants import Yardstick, make_variants, openvino_gates
+from training.data.index import write_table
+from training.fit.batches import open_cache
+from training.fit.late_fusion import encode, forget_some
+from training.fit.run_dir import Run, load_network, load_run
+from training.model.network import ChestNet
 
 GRAPH_FILE = "model.onnx"
 _PARITY_IMAGES = 64

@@ -16,11 +16,11 @@ from cxr.decode import quiet_libraries
 from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_READING, Outputs
 from cxr.tta import PLAIN
+from training.bundle.bf16 import MIN_IMAGES, NotMeasurable, Verdict, joined, judge_fast, require_bf16
+from training.bundle.precision_cost import Cost, measure_cost
 from training.data import load_index
 from training.evaluation.evaluate import Unreadable, decode_ahead, facts, readable, roles
 from training.evaluation.predict import predict
-from training.fast import MIN_IMAGES, NotMeasurable, Verdict, joined, judge_fast, require_bf16
-from training.precision import Cost, measure_cost
 from training.progress import progress_bar
 
 Seen = tuple[NDArray[np.uint8], NDArray[np.float32], int]

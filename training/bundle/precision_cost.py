@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cxr.bundle import MAX_FAST_AUROC_CHANGE, MAX_FAST_FLIPS
 from cxr.interpret import Outputs, Reading
-from training.gate import Gate
+from training.bundle.gates import Gate
 from training.stats.metrics import Floats, Labels01, auroc
 
 _MAX_PROBABILITY_CHANGE = 0.01

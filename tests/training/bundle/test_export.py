@@ -11,12 +11,12 @@ from cxr.errors import BundleError
 from cxr.facts import COLUMNS, encode_facts
 from cxr.graph import OnnxGraph, open_graph
 from cxr.radiograph import Metadata
+from training.bundle.export import export
+from training.bundle.gates import ExportRefused
+from training.bundle.graph_gates import edge_images, pool
+from training.bundle.held_out import fold_graphs, predict_held_out, read_off
 from training.data.index import read_table
-from training.export import export
 from training.fit.run_dir import load_run
-from training.gate import ExportRefused
-from training.heldout import fold_graphs, predict_held_out, read_off
-from training.parity import edge_images, pool
 
 
 def test_an_exported_bundle_opens_and_answers_its_golden_inputs(bundle_dir: Path) -> None:

@@ -1,0 +1,1 @@
+"""Export a run directory as a bundle, and the gates in between."""
