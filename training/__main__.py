@@ -83,7 +83,7 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
 
 def _compare(options: argparse.Namespace, words: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `_train`
-    from training.compare import compare, split_arms  # noqa: PLC0415 - torch comes with it
+    from training.experiments.compare import compare, split_arms  # noqa: PLC0415 - torch comes with it
 
     recipe = override(recipe_named(options.recipe), options.set)
     command = shlex.join(["python", "-m", "training", *words])
@@ -92,7 +92,7 @@ def _compare(options: argparse.Namespace, words: list[str]) -> None:
 
 
 def _join(options: argparse.Namespace, words: list[str]) -> None:
-    from training.join import join  # noqa: PLC0415 - torch comes with it
+    from training.experiments.ensemble import join  # noqa: PLC0415 - torch comes with it
 
     run = join(options.runs, options.out, options.name, shlex.join(["python", "-m", "training", *words]))
     print(f"joined: {run.path}; next: python -m training export {run.path} --store model_store --model NAME --version N")

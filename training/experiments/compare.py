@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.comparison_page import comparison_page
 from training.data.index import read_table, write_table
 from training.evaluation.corruptions import STRESSES, stressed
+from training.experiments.comparison_page import comparison_page
 from training.fit.batches import open_samples, plain_batches, steps_per_epoch
 from training.fit.open_run import open_run
 from training.fit.run_dir import Run, load_network

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from training.__main__ import main
-from training.compare import arm_recipe, split_arms
 from training.data.index import read_table
 from training.evaluation.corruptions import STRESSES
+from training.experiments.compare import arm_recipe, split_arms
 from training.fit.run_dir import load_run
 from training.recipe.catalogue import smoke
 from training.recipe.schema import ConfigError

@@ -1,0 +1,1 @@
+"""Comparisons and ensembles of whole trainings."""
