@@ -59,7 +59,7 @@ def test_ctrl_c_is_told_in_one_sentence(
 
 
 def test_the_parser_needs_no_torch() -> None:
-    code = "import sys, training.__main__, training.datasets; sys.exit('torch' in sys.modules)"
+    code = "import sys, training.__main__, training.data; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

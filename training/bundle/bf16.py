@@ -16,8 +16,9 @@ from cxr.bundle import FastPrecision, Golden
 from cxr.graph import Graph, OpenVinoGraph, Runtime
 from cxr.interpret import Outputs
 from training.bundle.gates import TOLERANCES, Gate, agreement_gate, failures
-from training.bundle.precision_cost import Cost, bf16_instructions, cost_gates
+from training.bundle.precision_cost import Cost, cost_gates
 from training.errors import TrainingError
+from training.hardware import bf16_instructions
 
 OPENVINO = Runtime(engine="openvino")
 

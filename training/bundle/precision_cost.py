@@ -8,7 +8,6 @@ Shape suffixes: N images, C classes of them, h and w map rows and columns.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,14 +87,6 @@ def calibration_positions(label_N: Labels01, count: int = _CALIBRATION_IMAGES) -
         position_C = np.flatnonzero(label_N == label)
         drawn.append(rng.permutation(position_C)[: max(1, int(share * len(position_C)))])
     return np.sort(np.concatenate(drawn))
-
-
-def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """Name this processor's own bf16 instructions as the Linux kernel does; None where it has none, or can't be asked."""
-    if not cpuinfo.is_file():
-        return None
-    flags = set(cpuinfo.read_text(encoding="ascii", errors="replace").split())
-    return " ".join(name for name in ("avx512_bf16", "amx_bf16") if name in flags) or None
 
 
 def _probabilities(outputs: Outputs, reading: Reading) -> Floats:

@@ -119,7 +119,7 @@ def tools() -> dict[str, str]:
 def git_commit() -> str:
     """Give the commit of the source, marked where the training package was changed since; `unknown` outside a checkout."""
     git = shutil.which("git")
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     if git is None:
         return "unknown"
     commit = subprocess.run([git, "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training import processes
-from training.bundle.precision_cost import bf16_instructions
 from training.fit.balance import class_weights
 from training.fit.batches import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
 from training.fit.curves import Curves
@@ -33,6 +32,7 @@ from training.fit.losses import weighted_bce
 from training.fit.mask_loss import mask_loss
 from training.fit.run_dir import STATE_FILE, Run, load_network, save_network
 from training.fit.train_state import Learner
+from training.hardware import bf16_instructions
 from training.model.network import ChestNet
 from training.progress import progress_bar
 from training.recipe.schema import Recipe

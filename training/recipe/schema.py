@@ -125,10 +125,12 @@ class Recipe:
     mask_weight: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the map's own loss against drawn outlines, beside the label's; 0 learns from labels alone."""
     metadata: bool = False
-    """Whether age, sex and view add to the logit (`training.fit.late_fusion`); compare it with images alone before shipping one."""
+    """Whether age, sex and view add to the logit (`training.fit.late_fusion`); compare it with images alone
+    before shipping one."""
 
     joined: tuple[Part, ...] = ()
-    """The networks of the RUNs that were joined into one (`training.experiments.ensemble`); empty where a RUN was trained.  Network, greys and
+    """The networks of the RUNs that were joined into one (`training.experiments.ensemble`); empty where a RUN was trained.
+    Network, greys and
     schedule are then those of the RUN with the largest input, and each RUN's own recipe stands in run.json."""
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]

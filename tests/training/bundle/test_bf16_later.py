@@ -13,8 +13,8 @@ from training.bundle.bf16 import NotMeasurable, openvino_is_installed
 from training.bundle.bf16_later import judge_bundle, read_unseen
 from training.bundle.export import export
 from training.bundle.gates import TOLERANCES
-from training.bundle.precision_cost import bf16_instructions
 from training.evaluation.evaluate import roles
+from training.hardware import bf16_instructions
 
 ALLOWED = FastPrecision(
     engine="openvino-cpu",

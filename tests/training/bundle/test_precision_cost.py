@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cxr.interpret import Calibration, Outputs, Reading
-from training.bundle.precision_cost import Cost, bf16_instructions, calibration_positions, cost_gates, measure_cost
+from training.bundle.precision_cost import Cost, calibration_positions, cost_gates, measure_cost
+from training.hardware import bf16_instructions
 
 READING = Reading(calibration=Calibration(slope=1.0, intercept=0.0), thresholds={"balanced": 0.5, "screen": 0.2})
 LABEL_N = np.tile([0, 1], 100)

@@ -15,9 +15,10 @@ from training.bundle.convert import CONVERTERS, StoredPrecision
 from training.bundle.export import export
 from training.bundle.graph_gates import file_gates, pool
 from training.bundle.held_out import predict_held_out
-from training.bundle.precision_cost import bf16_instructions, cost_gates
+from training.bundle.precision_cost import cost_gates
 from training.bundle.precision_variants import Yardstick, convert, measure_fast
 from training.fit.run_dir import load_run
+from training.hardware import bf16_instructions
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
-from training.bundle.precision_cost import bf16_instructions
 from training.fit.batches import Batch, Samples
 from training.fit.logs import Journal
 from training.fit.run_dir import load_network
 from training.fit.train import batch_loss, mixed_precision, rate_at, train_epoch, train_model, validate
 from training.fit.train_state import Learner
+from training.hardware import bf16_instructions
 from training.recipe.catalogue import smoke
 from training.recipe.schema import Recipe, override
 

@@ -1,0 +1,11 @@
+"""What the processor of this machine can do that matters to a training."""
+
+from pathlib import Path
+
+
+def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """Name this processor's own bf16 instructions as the Linux kernel does; None where it has none, or can't be asked."""
+    if not cpuinfo.is_file():
+        return None
+    flags = set(cpuinfo.read_text(encoding="ascii", errors="replace").split())
+    return " ".join(name for name in ("avx512_bf16", "amx_bf16") if name in flags) or None
