@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack, cast
 
 import httpx
 
-from app.client.answers import Prediction
+from cxr_client.answers import Prediction
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

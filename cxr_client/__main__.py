@@ -1,4 +1,4 @@
-"""`cxr-serve predict`, also `python -m app.client predict`: send files or whole folders, write a table."""
+"""`cxr-serve predict`, also `python -m cxr_client predict`: send files or whole folders, write a table."""
 
 import argparse
 import os
@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 
 from tqdm import tqdm
 
-from app.client.answers import Prediction
-from app.client.client import DEFAULT_URL, Asking, Client, ClientError, Problem
-from app.client.table import Table, TableError
+from cxr_client.answers import Prediction
+from cxr_client.client import DEFAULT_URL, Asking, Client, ClientError, Problem
+from cxr_client.table import Table, TableError
 
 KEY_VARIABLE = "CXRSERVE_KEY"
 """Not CXR_KEY: the service refuses to start beside a `CXR_*` variable that it does not know."""

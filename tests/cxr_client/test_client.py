@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.client import Client, Problem, Unreachable
-from app.client.__main__ import ANSWERED, PROBLEMS, UNFINISHED, main
+from cxr_client import Client, Problem, Unreachable
+from cxr_client.__main__ import ANSWERED, PROBLEMS, UNFINISHED, main
 from tests.factories import chest, make_dicom, make_png
 from tests.server import ROOT, Server, free_port, running_server
 
@@ -203,12 +203,12 @@ def test_a_picture_is_drawn_as_the_service_reads_it(server: Server) -> None:
 
 
 def test_a_command_without_a_table_writes_to_standard_output(server: Server, folder: Path) -> None:
-    command = [sys.executable, "-m", "app.client", "predict", str(folder / "a.dcm"), "--url", server.url]
+    command = [sys.executable, "-m", "cxr_client", "predict", str(folder / "a.dcm"), "--url", server.url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     (row,) = csv.DictReader(done.stdout.splitlines())
     assert row["finding"] == "brightness"
 
 
 def test_the_client_loads_nothing_of_the_service() -> None:
-    code = "import sys, app.client.__main__; assert not {'fastapi', 'pydantic', 'onnxruntime', 'numpy'} & sys.modules.keys()"
+    code = "import sys, cxr_client.__main__; assert not {'fastapi', 'pydantic', 'onnxruntime', 'numpy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)

@@ -1,6 +1,6 @@
 """Ask a cxr-serve service from Python, or from the shell by `cxr-serve predict`.
 
-    from app.client import Client
+    from cxr_client import Client
 
     with Client("http://127.0.0.1:8000") as client:
         answer = client.predict(Path("film.dcm"), model="pneumothorax")
@@ -9,7 +9,7 @@
 This package needs httpx and nothing of the service: no FastAPI, no model runtime.
 """
 
-from app.client.answers import Prediction
-from app.client.client import Client, ClientError, Problem, Unreachable
+from cxr_client.answers import Prediction
+from cxr_client.client import Client, ClientError, Problem, Unreachable
 
 __all__ = ["Client", "ClientError", "Prediction", "Problem", "Unreachable"]

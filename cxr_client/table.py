@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from app.client.answers import Prediction
-from app.client.client import Problem
+from cxr_client.answers import Prediction
+from cxr_client.client import Problem
 
 COLUMNS = (
     "file", "code", "detail", "finding", "probability", "label", "threshold", "operating_point", "tta_spread",
