@@ -27,15 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve_alone(settings: Settings) -> int:
-    from app.server import serve  # noqa: PLC0415
+    from app.server.draining import serve  # noqa: PLC0415
 
     return serve(settings)
 
 
 def _supervise(settings: Settings) -> int:
     """Serve by several worker processes until SIGTERM or SIGINT; gives the exit status."""
-    from app.server import work  # noqa: PLC0415
-    from app.supervisor import Supervisor  # noqa: PLC0415
+    from app.server.draining import work  # noqa: PLC0415
+    from app.server.supervisor import Supervisor  # noqa: PLC0415
     from app.telemetry import configure_logging  # noqa: PLC0415
 
     configure_logging(settings.log_level)

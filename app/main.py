@@ -8,20 +8,20 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from app.access import AccessMiddleware, Gate
-from app.classifier import Classifier
-from app.cores import usable_cores
-from app.decoders import Decoders
-from app.engine import Engine, GraphOpener, Pins
-from app.holding import Holding
-from app.problems import install_problems
-from app.routes import install_routes
-from app.routes.context import Service
-from app.routes.openapi import install_openapi
+from app.api.auth import AccessMiddleware, Gate
+from app.api.problems import install_problems
+from app.api.routes import install_routes
+from app.api.routes.context import Service
+from app.api.routes.openapi import install_openapi
+from app.api.upload_budget import Holding
+from app.cpu import usable_cores
+from app.inference.classifier import Classifier
+from app.inference.decoders import Decoders
+from app.models.store import ModelStore
+from app.models.tuning import Engine, GraphOpener, Pins
 from app.settings import Settings
-from app.store import ModelStore
+from app.store_watcher import watching
 from app.telemetry import Metrics, TelemetryMiddleware
-from app.watcher import watching
 from cxr.decode import quiet_libraries
 from cxr.graph import Runtime, open_graph
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.cores import usable_cores
+from app.cpu import usable_cores
 from cxr.bundle import Slug
 from cxr.decode import DecodeLimits
 from cxr.graph.runtime import Engine, Precision

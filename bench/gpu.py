@@ -28,7 +28,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.cores import usable_cores
+from app.cpu import usable_cores
 from bench.changes import current_bundle, four_view_store
 from bench.figures import Figures
 from bench.gpu_page import gpu_page

@@ -8,8 +8,8 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from app.cores import usable_cores
-from app.engine import processor
+from app.cpu import usable_cores
+from app.models.tuning import processor
 from bench.processes import ROOT
 from bench.servers import peer_versions
 

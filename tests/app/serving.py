@@ -12,10 +12,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from app.classifier import Classifier
-from app.engine import GraphOpener
+from app.inference.classifier import Classifier
 from app.main import create_app
-from app.protocol import make_protocol
+from app.models.tuning import GraphOpener
+from app.server.http_protocol import make_protocol
 from app.settings import Settings
 from cxr.graph import open_graph
 

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from app.problems import CODES
+from app.api.problems import CODES
 from app.settings import Settings, variable_names
+from docs.file_listing import PAGE, file_listing
 from tests.server import ROOT
 
 DOCS = ROOT / "docs"
@@ -23,15 +24,8 @@ def test_every_problem_code_stands_in_the_errors_page() -> None:
     assert documented == set(CODES)
 
 
-def test_every_source_file_stands_in_the_architecture_page() -> None:
-    page = (DOCS / "architecture.md").read_text()
-    missing = [
-        path.relative_to(ROOT).as_posix()
-        for package in ("cxr", "app", "training")
-        for path in sorted((ROOT / package).rglob("*.py"))
-        if path.name != "__init__.py" and path.name not in page
-    ]
-    assert missing == []
+def test_the_list_of_files_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == file_listing(), "run: python docs/file_listing.py"
 
 
 def test_no_document_or_source_names_a_place_of_its_maker() -> None:

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
-from app.decoders import Preparation
-from app.decoders.prepare import prepare
+from app.inference.decoders import Preparation
+from app.inference.decoders.prepare import prepare
 from cxr.decode import DecodeLimits
 from cxr.preprocess import PreprocessSpec
 from tests.factories import chest, make_dicom, make_jpeg, make_png

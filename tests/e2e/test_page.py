@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 
-from app.problems import CODES
+from app.api.problems import CODES
 from cxr.decode import DecodeLimits, decode
 from cxr.interpret import COLORS_256_3, FULL_EVIDENCE
 from cxr.radiograph import WarningCode

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training import processes
+from training.fit import distributed
 from training.fit.balance import class_weights
 from training.fit.batches import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
 from training.fit.curves import Curves
@@ -50,11 +50,11 @@ _MEMBER_SEEDS = 1000
 
 def train(run: Run, *, final: bool = True) -> None:
     """Train every model of a RUN that is not finished yet; where none is to be exported, leave the final one out."""
-    processes.refuse_empty_parts(run.recipe.batch, processes.count())
-    torch.set_num_threads(run.recipe.threads or max(1, available_cores() // processes.local_count()))
+    distributed.refuse_empty_parts(run.recipe.batch, distributed.count())
+    torch.set_num_threads(run.recipe.threads or max(1, available_cores() // distributed.local_count()))
     samples = open_samples(run)
-    with Journal(run.path / "log.jsonl" if processes.is_first() else Path(os.devnull)) as journal:
-        journal.write("start", device=choose_device().type, threads=torch.get_num_threads(), processes=processes.count())
+    with Journal(run.path / "log.jsonl" if distributed.is_first() else Path(os.devnull)) as journal:
+        journal.write("start", device=choose_device().type, threads=torch.get_num_threads(), processes=distributed.count())
         for number, fold in enumerate(run.held_back_folds):
             folder, held_back = run.path / f"fold-{fold}", samples.take(run.held_back(fold))
             others = _to_learn_from(run, samples, np.flatnonzero(run.fold_N != fold), folder)
@@ -62,7 +62,7 @@ def train(run: Run, *, final: bool = True) -> None:
             journal.write("model finished", model=f"fold-{fold}")
         if final:
             _make_final(run, samples)
-        processes.wait_for_all()
+        distributed.wait_for_all()
         journal.write("end")
 
 
@@ -73,7 +73,7 @@ def _make_final(run: Run, samples: Samples) -> None:
         everything = _to_learn_from(run, samples, np.arange(len(samples)), folder)
         train_model(run.recipe, everything, None, folder, run.recipe.seed + run.recipe.folds)
         return
-    if processes.is_first():
+    if distributed.is_first():
         take_as_final(run.path)
 
 
@@ -89,7 +89,7 @@ def _to_learn_from(run: Run, samples: Samples, position_N: NDArray[np.int64], fo
     if run.recipe.imbalance != "generated":
         return real
     ids = [run.index.rows[i].image_id for i in position_N]
-    with processes.first_alone():  # the others read what it made
+    with distributed.first_alone():  # the others read what it made
         made = generate(real.image_NHW, real.label_N, ids, folder / "generated", run.recipe.seed)
     return Samples(np.concatenate([real.image_NHW, made.image_NHW]), np.concatenate([real.label_N, made.label_N]))
 
@@ -111,7 +111,7 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
             for number, member in enumerate(alone, start=1)
         ]
         network = ChestNet.ensemble(members).to(choose_device())
-    if processes.is_first():
+    if distributed.is_first():
         fit_novelty(network, samples, recipe.size)
     _keep(network, folder)
 
@@ -121,13 +121,13 @@ def _train_member(recipe: Recipe, samples: Samples, held_back: Samples | None, f
     weights = folder / "model.safetensors"
     if not weights.is_file():
         _keep(train_network(recipe, samples, held_back, folder, seed), folder)
-        processes.wait_for_all()
+        distributed.wait_for_all()
     return load_network(weights, recipe).to(choose_device())
 
 
 def _keep(network: ChestNet, folder: Path) -> None:
     """Write a finished network, and take away what resuming it would have needed; the first process alone."""
-    if processes.is_first():
+    if distributed.is_first():
         save_network(folder / "model.safetensors", network)
         (folder / STATE_FILE).unlink(missing_ok=True)
 
@@ -138,7 +138,7 @@ def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, f
     folder.mkdir(parents=True, exist_ok=True)
     learner = Learner.start(recipe, seed, choose_device())
     learner.resume(unfinished)
-    if not processes.is_first():  # the others take their part in every step, and do nothing else
+    if not distributed.is_first():  # the others take their part in every step, and do nothing else
         while learner.epoch < recipe.total_epochs:
             train_epoch(learner, samples, folder.name)
             learner.finish_epoch()
@@ -167,24 +167,24 @@ def train_epoch(learner: Learner, samples: Samples, name: str) -> float:
     """
     recipe, epoch = learner.recipe, learner.epoch
     # dropout and stochastic depth draw from the global generator, each process for its own images
-    torch.manual_seed(learner.seed + 1_000_003 * (epoch + 1) + 7_919 * processes.rank())
+    torch.manual_seed(learner.seed + 1_000_003 * (epoch + 1) + 7_919 * distributed.rank())
     weights = class_weights(samples.label_N, recipe.imbalance)
     steps, losses = steps_per_epoch(len(samples), recipe.batch), list[float]()
     learner.network.train()
     title = f"{name} epoch {epoch + 1}/{recipe.total_epochs}"
-    with progress_bar(total=steps, desc=title, unit="batch", disable=not processes.is_first()) as bar:
+    with progress_bar(total=steps, desc=title, unit="batch", disable=not distributed.is_first()) as bar:
         for batch in epoch_batches(samples, recipe, epoch, learner.seed, learner.device):
-            mine = batch.part(processes.my_part)
+            mine = batch.part(distributed.my_part)
             for group in learner.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
             loss = batch_loss(learner.network, mine, recipe, weights)
             loss = loss * (len(mine.target_N) / len(batch.target_N))  # its share of the whole batch's mean
             learner.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            processes.add_up_gradients(learner.network)
+            distributed.add_up_gradients(learner.network)
             learner.optimizer.step()
             learner.average.update(learner.network)
-            losses.append(processes.add_up(loss))
+            losses.append(distributed.add_up(loss))
             bar.set_postfix(loss=f"{np.mean(losses[-_SHOWN_BATCHES:]):.4f}", refresh=False)
             bar.update()
     return float(np.mean(losses))
@@ -238,7 +238,7 @@ def fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
 
 def choose_device() -> torch.device:
     """Take the GPU where there is one; of several processes each takes its own."""
-    return torch.device("cuda", processes.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device("cuda", distributed.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def available_cores() -> int:

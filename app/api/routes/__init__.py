@@ -1,0 +1,15 @@
+"""The endpoints: each is a few lines that say what is read, who does it, and what is answered."""
+
+from fastapi import FastAPI
+
+from app.api.routes import dicom, health, models, pages, predict, preview
+
+
+def install_routes(app: FastAPI) -> None:
+    """Add every endpoint to an application."""
+    app.include_router(predict.router)
+    app.include_router(dicom.router)
+    app.include_router(preview.router)
+    app.include_router(models.router)
+    app.include_router(health.router)
+    pages.install_pages(app)

@@ -1,0 +1,110 @@
+"""What an endpoint may ask for: the running service, a deadline, and that the client reads JSON.
+
+All of it is `async`, though nothing is awaited: FastAPI would send plain functions to a thread.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Header, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import Field, TypeAdapter, ValidationError
+
+from app.api.upload_budget import Holding
+from app.errors import MalformedRequest, NotAcceptable
+from app.inference.classifier import Classifier
+from app.settings import Settings
+from app.telemetry import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of the running service that endpoints use."""
+
+    settings: Settings
+    metrics: Metrics
+    classifier: Classifier
+    uploads: Holding
+
+
+def service_of(request: Request) -> Service:
+    """Give the running service."""
+    return cast("Service", request.app.state.service)
+
+
+async def _service(request: Request) -> Service:
+    return service_of(request)
+
+
+async def _accept_json(request: Request) -> None:
+    """Refuse a client that reads no JSON; raises `NotAcceptable`."""
+    _require_acceptable(request, "application/json")
+
+
+async def _accept_dicom(request: Request) -> None:
+    """Refuse a client that reads no DICOM; raises `NotAcceptable`."""
+    _require_acceptable(request, "application/dicom")
+
+
+async def _accept_png(request: Request) -> None:
+    """Refuse a client that reads no PNG; raises `NotAcceptable`."""
+    _require_acceptable(request, "image/png")
+
+
+def _require_acceptable(request: Request, media_type: str) -> None:
+    accept = ",".join(request.headers.getlist("accept")).lower() or "*/*"  # several lines are one list: RFC 9110 section 5.3
+    ranges = {name.strip(): options for name, _, options in (entry.partition(";") for entry in accept.split(","))}
+    for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):  # the most specific one decides: section 12.5.1
+        if name in ranges:
+            if _is_excluded(ranges[name]):
+                break
+            return
+    raise NotAcceptable(f"The answer is {media_type}.")
+
+
+async def _refuse_repeats(request: Request) -> None:
+    """Refuse a parameter that is given twice, which can mean either; raises `MalformedRequest`."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(names) != len(set(names)):
+        raise MalformedRequest("A parameter is given more than once.")
+
+
+def _is_excluded(options: str) -> bool:
+    """Tell whether a range carries a weight of nothing: RFC 9110 section 12.4.2."""
+    return any(option.strip() in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options.split(";"))
+
+
+_TIMEOUT_HEADER = "x-request-timeout-seconds"
+_Timeout = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+_TIMEOUT = TypeAdapter(_Timeout)
+
+
+async def _deadline(
+    request: Request,
+    x_request_timeout_seconds: Annotated[  # noqa: ARG001 -- declared for the OpenAPI document; `deadline_of` reads it
+        _Timeout | None, Header(description="Seconds after which the answer is worth nothing.")
+    ] = None,
+) -> float:
+    return deadline_of(request, service_of(request))  # as `app.api.routes.fast_route` does
+
+
+def deadline_of(request: Request, service: Service) -> float:
+    """Give the time by which to answer, on `time.monotonic`'s clock; raises `RequestValidationError` or `MalformedRequest`."""
+    stated = request.headers.getlist(_TIMEOUT_HEADER)
+    if not stated:
+        return time.monotonic() + service.settings.default_timeout_seconds
+    if len(stated) > 1:
+        raise MalformedRequest(f"{_TIMEOUT_HEADER} is given more than once.")
+    try:
+        return time.monotonic() + _TIMEOUT.validate_python(stated[0])
+    except ValidationError as exc:
+        raise RequestValidationError([{**fault, "loc": ("header", _TIMEOUT_HEADER)} for fault in exc.errors()]) from exc
+
+
+ServiceOf = Annotated[Service, Depends(_service)]
+Deadline = Annotated[float, Depends(_deadline)]
+AcceptsJson = Depends(_accept_json)
+AcceptsDicom = Depends(_accept_dicom)
+AcceptsPng = Depends(_accept_png)
+EachOnce = Depends(_refuse_repeats)

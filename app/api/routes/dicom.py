@@ -1,0 +1,56 @@
+"""`POST /predict/dicom`: the answer as a DICOM object."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.api.routes.admit import let_in, read_one
+from app.api.routes.context import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
+from app.api.routes.fast_route import DirectRoute
+from app.api.routes.openapi_texts import PREDICT_CODES, body_of_one, problem_responses
+from app.api.schemas import DicomParameters
+from app.api.upload import while_connected
+from app.dicom_results import MEDIA_TYPE, require_dicom, write_result
+from app.inference.classifier import Place, by_deadline
+
+router = APIRouter(tags=["predict"], dependencies=[AcceptsDicom, EachOnce], route_class=DirectRoute)
+
+Parameters = Annotated[DicomParameters, Query()]
+
+
+@router.post(
+    "/predict/dicom",
+    summary="Classify one DICOM radiograph, answered in DICOM",
+    openapi_extra=body_of_one(MEDIA_TYPE, "application/octet-stream"),
+    response_class=Response,
+    responses={
+        200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}},
+        **problem_responses(*PREDICT_CODES),
+    },
+)
+async def predict_dicom(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+    """Classify one DICOM radiograph and give the answer as a DICOM object of the same study.
+
+    `result=sr` is a preliminary, unverified structured report; `result=sc` a picture of
+    the evidence that says it is not for diagnosis.  The same question about the same file
+    gives the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
+    with `unsupported_format`.
+    """
+    question = parameters.question()
+    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
+        async with by_deadline(deadline):
+            data = await read_one(request, service, share)
+        require_dicom(data)
+        result = await while_connected(request, _answer(data, place, parameters, service))
+    disposition = f'attachment; filename="result-{parameters.result}.dcm"'
+    return Response(result, media_type=MEDIA_TYPE, headers={"content-disposition": disposition})
+
+
+async def _answer(data: bytes, place: Place, parameters: DicomParameters, service: Service) -> bytes:
+    prediction = await service.classifier.classify(data, place)
+    async with by_deadline(place.deadline):
+        return await asyncio.to_thread(
+            write_result, parameters.result, data, prediction, max_inflated_bytes=service.settings.max_inflated_bytes
+        )

@@ -1,0 +1,53 @@
+"""Routes that FastAPI documents and that read their own parameters.
+
+FastAPI works out anew for each request what an endpoint wants and where it comes from; for the
+parameters of `/predict` that takes the event loop longer than admitting, logging and answering an
+upload together.  Here one pydantic model reads the query, chosen when the route is made, and
+`deadline_of` the header.  What an endpoint declares stays FastAPI's own way of saying it, and so does the
+OpenAPI document; what is refused is refused in the same words, the query before the header.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import Any, get_type_hints
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.responses import Response
+
+from app.api.routes.context import deadline_of, service_of
+
+
+class _NoParameters(BaseModel):
+    """The query of an endpoint that takes none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class DirectRoute(APIRoute):
+    """A route of an endpoint that takes `request`, `deadline`, `service`, and `parameters` where it has any."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Give what answers a request; called once, when the route is made."""
+        endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
+        checks = [dependency.dependency for dependency in self.dependencies if dependency.dependency]
+        wanted: type[BaseModel] = get_type_hints(endpoint).get("parameters", _NoParameters)
+
+        async def handle(request: Request) -> Response:
+            for check in checks:
+                await check(request)
+            service = service_of(request)
+            parameters = _read(wanted, request)
+            arguments: dict[str, Any] = {} if wanted is _NoParameters else {"parameters": parameters}
+            return await endpoint(request=request, deadline=deadline_of(request, service), service=service, **arguments)
+
+        return handle
+
+
+def _read(model: type[BaseModel], request: Request) -> BaseModel:
+    """Read the query; raises `RequestValidationError`, as FastAPI would."""
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as exc:
+        raise RequestValidationError(exc.errors()) from exc

@@ -1,0 +1,39 @@
+"""`GET /livez`, `/readyz` and `/metrics`: what an orchestrator and a scraper ask."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import PlainTextResponse, Response
+
+from app.api.routes.context import ServiceOf
+from app.api.routes.openapi_texts import problem_responses
+from app.api.schemas import LivenessAnswer, ReadinessAnswer
+from app.errors import NotReady
+
+router = APIRouter(tags=["health"])
+
+
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
+async def livez(service: ServiceOf) -> LivenessAnswer:
+    """Answer 200 while the event loop turns and no batch lane has died; a restart cures the rest."""
+    _refuse(service.classifier.faults())
+    return LivenessAnswer()
+
+
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", summary="Does the default model answer?", responses=problem_responses("not_ready"))
+async def readyz(service: ServiceOf) -> ReadinessAnswer:
+    """Answer 200 while the default model serves, else 503 with the reasons."""
+    _refuse(service.classifier.unready_reasons())
+    return ReadinessAnswer(notes=service.classifier.store.complaints)
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+async def metrics(request: Request, service: ServiceOf) -> Response:
+    """Write the metrics of all worker processes."""
+    body, media_type = service.metrics.render(request.headers.get("accept"))
+    return Response(body, headers={"content-type": media_type})
+
+
+def _refuse(reasons: list[str]) -> None:
+    if reasons:
+        raise NotReady(" ".join(reasons))

@@ -1,0 +1,127 @@
+"""`POST /predict` and `POST /predict/batch`."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from app.api.problems import Problem, problem_of
+from app.api.routes.admit import let_in, read_one
+from app.api.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf
+from app.api.routes.fast_route import DirectRoute
+from app.api.routes.openapi_texts import (
+    BATCH_CODES,
+    PREDICT_CODES,
+    PREDICTION_EXAMPLE,
+    body_of_one,
+    body_of_several,
+    problem_responses,
+)
+from app.api.schemas import Answer, PredictionAnswer, PredictParameters
+from app.api.upload import UploadedFile, UploadLimits, read_uploads, while_connected
+from app.errors import ServiceError
+from app.inference.classifier import Place, by_deadline
+from app.settings import Settings
+from app.telemetry import current_request_id
+from cxr.errors import ImageError
+
+router = APIRouter(tags=["predict"], dependencies=[AcceptsJson, EachOnce], route_class=DirectRoute)
+
+Parameters = Annotated[PredictParameters, Query()]
+
+
+class FilePrediction(Answer):
+    """The answer about one file of several."""
+
+    filename: str | None = Field(description="As the sender named it.")
+    prediction: PredictionAnswer
+
+
+class FileProblem(Answer):
+    """Why one file of several got no answer."""
+
+    filename: str | None = Field(description="As the sender named it.")
+    problem: Problem
+
+
+FileAnswer = FilePrediction | FileProblem
+
+
+class BatchAnswer(Answer):
+    """One result for each file, in the order they were sent."""
+
+    results: list[FileAnswer]
+
+
+@router.post(
+    "/predict",
+    summary="Classify one radiograph",
+    openapi_extra=body_of_one(),
+    responses={
+        200: {"model": PredictionAnswer, "content": {"application/json": {"example": PREDICTION_EXAMPLE}}},
+        **problem_responses(*PREDICT_CODES),
+    },
+)
+async def predict(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+    """Classify one DICOM, PNG or JPEG radiograph.
+
+    Send it as a multipart part named `file`, or as the body itself.  Its format is
+    told by its content, never by its name or media type.
+    """
+    question = parameters.question()
+    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
+        async with by_deadline(deadline):
+            data = await read_one(request, service, share)
+        prediction = await while_connected(request, service.classifier.classify(data, place))
+    return _json(PredictionAnswer.write(prediction, current_request_id()))
+
+
+@router.post(
+    "/predict/batch",
+    summary="Classify several radiographs",
+    openapi_extra=body_of_several(),
+    responses={
+        200: {"model": BatchAnswer, "content": {"application/json": {"example": {"results": [
+            {"filename": "one.dcm", "prediction": PREDICTION_EXAMPLE},
+        ]}}}},
+        **problem_responses(*BATCH_CODES),
+    },
+)  # fmt: skip
+async def predict_batch(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+    """Classify several radiographs, sent as multipart parts named `files`.
+
+    Each file is admitted alone and fails alone; the answers keep the files' order.
+    """
+    question = parameters.question()
+    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
+        async with by_deadline(deadline):
+            with service.metrics.time_stage("receive"):
+                files = await read_uploads(request, _limits_of_several(service.settings), share)
+        results = await while_connected(request, _answer_files(files, place, service))
+    return _json(BatchAnswer(results=results))
+
+
+async def _answer_files(files: list[UploadedFile], place: Place, service: Service) -> list[FileAnswer]:
+    return await asyncio.gather(*(_answer_file(file, place, service) for file in files))
+
+
+async def _answer_file(file: UploadedFile, place: Place, service: Service) -> FileAnswer:
+    """Answer one file of several; what is wrong with it is its own affair."""
+    try:
+        prediction = await service.classifier.classify(file.read(), place)
+    except (ImageError, ServiceError) as error:
+        service.metrics.rejections.labels(error.code).inc()
+        return FileProblem(filename=file.filename, problem=problem_of(error))
+    return FilePrediction(filename=file.filename, prediction=PredictionAnswer.write(prediction, current_request_id()))
+
+
+def _limits_of_several(settings: Settings) -> UploadLimits:
+    return UploadLimits(
+        settings.max_upload_bytes, settings.max_batch_bytes, settings.max_batch_files, settings.receive_timeout_seconds
+    )
+
+
+def _json(answer: Answer) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")

@@ -1,0 +1,39 @@
+"""`POST /preview`: an upload as a picture, as the service reads it."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api.routes.admit import let_in, read_one
+from app.api.routes.context import AcceptsPng, Deadline, EachOnce, ServiceOf
+from app.api.routes.fast_route import DirectRoute
+from app.api.routes.openapi_texts import PREVIEW_CODES, body_of_one, problem_responses
+from app.api.upload import while_connected
+from app.inference.classifier import by_deadline
+from app.inference.request import Question
+
+router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce], route_class=DirectRoute)
+
+
+@router.post(
+    "/preview",
+    summary="Show one radiograph",
+    openapi_extra=body_of_one(),
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+        **problem_responses(*PREVIEW_CODES),
+    },
+)
+async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> Response:
+    """Give one DICOM, PNG or JPEG radiograph as the picture that the service makes of it, for people to look at.
+
+    A grey PNG of 8 bits: upright, black as the header says (MONOCHROME1 is exchanged), windowed
+    as `processing.intensity` of `/predict` says, whole up to 4096 pixels on a side and averaged
+    down from there.  Nothing is classified.  It takes the place of one image in the default
+    model's queue.
+    """
+    with let_in(request, service, model=None, question=Question(), deadline=deadline) as (place, share):
+        async with by_deadline(deadline):
+            data = await read_one(request, service, share)
+        picture = await while_connected(request, service.classifier.preview(data, place))
+    return Response(picture, media_type="image/png")

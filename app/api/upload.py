@@ -1,0 +1,279 @@
+"""From a request's body to the bytes of its files, under caps that hold while it streams in.
+
+Nothing is written to disk, and what a client calls its file is only ever echoed
+to that client.  Whether the client is still there is watched here too.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, TypeVar
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from app.api.upload_budget import Share
+from app.errors import ClientGone, MalformedRequest, SlowClient
+from cxr.errors import TooLarge, UnsupportedFormat
+
+T = TypeVar("T")
+
+RAW_TYPES = ("application/dicom", "image/png", "image/jpeg", "application/octet-stream")
+"""Media types of a body that is the file itself; which of them it really is, is told by its content."""
+
+MULTIPART = "multipart/form-data"
+
+_FRAMING_BYTES = 64 * 1024
+"""What the boundaries and headers of a multipart body may add to its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """What one body may be."""
+
+    max_file_bytes: int
+    max_body_bytes: int
+    max_files: int
+    timeout_s: float
+
+
+@dataclass(slots=True)
+class UploadedFile:
+    """One file of a body; `filename` is whatever the client said."""
+
+    filename: str | None
+    max_bytes: int
+    _content: BytesIO = field(default_factory=BytesIO, init=False)  # grows in place, and gives its bytes without another copy
+    _num_bytes: int = field(default=0, init=False)
+
+    def add(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes; of a file that is too large nothing is kept."""
+        self._num_bytes += len(piece)
+        if self._num_bytes > self.max_bytes:
+            self._content = BytesIO()
+        else:
+            self._content.write(piece)
+
+    def read(self) -> bytes:
+        """Give the file whole; raises `TooLarge` or `MalformedRequest`."""
+        if self._num_bytes > self.max_bytes:
+            raise TooLarge("The file has more bytes than are taken.")
+        if not self._num_bytes:
+            raise MalformedRequest("The file is empty.")
+        return self._content.getvalue()
+
+
+async def read_upload(request: Request, limits: UploadLimits, share: Share) -> bytes:
+    """Read the one file of a request: a multipart part `file`, or a raw body.
+
+    Raises:
+        MalformedRequest: no file, several, or a broken body.
+        UnsupportedFormat: a body of another media type.
+        TooLarge: over the limit, told by its header or while it streams in.
+        Overloaded: with it, all uploads together would take too much memory.
+        SlowClient: it did not arrive in time.
+        ClientGone: the client left.
+    """
+    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, share)
+    media_type, boundary = _content_type(request)
+    if media_type == MULTIPART:
+        files = await _read_multipart(request, boundary, "file", limits, share)
+        if not files:
+            raise MalformedRequest("There is no part named file.")
+        return files[0].read()
+    if media_type not in RAW_TYPES:
+        raise UnsupportedFormat(_media_type_advice(media_type))
+    _check_announced_size(request, limits.max_file_bytes, share)
+    file = UploadedFile(None, limits.max_file_bytes)
+    async with _in_time(limits.timeout_s):
+        async for chunk in _chunks(request, limits.max_file_bytes, share):
+            file.add(chunk)
+    return file.read()
+
+
+async def read_uploads(request: Request, limits: UploadLimits, share: Share) -> list[UploadedFile]:
+    """Read the files of a multipart body, in order; raises as `read_upload`."""
+    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, share)
+    media_type, boundary = _content_type(request)
+    if media_type != MULTIPART:
+        raise UnsupportedFormat(f"Send {MULTIPART} with one part named files for each file.")
+    files = await _read_multipart(request, boundary, "files", limits, share)
+    if not files:
+        raise MalformedRequest("There is no part named files.")
+    return files
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await work on a body that was read whole; cancel it and raise `ClientGone` if the client leaves.
+
+    The work is done in the request's own task: each further one would have to wait its turn for the
+    event loop, and so for the interpreter, which threads that decode want too.
+    """
+    task, is_gone, is_done = asyncio.current_task(), False, False
+    assert task is not None
+
+    def leave(watch: asyncio.Task[None]) -> None:
+        nonlocal is_gone
+        if not watch.cancelled() and not is_done:  # it may have been called up already when the work was done
+            is_gone = True
+            task.cancel()
+
+    watch = asyncio.create_task(_wait_for_disconnect(request))
+    watch.add_done_callback(leave)
+    try:
+        return await work
+    except asyncio.CancelledError as exc:
+        if is_gone and task.uncancel() == 0:
+            raise ClientGone("The client left.") from exc
+        raise
+    finally:
+        is_done = True
+        watch.remove_done_callback(leave)
+        watch.cancel()
+
+
+async def _wait_for_disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+@asynccontextmanager
+async def _in_time(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError as exc:
+        raise SlowClient(f"The body did not arrive within {timeout_s:g} seconds.") from exc
+
+
+def announced_bytes(request: Request) -> int:
+    """Give the length of the body as its header states it; 0 where it does not."""
+    announced = request.headers.get("content-length", "")
+    return int(announced) if announced.isdigit() else 0
+
+
+def _check_announced_size(request: Request, max_bytes: int, share: Share) -> None:
+    """Refuse a body by its header, before its first byte; raises `TooLarge` or `Overloaded`."""
+    if announced_bytes(request) > max_bytes:
+        raise TooLarge(f"The body has more than {max_bytes} bytes.")
+    share.check(announced_bytes(request))
+
+
+async def _chunks(request: Request, max_bytes: int, share: Share) -> AsyncIterator[bytes]:
+    """Give a body as it arrives, up to the caps; raises `TooLarge`, `Overloaded` or `ClientGone`."""
+    received = 0
+    try:
+        async for chunk in request.stream():
+            received += len(chunk)
+            if received > max_bytes:
+                raise TooLarge(f"The body has more than {max_bytes} bytes.")
+            share.take(len(chunk))
+            yield chunk
+    except ClientDisconnect as exc:
+        raise ClientGone("The client left.") from exc
+
+
+def _content_type(request: Request) -> tuple[str, bytes]:
+    """Read media type and boundary; a body without a type is taken as octets, as RFC 9110 section 8.3 allows."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedFormat("Send the file as it is, without a Content-Encoding.")
+    media_type, options = parse_options_header(request.headers.get("content-type") or RAW_TYPES[-1])
+    return media_type.decode("latin-1").lower(), options.get(b"boundary", b"")
+
+
+def _media_type_advice(media_type: str) -> str:
+    advice = f"Send {MULTIPART} with a part named file, or the file itself as one of {', '.join(RAW_TYPES)}."
+    if media_type == "application/x-www-form-urlencoded":
+        return f"{advice} With curl that is -F file=@FILE, or --data-binary @FILE -H 'Content-Type: application/octet-stream'."
+    return advice
+
+
+async def _read_multipart(
+    request: Request, boundary: bytes, name: str, limits: UploadLimits, share: Share
+) -> list[UploadedFile]:
+    form = _Form(boundary, name, limits)
+    async with _in_time(limits.timeout_s):
+        async for chunk in _chunks(request, limits.max_body_bytes + _FRAMING_BYTES, share):
+            form.feed(chunk)
+    return form.finish()
+
+
+class _Form:
+    """Collects the files of one multipart body, which python-multipart takes apart."""
+
+    def __init__(self, boundary: bytes, name: str, limits: UploadLimits) -> None:
+        if not boundary:
+            raise MalformedRequest("The multipart body has no boundary.")
+        self._name = name
+        self._limits = limits
+        self._files: list[UploadedFile] = []
+        self._header_name = b""
+        self._header_value = b""
+        self._disposition = b""
+        self._is_complete = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._on_part_begin,
+                    "on_header_field": self._on_header_field,
+                    "on_header_value": self._on_header_value,
+                    "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished,
+                    "on_part_data": self._on_part_data,
+                    "on_end": self._on_end,
+                },
+            )
+        except FormParserError as exc:
+            raise MalformedRequest("The multipart boundary is too long.") from exc
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body; raises `MalformedRequest`."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError as exc:
+            raise MalformedRequest("The multipart body is broken.") from exc
+
+    def finish(self) -> list[UploadedFile]:
+        """Give the files; raises `MalformedRequest` where the body ended too early."""
+        if not self._is_complete:
+            raise MalformedRequest("The multipart body has no end.")
+        return self._files
+
+    def _on_part_begin(self) -> None:
+        self._disposition = b""
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if options.get(b"name") != self._name.encode():
+            raise MalformedRequest(f"A part is not named {self._name}. Parameters belong into the query, not into the form.")
+        if len(self._files) == self._limits.max_files:
+            raise MalformedRequest(self._too_many())
+        filename = options.get(b"filename")
+        name = filename.decode("utf-8", "replace") if filename is not None else None
+        self._files.append(UploadedFile(name, self._limits.max_file_bytes))
+
+    def _too_many(self) -> str:
+        if self._limits.max_files == 1:
+            return "Send one file; several go to /predict/batch as parts named files."
+        return f"Send at most {self._limits.max_files} files."
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._files[-1].add(memoryview(data)[start:end])
+
+    def _on_end(self) -> None:
+        self._is_complete = True

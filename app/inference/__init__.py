@@ -1,0 +1,1 @@
+"""From an upload's bytes to a prediction: admission, decoding, batching, the run."""

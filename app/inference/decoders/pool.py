@@ -1,0 +1,233 @@
+"""A small pool of worker processes, each of which does one file at a time and may be killed over it.
+
+    run(file) --> queue --> slot x n: keeps one process alive, and feeds it
+
+A process that takes too long is killed and replaced; one that dies costs only
+the file that it held.  A slot whose process won't start gives up; when all have,
+the pool fails its waiters, and says so by `fault`.
+"""
+
+import asyncio
+import logging
+import math
+import multiprocessing
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from app.errors import NotReady, Overloaded
+from app.inference.decoders import worker
+from app.inference.decoders.prepare import Preparation, Prepared
+from cxr.errors import CorruptImage, DecodeLimit, ImageError
+
+logger = logging.getLogger("cxr.decoders")
+
+_FIRST_GUESS_S = 0.2
+"""Seconds that a file is taken to need before one was seen."""
+
+_MEMORY = 0.9
+"""Share of the past in the running mean of seconds that a file takes."""
+
+_START_SECONDS = 30.0
+_START_ATTEMPTS = 3
+
+
+@dataclass(eq=False, repr=False, slots=True)
+class _Job:
+    data: bytes
+    preparation: Preparation
+    answer: asyncio.Future[Prepared]
+
+    def fail(self, error: Exception) -> None:
+        """End the wait with an error, unless nobody waits any more."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class WorkerPool:
+    """The worker processes; belongs to one event loop."""
+
+    def __init__(self, num_workers: int, *, max_seconds: float, max_memory_bytes: int) -> None:
+        self._num_workers = num_workers
+        self._max_seconds = max_seconds
+        self._max_memory_bytes = max_memory_bytes
+        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="decode-worker")
+        self._processes: set[_Process] = set()
+        self._slots: list[asyncio.Task[None]] = []
+        self._fault: str | None = None
+        self._closing = False
+        self._seconds_per_file = _FIRST_GUESS_S
+        self._num_unsettled = 0
+
+    @property
+    def fault(self) -> str | None:
+        """Why no worker will ever answer again; None while one may."""
+        return self._fault
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The processes that live now."""
+        return tuple(process.process_id for process in self._processes)
+
+    def start(self) -> None:
+        """Start the processes in the background; files wait until the first one is up."""
+        for number in range(self._num_workers):
+            slot = asyncio.create_task(self._keep_slot(), name=f"decode-slot-{number}")
+            slot.add_done_callback(self._on_slot_end)
+            self._slots.append(slot)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until a worker would take a file that comes now."""
+        return self._num_unsettled * self._seconds_per_file / self._num_workers
+
+    async def run(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
+        """Prepare one file in a worker process.
+
+        Raises:
+            ImageError: what is wrong with the file; `DecodeLimit` where it took too long or too much memory.
+            NotReady: the pool has died.
+            Overloaded: the file would wait beyond its deadline, on `time.monotonic`'s clock.
+        """
+        if self._fault or self._closing:
+            raise NotReady(self._fault or "The service is going down.")
+        late_s = time.monotonic() + self.wait_s - deadline
+        if late_s > 0:
+            raise Overloaded("Too many files wait for this decoder.", retry_after_s=max(1, math.ceil(late_s)))
+        job = _Job(data, preparation, asyncio.get_running_loop().create_future())
+        self._jobs.put_nowait(job)
+        self._num_unsettled += 1
+        try:
+            prepared = await job.answer
+        finally:
+            self._num_unsettled -= 1
+        seconds = prepared.decode_s + prepared.preprocess_s
+        self._seconds_per_file = _MEMORY * self._seconds_per_file + (1 - _MEMORY) * seconds
+        return prepared
+
+    async def close(self) -> None:
+        """Kill the processes, also those at work, and wait until they are gone."""
+        self._closing = True
+        for slot in self._slots:
+            slot.cancel()
+        for process in list(self._processes):
+            process.kill()
+        await asyncio.gather(*self._slots, return_exceptions=True)
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _keep_slot(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            process = await self._start_process()
+            try:
+                while process.is_alive:
+                    job = await self._jobs.get()
+                    if not process.is_alive:  # it died while idle, which is no fault of this file
+                        self._jobs.put_nowait(job)
+                    elif not job.answer.done():
+                        await loop.run_in_executor(self._threads, _settle, loop, job, process, self._max_seconds)
+            finally:
+                process.kill()
+                self._processes.discard(process)
+
+    async def _start_process(self) -> "_Process":
+        loop = asyncio.get_running_loop()
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            process = _Process(self._max_memory_bytes)
+            self._processes.add(process)
+            if await loop.run_in_executor(self._threads, process.start):
+                return process
+            self._processes.discard(process)
+            logger.error("a decode worker did not start", extra={"attempt": attempt})
+        raise NotReady("Worker processes for decoding do not start.")
+
+    def _on_slot_end(self, slot: asyncio.Task[None]) -> None:
+        if self._closing or not all(other.done() for other in self._slots):
+            return
+        self._fault = "Worker processes for decoding do not start."
+        logger.critical("the decode workers are gone", exc_info=slot.exception() if not slot.cancelled() else None)
+        while not self._jobs.empty():
+            self._jobs.get_nowait().fail(NotReady(self._fault))
+
+
+class _Process:
+    """One worker process and our end of its pipe; its methods block and belong in a thread."""
+
+    def __init__(self, max_memory_bytes: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would copy our threads' locks
+        self._pipe, self._far_pipe = context.Pipe()
+        self._process = context.Process(target=worker.main, args=(self._far_pipe, max_memory_bytes), daemon=True)
+        self._is_unwanted = False
+        self._is_late = False
+
+    @property
+    def process_id(self) -> int:
+        return self._process.pid or 0
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def start(self) -> bool:
+        """Start, and wait until the process has imported its codecs; says whether it has."""
+        self._process.start()
+        self._far_pipe.close()
+        if self._is_unwanted:  # the pool was closed while the process was being made
+            self.kill()
+        with suppress(OSError, EOFError):
+            if self._pipe.poll(_START_SECONDS) and self._pipe.recv_bytes() == worker.READY:
+                return True
+        self.kill()
+        return False
+
+    def prepare(self, data: bytes, preparation: Preparation, max_seconds: float) -> Prepared:
+        """Have one file prepared; raises `ImageError`, after which the process may be dead."""
+        watchdog = threading.Timer(max_seconds, self._stop_late)
+        watchdog.start()
+        try:
+            worker.send_file(self._pipe, data, preparation)
+            return worker.receive_prepared(self._pipe, preparation)
+        except ImageError:
+            raise
+        except Exception as exc:  # it was killed, it died, or it sent what no sound worker sends
+            if self._is_late:
+                raise DecodeLimit(f"Decoding took more than {max_seconds:g} seconds.") from exc
+            raise self._died() from exc
+        finally:
+            watchdog.cancel()
+
+    def _stop_late(self) -> None:
+        self._is_late = True
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process now, whatever it does."""
+        self._is_unwanted = True
+        if self._process.pid is not None:
+            self._process.kill()
+
+    def _died(self) -> ImageError:
+        self.kill()
+        self._process.join()
+        if self._process.exitcode == -signal.SIGKILL:  # by the kernel, for memory, or by hand
+            return DecodeLimit("The decoder was stopped.")
+        return CorruptImage("The decoder gave up on the file.")
+
+
+def _settle(loop: asyncio.AbstractEventLoop, job: _Job, process: _Process, max_seconds: float) -> None:
+    """Do one job in this thread and hand its end to the event loop."""
+    try:
+        prepared = process.prepare(job.data, job.preparation, max_seconds)
+    except ImageError as error:
+        loop.call_soon_threadsafe(job.fail, error)
+    else:
+        loop.call_soon_threadsafe(_succeed, job, prepared)
+
+
+def _succeed(job: _Job, prepared: Prepared) -> None:
+    if not job.answer.done():
+        job.answer.set_result(prepared)

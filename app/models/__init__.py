@@ -1,0 +1,1 @@
+"""The model versions that serve, and how each is run on this machine."""

@@ -1,0 +1,141 @@
+"""One process's server: it ends without losing a request.
+
+On SIGTERM the service says that it is not ready and answers new requests 503 for
+`CXR_DRAIN_SECONDS`, so that a load balancer sees it; then the port closes, for half a
+second each answer on an open connection says that it is the last, what was taken is
+finished, and the process ends.  Ctrl-C skips the first waiting.
+
+The application is imported late: Prometheus chooses its mode at import, and a worker
+says first under which number it counts.
+"""
+
+import asyncio
+import math
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from types import FrameType
+
+import uvicorn
+
+from app.server.shared_port import SharedPort
+from app.server.supervisor import Place
+from app.settings import Settings
+
+_FAREWELL_S = 0.5
+"""Seconds after the port has closed in which open connections may still ask. A request that meets the closing of its connection
+is lost, and its sender can't know whether it was read; only a connection that was silent all this time can lose one."""
+
+
+def work(settings: Settings, place: Place) -> None:
+    """Be one of several worker processes."""
+    place.take()
+    sys.exit(serve(settings, place))
+
+
+def serve(settings: Settings, place: Place | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, alone or in a place among workers; gives the exit status."""
+    from app.main import create_app  # noqa: PLC0415
+    from app.server.http_protocol import make_protocol  # noqa: PLC0415
+    from app.telemetry import configure_logging  # noqa: PLC0415
+
+    configure_logging(settings.log_level)
+    app = create_app(settings)
+    service = app.state.service
+    service.metrics.workers.set(1)
+    service.metrics.replaced_workers.inc(place is not None and place.replaces)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="auto",  # uvloop where it is installed
+        http=make_protocol(settings.header_timeout_seconds, service.metrics),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=math.ceil(settings.default_timeout_seconds),
+    )
+    server = DrainingServer(
+        config,
+        drain_seconds=settings.drain_seconds,
+        on_drain=service.classifier.drain,
+        alongside=place.beat(lambda: not service.classifier.faults()) if place else None,
+    )
+    server.run(sockets=[place.listener] if place else None)
+    return 0 if server.started else 1
+
+
+class DrainingServer(uvicorn.Server):
+    """A server that goes on answering for a while after SIGTERM, when `on_drain` was called.
+
+    What is to run `alongside` begins before the models load, and is stopped at the end.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        drain_seconds: float,
+        on_drain: Callable[[], None],
+        alongside: Coroutine[None, None, None] | None = None,
+    ) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._on_drain = on_drain
+        self._alongside = alongside
+        self._closes_at = math.inf
+        self._ports: tuple[SharedPort, ...] = ()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve, and do what is to be done alongside."""
+        task = asyncio.create_task(self._alongside) if self._alongside else None
+        try:
+            await super().serve(sockets)
+        finally:
+            if task:
+                task.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Load what is served, then listen: on a port of its own, or with others on the sockets that are given."""
+        await super().startup(None if sockets is None else [])
+        self._ports = tuple(
+            SharedPort(listener, self._make_protocol, self._count_open, backlog=self.config.backlog)
+            for listener in sockets or ()
+        )
+
+    def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
+        """Drain first on SIGTERM; a second signal, or Ctrl-C, closes at once."""
+        self._on_drain()
+        if sig == signal.SIGTERM and self._closes_at == math.inf:
+            self._closes_at = time.monotonic() + self._drain_seconds
+        else:
+            self.force_exit = self.should_exit and sig == signal.SIGINT
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close the port when draining is over."""
+        self.should_exit = self.should_exit or time.monotonic() >= self._closes_at
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, let open connections have a last answer, and end when all are answered."""
+        for server in self.servers:
+            server.close()
+        for port in self._ports:
+            port.close()
+        self.server_state.default_headers.append((b"connection", b"close"))
+        await asyncio.sleep(0.0 if self.force_exit else _FAREWELL_S)
+        await super().shutdown(sockets)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        """Make what speaks on one connection, as uvicorn does for its own listeners."""
+        make = self.config.http_protocol_class
+        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+
+    def _count_open(self) -> int:
+        return len(self.server_state.connections)

@@ -1,0 +1,265 @@
+"""Keep several worker processes serving on one port.
+
+    parent    binds the port, starts the workers, replaces what dies or hangs; handles no request
+    worker    a whole service of its own on the same listening socket; beats while it is sound
+
+All workers share one inherited socket.  With SO_REUSEPORT each would have a queue of its own,
+and what waits in the queue of a worker that hangs or dies would be lost; from a shared queue
+the others take it, and a worker that has many connections takes fewer (`app.server.shared_port`).
+
+uvicorn's own supervisor does not fit: its workers answer pings from a thread, so that a stuck
+event loop looks sound, and one that dies is started again at once and for ever.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from app.settings import Settings
+
+logger = logging.getLogger("cxr.supervisor")
+
+_SOUND, _FAULTY = b".", b"!"
+
+_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+_BEAT_SECONDS = 1.0
+
+_TICK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A worker's place among the workers: what the parent hands to its process."""
+
+    number: int
+    listener: socket.socket
+    pulse: Connection
+    replaces: bool
+    """Whether another worker had the place before."""
+
+    def take(self) -> None:
+        """Count under the place's number instead of a process id; before `app.telemetry` is imported.
+
+        A replacement goes on with its predecessor's files, so that counters never fall
+        and files never pile up, however often workers die.
+        """
+        from prometheus_client import values  # noqa: PLC0415
+
+        values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call]
+        os.setpgrp()  # Ctrl-C at a terminal reaches the parent alone, which speaks for all
+
+    async def beat(self, is_sound: Callable[[], bool]) -> None:
+        """Tell the parent from the event loop that it turns; goes down as on SIGTERM when there is no parent any more."""
+        os.set_blocking(self.pulse.fileno(), False)
+        while True:
+            try:
+                os.write(self.pulse.fileno(), _SOUND if is_sound() else _FAULTY)
+            except BlockingIOError:  # the parent is slow to read: that must not stop the worker
+                pass
+            except BrokenPipeError:
+                logger.critical("the parent process is gone")
+                signal.raise_signal(signal.SIGTERM)
+                return
+            await asyncio.sleep(_BEAT_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a parent bears with its workers."""
+
+    start_s: float = 120.0
+    """From its start to its first beat: imports on a busy machine."""
+    silence_s: float = 10.0
+    """Between two beats; an event loop that answers probes beats every second."""
+    slow_s: float = 3.0
+    """Between two beats before it is said aloud."""
+    short_life_s: float = 60.0
+    """A worker that ends sooner is one more failure of its place."""
+    backoff_s: float = 1.0
+    """Before the second start of a place; doubled with each failure."""
+    max_failures: int = 5
+    """Short lives in a row, of one place, after which the service gives up."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One place: the process that has it now, if any, and its history."""
+
+    number: int
+    process: SpawnProcess | None = None
+    pulse: Connection | None = None
+    started: float = 0.0
+    heard: float | None = None
+    failures: int = 0
+    starts: int = 0
+    due: float = 0.0
+    """When to start the next process."""
+    ends_by: float = field(default=float("inf"))
+    """When a process that was told to go is killed."""
+
+
+class Supervisor:
+    """The parent of all workers; lives in the main thread, which gets the signals."""
+
+    def __init__(self, settings: Settings, work: Callable[[Settings, Place], None], patience: Patience | None = None) -> None:
+        self._settings = settings
+        self._work = work
+        self._patience = patience or Patience()
+        self._context = multiprocessing.get_context("spawn")  # a worker starts from nothing, as a single service does
+        self._slots = [_Slot(number) for number in range(settings.workers)]
+        self._asked: deque[int] = deque()
+        """Signals that came and were not yet obeyed: never in the middle of a worker's start."""
+        self._is_ending = False
+        self._status = 0
+        self._kill_after_s = settings.default_timeout_seconds + 5.0  # an answer's time, and some to close
+
+    def run(self) -> int:
+        """Keep the workers serving until SIGTERM, SIGINT or a crash loop; gives the exit status."""
+        with (
+            _folder_for_metrics() as metrics,
+            _listen(self._settings.host, self._settings.port) as listener,
+            self._hearing_signals(),
+        ):
+            logger.info("listening", extra={"port": listener.getsockname()[1], "workers": len(self._slots)})
+            while not self._is_ending or any(slot.process for slot in self._slots):
+                while self._asked:
+                    self._end(self._asked.popleft())
+                if self._is_ending:
+                    listener.close()  # else it would take connections that no worker is left to answer
+                for slot in self._slots:
+                    self._tend(slot, listener, metrics)
+                pulses: dict[object, _Slot] = {slot.pulse: slot for slot in self._slots if slot.pulse}
+                for pulse in wait([slot.pulse for slot in pulses.values() if slot.pulse], _TICK_SECONDS):
+                    self._hear(pulses[pulse])
+        return self._status
+
+    def _tend(self, slot: _Slot, listener: socket.socket, metrics: Path) -> None:
+        """Start a place's worker, or replace one that died, hangs, or did not go in time."""
+        now, patience = time.monotonic(), self._patience
+        if slot.process is None:
+            if not self._is_ending and now >= slot.due:
+                self._start(slot, listener)
+            return
+        if not slot.process.is_alive():
+            self._bury(slot, metrics)
+        elif now > slot.ends_by or self._silence(slot, now) > (patience.silence_s if slot.heard else patience.start_s):
+            logger.error("a worker hangs and is killed", extra={"worker": slot.number, "pid": slot.process.pid})
+            slot.process.kill()
+            slot.process.join()
+            self._bury(slot, metrics)
+
+    def _start(self, slot: _Slot, listener: socket.socket) -> None:
+        slot.pulse, far_end = self._context.Pipe(duplex=False)
+        place = Place(slot.number, listener, far_end, replaces=slot.starts > 0)
+        slot.process = self._context.Process(target=self._work, args=(self._settings.share(), place))
+        slot.process.start()
+        far_end.close()
+        slot.started, slot.heard, slot.ends_by = time.monotonic(), None, float("inf")
+        slot.starts += 1
+        logger.info("worker started", extra={"worker": slot.number, "pid": slot.process.pid})
+
+    def _hear(self, slot: _Slot) -> None:
+        """Take a worker's beats; one that says that a part of it has died is told to finish and go."""
+        assert slot.pulse is not None
+        assert slot.process is not None
+        beats = os.read(slot.pulse.fileno(), 4096)
+        if not beats:  # its end is closed: it is going
+            slot.pulse.close()
+            slot.pulse = None
+            return
+        now = time.monotonic()
+        if slot.heard and now - slot.heard > self._patience.slow_s:
+            logger.warning("a worker is slow", extra={"worker": slot.number, "silent_s": round(now - slot.heard, 1)})
+        slot.heard = now
+        if _FAULTY in beats and slot.ends_by == float("inf"):
+            logger.error("a part of a worker has died; it is replaced", extra={"worker": slot.number})
+            self._tell(slot, signal.SIGINT, within_s=self._kill_after_s)
+
+    def _silence(self, slot: _Slot, now: float) -> float:
+        return now - (slot.heard or slot.started)
+
+    def _bury(self, slot: _Slot, metrics: Path) -> None:
+        """Clear up after a worker that is dead, and say when the next one is due."""
+        assert slot.process is not None
+        lived_s, status = time.monotonic() - slot.started, slot.process.exitcode
+        slot.process.close()
+        slot.process = None
+        if slot.pulse:
+            slot.pulse.close()
+            slot.pulse = None
+        mark_process_dead(slot.number, str(metrics))  # type: ignore[no-untyped-call]
+        if self._is_ending:
+            return
+        slot.failures = slot.failures + 1 if lived_s < self._patience.short_life_s else 0
+        pause_s = self._patience.backoff_s * 2 ** (slot.failures - 1) if slot.failures else 0.0
+        slot.due = time.monotonic() + pause_s
+        logger.error("a worker has ended", extra={"worker": slot.number, "status": status, "next_in_s": pause_s})
+        if slot.failures >= self._patience.max_failures:
+            logger.critical("workers end again and again: giving up, so that the service is started anew")
+            self._status = 1
+            self._end(signal.SIGTERM)
+
+    def _end(self, sig: int) -> None:
+        """Tell all workers to drain, or on SIGINT to finish at once; one that does not is killed."""
+        self._is_ending = True
+        drain_s = self._settings.drain_seconds if sig == signal.SIGTERM else 0.0
+        for slot in self._slots:
+            self._tell(slot, sig, within_s=drain_s + self._kill_after_s)
+
+    def _tell(self, slot: _Slot, sig: int, *, within_s: float) -> None:
+        if slot.process is not None and slot.process.is_alive():
+            slot.ends_by = time.monotonic() + within_s
+            with suppress(ProcessLookupError):
+                os.kill(slot.process.pid or 0, sig)
+
+    @contextmanager
+    def _hearing_signals(self) -> Iterator[None]:
+        def on_signal(sig: int, _frame: FrameType | None) -> None:
+            self._asked.append(sig)
+
+        before = {sig: signal.signal(sig, on_signal) for sig in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+
+
+@contextmanager
+def _folder_for_metrics() -> Iterator[Path]:
+    """Give a folder in which the workers count, and tell it to every process that is started meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="cxr-metrics-") as folder:
+        os.environ[_METRICS_VARIABLE] = folder
+        try:
+            yield Path(folder)
+        finally:
+            del os.environ[_METRICS_VARIABLE]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind the port that all workers share; connections are refused until the first of them listens."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,287 @@
+import asyncio
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
+
+from app.errors import DeadlineExceeded
+from app.inference.decoders import Decoders, Preparation
+from app.inference.decoders.prepare import HEATMAP_SIDE, prepare
+from cxr.decode import DecodeLimits
+from cxr.errors import CorruptImage, DecodeLimit, ImageError, NotAChest, TooLarge
+from cxr.preprocess import PreprocessSpec
+from tests.app.serving import until
+from tests.factories import chest, make_dicom, make_jpeg, make_png
+
+pytestmark = pytest.mark.anyio
+
+PLAIN = Preparation(PreprocessSpec(size=32), DecodeLimits(), "refuse")
+WITH_PREVIEW = replace(PLAIN, preview_side=HEATMAP_SIDE)
+
+
+@asynccontextmanager
+async def decoding(*, max_seconds: float = 20.0, max_memory_bytes: int = 2**30, workers: int = 1) -> AsyncIterator[Decoders]:
+    decoders = Decoders(num_threads=2, num_workers=workers, max_seconds=max_seconds, max_memory_bytes=max_memory_bytes)
+    decoders.start()
+    try:
+        yield decoders
+    finally:
+        await decoders.close()
+
+
+def heavy_dicom(side: int = 128) -> bytes:
+    """A file whose codec must run in a worker process."""
+    return make_dicom(chest(side, side), syntax=JPEG2000Lossless)
+
+
+async def worker_of(decoders: Decoders) -> int:
+    """Wait until the worker answers, and give its process id."""
+    await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
+    (process_id,) = decoders.worker_process_ids
+    return process_id
+
+
+@pytest.mark.parametrize("preparation", [PLAIN, WITH_PREVIEW], ids=["plain", "preview"])
+async def test_a_worker_process_gives_what_a_thread_gives(preparation: Preparation) -> None:
+    data = heavy_dicom()
+    here = prepare(data, preparation)
+    async with decoding() as decoders:
+        there = await decoders.prepare(data, preparation, deadline=math.inf)
+
+    np.testing.assert_array_equal(there.image_HW, here.image_HW)
+    np.testing.assert_array_equal(there.preview_HW, here.preview_HW)
+    assert (there.metadata, there.processing, there.cautions) == (here.metadata, here.processing, here.cautions)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [make_png(chest()), make_jpeg(chest()), make_dicom(chest()), make_dicom(chest(), syntax=RLELossless)],
+    ids=["png", "jpeg", "uncompressed", "rle"],
+)
+async def test_quick_codecs_need_no_worker_process(data: bytes) -> None:
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    prepared = await decoders.prepare(data, PLAIN, deadline=math.inf)  # no process was started that could do it
+    await decoders.close()
+
+    assert prepared.image_HW.shape == (32, 32)
+
+
+async def test_what_is_wrong_with_a_file_comes_back_from_the_worker_as_itself() -> None:
+    data = make_dicom(chest(128, 128), syntax=JPEGLSLossless, BodyPartExamined="FOOT")
+    async with decoding() as decoders:
+        with pytest.raises(NotAChest):
+            await decoders.prepare(data, PLAIN, deadline=math.inf)
+        with pytest.raises(TooLarge):
+            await decoders.prepare(heavy_dicom(), replace(PLAIN, limits=DecodeLimits(max_pixels=5000)), deadline=math.inf)
+
+
+async def test_a_file_that_takes_too_long_is_stopped_and_the_next_one_is_decoded() -> None:
+    async with decoding(max_seconds=3) as decoders:
+        first_process = await worker_of(decoders)
+        os.kill(first_process, signal.SIGSTOP)
+        with pytest.raises(DecodeLimit, match="seconds"):
+            await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
+
+        assert await worker_of(decoders) != first_process
+
+
+async def test_a_worker_that_is_killed_over_a_file_costs_only_that_file() -> None:
+    async with decoding() as decoders:
+        process = await worker_of(decoders)
+        os.kill(process, signal.SIGSTOP)
+        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
+        waiting = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
+        await asyncio.sleep(0.1)
+        os.kill(process, signal.SIGKILL)
+        end, answer = await asyncio.gather(held, waiting, return_exceptions=True)
+
+        assert isinstance(end, DecodeLimit)
+        assert not isinstance(answer, BaseException)
+        assert decoders.fault is None
+
+
+async def test_a_worker_that_crashes_says_that_the_file_is_damaged() -> None:
+    async with decoding() as decoders:
+        process = await worker_of(decoders)
+        os.kill(process, signal.SIGSTOP)
+        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
+        await asyncio.sleep(0.1)
+        os.kill(process, signal.SIGSEGV)
+        os.kill(process, signal.SIGCONT)
+
+        with pytest.raises(CorruptImage):
+            await held
+
+
+async def test_a_worker_that_died_while_idle_costs_no_file() -> None:
+    async with decoding() as decoders:
+        process = await worker_of(decoders)
+        os.kill(process, signal.SIGKILL)
+        await asyncio.sleep(0.1)
+
+        assert await worker_of(decoders) != process
+
+
+async def test_a_file_that_takes_too_much_memory_is_stopped() -> None:
+    data = make_dicom(np.zeros((9000, 9000), np.uint16), syntax=JPEGLSLossless)
+    async with decoding(max_memory_bytes=64 * 2**20) as decoders:
+        with pytest.raises(ImageError) as stop:
+            await decoders.prepare(
+                data, replace(PLAIN, limits=DecodeLimits(max_pixels=10**9, max_inflated_bytes=10**9)), deadline=math.inf
+            )
+
+    assert stop.value.code in ("decode_limit", "corrupt_image")
+
+
+async def test_a_waiter_that_gives_up_does_not_disturb_the_pool() -> None:
+    async with decoding() as decoders:
+        process = await worker_of(decoders)
+        abandoned = [asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)) for _ in range(5)]
+        await asyncio.sleep(0.02)
+        for task in abandoned:
+            task.cancel()
+        await asyncio.gather(*abandoned, return_exceptions=True)
+
+        assert await worker_of(decoders) == process
+
+
+async def test_closing_leaves_no_process_behind() -> None:
+    async with decoding(workers=2) as decoders:
+        await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
+        processes = decoders.worker_process_ids
+
+    await until(lambda: not any(is_running(process) for process in processes))
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{process_id}/stat").read_text().split()[2] != "Z"
+
+
+async def test_the_picture_for_a_heat_map_keeps_its_shape_and_is_bounded() -> None:
+    prepared = prepare(make_png(chest(600, 1200)), WITH_PREVIEW)
+
+    assert prepared.preview_HW is not None
+    assert prepared.preview_HW.shape == (HEATMAP_SIDE // 2, HEATMAP_SIDE)
+
+
+async def test_the_image_is_the_same_with_and_without_a_heat_map() -> None:
+    data = make_dicom(chest(1024, 1024), syntax=JPEGBaseline8Bit)  # a codec that averages while it decodes
+    plain, with_preview = prepare(data, PLAIN), prepare(data, WITH_PREVIEW)
+
+    np.testing.assert_array_equal(plain.image_HW, with_preview.image_HW)
+    assert with_preview.preview_HW is not None
+    assert max(with_preview.preview_HW.shape) == HEATMAP_SIDE
+
+
+async def test_a_small_picture_is_not_enlarged_for_a_heat_map() -> None:
+    prepared = prepare(make_png(chest(100, 80)), WITH_PREVIEW)
+
+    assert prepared.preview_HW is not None
+    assert prepared.preview_HW.shape == (100, 80)
+
+
+async def test_the_next_step_is_taken_with_the_image_in_the_same_thread() -> None:
+    async with decoding() as decoders:
+        done = await decoders.prepare_in_thread(
+            lambda prepared: (threading.current_thread().name, prepared.image_HW.copy()),
+            make_png(chest()),
+            PLAIN,
+            deadline=math.inf,
+        )
+
+    assert done is not None
+    prepared, seen = done
+    assert seen is not None
+    assert seen[0].startswith("decode")
+    np.testing.assert_array_equal(seen[1], prepared.image_HW)
+
+
+async def test_what_needs_a_worker_process_is_left_to_it_and_no_step_is_taken() -> None:
+    steps = list[object]()
+    async with decoding() as decoders:
+        done = await decoders.prepare_in_thread(steps.append, heavy_dicom(), PLAIN, deadline=math.inf)
+        prepared = await decoders.prepare_in_worker(heavy_dicom(), PLAIN, deadline=math.inf)
+
+    assert done is None
+    assert steps == []
+    assert prepared.image_HW.shape == (32, 32)
+
+
+class Slow(bytes):
+    """A file in work: the first look at it says so, and waits."""
+
+    begun: threading.Event
+    go_on: threading.Event
+
+    def __len__(self) -> int:
+        if threading.current_thread() is not threading.main_thread() and not self.begun.is_set():
+            self.begun.set()
+            self.go_on.wait(20)
+        return super().__len__()
+
+
+def slow_png() -> Slow:
+    """A file that is in work until its `go_on` is set."""
+    data = Slow(make_png(chest()))
+    data.begun, data.go_on = threading.Event(), threading.Event()
+    return data
+
+
+async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded() -> None:
+    data, steps = slow_png(), list[object]()
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    leaver = asyncio.create_task(decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=math.inf))
+    await until(data.begun.is_set)
+    leaver.cancel()
+    await asyncio.gather(leaver, return_exceptions=True)
+    data.go_on.set()
+    await decoders.prepare(make_png(chest()), PLAIN, deadline=math.inf)
+    await decoders.close()
+
+    assert steps == []
+
+
+async def test_what_was_decoded_too_late_is_not_run() -> None:
+    data, steps = slow_png(), list[object]()
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    late = asyncio.create_task(decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=time.monotonic() + 0.2))
+    await until(data.begun.is_set)
+    await asyncio.sleep(0.3)
+    data.go_on.set()
+    with pytest.raises(DeadlineExceeded):
+        await late
+    await decoders.close()
+
+    assert steps == []
+
+
+async def test_a_file_that_is_decoded_holds_up_no_other_while_its_next_step_is_taken() -> None:
+    data, begun, go_on = slow_png(), threading.Event(), threading.Event()
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+
+    def step(_: object) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    busy = asyncio.create_task(decoders.prepare_in_thread(step, data, PLAIN, deadline=math.inf))
+    await until(data.begun.is_set)
+    assert decoders.wait_s > 0
+    data.go_on.set()
+    await until(begun.is_set)
+    assert decoders.wait_s == 0
+    go_on.set()
+    await busy
+    await decoders.close()

@@ -1,0 +1,170 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.models.tuning import Clocks, Engine, Pins
+from cxr.bundle import Bundle, read_bundle
+from cxr.graph import Graph, Runtime
+from cxr.interpret import Outputs
+from tests.app.fake_graph import FakeGraph
+from tests.bundles import write_made_bundle
+
+Factors = Mapping[int, float]
+EVEN: Factors = {}
+
+
+class Machine:
+    """Opens graphs whose runs take what the test says, on clocks of its own, and remembers how they were opened.
+
+    `effort` is how many times as long a run keeps the processor, by the lanes that it shares it with; `stolen` is how
+    many times as long it takes because others have the cores.
+    """
+
+    def __init__(self, seconds: dict[int, float], *, effort: Factors = EVEN, stolen: Factors = EVEN) -> None:
+        self.seconds = seconds
+        self.effort = effort
+        self.stolen = stolen
+        self.opened: list[Runtime] = []
+        self.sizes: list[int] = []
+        self.now = 0.0
+        self.kept = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def processor_clock(self) -> float:
+        return self.kept
+
+    def open(self, bundle: Bundle, runtime: Runtime) -> Graph:
+        self.opened.append(runtime)
+        return _TimedGraph(self, runtime.lanes)
+
+
+class _TimedGraph(FakeGraph):
+    def __init__(self, machine: Machine, lanes: int) -> None:
+        super().__init__()
+        self._machine = machine
+        self._lanes = lanes
+
+    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
+        self._machine.sizes.append(len(batch_NHW))
+        kept_s = self._machine.seconds[len(batch_NHW)] * self._machine.effort.get(self._lanes, 1.0)
+        self._machine.kept += kept_s
+        self._machine.now += kept_s * self._machine.stolen.get(self._lanes, 1.0)
+        return super().run(batch_NHW)
+
+
+LINEAR = {count: 0.004 * count for count in range(1, 65)}
+LEVEL = dict.fromkeys(range(1, 65), 0.004)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return read_bundle(write_made_bundle(tmp_path / "store", "bright", 1))
+
+
+def engine(machine: Machine, cache_dir: Path | None, *, cores: int = 2, pins: Pins = Pins(), gpu: bool = False) -> Engine:  # noqa: B008
+    runtime = Runtime(device="gpu" if gpu else "cpu", cache_dir=cache_dir)
+    return Engine(machine.open, runtime, cores=cores, pins=pins, clocks=Clocks(machine.clock, machine.processor_clock))
+
+
+def test_larger_batches_that_win_no_time_are_not_run(bundle: Bundle) -> None:
+    _, plan = engine(Machine(LINEAR), None).open(bundle)
+
+    assert plan.max_batch == 1
+    assert plan.source == "measured"
+
+
+def test_larger_batches_that_win_time_are_run(bundle: Bundle) -> None:
+    _, plan = engine(Machine(LEVEL), None).open(bundle)
+
+    assert plan.max_batch == 8
+
+
+def test_lanes_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) -> None:
+    machine = Machine(LINEAR)
+    engine(machine, None, cores=6).open(bundle)
+    engine(machine, None, cores=6, pins=Pins(threads=4)).open(bundle)
+
+    assert all(runtime.lanes * runtime.threads <= 6 for runtime in machine.opened)
+
+
+def test_time_that_others_take_is_no_reason_to_run_in_another_way(bundle: Bundle) -> None:
+    _, plan = engine(Machine(LINEAR, stolen={2: 5.0}), None).open(bundle)
+
+    assert (plan.lanes, plan.threads) == (2, 1)
+
+
+@pytest.mark.parametrize(("effort", "lanes"), [(1.3, 2), (2.0, 1)])
+def test_all_threads_are_given_to_one_lane_only_where_that_is_clearly_thriftier(
+    bundle: Bundle, effort: float, lanes: int
+) -> None:
+    _, plan = engine(Machine(LINEAR, effort={2: effort}), None).open(bundle)
+
+    assert (plan.lanes, plan.threads) == (lanes, 2 // lanes)
+
+
+def test_a_second_start_measures_nothing_and_runs_as_the_first_did(bundle: Bundle, tmp_path: Path) -> None:
+    _, first = engine(Machine(LEVEL), tmp_path / "cache").open(bundle)
+    machine = Machine(LEVEL)
+    _, second = engine(machine, tmp_path / "cache").open(bundle)
+
+    assert second.source == "remembered"
+    assert (second.lanes, second.threads, second.max_batch) == (first.lanes, first.threads, first.max_batch)
+    assert len(machine.opened) == 1
+    assert sorted(machine.sizes) == sorted(2 * list(range(1, first.max_batch + 1)))  # each lane runs each size once
+
+
+def test_another_number_of_cores_is_measured_anew(bundle: Bundle, tmp_path: Path) -> None:
+    engine(Machine(LEVEL), tmp_path / "cache").open(bundle)
+    _, plan = engine(Machine(LEVEL), tmp_path / "cache", cores=4).open(bundle)
+
+    assert plan.source == "measured"
+
+
+def test_a_folder_that_can_not_be_written_is_no_obstacle(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    _, plan = engine(Machine(LINEAR), tmp_path / "file" / "cache").open(bundle)
+
+    assert plan.source == "measured"
+
+
+def test_what_was_kept_and_spoilt_is_measured_anew(bundle: Bundle, tmp_path: Path) -> None:
+    engine(Machine(LINEAR), tmp_path).open(bundle)
+    for path in (tmp_path / "plans").iterdir():
+        path.write_text('{"lanes": ')
+    _, plan = engine(Machine(LINEAR), tmp_path).open(bundle)
+
+    assert plan.source == "measured"
+
+
+def test_what_the_settings_decide_is_not_measured(bundle: Bundle) -> None:
+    machine = Machine(LEVEL)
+    _, plan = engine(machine, None, pins=Pins(lanes=1, threads=1, max_batch=3)).open(bundle)
+
+    assert (plan.lanes, plan.threads, plan.max_batch) == (1, 1, 3)
+    assert max(machine.sizes) == 3
+    assert {(runtime.lanes, runtime.threads) for runtime in machine.opened} == {(1, 1)}
+
+
+def test_on_a_gpu_every_size_that_may_run_is_a_bucket_and_warm(bundle: Bundle) -> None:
+    machine = Machine(LEVEL)
+    _, plan = engine(machine, None, gpu=True).open(bundle)
+
+    assert plan.max_batch == 64
+    assert machine.opened[0].buckets == (1, 2, 4, 8, 16, 32, 64)
+    assert {1, 2, 4, 8, 16, 32, 64} <= set(machine.sizes)
+
+
+def test_the_next_version_of_a_model_runs_as_the_one_before_and_is_not_measured_beside_it(bundle: Bundle) -> None:
+    machine = Machine(LEVEL)
+    measured = engine(machine, None)
+    _, first = measured.open(bundle)
+    opened = len(machine.opened)
+    _, second = measured.open(bundle)
+
+    assert second == first
+    assert len(machine.opened) == opened + 1

@@ -1,0 +1,84 @@
+"""How one process takes connections from a socket that others listen on too."""
+
+import asyncio
+import resource
+import socket
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from app.server.shared_port import SharedPort
+from tests.app.serving import until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound
+
+
+def connect(listener: socket.socket, count: int) -> list[socket.socket]:
+    return [socket.create_connection(listener.getsockname()) for _ in range(count)]
+
+
+async def test_a_process_with_connections_leaves_the_next_one_to_others_for_a_moment(listener: socket.socket) -> None:
+    taken: list[float] = []
+
+    class Taker(asyncio.Protocol):
+        def connection_made(self, _transport: asyncio.BaseTransport) -> None:
+            taken.append(asyncio.get_running_loop().time())
+
+    port = SharedPort(listener, Taker, lambda: 10, backlog=16)
+    clients = connect(listener, 4)
+    await until(lambda: len(taken) == len(clients))
+    port.close()
+
+    assert all(later - earlier >= 0.0015 for earlier, later in pairwise(taken))
+    for client in clients:
+        client.close()
+
+
+async def test_who_waits_when_it_closes_is_taken_and_who_comes_later_is_refused(listener: socket.socket) -> None:
+    taken: list[asyncio.BaseTransport] = []
+
+    class Taker(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken.append(transport)
+
+    address = listener.getsockname()
+    port = SharedPort(listener, Taker, lambda: len(taken), backlog=16)
+    clients = connect(listener, 4)
+    port.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    await until(lambda: len(taken) == len(clients))
+    for client in clients:
+        client.close()
+
+
+async def test_a_process_without_file_descriptors_tries_again_later(
+    listener: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken: list[asyncio.BaseTransport] = []
+
+    class Taker(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            taken.append(transport)
+
+    port = SharedPort(listener, Taker, lambda: len(taken), backlog=16)
+    (client,) = connect(listener, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno(), hard))  # the next descriptor is beyond it
+    try:
+        await until(lambda: "can't be taken" in caplog.text)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: len(taken) == 1)
+    port.close()
+    client.close()
+
+    assert caplog.text.count("can't be taken") == 1

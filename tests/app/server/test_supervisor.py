@@ -1,0 +1,227 @@
+"""Several worker processes on one port: they count together, are replaced, and end as one."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.server.supervisor import Patience, Place, Supervisor
+from app.settings import Settings
+from tests.bundles import write_made_bundle
+from tests.factories import chest, make_png
+from tests.server import Server, running_server
+
+pytestmark = pytest.mark.timeout(300)  # each starts several services, which a busy machine takes its time for
+
+PNG = make_png(chest(64, 64))
+
+
+def post(url: str) -> httpx.Response:
+    """Send an image over a connection of its own, which any worker may take."""
+    return httpx.post(f"{url}/predict", content=PNG, headers={"content-type": "image/png"}, timeout=30)
+
+
+def sample(server: Server, name: str) -> float:
+    text = httpx.get(f"{server.url}/metrics").text
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
+
+def process_ids(server: Server) -> list[int]:
+    """The workers that the parent has ever started, in order."""
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    return [line["pid"] for line in lines if line["message"] == "worker started"]
+
+
+def until(happens: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@contextmanager
+def senders(url: str, number: int = 4) -> Iterator[Counter[str]]:
+    """Send images until the block ends, each over a connection of its own; one that is told to wait stops."""
+    tally: Counter[str] = Counter()
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.is_set():
+            try:
+                answer = post(url)
+            except httpx.ConnectError:  # nobody listens any more: nothing was taken
+                return
+            except httpx.TransportError:
+                tally["lost"] += 1
+                return
+            tally[str(answer.status_code)] += 1
+            if answer.status_code == 503:
+                return
+
+    threads = [threading.Thread(target=send) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield tally
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.fixture
+def server(store: Path, tmp_path: Path) -> Iterator[Server]:
+    """A service of two workers."""
+    with running_server(store, tmp_path / "log", default_model="bright", workers=2, drain_seconds=0.5) as server:
+        until(lambda: sample(server, "cxr_workers") == 2)
+        yield server
+
+
+def test_any_worker_shows_the_sum_of_all_and_a_killed_one_is_replaced_without_counters_falling(server: Server) -> None:
+    for _ in range(12):
+        assert post(server.url).status_code == 200
+    counted = [sample(server, "cxr_predictions_total") for _ in range(6)]
+    os.kill(process_ids(server)[0], signal.SIGKILL)
+    until(lambda: len(process_ids(server)) == 3)
+    until(lambda: sample(server, "cxr_workers") == 2 and sample(server, "cxr_replaced_workers_total") == 1)
+
+    assert counted == [12] * 6
+    assert {post(server.url).status_code for _ in range(6)} == {200}
+    assert sample(server, "cxr_predictions_total") == 18
+    assert sample(server, "cxr_model_info") == 1
+
+
+def test_a_worker_whose_event_loop_is_stuck_is_killed_and_replaced(server: Server) -> None:
+    os.kill(process_ids(server)[0], signal.SIGSTOP)
+    until(lambda: len(process_ids(server)) == 3)
+    until(lambda: sample(server, "cxr_replaced_workers_total") == 1)
+
+    assert "hangs" in server.log.read_text()
+    assert post(server.url).status_code == 200
+
+
+def test_connections_that_come_together_are_shared_among_the_workers(server: Server) -> None:
+    url = httpx.URL(server.url)
+
+    def shares() -> list[int]:
+        together = [socket.create_connection((url.host, url.port or 80)) for _ in range(8)]
+        try:
+            until(lambda: sum(open_connections(server)) >= len(together))
+            return open_connections(server)
+        finally:
+            for connection in together:
+                connection.close()
+
+    until(lambda: min(shares()) > 0)  # both listen
+    assert min(shares()) >= 2
+
+
+def open_connections(server: Server) -> list[int]:
+    """How many connections to the service's port each worker has."""
+    port = f"{httpx.URL(server.url).port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port}") and line[3] == "01"}  # established
+    return [len(sockets & set(opened_files(pid))) for pid in process_ids(server)]
+
+
+def opened_files(pid: int) -> Iterator[str]:
+    """What a process's file descriptors stand for; some may be closed while they are listed."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield str(descriptor.readlink())
+
+
+def test_a_drain_of_all_workers_loses_no_request(server: Server) -> None:
+    with senders(server.url) as tally:
+        until(lambda: tally["200"] > 10)
+        server.process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        status = server.process.wait(20)
+
+    assert status == 0
+    assert time.monotonic() - started < 15
+    assert tally["lost"] == 0
+    assert tally["503"] > 0
+
+
+def test_who_comes_after_a_drain_is_refused_and_not_taken_and_dropped(server: Server) -> None:
+    url = httpx.URL(server.url)
+    dropped = 0
+    server.process.send_signal(signal.SIGTERM)
+    while server.process.poll() is None:
+        try:
+            with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
+                connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                dropped += not connection.recv(4096)
+        except ConnectionRefusedError:
+            pass
+        except ConnectionError:
+            dropped += 1
+        time.sleep(0.01)
+
+    assert dropped == 0
+
+
+def test_workers_go_down_when_their_parent_is_killed(server: Server) -> None:
+    server.process.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in process_ids(server)), seconds=20)
+
+
+def test_all_workers_swap_to_a_new_version(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write_made_bundle(store, "bright", 1)
+    with running_server(store, tmp_path / "log", default_model="bright", workers=2, store_poll_seconds=0.2) as server:
+        write_made_bundle(store, "bright", 2)
+        until(lambda: {post(server.url).json()["model"]["version"] for _ in range(8)} == {2})
+        info = httpx.get(f"{server.url}/metrics").text
+
+    assert re.search(r'^cxr_model_info{.*version="1"} 0.0$', info, re.MULTILINE)
+    assert re.search(r'^cxr_model_info{.*version="2"} 1.0$', info, re.MULTILINE)
+
+
+def end_at_once(settings: Settings, place: Place) -> None:
+    """Be a worker that can't even start."""
+    os._exit(3)
+
+
+def beat_once(settings: Settings, place: Place) -> None:
+    """Be a worker whose event loop sticks after its first beat."""
+    os.write(place.pulse.fileno(), b".")
+    time.sleep(60)
+
+
+def complain(settings: Settings, place: Place) -> None:
+    """Be a worker of which a part has died."""
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(place.beat(lambda: False))
+
+
+IMPATIENT = Patience(silence_s=0.3, backoff_s=0.05, max_failures=2)
+
+
+@pytest.mark.parametrize("work", [end_at_once, beat_once, complain])
+def test_workers_that_fail_again_and_again_end_the_service(work: Callable[[Settings, Place], None]) -> None:
+    assert Supervisor(Settings(workers=2, port=0), work, IMPATIENT).run() == 1
+
+
+def test_a_port_that_is_taken_is_said_before_any_worker_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
+        Supervisor(Settings(workers=2, port=taken.getsockname()[1]), end_at_once).run()
+
+
+def test_workers_share_what_is_meant_for_all_together() -> None:
+    share = Settings(workers=4, decode_threads=8, decode_workers=2, engine_lanes=8, queue_capacity=128).share()
+
+    assert (share.decode_threads, share.decode_workers, share.engine_lanes, share.queue_capacity) == (2, 1, 2, 32)
+    assert Settings(workers=4).share().engine_lanes == 0  # still measured, on the worker's share of the cores
