@@ -273,7 +273,7 @@ def test_dsrdump_reads_a_report(version: ServedVersion, film: bytes, tmp_path: P
 
 
 def test_a_service_that_writes_no_result_does_not_load_highdicom() -> None:
-    code = "import sys, app.main, app.results; assert 'highdicom' not in sys.modules"
+    code = "import sys, app.main, app.dicom_results; assert 'highdicom' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
