@@ -11,7 +11,7 @@ from pathlib import Path
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 
-LABOUR_NICENESS = 5
+COMPUTE_NICENESS = 5
 """Of threads that decode and run graphs: when the event loop has something to do, it does not wait for one of them to
 be through with its slice of a core. It never has much to do."""
 

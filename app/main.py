@@ -73,7 +73,7 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
         gpu_memory_bytes=settings.gpu_memory_bytes,
         cache_dir=settings.cache_dir,
     )
-    pins = Pins(lanes=settings.engine_lanes, threads=settings.engine_threads, max_batch=settings.max_batch)
+    pins = Pins(run_slots=settings.engine_lanes, threads=settings.engine_threads, max_batch=settings.max_batch)
     store = ModelStore(
         settings.store, Engine(graph_opener, runtime, cores=max(1, usable_cores() // settings.workers), pins=pins)
     )

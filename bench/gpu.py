@@ -88,7 +88,7 @@ def sweep(bundle: Bundle, image_HW: NDArray[np.uint8], options: argparse.Namespa
     wanted_N = OnnxGraph(bundle.graph_path).run(golden_NHW).logit_N
     for entry in bundle.manifest.graphs:
         for name, precision in WAYS.get(entry.precision, {}).items():
-            runtime = Runtime(device=options.device, precision=precision, lanes=LANES, buckets=BATCHES)
+            runtime = Runtime(device=options.device, precision=precision, run_slots=LANES, buckets=BATCHES)
             try:
                 graph = OnnxGraph(bundle.path / entry.file, runtime, precision=name)
                 found: dict[str, Any] = {"off_by": float(np.abs(graph.run(golden_NHW).logit_N - wanted_N).max())}
@@ -105,7 +105,7 @@ def rate(graph: OnnxGraph, batch_NHW: NDArray[np.uint8], seconds: float) -> Figu
     return {"one_lane_per_s": _repeat(graph, batch_NHW, 1, seconds), "lanes_per_s": _repeat(graph, batch_NHW, LANES, seconds)}
 
 
-def _repeat(graph: OnnxGraph, batch_NHW: NDArray[np.uint8], lanes: int, seconds: float) -> float:
+def _repeat(graph: OnnxGraph, batch_NHW: NDArray[np.uint8], run_slots: int, seconds: float) -> float:
     started = time.perf_counter()
 
     def run() -> int:
@@ -115,8 +115,8 @@ def _repeat(graph: OnnxGraph, batch_NHW: NDArray[np.uint8], lanes: int, seconds:
             images += len(batch_NHW)
         return images
 
-    with ThreadPoolExecutor(lanes) as threads:
-        images = sum(future.result() for future in [threads.submit(run) for _ in range(lanes)])
+    with ThreadPoolExecutor(run_slots) as threads:
+        images = sum(future.result() for future in [threads.submit(run) for _ in range(run_slots)])
     return images / (time.perf_counter() - started)
 
 

@@ -77,7 +77,7 @@ class Admission:
         """Count an upload as ahead of others while its body is on its way; refuses it first, as `check` does."""
         self.check(batcher, num_views, num_bytes, deadline)
         decode_s = self._decoders.seconds(num_bytes) / self._decoders.num_threads
-        arrival = Arrival(self, decode_s + batcher.seconds(num_views) / batcher.num_lanes)
+        arrival = Arrival(self, decode_s + batcher.seconds(num_views) / batcher.num_run_slots)
         try:
             yield arrival
         finally:

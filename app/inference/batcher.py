@@ -27,11 +27,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.cpu import LABOUR_NICENESS, step_back
+from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.inference.latency import LinearTime
-from app.inference.pending import BatchAnswer, Item, Ticket, run_rows
-from app.inference.run_slots import Turns, Waiting
+from app.inference.pending import InferenceResult, Item, PendingRequest, run_rows
+from app.inference.run_slots import RunSlots, WaitingImage
 from app.models.tuning import Plan
 from app.telemetry import Metrics
 from cxr.errors import GraphError
@@ -54,7 +54,7 @@ class _Running:
 class RunHere(Protocol):
     """Runs one image in the calling thread, or gives None; see `Batcher.at_once`."""
 
-    def __call__(self, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None, /) -> BatchAnswer | None:
+    def __call__(self, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None, /) -> InferenceResult | None:
         """Run `image_HW`, of the graph's input size."""
         ...
 
@@ -68,24 +68,24 @@ class Batcher:
         self._max_batch = plan.max_batch
         self._capacity = capacity
         self._loop = asyncio.get_running_loop()
-        self._turns = Turns(plan.lanes)
+        self._run_slots = RunSlots(plan.run_slots)
         self._runs_on_one_core = plan.threads == 1
-        self._queue: deque[Ticket] = deque()
+        self._queue: deque[PendingRequest] = deque()
         self._waiting = 0
         self._admitted = 0
-        self._idle = plan.lanes
-        self.num_lanes = plan.lanes
+        self._idle = plan.run_slots
+        self.num_run_slots = plan.run_slots
         self._run_time = LinearTime(plan.seconds_per_image, plan.seconds_per_run)
         self._running: dict[object, _Running] = {}  # by lane, or by the image that runs at once, told by its thread
         self._arrived = asyncio.Event()
         self._open = True
         self._fault: str | None = None
         self._threads = ThreadPoolExecutor(
-            plan.lanes, thread_name_prefix="lane", initializer=step_back, initargs=(LABOUR_NICENESS,)
+            plan.run_slots, thread_name_prefix="lane", initializer=step_back, initargs=(COMPUTE_NICENESS,)
         )
-        self._lanes = [asyncio.create_task(self._serve(), name=f"lane-{number}") for number in range(plan.lanes)]
-        for lane in self._lanes:
-            lane.add_done_callback(self._on_lane_end)
+        self._runners = [asyncio.create_task(self._serve(), name=f"lane-{number}") for number in range(plan.run_slots)]
+        for lane in self._runners:
+            lane.add_done_callback(self._on_runner_end)
 
     @property
     def fault(self) -> str | None:
@@ -104,11 +104,11 @@ class Batcher:
         num_running = sum(run.num_images for run in running)
         left_s = sum(max(0.0, run.started + self._run_time.seconds(run.num_images) - now) for run in running)
         num_ahead = max(0, self._admitted - num_running)
-        return (left_s + self._run_time.seconds_of_many(num_ahead, self._max_batch)) / self.num_lanes
+        return (left_s + self._run_time.seconds_of_many(num_ahead, self._max_batch)) / self.num_run_slots
 
     def seconds(self, num_views: int) -> float:
         """Forecast the run of one upload's views on lanes that are idle, which share them."""
-        return self._run_time.seconds_of_many(math.ceil(num_views / self.num_lanes), self._max_batch)
+        return self._run_time.seconds_of_many(math.ceil(num_views / self.num_run_slots), self._max_batch)
 
     def check(self, num_views: int) -> None:
         """Refuse what could not be admitted now; raises `Overloaded` or `NotReady`."""
@@ -131,7 +131,7 @@ class Batcher:
 
     async def run(
         self, views_KHW: NDArray[np.uint8], *, deadline: float, metadata_M: NDArray[np.float32] | None = None
-    ) -> BatchAnswer:
+    ) -> InferenceResult:
         """Answer the views of one admitted upload, uint8 [K, H, W].
 
         Args:
@@ -146,14 +146,14 @@ class Batcher:
         """
         if self._fault:
             raise NotReady(self._fault)
-        ticket = Ticket(views_KHW, deadline, self._loop.create_future(), time.monotonic(), metadata_M)
-        self._queue.append(ticket)
+        pending = PendingRequest(views_KHW, deadline, self._loop.create_future(), time.monotonic(), metadata_M)
+        self._queue.append(pending)
         self._count_waiting(len(views_KHW))
         self._arrived.set()
         try:
-            return await ticket.answer
+            return await pending.answer
         finally:
-            self._forget(ticket)
+            self._forget(pending)
 
     @contextmanager
     def at_once(self) -> Iterator[RunHere]:
@@ -166,14 +166,14 @@ class Batcher:
         if not self._runs_on_one_core:
             yield _leave_it
             return
-        with Waiting(self._metrics.queue_depth) as waiting:
+        with WaitingImage(self._metrics.queue_depth) as waiting:
             yield partial(self._run_here, waiting)
 
     def _run_here(
-        self, waiting: Waiting, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None
-    ) -> BatchAnswer | None:
-        would_fill_batches = self._max_batch > 1 and self._admitted > self.num_lanes
-        if self._fault or self._waiting or would_fill_batches or not self._turns.try_take():
+        self, waiting: WaitingImage, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None
+    ) -> InferenceResult | None:
+        would_fill_batches = self._max_batch > 1 and self._admitted > self.num_run_slots
+        if self._fault or self._waiting or would_fill_batches or not self._run_slots.try_acquire():
             return None
         waiting.end()
         started = time.monotonic()
@@ -188,17 +188,17 @@ class Batcher:
             raise InferenceFailed(_STOPPED) from exc
         finally:
             del self._running[waiting]
-            self._turns.give_back()
+            self._run_slots.release()
         run_s = time.monotonic() - started
         self._loop.call_soon_threadsafe(self._run_time.observe, 1, run_s)  # also of a run that nobody waits for any more
         self._metrics.batch_size.observe(1)
-        return BatchAnswer(row, 0.0, run_s)
+        return InferenceResult(row, 0.0, run_s)
 
     async def close(self) -> None:
         """Admit nothing more, finish what was admitted, end the lanes."""
         self._open = False
         self._arrived.set()
-        await asyncio.gather(*self._lanes, return_exceptions=True)
+        await asyncio.gather(*self._runners, return_exceptions=True)
         self._threads.shutdown(wait=False)
 
     async def _serve(self) -> None:
@@ -209,19 +209,19 @@ class Batcher:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
-            async with self._turns.one():
+            async with self._run_slots.one():
                 batch = self._take()
                 if batch:
-                    await self._run_as_lane(batch)
+                    await self._run_as_runner(batch)
 
-    async def _run_as_lane(self, batch: Sequence[Item]) -> None:
+    async def _run_as_runner(self, batch: Sequence[Item]) -> None:
         self._idle -= 1
         try:
             await self._run(batch)
         except BaseException as exc:  # this lane ends; whoever was on it must not wait for ever
             self._stop(exc)
-            for ticket, _ in batch:
-                ticket.fail(InferenceFailed(_STOPPED))
+            for pending, _ in batch:
+                pending.fail(InferenceFailed(_STOPPED))
             raise
         finally:
             self._idle += 1
@@ -232,27 +232,27 @@ class Batcher:
         batch: list[Item] = []
         now = time.monotonic()
         while self._queue and len(batch) < room:
-            ticket = self._queue[0]
-            if ticket.deadline <= now:
-                ticket.fail(DeadlineExceeded("The deadline passed while the image was waiting."))
-            if ticket.answer.done():
-                self._forget(ticket)
+            pending = self._queue[0]
+            if pending.deadline <= now:
+                pending.fail(DeadlineExceeded("The deadline passed while the image was waiting."))
+            if pending.answer.done():
+                self._forget(pending)
                 continue
-            ticket.first_run = ticket.first_run or now
-            batch.append((ticket, ticket.taken))
-            ticket.taken += 1
+            pending.first_run = pending.first_run or now
+            batch.append((pending, pending.taken))
+            pending.taken += 1
             self._count_waiting(-1)
-            if ticket.taken == len(ticket.views_KHW):
+            if pending.taken == len(pending.views_KHW):
                 self._queue.popleft()
         return batch
 
-    def _forget(self, ticket: Ticket) -> None:
+    def _forget(self, pending: PendingRequest) -> None:
         """Take the views of a ticket that still wait out of the queue."""
-        num_waiting = len(ticket.views_KHW) - ticket.taken
+        num_waiting = len(pending.views_KHW) - pending.taken
         if num_waiting:
-            self._queue.remove(ticket)
+            self._queue.remove(pending)
             self._count_waiting(-num_waiting)
-            ticket.taken = len(ticket.views_KHW)
+            pending.taken = len(pending.views_KHW)
 
     async def _run(self, batch: Sequence[Item]) -> None:
         """Run a batch; where it fails, run its views singly, so that only the bad one fails."""
@@ -261,24 +261,24 @@ class Batcher:
         except GraphError:
             await self._run_singly(batch)
         else:
-            for (ticket, index), row in zip(batch, rows, strict=True):
-                ticket.settle(index, row)
+            for (pending, index), row in zip(batch, rows, strict=True):
+                pending.settle(index, row)
 
     async def _run_singly(self, batch: Sequence[Item]) -> None:
-        for ticket, index in batch:
-            if ticket.answer.done():
+        for pending, index in batch:
+            if pending.answer.done():
                 continue
             try:
-                (row,) = await self._run_graph([(ticket, index)])
+                (row,) = await self._run_graph([(pending, index)])
             except GraphError:
                 logger.exception("the graph failed on an image")
-                ticket.fail(InferenceFailed("The model could not answer for this image."))
+                pending.fail(InferenceFailed("The model could not answer for this image."))
             else:
-                ticket.settle(index, row)
+                pending.settle(index, row)
 
     async def _run_graph(self, batch: Sequence[Item]) -> list[Outputs]:
-        batch_NHW = np.stack([ticket.views_KHW[index] for ticket, index in batch])
-        known = [ticket.metadata_M for ticket, _ in batch if ticket.metadata_M is not None]
+        batch_NHW = np.stack([pending.views_KHW[index] for pending, index in batch])
+        known = [pending.metadata_M for pending, _ in batch if pending.metadata_M is not None]
         metadata_NM = np.stack(known) if known else None  # of one graph: all have it, or none
         started = time.monotonic()
         lane = asyncio.current_task()
@@ -295,7 +295,7 @@ class Batcher:
         self._waiting += change
         self._metrics.queue_depth.inc(change)
 
-    def _on_lane_end(self, lane: asyncio.Task[None]) -> None:
+    def _on_runner_end(self, lane: asyncio.Task[None]) -> None:
         """Fail everyone, loudly, when a lane ends for another reason than closing."""
         error = None if lane.cancelled() else lane.exception()
         if error is not None or self._open:
@@ -307,8 +307,8 @@ class Batcher:
             return
         self._fault = _STOPPED
         logger.critical("a lane died", exc_info=error)
-        for ticket in list(self._queue):
-            ticket.fail(InferenceFailed(_STOPPED))
+        for pending in list(self._queue):
+            pending.fail(InferenceFailed(_STOPPED))
 
 
 def _leave_it(_image_HW: NDArray[np.uint8], _metadata_M: NDArray[np.float32] | None = None) -> None:

@@ -21,7 +21,7 @@ from app.errors import DeadlineExceeded, NotReady
 from app.inference.admission import Admission, Arrival
 from app.inference.batcher import Batcher
 from app.inference.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
-from app.inference.pending import BatchAnswer
+from app.inference.pending import InferenceResult
 from app.inference.prediction import Prediction, Timings, distinct, merge_metadata
 from app.inference.request import Question
 from app.models.store import ModelStore, ServedVersion, StoredModel
@@ -172,7 +172,7 @@ class Classifier:
 
     async def _prepare_and_run(
         self, data: bytes, preparation: Preparation, place: Place, views: tuple[TtaView, ...]
-    ) -> tuple[Prepared, BatchAnswer]:
+    ) -> tuple[Prepared, InferenceResult]:
         """Decode, preprocess and run: in one thread where an image need not wait, else through the model's queue."""
         started, deadline, question = time.monotonic(), place.deadline, place.question
         manifest, batcher = place.version.manifest, self._batchers[place.version]
@@ -181,7 +181,7 @@ class Classifier:
             """Write down what is known beside the image, where the model reads it."""
             return encode_facts([merge_metadata(prepared.metadata, question.stated)])[0] if manifest.metadata else None
 
-        if views == (PLAIN,) and self._decoders.num_threads >= batcher.num_lanes:  # fewer threads would leave lanes idle
+        if views == (PLAIN,) and self._decoders.num_threads >= batcher.num_run_slots:  # fewer threads would leave lanes idle
             with batcher.at_once() as run_here:
                 done = await self._decoders.prepare_in_thread(
                     lambda prepared: run_here(prepared.image_HW, facts(prepared)), data, preparation, deadline=deadline
@@ -248,7 +248,7 @@ class Classifier:
             return None
         return await self._decoders.run_in_thread(_heatmap_png, finding.cam_hw, preview_HW)
 
-    def _count(self, prediction: Prediction, prepared: Prepared, answer: BatchAnswer) -> None:
+    def _count(self, prediction: Prediction, prepared: Prepared, answer: InferenceResult) -> None:
         metrics, manifest, finding = self._metrics, prediction.version.manifest, prediction.finding
         metrics.observe_stage("decode", prepared.decode_s)
         metrics.observe_stage("preprocess", prepared.preprocess_s)

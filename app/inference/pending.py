@@ -17,7 +17,7 @@ from cxr.interpret import Outputs
 
 
 @dataclass(frozen=True, slots=True)
-class BatchAnswer:
+class InferenceResult:
     """The outputs of one upload's views in order, and where the time went."""
 
     outputs: Outputs
@@ -26,12 +26,12 @@ class BatchAnswer:
 
 
 @dataclass(eq=False, repr=False, slots=True)
-class Ticket:
+class PendingRequest:
     """One upload's views on their way through the queue."""
 
     views_KHW: NDArray[np.uint8]
     deadline: float
-    answer: asyncio.Future[BatchAnswer]
+    answer: asyncio.Future[InferenceResult]
     enqueued: float
     metadata_M: NDArray[np.float32] | None = None
     """What is known beside the image, for graphs that read it."""
@@ -44,7 +44,9 @@ class Ticket:
         self.rows[index] = row
         if len(self.rows) == len(self.views_KHW) and not self.answer.done():
             rows = [self.rows[place] for place in range(len(self.rows))]
-            self.answer.set_result(BatchAnswer(_join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run))
+            self.answer.set_result(
+                InferenceResult(_join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run)
+            )
 
     def fail(self, error: Exception) -> None:
         """End the wait with an error, unless nobody waits any more."""
@@ -52,7 +54,7 @@ class Ticket:
             self.answer.set_exception(error)
 
 
-Item = tuple[Ticket, int]
+Item = tuple[PendingRequest, int]
 """One view: its ticket and its place among the ticket's views."""
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Self
 
 from app.inference.decoders import Prepared
-from app.inference.pending import BatchAnswer
+from app.inference.pending import InferenceResult
 from app.models.store import ServedVersion
 from cxr.interpret import Finding
 from cxr.radiograph import Caution, Metadata, Processing
@@ -32,7 +32,7 @@ class Timings:
     total: float
 
     @classmethod
-    def of(cls, prepared: Prepared, answer: BatchAnswer, *, started: float) -> Self:
+    def of(cls, prepared: Prepared, answer: InferenceResult, *, started: float) -> Self:
         """Sum up an answer that is ready now; it was `started` on `time.monotonic`'s clock."""
         total_s = time.monotonic() - started
         return cls(*(round(1000 * seconds, 3) for seconds in (prepared.seconds, answer.queue_s, answer.run_s, total_s)))

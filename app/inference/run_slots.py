@@ -15,42 +15,42 @@ from typing import Self
 from prometheus_client import Gauge
 
 
-class Turns:
+class RunSlots:
     """A number of turns; made in the event loop that its lanes belong to."""
 
     def __init__(self, count: int) -> None:
         self._free = BoundedSemaphore(count)
         self._loop = asyncio.get_running_loop()
         self._was_freed = asyncio.Event()
-        self._num_lanes_waiting = 0
+        self._num_runners_waiting = 0
 
-    def try_take(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a turn unless all are taken; in any thread."""
         return self._free.acquire(blocking=False)
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let another one have the turn; in any thread."""
         self._free.release()
-        if self._num_lanes_waiting:
+        if self._num_runners_waiting:
             self._loop.call_soon_threadsafe(self._was_freed.set)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
         """Hold a turn, waited for in the event loop."""
-        self._num_lanes_waiting += 1
+        self._num_runners_waiting += 1
         try:
-            while not self.try_take():
+            while not self.try_acquire():
                 self._was_freed.clear()
                 await self._was_freed.wait()
         finally:
-            self._num_lanes_waiting -= 1
+            self._num_runners_waiting -= 1
         try:
             yield
         finally:
-            self.give_back()
+            self.release()
 
 
-class Waiting:
+class WaitingImage:
     """One image that counts as waiting inside the block, until `end` says that it does no more."""
 
     def __init__(self, depth: Gauge) -> None:

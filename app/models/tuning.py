@@ -73,7 +73,7 @@ class GraphOpener(Protocol):
 class Plan:
     """How batches of one graph are run, and what a run takes."""
 
-    lanes: int
+    run_slots: int
     """Batches that run at once."""
     threads: int
     """Threads of one run on the CPU."""
@@ -88,7 +88,7 @@ class Plan:
 class Pins:
     """What the settings decide; 0 leaves it to measuring."""
 
-    lanes: int = 0
+    run_slots: int = 0
     threads: int = 0
     max_batch: int = 0
 
@@ -112,9 +112,9 @@ class Engine:
             plan = self._measure(bundle)
             self._remember(bundle, plan)
         # Opened anew after measuring: an engine keeps the memory of the largest batch that it ever ran.
-        graph = self._opener(bundle, self._runtime_of(plan.lanes, plan.threads, plan.max_batch))
+        graph = self._opener(bundle, self._runtime_of(plan.run_slots, plan.threads, plan.max_batch))
         for size in self._sizes(plan.max_batch):
-            _warm(graph, _black(size, bundle.manifest.input_size), plan.lanes)
+            _warm(graph, _black(size, bundle.manifest.input_size), plan.run_slots)
         self._plans[model] = plan  # for the next version: beside live traffic nothing can be measured but the traffic
         facts = {"model": model, "version": bundle.manifest.version, "cores": self._cores, **asdict(plan)}
         logger.info("graph opened", extra={**facts, "engine": graph.engine, "precision": graph.precision})
@@ -136,22 +136,22 @@ class Engine:
         pins, cores = self._pins, self._cores
         chosen = next(iter(self._plans.values()), None)
         if chosen is not None:
-            yield chosen.lanes, chosen.threads
+            yield chosen.run_slots, chosen.threads
         elif self._runtime.device == "gpu":
-            yield pins.lanes or 2, pins.threads or 1  # one fills its batch while the other runs
-        elif pins.lanes or pins.threads:
-            yield pins.lanes or max(1, cores // pins.threads), pins.threads or max(1, cores // pins.lanes)
+            yield pins.run_slots or 2, pins.threads or 1  # one fills its batch while the other runs
+        elif pins.run_slots or pins.threads:
+            yield pins.run_slots or max(1, cores // pins.threads), pins.threads or max(1, cores // pins.run_slots)
         else:
             yield cores, 1
             if cores > 1:
                 yield 1, cores
 
-    def _try(self, bundle: Bundle, lanes: int, threads: int) -> tuple[Graph, Plan]:
+    def _try(self, bundle: Bundle, run_slots: int, threads: int) -> tuple[Graph, Plan]:
         """Measure one way: what runs take, and so which batch is worth it."""
-        graph = self._opener(bundle, self._runtime_of(lanes, threads, self._largest))
+        graph = self._opener(bundle, self._runtime_of(run_slots, threads, self._largest))
         seconds = _time_batches(graph, bundle.manifest.input_size, _buckets(self._largest), self._clocks.wall)
         max_batch = self._pins.max_batch or _smallest_good(seconds)
-        return graph, Plan(lanes, threads, max_batch, *_line(seconds))
+        return graph, Plan(run_slots, threads, max_batch, *_line(seconds))
 
     def _processor_seconds(self, graph: Graph, plan: Plan, bundle: Bundle) -> float:
         """Measure what one image takes of the processor with all lanes busy.
@@ -160,7 +160,7 @@ class Engine:
         time on the clock, it is not that of other processes on the same cores.
         """
         batch_NHW = _black(plan.max_batch, bundle.manifest.input_size)
-        _warm(graph, batch_NHW, plan.lanes)
+        _warm(graph, batch_NHW, plan.run_slots)
         started, end = self._clocks.processor(), self._clocks.wall() + _BUDGET_S / 2
 
         def run() -> int:
@@ -170,18 +170,18 @@ class Engine:
                 runs += 1
             return runs
 
-        with ThreadPoolExecutor(plan.lanes) as threads:
-            runs = sum(future.result() for future in [threads.submit(run) for _ in range(plan.lanes)])
+        with ThreadPoolExecutor(plan.run_slots) as threads:
+            runs = sum(future.result() for future in [threads.submit(run) for _ in range(plan.run_slots)])
         return (self._clocks.processor() - started) / (runs * len(batch_NHW))
 
     @property
     def _largest(self) -> int:
         return self._pins.max_batch or (_MAX_GPU_BATCH if self._runtime.device == "gpu" else _MAX_CPU_BATCH)
 
-    def _runtime_of(self, lanes: int, threads: int, max_batch: int) -> Runtime:
+    def _runtime_of(self, run_slots: int, threads: int, max_batch: int) -> Runtime:
         """Say how a graph is to be opened; only a GPU pays for each new size, so only there are batches filled up."""
         buckets = _buckets(max_batch) if self._runtime.device == "gpu" else ()
-        return replace(self._runtime, lanes=lanes, threads=threads, buckets=buckets)
+        return replace(self._runtime, run_slots=run_slots, threads=threads, buckets=buckets)
 
     def _sizes(self, max_batch: int) -> tuple[int, ...]:
         """Give every size that a batch may be run at."""
@@ -217,7 +217,7 @@ class Engine:
         runtime, pins = self._runtime, self._pins
         facts = (
             bundle.sha256, runtime.name, runtime.precision, processor(), self._cores, ort.__version__,
-            pins.lanes, pins.threads, pins.max_batch,
+            pins.run_slots, pins.threads, pins.max_batch,
         )  # fmt: skip
         return self._runtime.cache_dir / "plans" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
 
@@ -276,16 +276,16 @@ def _line(seconds: Mapping[int, float]) -> tuple[float, float]:
     return slope, seconds[small] - slope * small
 
 
-def _warm(graph: Graph, batch_NHW: NDArray[np.uint8], lanes: int) -> None:
+def _warm(graph: Graph, batch_NHW: NDArray[np.uint8], run_slots: int) -> None:
     """Run a batch on all lanes at once, so that each has its memory before anything counts."""
-    together = Barrier(lanes)
+    together = Barrier(run_slots)
 
     def run() -> None:
         together.wait()
         graph.run(batch_NHW)
 
-    with ThreadPoolExecutor(lanes) as threads:
-        for future in [threads.submit(run) for _ in range(lanes)]:
+    with ThreadPoolExecutor(run_slots) as threads:
+        for future in [threads.submit(run) for _ in range(run_slots)]:
             future.result()
 
 

@@ -22,7 +22,7 @@ class OpenVinoGraph:
     """A `model.onnx` in OpenVINO; `run` may be called from several threads at once."""
 
     def __init__(self, path: Path, runtime: Runtime, *, precision: str = "fp32") -> None:
-        """Open `path` with `lanes` streams of `threads` threads; raises `BundleError`."""
+        """Open `path` with `run_slots` streams of `threads` threads; raises `BundleError`."""
         openvino = _import_openvino()
         if runtime.device != "cpu":
             raise BundleError("OpenVINO serves on the CPU alone; set the device to cpu, or another engine")
@@ -38,7 +38,7 @@ class OpenVinoGraph:
         second = [port for port in compiled.inputs if "metadata" in port.names]
         self.num_facts = int(second[0].partial_shape[1].get_length()) if second else 0
         self._idle: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(runtime.lanes):
+        for _ in range(runtime.run_slots):
             self._idle.put(compiled.create_infer_request())
 
     def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
@@ -66,8 +66,8 @@ class OpenVinoGraph:
 def _properties(runtime: Runtime, precision: str) -> dict[str, Any]:
     return {
         "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        "NUM_STREAMS": runtime.lanes,
-        "INFERENCE_NUM_THREADS": runtime.lanes * runtime.threads,
+        "NUM_STREAMS": runtime.run_slots,
+        "INFERENCE_NUM_THREADS": runtime.run_slots * runtime.threads,
         "ENABLE_CPU_PINNING": False,  # a container's cores are not ours to bind
     }
 

@@ -17,7 +17,7 @@ class Runtime:
     engine: Engine = "onnxruntime"
     device: Device = "cpu"
     precision: Precision = "exact"
-    lanes: int = 1
+    run_slots: int = 1
     """Runs at once."""
     threads: int = 1
     """Threads of one run on the CPU."""

@@ -88,7 +88,7 @@ def test_openvino_answers_as_onnx_runtime_does_and_says_what_it_is(bundle: Bundl
     if precision == "fast" and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no bf16 instructions")
     images_NHW = np.stack([chest(32, 32, seed=seed) for seed in range(5)])
-    graph = open_graph(allowing_fast(bundle), Runtime(engine="openvino", precision=precision, lanes=2))
+    graph = open_graph(allowing_fast(bundle), Runtime(engine="openvino", precision=precision, run_slots=2))
 
     assert (graph.engine, graph.precision) == ("openvino-cpu", {"exact": "fp32", "fast": "bf16"}[precision])
     for count in (1, 5, 2):
@@ -98,7 +98,7 @@ def test_openvino_answers_as_onnx_runtime_does_and_says_what_it_is(bundle: Bundl
 
 @pytest.mark.parametrize(
     "runtime",
-    [Runtime(), Runtime(buckets=(4, 8)), Runtime(engine="openvino"), Runtime(engine="openvino", lanes=2)],
+    [Runtime(), Runtime(buckets=(4, 8)), Runtime(engine="openvino"), Runtime(engine="openvino", run_slots=2)],
     ids=["as they are", "filled up", "openvino", "openvino in two lanes"],
 )
 def test_what_is_known_beside_an_image_counts_for_that_image_alone(tmp_path: Path, runtime: Runtime) -> None:

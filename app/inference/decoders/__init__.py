@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from app.cpu import LABOUR_NICENESS, step_back
+from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded
 from app.inference.decoders.pool import WorkerPool
 from app.inference.decoders.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
@@ -24,7 +24,7 @@ __all__ = ["HEATMAP_SIDE", "Decoders", "Preparation", "Prepared"]
 
 _AT_HAND = 2
 """Uploads that each thread has at hand, the one that it works on among them: it need not wait for the event loop to find the
-next. More would keep the steps after decoding, which take no turn, waiting behind them."""
+next. More would keep the steps after decoding, which are not counted here, waiting behind them."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,11 +35,11 @@ class Decoders:
 
     def __init__(self, *, num_threads: int, num_workers: int, max_seconds: float, max_memory_bytes: int) -> None:
         self.num_threads = num_threads
-        self._turns = asyncio.Semaphore(_AT_HAND * num_threads)
+        self._in_hand = asyncio.Semaphore(_AT_HAND * num_threads)
         self._times = DecodeTimes()
-        self._errands = set["_Errand[Any]"]()
+        self._tasks = set["_DecodeTask[Any]"]()
         self._threads = ThreadPoolExecutor(
-            num_threads, thread_name_prefix="decode", initializer=step_back, initargs=(LABOUR_NICENESS,)
+            num_threads, thread_name_prefix="decode", initializer=step_back, initargs=(COMPUTE_NICENESS,)
         )
         self._pool = WorkerPool(num_workers, max_seconds=max_seconds, max_memory_bytes=max_memory_bytes)
 
@@ -60,7 +60,7 @@ class Decoders:
     @property
     def wait_s(self) -> float:
         """Seconds until a thread would take a file that comes now."""
-        return sum(errand.forecast_s for errand in self._errands if not errand.is_prepared) / self.num_threads
+        return sum(task.forecast_s for task in self._tasks if not task.is_prepared) / self.num_threads
 
     def seconds(self, num_bytes: int) -> float:
         """Forecast how long a file of this length is decoded; a length of 0 is unknown."""
@@ -92,14 +92,14 @@ class Decoders:
         `step` takes what was prepared, and whatever it raises is raised here; it is not taken, and None given for
         it, where nobody waits any more.  Raises `ImageError` or `DeadlineExceeded`, as `prepare`.
         """
-        errand = _Errand(step, data, preparation, deadline, self.seconds(len(data)))
-        self._errands.add(errand)
+        task = _DecodeTask(step, data, preparation, deadline, self.seconds(len(data)))
+        self._tasks.add(task)
         try:
-            async with self._turns:
-                done = await asyncio.get_running_loop().run_in_executor(self._threads, errand.run)
+            async with self._in_hand:
+                done = await asyncio.get_running_loop().run_in_executor(self._threads, task.run)
         finally:
-            errand.is_wanted = False
-            self._errands.remove(errand)
+            task.is_wanted = False
+            self._tasks.remove(task)
         if done is not None and preparation.preview_side is None:  # pictures take their own time
             self._times.observe(len(data), done[0].seconds)
         return done
@@ -119,7 +119,7 @@ class Decoders:
 
 
 @dataclass(eq=False, slots=True)
-class _Errand(Generic[T]):
+class _DecodeTask(Generic[T]):
     """What one thread does with one upload, and whether anybody still waits for it."""
 
     step: Callable[[Prepared], T]

@@ -30,7 +30,7 @@ NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DecodeOutcome:
     """The answer to one file: its facts, or the public name of what is wrong with it."""
 
     code: str | None = None
@@ -74,26 +74,26 @@ def receive_prepared(pipe: Connection, preparation: Preparation) -> Prepared:
         ImageError: what is wrong with the file.
         OSError, EOFError, ValueError: the worker is gone, or not sound.
     """
-    verdict = _VERDICT.validate_json(pipe.recv_bytes(_MAX_VERDICT_BYTES))
-    if verdict.code is not None:
-        raise _ERRORS.get(verdict.code, CorruptImage)(verdict.detail)
-    if verdict.metadata is None or verdict.processing is None or set(verdict.image_shape) != {preparation.spec.size}:
+    outcome = _VERDICT.validate_json(pipe.recv_bytes(_MAX_VERDICT_BYTES))
+    if outcome.code is not None:
+        raise _ERRORS.get(outcome.code, CorruptImage)(outcome.detail)
+    if outcome.metadata is None or outcome.processing is None or set(outcome.image_shape) != {preparation.spec.size}:
         raise ValueError("the worker's verdict is not whole")
-    image_HW = _receive_array(pipe, verdict.image_shape, preparation.spec.size)
-    preview_HW = _receive_array(pipe, verdict.preview_shape, preparation.preview_side or 0)
+    image_HW = _receive_array(pipe, outcome.image_shape, preparation.spec.size)
+    preview_HW = _receive_array(pipe, outcome.preview_shape, preparation.preview_side or 0)
     return Prepared(
         image_HW=image_HW,
         preview_HW=preview_HW if preview_HW.size else None,
-        metadata=verdict.metadata,
-        processing=verdict.processing,
-        cautions=verdict.cautions,
-        decode_s=verdict.decode_s,
-        preprocess_s=verdict.preprocess_s,
+        metadata=outcome.metadata,
+        processing=outcome.processing,
+        cautions=outcome.cautions,
+        decode_s=outcome.decode_s,
+        preprocess_s=outcome.preprocess_s,
     )
 
 
 _PREPARATION = TypeAdapter(Preparation)
-_VERDICT = TypeAdapter(Verdict)
+_VERDICT = TypeAdapter(DecodeOutcome)
 _ERRORS: dict[str, type[ImageError]] = {kind.code: kind for kind in ImageError.__subclasses__()}
 _MAX_VERDICT_BYTES = 2**16
 _NO_PREVIEW = np.zeros((0, 0), np.uint8)
@@ -103,7 +103,7 @@ def _answer(pipe: Connection, data: bytes, preparation: Preparation) -> None:
     try:
         prepared = prepare(data, preparation)
     except ImageError as error:
-        pipe.send_bytes(_VERDICT.dump_json(Verdict(code=error.code, detail=str(error))))
+        pipe.send_bytes(_VERDICT.dump_json(DecodeOutcome(code=error.code, detail=str(error))))
         return
     preview_HW = _NO_PREVIEW if prepared.preview_HW is None else prepared.preview_HW
     pipe.send_bytes(_VERDICT.dump_json(_verdict(prepared, preview_HW)))
@@ -111,10 +111,10 @@ def _answer(pipe: Connection, data: bytes, preparation: Preparation) -> None:
     pipe.send_bytes(preview_HW.tobytes())
 
 
-def _verdict(prepared: Prepared, preview_HW: NDArray[np.uint8]) -> Verdict:
+def _verdict(prepared: Prepared, preview_HW: NDArray[np.uint8]) -> DecodeOutcome:
     rows, columns = prepared.image_HW.shape
     preview_rows, preview_columns = preview_HW.shape
-    return Verdict(
+    return DecodeOutcome(
         image_shape=(rows, columns),
         preview_shape=(preview_rows, preview_columns),
         metadata=prepared.metadata,

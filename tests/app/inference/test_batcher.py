@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.inference.batcher import Batcher
-from app.inference.pending import BatchAnswer
+from app.inference.pending import InferenceResult
 from app.models.tuning import Plan
 from app.telemetry import Metrics
 from cxr.errors import GraphError
@@ -24,8 +24,8 @@ BAD = 13
 
 
 @asynccontextmanager
-async def batching(graph: FakeGraph, *, lanes: int = 1, max_batch: int = 8, capacity: int = 64) -> AsyncIterator[Batcher]:
-    plan = Plan(lanes, 1, max_batch, seconds_per_image=0.05)
+async def batching(graph: FakeGraph, *, run_slots: int = 1, max_batch: int = 8, capacity: int = 64) -> AsyncIterator[Batcher]:
+    plan = Plan(run_slots, 1, max_batch, seconds_per_image=0.05)
     batcher = Batcher(graph, Metrics(), plan, capacity=capacity)
     try:
         yield batcher
@@ -38,22 +38,22 @@ def views(*greys: int) -> Views:
     return np.stack([np.full((8, 8), grey, np.uint8) for grey in greys])
 
 
-def ask(batcher: Batcher, *greys: int, seconds: float = 20.0) -> asyncio.Task[BatchAnswer]:
+def ask(batcher: Batcher, *greys: int, seconds: float = 20.0) -> asyncio.Task[InferenceResult]:
     return asyncio.create_task(batcher.run(views(*greys), deadline=time.monotonic() + seconds))
 
 
-async def hold_lanes(graph: FakeGraph, batcher: Batcher, *, lanes: int = 1) -> list[asyncio.Task[BatchAnswer]]:
+async def hold_lanes(graph: FakeGraph, batcher: Batcher, *, run_slots: int = 1) -> list[asyncio.Task[InferenceResult]]:
     """Keep every lane busy at the gate, so that what comes next must queue."""
     graph.gate.clear()
     held = []
-    for number in range(lanes):
+    for number in range(run_slots):
         held.append(ask(batcher, 0))
         await until(lambda number=number: len(graph.batch_sizes) == number + 1)
     return held
 
 
 async def test_every_upload_gets_its_own_views_back_in_order(graph: FakeGraph) -> None:
-    async with batching(graph, lanes=2, max_batch=4) as batcher:
+    async with batching(graph, run_slots=2, max_batch=4) as batcher:
         answers = await asyncio.gather(*(ask(batcher, first, first + 1, first + 2) for first in range(0, 60, 3)))
 
     logits = [answer.outputs.logit_N * 255 for answer in answers]
@@ -79,7 +79,7 @@ async def test_a_lone_image_does_not_wait_for_company(graph: FakeGraph) -> None:
 
 
 async def test_idle_lanes_share_the_views_of_one_upload(graph: FakeGraph) -> None:
-    async with batching(graph, lanes=2) as batcher:
+    async with batching(graph, run_slots=2) as batcher:
         await ask(batcher, 1, 2, 3, 4)
 
     assert graph.batch_sizes == [2, 2]
@@ -156,8 +156,8 @@ async def test_one_bad_image_fails_alone_among_its_batch(graph: FakeGraph) -> No
         await asyncio.gather(*held)
 
     assert isinstance(bad, InferenceFailed)
-    assert isinstance(good, BatchAnswer)
-    assert isinstance(other, BatchAnswer)
+    assert isinstance(good, InferenceResult)
+    assert isinstance(other, InferenceResult)
 
 
 async def test_any_exception_of_the_graph_fails_its_image_and_not_the_lane(graph: FakeGraph) -> None:
@@ -215,7 +215,7 @@ async def test_a_lane_that_dies_over_one_image_fails_all_that_were_on_it(graph: 
         first, bad, last = await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*held)
 
-    assert isinstance(first, BatchAnswer)
+    assert isinstance(first, InferenceResult)
     assert isinstance(bad, InferenceFailed)
     assert isinstance(last, InferenceFailed)
 
@@ -254,7 +254,7 @@ def fail_on(error: BaseException) -> Any:
     return failure
 
 
-async def in_thread(batcher: Batcher, grey: int) -> BatchAnswer | None:
+async def in_thread(batcher: Batcher, grey: int) -> InferenceResult | None:
     """Answer an image as a thread that has just decoded it would."""
     with batcher.at_once() as run_here:
         return await asyncio.to_thread(run_here, views(grey)[0])

@@ -11,7 +11,7 @@ from tests.bundles import write_made_bundle
 
 
 def load(path: Path) -> ModelStore:
-    store = ModelStore(path, Engine(open_graph, Runtime(), cores=1, pins=Pins(lanes=1, threads=1, max_batch=2)))
+    store = ModelStore(path, Engine(open_graph, Runtime(), cores=1, pins=Pins(run_slots=1, threads=1, max_batch=2)))
     store.load()
     return store
 

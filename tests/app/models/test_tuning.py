@@ -40,20 +40,20 @@ class Machine:
 
     def open(self, bundle: Bundle, runtime: Runtime) -> Graph:
         self.opened.append(runtime)
-        return _TimedGraph(self, runtime.lanes)
+        return _TimedGraph(self, runtime.run_slots)
 
 
 class _TimedGraph(FakeGraph):
-    def __init__(self, machine: Machine, lanes: int) -> None:
+    def __init__(self, machine: Machine, run_slots: int) -> None:
         super().__init__()
         self._machine = machine
-        self._lanes = lanes
+        self._runners = run_slots
 
     def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
         self._machine.sizes.append(len(batch_NHW))
-        kept_s = self._machine.seconds[len(batch_NHW)] * self._machine.effort.get(self._lanes, 1.0)
+        kept_s = self._machine.seconds[len(batch_NHW)] * self._machine.effort.get(self._runners, 1.0)
         self._machine.kept += kept_s
-        self._machine.now += kept_s * self._machine.stolen.get(self._lanes, 1.0)
+        self._machine.now += kept_s * self._machine.stolen.get(self._runners, 1.0)
         return super().run(batch_NHW)
 
 
@@ -89,22 +89,22 @@ def test_lanes_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) 
     engine(machine, None, cores=6).open(bundle)
     engine(machine, None, cores=6, pins=Pins(threads=4)).open(bundle)
 
-    assert all(runtime.lanes * runtime.threads <= 6 for runtime in machine.opened)
+    assert all(runtime.run_slots * runtime.threads <= 6 for runtime in machine.opened)
 
 
 def test_time_that_others_take_is_no_reason_to_run_in_another_way(bundle: Bundle) -> None:
     _, plan = engine(Machine(LINEAR, stolen={2: 5.0}), None).open(bundle)
 
-    assert (plan.lanes, plan.threads) == (2, 1)
+    assert (plan.run_slots, plan.threads) == (2, 1)
 
 
 @pytest.mark.parametrize(("effort", "lanes"), [(1.3, 2), (2.0, 1)])
 def test_all_threads_are_given_to_one_lane_only_where_that_is_clearly_thriftier(
-    bundle: Bundle, effort: float, lanes: int
+    bundle: Bundle, effort: float, run_slots: int
 ) -> None:
     _, plan = engine(Machine(LINEAR, effort={2: effort}), None).open(bundle)
 
-    assert (plan.lanes, plan.threads) == (lanes, 2 // lanes)
+    assert (plan.run_slots, plan.threads) == (run_slots, 2 // run_slots)
 
 
 def test_a_second_start_measures_nothing_and_runs_as_the_first_did(bundle: Bundle, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_second_start_measures_nothing_and_runs_as_the_first_did(bundle: Bundl
     _, second = engine(machine, tmp_path / "cache").open(bundle)
 
     assert second.source == "remembered"
-    assert (second.lanes, second.threads, second.max_batch) == (first.lanes, first.threads, first.max_batch)
+    assert (second.run_slots, second.threads, second.max_batch) == (first.run_slots, first.threads, first.max_batch)
     assert len(machine.opened) == 1
     assert sorted(machine.sizes) == sorted(2 * list(range(1, first.max_batch + 1)))  # each lane runs each size once
 
@@ -143,11 +143,11 @@ def test_what_was_kept_and_spoilt_is_measured_anew(bundle: Bundle, tmp_path: Pat
 
 def test_what_the_settings_decide_is_not_measured(bundle: Bundle) -> None:
     machine = Machine(LEVEL)
-    _, plan = engine(machine, None, pins=Pins(lanes=1, threads=1, max_batch=3)).open(bundle)
+    _, plan = engine(machine, None, pins=Pins(run_slots=1, threads=1, max_batch=3)).open(bundle)
 
-    assert (plan.lanes, plan.threads, plan.max_batch) == (1, 1, 3)
+    assert (plan.run_slots, plan.threads, plan.max_batch) == (1, 1, 3)
     assert max(machine.sizes) == 3
-    assert {(runtime.lanes, runtime.threads) for runtime in machine.opened} == {(1, 1)}
+    assert {(runtime.run_slots, runtime.threads) for runtime in machine.opened} == {(1, 1)}
 
 
 def test_on_a_gpu_every_size_that_may_run_is_a_bucket_and_warm(bundle: Bundle) -> None:
