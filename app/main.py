@@ -8,17 +8,17 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from app.api.auth import AccessMiddleware, Gate
+from app.api.auth import AccessMiddleware, ApiKeys
 from app.api.problems import install_problems
 from app.api.routes import install_routes
 from app.api.routes.context import Service
 from app.api.routes.openapi import install_openapi
-from app.api.upload_budget import Holding
+from app.api.upload_budget import UploadBudget
 from app.cpu import usable_cores
 from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
 from app.models.store import ModelStore
-from app.models.tuning import Engine, GraphOpener, Pins
+from app.models.tuning import GraphOpener, Overrides, Tuner
 from app.settings import Settings
 from app.store_watcher import watching
 from app.telemetry import Metrics, TelemetryMiddleware
@@ -56,11 +56,11 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = Service(settings, metrics, classifier, Holding(settings.max_uploads_bytes))
+    app.state.service = Service(settings, metrics, classifier, UploadBudget(settings.max_uploads_bytes))
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics)
-    app.add_middleware(AccessMiddleware, gate=Gate.of(settings), metrics=metrics)
+    app.add_middleware(AccessMiddleware, api_keys=ApiKeys.of(settings), metrics=metrics)
     app.add_middleware(TelemetryMiddleware, metrics=metrics)  # the last one added is the first one to run
     return app
 
@@ -73,9 +73,9 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
         gpu_memory_bytes=settings.gpu_memory_bytes,
         cache_dir=settings.cache_dir,
     )
-    pins = Pins(run_slots=settings.engine_lanes, threads=settings.engine_threads, max_batch=settings.max_batch)
+    overrides = Overrides(run_slots=settings.engine_lanes, threads=settings.engine_threads, max_batch=settings.max_batch)
     store = ModelStore(
-        settings.store, Engine(graph_opener, runtime, cores=max(1, usable_cores() // settings.workers), pins=pins)
+        settings.store, Tuner(graph_opener, runtime, cores=max(1, usable_cores() // settings.workers), overrides=overrides)
     )
     decoders = Decoders(
         num_threads=settings.decode_threads,

@@ -108,10 +108,10 @@ def measure(url: str, upload: bytes, seconds: float) -> dict[str, list[float]]:
     return took
 
 
-def ask(times_ms: list[float], question: Callable[[], httpx.Response]) -> None:
+def ask(times_ms: list[float], prediction_request: Callable[[], httpx.Response]) -> None:
     """Ask once, and note how long the answer took."""
     started = time.perf_counter()
-    question().raise_for_status()
+    prediction_request().raise_for_status()
     times_ms.append(1000 * (time.perf_counter() - started))
 
 

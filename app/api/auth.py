@@ -58,7 +58,7 @@ class Caller:
         self.allowance -= 1
 
 
-class Gate:
+class ApiKeys:
     """Knows the keys; belongs to one event loop."""
 
     def __init__(self, callers: Iterable[Caller], *, per_minute: int) -> None:
@@ -66,7 +66,7 @@ class Gate:
         self._per_minute = per_minute
 
     @classmethod
-    def of(cls, settings: Settings) -> "Gate":
+    def of(cls, settings: Settings) -> "ApiKeys":
         """Make the gate that the settings describe."""
         return cls(map(parse_key, settings.key_lines()), per_minute=settings.max_calls_per_minute)
 
@@ -99,18 +99,18 @@ class AccessMiddleware:
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
 
-    def __init__(self, app: ASGIApp, gate: Gate, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, api_keys: ApiKeys, metrics: Metrics) -> None:
         self._app = app
-        self._gate = gate
+        self._api_keys = api_keys
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401 or 429."""
-        if scope["type"] != "http" or self._gate.is_open or _is_public(scope):
+        if scope["type"] != "http" or self._api_keys.is_open or _is_public(scope):
             await self._app(scope, receive, send)
             return
         try:
-            self._gate.admit(Headers(scope=scope).get("authorization", ""))
+            self._api_keys.admit(Headers(scope=scope).get("authorization", ""))
         except ServiceError as error:
             self._metrics.rejections.labels(error.code).inc()
             await problem_response(problem_of(error), headers_for(error))(scope, receive, send)

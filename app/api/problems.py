@@ -70,7 +70,7 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
 CODES = tuple(PROBLEM_KINDS)
 
 
-class Problem(BaseModel):
+class ProblemDocument(BaseModel):
     """A problem document (RFC 9457)."""
 
     model_config = ConfigDict(frozen=True)
@@ -83,15 +83,15 @@ class Problem(BaseModel):
     request_id: str = Field(description="The id under which the log knows this request.")
 
 
-def problem_of(error: ServiceError | ImageError) -> Problem:
+def problem_of(error: ServiceError | ImageError) -> ProblemDocument:
     """Describe an error to the sender of the current request."""
     return make_problem(error.code, str(error))
 
 
-def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Problem:
+def make_problem(code: str, detail: str, *, request_id: str | None = None) -> ProblemDocument:
     """Write a problem of one of the public codes, about the current request unless told otherwise."""
     kind = PROBLEM_KINDS[code]
-    return Problem(
+    return ProblemDocument(
         type=_TYPE_PREFIX + code,
         title=kind.title,
         status=kind.status,
@@ -101,7 +101,7 @@ def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Pr
     )
 
 
-def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+def problem_response(problem: ProblemDocument, headers: dict[str, str] | None = None) -> Response:
     """Send a problem with its status."""
     return Response(problem.model_dump_json(), problem.status, headers, PROBLEM_MEDIA_TYPE)
 
@@ -138,7 +138,7 @@ class _ProblemHandlers:
         detail = "See /docs for what this service offers." if error.status_code in (404, 405) else "The request can't be read."
         return self._answer(make_problem(code, detail), dict(error.headers or {}))
 
-    def _answer(self, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    def _answer(self, problem: ProblemDocument, headers: dict[str, str] | None = None) -> Response:
         self._metrics.rejections.labels(problem.code).inc()
         return problem_response(problem, headers)
 
@@ -191,8 +191,8 @@ def headers_for(error: ServiceError | ImageError) -> dict[str, str]:
 
 def _fault(fault: dict[str, object]) -> str:
     """Say what is wrong with one parameter, without its value."""
-    place = fault["loc"]
-    name = str(place[-1])[:64] if isinstance(place, Sequence) and place else "request"
+    admitted = fault["loc"]
+    name = str(admitted[-1])[:64] if isinstance(admitted, Sequence) and admitted else "request"
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no such parameter"
     return f"{name}: {str(fault['msg']).removeprefix('Value error, ')}"

@@ -8,9 +8,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.dicom_results import ResultKind
 from app.inference.prediction import FROM_REQUEST, Prediction
-from app.inference.request import Question
+from app.inference.request import PredictionRequest
 from app.models.store import ModelStore, ServedVersion, StoredModel
-from app.models.tuning import Plan
+from app.models.tuning import ExecutionPlan
 from app.settings import Settings
 from cxr.interpret import Labels, Scope
 from cxr.radiograph import Format, Intensity, Metadata, MetadataSource, Sex, View, WarningCode
@@ -28,7 +28,7 @@ def _read_flag(text: object) -> bool:
 Flag = Annotated[bool, BeforeValidator(_read_flag)]
 
 
-class QuestionParameters(BaseModel):
+class RequestParameters(BaseModel):
     """What may be asked about any upload; a name that is not listed is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
@@ -55,27 +55,27 @@ class QuestionParameters(BaseModel):
     sex: Sex | None = Field(None, description="The patient's sex, used where the file does not state it.")
     view_position: View | None = Field(None, description="The view, used where the file does not state it.")
 
-    def question(self) -> Question:
+    def prediction_request(self) -> PredictionRequest:
         """Say what is asked, in the classifier's words."""
         names = ("age_years", "sex", "view_position")
         source = {name: FROM_REQUEST for name in names if getattr(self, name) is not None}
         stated = Metadata(self.age_years, self.sex, self.view_position, MetadataSource(**source))
-        return Question(
+        return PredictionRequest(
             tta=self.tta, operating_point=self.operating_point, prevalence=self.prevalence, stated=stated
         )  # fmt: skip
 
 
-class PredictParameters(QuestionParameters):
+class PredictParameters(RequestParameters):
     """The query of `/predict` and `/predict/batch`."""
 
     heatmap: Flag = Field(False, description="Draw where the evidence lies, as a PNG over the radiograph.")
 
-    def question(self) -> Question:
+    def prediction_request(self) -> PredictionRequest:
         """Say what is asked, the heat map included."""
-        return replace(super().question(), heatmap=self.heatmap)
+        return replace(super().prediction_request(), heatmap=self.heatmap)
 
 
-class DicomParameters(QuestionParameters):
+class DicomParameters(RequestParameters):
     """The query of `/predict/dicom`."""
 
     result: ResultKind = Field(
@@ -83,9 +83,9 @@ class DicomParameters(QuestionParameters):
         "`sc`: the heat map as a Secondary Capture, with its caveat burnt in."
     )
 
-    def question(self) -> Question:
+    def prediction_request(self) -> PredictionRequest:
         """Say what is asked; a picture needs the heat map."""
-        return replace(super().question(), heatmap=self.result == "sc")
+        return replace(super().prediction_request(), heatmap=self.result == "sc")
 
 
 class Answer(BaseModel):
@@ -240,7 +240,7 @@ class PlanAnswer(Answer):
     )
 
     @classmethod
-    def write(cls, plan: Plan) -> Self:
+    def write(cls, plan: ExecutionPlan) -> Self:
         """Tell what was chosen."""
         return cls(
             run_slots=plan.run_slots, threads=plan.threads, max_batch=plan.max_batch, source=plan.source,

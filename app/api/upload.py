@@ -15,7 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from app.api.upload_budget import Share
+from app.api.upload_budget import Reservation
 from app.errors import ClientGone, MalformedRequest, SlowClient
 from cxr.errors import TooLarge, UnsupportedFormat
 
@@ -66,7 +66,7 @@ class UploadedFile:
         return self._content.getvalue()
 
 
-async def read_upload(request: Request, limits: UploadLimits, share: Share) -> bytes:
+async def read_upload(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
     """Read the one file of a request: a multipart part `file`, or a raw body.
 
     Raises:
@@ -77,30 +77,30 @@ async def read_upload(request: Request, limits: UploadLimits, share: Share) -> b
         SlowClient: it did not arrive in time.
         ClientGone: the client left.
     """
-    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, share)
+    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, reservation)
     media_type, boundary = _content_type(request)
     if media_type == MULTIPART:
-        files = await _read_multipart(request, boundary, "file", limits, share)
+        files = await _read_multipart(request, boundary, "file", limits, reservation)
         if not files:
             raise MalformedRequest("There is no part named file.")
         return files[0].read()
     if media_type not in RAW_TYPES:
         raise UnsupportedFormat(_media_type_advice(media_type))
-    _check_announced_size(request, limits.max_file_bytes, share)
+    _check_announced_size(request, limits.max_file_bytes, reservation)
     file = UploadedFile(None, limits.max_file_bytes)
     async with _in_time(limits.timeout_s):
-        async for chunk in _chunks(request, limits.max_file_bytes, share):
+        async for chunk in _chunks(request, limits.max_file_bytes, reservation):
             file.add(chunk)
     return file.read()
 
 
-async def read_uploads(request: Request, limits: UploadLimits, share: Share) -> list[UploadedFile]:
+async def read_uploads(request: Request, limits: UploadLimits, reservation: Reservation) -> list[UploadedFile]:
     """Read the files of a multipart body, in order; raises as `read_upload`."""
-    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, share)
+    _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, reservation)
     media_type, boundary = _content_type(request)
     if media_type != MULTIPART:
         raise UnsupportedFormat(f"Send {MULTIPART} with one part named files for each file.")
-    files = await _read_multipart(request, boundary, "files", limits, share)
+    files = await _read_multipart(request, boundary, "files", limits, reservation)
     if not files:
         raise MalformedRequest("There is no part named files.")
     return files
@@ -155,14 +155,14 @@ def announced_bytes(request: Request) -> int:
     return int(announced) if announced.isdigit() else 0
 
 
-def _check_announced_size(request: Request, max_bytes: int, share: Share) -> None:
+def _check_announced_size(request: Request, max_bytes: int, reservation: Reservation) -> None:
     """Refuse a body by its header, before its first byte; raises `TooLarge` or `Overloaded`."""
     if announced_bytes(request) > max_bytes:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
-    share.check(announced_bytes(request))
+    reservation.check(announced_bytes(request))
 
 
-async def _chunks(request: Request, max_bytes: int, share: Share) -> AsyncIterator[bytes]:
+async def _chunks(request: Request, max_bytes: int, reservation: Reservation) -> AsyncIterator[bytes]:
     """Give a body as it arrives, up to the caps; raises `TooLarge`, `Overloaded` or `ClientGone`."""
     received = 0
     try:
@@ -170,7 +170,7 @@ async def _chunks(request: Request, max_bytes: int, share: Share) -> AsyncIterat
             received += len(chunk)
             if received > max_bytes:
                 raise TooLarge(f"The body has more than {max_bytes} bytes.")
-            share.take(len(chunk))
+            reservation.take(len(chunk))
             yield chunk
     except ClientDisconnect as exc:
         raise ClientGone("The client left.") from exc
@@ -192,11 +192,11 @@ def _media_type_advice(media_type: str) -> str:
 
 
 async def _read_multipart(
-    request: Request, boundary: bytes, name: str, limits: UploadLimits, share: Share
+    request: Request, boundary: bytes, name: str, limits: UploadLimits, reservation: Reservation
 ) -> list[UploadedFile]:
     form = _Form(boundary, name, limits)
     async with _in_time(limits.timeout_s):
-        async for chunk in _chunks(request, limits.max_body_bytes + _FRAMING_BYTES, share):
+        async for chunk in _chunks(request, limits.max_body_bytes + _FRAMING_BYTES, reservation):
             form.feed(chunk)
     return form.finish()
 

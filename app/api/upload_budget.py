@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from app.errors import Overloaded
 
 
-class Holding:
+class UploadBudget:
     """The account of one service process; belongs to one event loop."""
 
     def __init__(self, max_bytes: int) -> None:
@@ -24,13 +24,13 @@ class Holding:
         return self._held_bytes
 
     @contextmanager
-    def share(self) -> Iterator["Share"]:
+    def reserve(self) -> Iterator["Reservation"]:
         """Give one request's share; what it holds is let go when the block ends."""
-        share = Share(self)
+        reservation = Reservation(self)
         try:
-            yield share
+            yield reservation
         finally:
-            self._held_bytes -= share.held_bytes
+            self._held_bytes -= reservation.held_bytes
 
     def check(self, further_bytes: int) -> None:
         """Raise `Overloaded` where so many bytes more would not fit."""
@@ -43,18 +43,18 @@ class Holding:
         self._held_bytes += num_bytes
 
 
-class Share:
+class Reservation:
     """What one request holds."""
 
-    def __init__(self, holding: Holding) -> None:
-        self._holding = holding
+    def __init__(self, budget: UploadBudget) -> None:
+        self._budget = budget
         self.held_bytes = 0
 
     def check(self, further_bytes: int) -> None:
         """Raise `Overloaded` where an announced body would not fit."""
-        self._holding.check(further_bytes)
+        self._budget.check(further_bytes)
 
     def take(self, num_bytes: int) -> None:
         """Hold bytes that have arrived; raises `Overloaded`."""
-        self._holding.take(num_bytes)
+        self._budget.take(num_bytes)
         self.held_bytes += num_bytes

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from app.errors import DeadlineExceeded, Overloaded
 from app.inference.batcher import Batcher
 from app.inference.decoders import Decoders
-from app.inference.latency import Optimism
+from app.inference.latency import LatencyBias
 
 _BRISK_S = 0.25
 """Seconds for which a body on its way counts as ahead of others: a slower one holds nobody up, and can't be made to."""
@@ -46,14 +46,14 @@ class Admission:
     def __init__(self, decoders: Decoders, batchers: Collection[Batcher]) -> None:
         self._decoders = decoders
         self._batchers = batchers
-        self._optimism = Optimism()
+        self._bias = LatencyBias()
         self._learned = -math.inf
         self.arriving_s = 0.0
 
-    def forecast_s(self, batcher: Batcher, num_views: int, num_bytes: int) -> float:
+    def estimate_s(self, batcher: Batcher, num_views: int, num_bytes: int) -> float:
         """Forecast the seconds until the answer to an upload that comes now; a length of 0 is unknown."""
         own_s = self._decoders.seconds(num_bytes) + batcher.seconds(num_views)
-        return self._optimism.factor * (self._ahead_s() + own_s)
+        return self._bias.factor * (self._ahead_s() + own_s)
 
     def check(self, batcher: Batcher, num_views: int, num_bytes: int, deadline: float) -> float:
         """Refuse an upload that could not be answered by its deadline; gives the forecast seconds.
@@ -65,12 +65,12 @@ class Admission:
             NotReady: the queue is closed.
         """
         batcher.check(num_views)
-        forecast_s, now = self.forecast_s(batcher, num_views, num_bytes), time.monotonic()
-        late_s = now + forecast_s - deadline
+        estimate_s, now = self.estimate_s(batcher, num_views, num_bytes), time.monotonic()
+        late_s = now + estimate_s - deadline
         is_worth_a_try = self._ahead_s() <= 0 and now - self._learned > _STALE_S
         if late_s > 0 and not is_worth_a_try:
             raise Overloaded("The answer could not be there in time.", retry_after_s=max(1, math.ceil(late_s)))
-        return forecast_s
+        return estimate_s
 
     @contextmanager
     def expect(self, batcher: Batcher, num_views: int, num_bytes: int, deadline: float) -> Iterator[Arrival]:
@@ -86,18 +86,18 @@ class Admission:
     @contextmanager
     def admit(self, batcher: Batcher, num_views: int, num_bytes: int, deadline: float) -> Iterator[None]:
         """Hold a place for an upload that is here, and learn how long its answer took; refuses it first, as `check` does."""
-        forecast_s, started = self.check(batcher, num_views, num_bytes, deadline), time.monotonic()
+        estimate_s, started = self.check(batcher, num_views, num_bytes, deadline), time.monotonic()
         with batcher.admit(num_views):
             try:
                 yield
             except DeadlineExceeded:
-                self.learn(forecast_s, time.monotonic() - started)
+                self.learn(estimate_s, time.monotonic() - started)
                 raise
-            self.learn(forecast_s, time.monotonic() - started)
+            self.learn(estimate_s, time.monotonic() - started)
 
-    def learn(self, forecast_s: float, actual_s: float) -> None:
+    def learn(self, estimate_s: float, actual_s: float) -> None:
         """Compare an answer, or one that came too late, with its forecast."""
-        self._optimism.observe(forecast_s / self._optimism.factor, actual_s)
+        self._bias.observe(estimate_s / self._bias.factor, actual_s)
         self._learned = time.monotonic()
 
     def _ahead_s(self) -> float:

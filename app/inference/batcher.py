@@ -32,7 +32,7 @@ from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.inference.latency import LinearTime
 from app.inference.pending import InferenceResult, Item, PendingRequest, run_rows
 from app.inference.run_slots import RunSlots, WaitingImage
-from app.models.tuning import Plan
+from app.models.tuning import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.errors import GraphError
 from cxr.graph import Graph
@@ -62,7 +62,7 @@ class RunHere(Protocol):
 class Batcher:
     """Runs one graph for many requests at once; belongs to one event loop."""
 
-    def __init__(self, graph: Graph, metrics: Metrics, plan: Plan, *, capacity: int) -> None:
+    def __init__(self, graph: Graph, metrics: Metrics, plan: ExecutionPlan, *, capacity: int) -> None:
         self._graph = graph
         self._metrics = metrics
         self._max_batch = plan.max_batch

@@ -23,7 +23,7 @@ from app.inference.batcher import Batcher
 from app.inference.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.inference.pending import InferenceResult
 from app.inference.prediction import Prediction, Timings, distinct, merge_metadata
-from app.inference.request import Question
+from app.inference.request import PredictionRequest
 from app.models.store import ModelStore, ServedVersion, StoredModel
 from app.settings import Settings
 from app.telemetry import Metrics
@@ -40,11 +40,11 @@ _PNG_EFFORT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AdmittedRequest:
     """A question that was let in: which version answers it, and by when on `time.monotonic`'s clock."""
 
     version: ServedVersion
-    question: Question
+    request: PredictionRequest
     deadline: float
     arrival: Arrival
 
@@ -106,7 +106,9 @@ class Classifier:
         return draining + store + self.faults() + decoders
 
     @contextmanager
-    def choose(self, name: str | None, question: Question, *, num_bytes: int, deadline: float) -> Iterator[Place]:
+    def choose(
+        self, name: str | None, request: PredictionRequest, *, num_bytes: int, deadline: float
+    ) -> Iterator[AdmittedRequest]:
         """Hold the version that is to answer, if it can answer the question in time.
 
         This runs before the body is read, so that a refusal costs next to nothing.
@@ -125,15 +127,15 @@ class Classifier:
             Overloaded: the answer would come too late, or too much is waiting.
         """
         with self.store.lease(name or self._settings.default_model) as version:
-            question = replace(question, operating_point=question.operating_point or self._settings.operating_point or None)
-            question.check(version.manifest)
+            request = replace(request, operating_point=request.operating_point or self._settings.operating_point or None)
+            request.check(version.manifest)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
-            batcher, num_views = self._batchers[version], len(question.views(version.manifest))
+            batcher, num_views = self._batchers[version], len(request.views(version.manifest))
             with self._admission.expect(batcher, num_views, num_bytes, deadline) as arrival:
-                yield Place(version, question, deadline, arrival)
+                yield AdmittedRequest(version, request, deadline, arrival)
 
-    async def classify(self, data: bytes, place: Place) -> Prediction:
+    async def classify(self, data: bytes, admitted: AdmittedRequest) -> Prediction:
         """Answer one question about one upload.
 
         Args:
@@ -145,19 +147,19 @@ class Classifier:
             ServiceError: the service can't answer it, or not in time.
         """
         started = time.monotonic()
-        version, question, deadline = place.version, place.question, place.deadline
+        version, request, deadline = admitted.version, admitted.request, admitted.deadline
         manifest, batcher = version.manifest, self._batchers[version]
-        views = question.views(manifest)
-        place.arrival.end()
+        views = request.views(manifest)
+        admitted.arrival.end()
         with self._admission.admit(batcher, len(views), len(data), deadline):
             async with by_deadline(deadline):
-                preparation = self._preparation(manifest, HEATMAP_SIDE if question.heatmap else None)
-                prepared, answer = await self._prepare_and_run(data, preparation, place, views)
+                preparation = self._preparation(manifest, HEATMAP_SIDE if request.heatmap else None)
+                prepared, answer = await self._prepare_and_run(data, preparation, admitted, views)
                 with self._metrics.time_stage("interpret"):
-                    point, shift = question.operating_point, question.shift(manifest)
+                    point, shift = request.operating_point, request.shift(manifest)
                     finding = interpret(answer.outputs, manifest, operating_point=point, shift=shift)
                     heatmap_png = await self._draw(finding, prepared.preview_HW)
-        metadata = merge_metadata(prepared.metadata, question.stated)
+        metadata = merge_metadata(prepared.metadata, request.stated)
         prediction = Prediction(
             version=version,
             finding=finding,
@@ -171,15 +173,15 @@ class Classifier:
         return prediction
 
     async def _prepare_and_run(
-        self, data: bytes, preparation: Preparation, place: Place, views: tuple[TtaView, ...]
+        self, data: bytes, preparation: Preparation, admitted: AdmittedRequest, views: tuple[TtaView, ...]
     ) -> tuple[Prepared, InferenceResult]:
         """Decode, preprocess and run: in one thread where an image need not wait, else through the model's queue."""
-        started, deadline, question = time.monotonic(), place.deadline, place.question
-        manifest, batcher = place.version.manifest, self._batchers[place.version]
+        started, deadline, request = time.monotonic(), admitted.deadline, admitted.request
+        manifest, batcher = admitted.version.manifest, self._batchers[admitted.version]
 
         def facts(prepared: Prepared) -> NDArray[np.float32] | None:
             """Write down what is known beside the image, where the model reads it."""
-            return encode_facts([merge_metadata(prepared.metadata, question.stated)])[0] if manifest.metadata else None
+            return encode_facts([merge_metadata(prepared.metadata, request.stated)])[0] if manifest.metadata else None
 
         if views == (PLAIN,) and self._decoders.num_threads >= batcher.num_run_slots:  # fewer threads would leave lanes idle
             with batcher.at_once() as run_here:
@@ -197,7 +199,7 @@ class Classifier:
         answer = await batcher.run(views_KHW, deadline=deadline, metadata_M=facts(prepared))
         return prepared, replace(answer, queue_s=answer.queue_s + max(0.0, waited_s))
 
-    async def preview(self, data: bytes, place: Place) -> bytes:
+    async def preview(self, data: bytes, admitted: AdmittedRequest) -> bytes:
         """Draw an upload as the service reads it: grey, upright, black as the header says; gives a PNG.
 
         While it is drawn it takes one place in the version's queue, so that pictures
@@ -207,11 +209,11 @@ class Classifier:
             ImageError: the upload can't be read.
             ServiceError: the service can't read it, or not in time.
         """
-        place.arrival.end()
-        with self._batchers[place.version].admit(1):
-            async with by_deadline(place.deadline):
-                preparation = self._preparation(place.version.manifest, PREVIEW_SIDE)
-                prepared = await self._decoders.prepare(data, preparation, deadline=place.deadline)
+        admitted.arrival.end()
+        with self._batchers[admitted.version].admit(1):
+            async with by_deadline(admitted.deadline):
+                preparation = self._preparation(admitted.version.manifest, PREVIEW_SIDE)
+                prepared = await self._decoders.prepare(data, preparation, deadline=admitted.deadline)
                 self._metrics.observe_stage("decode", prepared.decode_s)
                 assert prepared.preview_HW is not None
                 return await self._decoders.run_in_thread(_png, prepared.preview_HW)

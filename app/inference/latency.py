@@ -84,7 +84,7 @@ class DecodeTimes:
         return self._seconds.get(num_bytes.bit_length(), self._typical)
 
 
-class Optimism:
+class LatencyBias:
     """A running upper quantile of how long answers took over what was forecast for them.
 
     It takes in whatever the forecasts leave out: the event loop's own work, other
@@ -96,8 +96,8 @@ class Optimism:
         self._step = step
         self.factor = 1.0
 
-    def observe(self, forecast_s: float, actual_s: float) -> None:
+    def observe(self, estimate_s: float, actual_s: float) -> None:
         """Learn from one answer: a step up for each that came late, smaller ones down for those that did not."""
-        came_late = actual_s > self.factor * forecast_s
+        came_late = actual_s > self.factor * estimate_s
         change = self._quantile if came_late else self._quantile - 1
         self.factor = min(max(self.factor * (1 + self._step * change), 0.25), 4.0)

@@ -43,7 +43,7 @@ class PendingRequest:
         """Keep one view's outputs; the last one to come completes the answer."""
         self.rows[index] = row
         if len(self.rows) == len(self.views_KHW) and not self.answer.done():
-            rows = [self.rows[place] for place in range(len(self.rows))]
+            rows = [self.rows[admitted] for admitted in range(len(self.rows))]
             self.answer.set_result(
                 InferenceResult(_join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run)
             )

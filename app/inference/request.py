@@ -10,7 +10,7 @@ from cxr.tta import PLAIN, POLICIES, TtaView
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PredictionRequest:
     """What is asked about one upload; `stated` are the facts that the sender adds."""
 
     tta: bool = False

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.errors import NotReady, UnknownModel
-from app.models.tuning import Engine, Plan
+from app.models.tuning import ExecutionPlan, Tuner
 from cxr.bundle import Bundle, Manifest, read_bundle
 from cxr.errors import BundleError, CxrError
 from cxr.graph import Graph
@@ -40,7 +40,7 @@ class ServedVersion:
 
     bundle: Bundle
     graph: Graph
-    plan: Plan
+    plan: ExecutionPlan
     leases: int = field(default=0, init=False)
     _given_back: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
 
@@ -82,7 +82,7 @@ class StoredModel:
         return tuple(sorted(self.marks, reverse=True))
 
     @property
-    def complaints(self) -> list[str]:
+    def refusal_reasons(self) -> list[str]:
         """Say why each refused version is."""
         return [f"{self.name} version {version} is refused: {why}" for version, why in self.refused.items()]
 
@@ -90,9 +90,9 @@ class StoredModel:
 class ModelStore:
     """The models of one folder: read by `load`, asked for by every request, kept up by `prepare` and `switch`."""
 
-    def __init__(self, path: Path, engine: Engine) -> None:
+    def __init__(self, path: Path, tuner: Tuner) -> None:
         self._path = path
-        self._engine = engine
+        self._tuner = tuner
         self._models: dict[str, StoredModel] = {}
 
     @property
@@ -101,9 +101,9 @@ class ModelStore:
         return tuple(self._models[name] for name in sorted(self._models))
 
     @property
-    def complaints(self) -> list[str]:
+    def refusal_reasons(self) -> list[str]:
         """Say why each refused version of every model is."""
-        return [complaint for model in self.models for complaint in model.complaints]
+        return [reason for model in self.models for reason in model.refusal_reasons]
 
     def look(self) -> dict[str, Marks]:
         """See which versions of which models stand in the folder; blocks."""
@@ -172,7 +172,7 @@ class ModelStore:
         model = self._models.get(name)
         if model is None:
             return [f"The store has no model named {name}."]
-        return [] if model.current is not None else model.complaints
+        return [] if model.current is not None else model.refusal_reasons
 
     def _try_open(self, model: StoredModel, version: int) -> ServedVersion | None:
         """Open a version, or note why it is refused."""
@@ -191,7 +191,7 @@ class ModelStore:
         bundle = read_bundle(self._path / name / str(version))
         if (bundle.manifest.model, bundle.manifest.version) != (name, version):
             raise BundleError("bundle.json names another model or version than its folder")
-        return ServedVersion(bundle, *self._engine.open(bundle))
+        return ServedVersion(bundle, *self._tuner.open(bundle))
 
 
 def _folders(path: Path) -> list[Path]:

@@ -70,7 +70,7 @@ class GraphOpener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ExecutionPlan:
     """How batches of one graph are run, and what a run takes."""
 
     run_slots: int
@@ -85,7 +85,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Pins:
+class Overrides:
     """What the settings decide; 0 leaves it to measuring."""
 
     run_slots: int = 0
@@ -93,18 +93,20 @@ class Pins:
     max_batch: int = 0
 
 
-class Engine:
+class Tuner:
     """Opens the graphs of one service process; what it measures, it keeps in a folder where it may write."""
 
-    def __init__(self, opener: GraphOpener, runtime: Runtime, *, cores: int, pins: Pins, clocks: Clocks = Clocks()) -> None:
+    def __init__(
+        self, opener: GraphOpener, runtime: Runtime, *, cores: int, overrides: Overrides, clocks: Clocks = Clocks()
+    ) -> None:
         self._clocks = clocks
         self._opener = opener
         self._runtime = runtime
         self._cores = cores
-        self._pins = pins
-        self._plans: dict[str, Plan] = {}
+        self._overrides = overrides
+        self._plans: dict[str, ExecutionPlan] = {}
 
-    def open(self, bundle: Bundle) -> tuple[Graph, Plan]:
+    def open(self, bundle: Bundle) -> tuple[Graph, ExecutionPlan]:
         """Open, prove and warm a bundle's graph; blocks. Raises `BundleError`."""
         model = bundle.manifest.model
         plan = self._plans.get(model) or self._recall(bundle)
@@ -120,7 +122,7 @@ class Engine:
         logger.info("graph opened", extra={**facts, "engine": graph.engine, "precision": graph.precision})
         return graph, plan
 
-    def _measure(self, bundle: Bundle) -> Plan:
+    def _measure(self, bundle: Bundle) -> ExecutionPlan:
         """Try every way that the settings leave open, and take the usual one unless another is clearly thriftier."""
         tried = [self._try(bundle, *way) for way in self._ways()]
         usual = tried[0][1]
@@ -133,27 +135,30 @@ class Engine:
 
     def _ways(self) -> Iterator[tuple[int, int]]:
         """Give lanes and threads that together never exceed the cores, the usually best first; all models take the same."""
-        pins, cores = self._pins, self._cores
+        overrides, cores = self._overrides, self._cores
         chosen = next(iter(self._plans.values()), None)
         if chosen is not None:
             yield chosen.run_slots, chosen.threads
         elif self._runtime.device == "gpu":
-            yield pins.run_slots or 2, pins.threads or 1  # one fills its batch while the other runs
-        elif pins.run_slots or pins.threads:
-            yield pins.run_slots or max(1, cores // pins.threads), pins.threads or max(1, cores // pins.run_slots)
+            yield overrides.run_slots or 2, overrides.threads or 1  # one fills its batch while the other runs
+        elif overrides.run_slots or overrides.threads:
+            yield (
+                overrides.run_slots or max(1, cores // overrides.threads),
+                overrides.threads or max(1, cores // overrides.run_slots),
+            )
         else:
             yield cores, 1
             if cores > 1:
                 yield 1, cores
 
-    def _try(self, bundle: Bundle, run_slots: int, threads: int) -> tuple[Graph, Plan]:
+    def _try(self, bundle: Bundle, run_slots: int, threads: int) -> tuple[Graph, ExecutionPlan]:
         """Measure one way: what runs take, and so which batch is worth it."""
         graph = self._opener(bundle, self._runtime_of(run_slots, threads, self._largest))
         seconds = _time_batches(graph, bundle.manifest.input_size, _buckets(self._largest), self._clocks.wall)
-        max_batch = self._pins.max_batch or _smallest_good(seconds)
-        return graph, Plan(run_slots, threads, max_batch, *_line(seconds))
+        max_batch = self._overrides.max_batch or _smallest_good(seconds)
+        return graph, ExecutionPlan(run_slots, threads, max_batch, *_line(seconds))
 
-    def _processor_seconds(self, graph: Graph, plan: Plan, bundle: Bundle) -> float:
+    def _processor_seconds(self, graph: Graph, plan: ExecutionPlan, bundle: Bundle) -> float:
         """Measure what one image takes of the processor with all lanes busy.
 
         While requests wait, the cores are full and this alone decides how many are answered; unlike the
@@ -176,7 +181,7 @@ class Engine:
 
     @property
     def _largest(self) -> int:
-        return self._pins.max_batch or (_MAX_GPU_BATCH if self._runtime.device == "gpu" else _MAX_CPU_BATCH)
+        return self._overrides.max_batch or (_MAX_GPU_BATCH if self._runtime.device == "gpu" else _MAX_CPU_BATCH)
 
     def _runtime_of(self, run_slots: int, threads: int, max_batch: int) -> Runtime:
         """Say how a graph is to be opened; only a GPU pays for each new size, so only there are batches filled up."""
@@ -187,17 +192,17 @@ class Engine:
         """Give every size that a batch may be run at."""
         return _buckets(max_batch) if self._runtime.device == "gpu" else tuple(range(1, max_batch + 1))
 
-    def _recall(self, bundle: Bundle) -> Plan | None:
+    def _recall(self, bundle: Bundle) -> ExecutionPlan | None:
         """Give the plan that an earlier start made for the same graph on the same machine."""
         path = self._memory_of(bundle)
         if path is None or not path.exists():
             return None
         try:
-            return Plan(**(json.loads(path.read_text(encoding="utf-8")) | {"source": "remembered"}))
+            return ExecutionPlan(**(json.loads(path.read_text(encoding="utf-8")) | {"source": "remembered"}))
         except (OSError, ValueError, TypeError):
             return None
 
-    def _remember(self, bundle: Bundle, plan: Plan) -> None:
+    def _remember(self, bundle: Bundle, plan: ExecutionPlan) -> None:
         """Keep a plan for the next start, where that can be written; it appears whole or not at all."""
         path = self._memory_of(bundle)
         if path is None:
@@ -214,10 +219,10 @@ class Engine:
         """Name the file of a plan by everything that it depends on."""
         if self._runtime.cache_dir is None:
             return None
-        runtime, pins = self._runtime, self._pins
+        runtime, overrides = self._runtime, self._overrides
         facts = (
             bundle.sha256, runtime.name, runtime.precision, processor(), self._cores, ort.__version__,
-            pins.run_slots, pins.threads, pins.max_batch,
+            overrides.run_slots, overrides.threads, overrides.max_batch,
         )  # fmt: skip
         return self._runtime.cache_dir / "plans" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
 

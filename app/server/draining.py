@@ -21,7 +21,7 @@ from types import FrameType
 import uvicorn
 
 from app.server.shared_port import SharedPort
-from app.server.supervisor import Place
+from app.server.supervisor import WorkerSlot
 from app.settings import Settings
 
 _FAREWELL_S = 0.5
@@ -29,13 +29,13 @@ _FAREWELL_S = 0.5
 is lost, and its sender can't know whether it was read; only a connection that was silent all this time can lose one."""
 
 
-def work(settings: Settings, place: Place) -> None:
+def work(settings: Settings, worker_slot: WorkerSlot) -> None:
     """Be one of several worker processes."""
-    place.take()
-    sys.exit(serve(settings, place))
+    worker_slot.take()
+    sys.exit(serve(settings, worker_slot))
 
 
-def serve(settings: Settings, place: Place | None = None) -> int:
+def serve(settings: Settings, worker_slot: WorkerSlot | None = None) -> int:
     """Serve until SIGTERM or SIGINT, alone or in a place among workers; gives the exit status."""
     from app.main import create_app  # noqa: PLC0415
     from app.server.http_protocol import make_protocol  # noqa: PLC0415
@@ -45,7 +45,7 @@ def serve(settings: Settings, place: Place | None = None) -> int:
     app = create_app(settings)
     service = app.state.service
     service.metrics.workers.set(1)
-    service.metrics.replaced_workers.inc(place is not None and place.replaces)
+    service.metrics.replaced_workers.inc(worker_slot is not None and worker_slot.replaces)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -64,9 +64,9 @@ def serve(settings: Settings, place: Place | None = None) -> int:
         config,
         drain_seconds=settings.drain_seconds,
         on_drain=service.classifier.drain,
-        alongside=place.beat(lambda: not service.classifier.faults()) if place else None,
+        alongside=worker_slot.send_heartbeats(lambda: not service.classifier.faults()) if worker_slot else None,
     )
-    server.run(sockets=[place.listener] if place else None)
+    server.run(sockets=[worker_slot.listener] if worker_slot else None)
     return 0 if server.started else 1
 
 

@@ -38,18 +38,18 @@ _SOUND, _FAULTY = b".", b"!"
 
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-_BEAT_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 1.0
 
 _TICK_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerSlot:
     """A worker's place among the workers: what the parent hands to its process."""
 
     number: int
     listener: socket.socket
-    pulse: Connection
+    heartbeat: Connection
     replaces: bool
     """Whether another worker had the place before."""
 
@@ -64,23 +64,23 @@ class Place:
         values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call]
         os.setpgrp()  # Ctrl-C at a terminal reaches the parent alone, which speaks for all
 
-    async def beat(self, is_sound: Callable[[], bool]) -> None:
+    async def send_heartbeats(self, is_sound: Callable[[], bool]) -> None:
         """Tell the parent from the event loop that it turns; goes down as on SIGTERM when there is no parent any more."""
-        os.set_blocking(self.pulse.fileno(), False)
+        os.set_blocking(self.heartbeat.fileno(), False)
         while True:
             try:
-                os.write(self.pulse.fileno(), _SOUND if is_sound() else _FAULTY)
+                os.write(self.heartbeat.fileno(), _SOUND if is_sound() else _FAULTY)
             except BlockingIOError:  # the parent is slow to read: that must not stop the worker
                 pass
             except BrokenPipeError:
                 logger.critical("the parent process is gone")
                 signal.raise_signal(signal.SIGTERM)
                 return
-            await asyncio.sleep(_BEAT_SECONDS)
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SupervisionLimits:
     """How long a parent bears with its workers."""
 
     start_s: float = 120.0
@@ -98,14 +98,14 @@ class Patience:
 
 
 @dataclass(slots=True)
-class _Slot:
+class _Worker:
     """One place: the process that has it now, if any, and its history."""
 
     number: int
     process: SpawnProcess | None = None
-    pulse: Connection | None = None
+    heartbeat: Connection | None = None
     started: float = 0.0
-    heard: float | None = None
+    last_heartbeat: float | None = None
     failures: int = 0
     starts: int = 0
     due: float = 0.0
@@ -117,13 +117,15 @@ class _Slot:
 class Supervisor:
     """The parent of all workers; lives in the main thread, which gets the signals."""
 
-    def __init__(self, settings: Settings, work: Callable[[Settings, Place], None], patience: Patience | None = None) -> None:
+    def __init__(
+        self, settings: Settings, work: Callable[[Settings, WorkerSlot], None], limits: SupervisionLimits | None = None
+    ) -> None:
         self._settings = settings
         self._work = work
-        self._patience = patience or Patience()
+        self._limits = limits or SupervisionLimits()
         self._context = multiprocessing.get_context("spawn")  # a worker starts from nothing, as a single service does
-        self._slots = [_Slot(number) for number in range(settings.workers)]
-        self._asked: deque[int] = deque()
+        self._slots = [_Worker(number) for number in range(settings.workers)]
+        self._signals: deque[int] = deque()
         """Signals that came and were not yet obeyed: never in the middle of a worker's start."""
         self._is_ending = False
         self._status = 0
@@ -134,83 +136,83 @@ class Supervisor:
         with (
             _folder_for_metrics() as metrics,
             _listen(self._settings.host, self._settings.port) as listener,
-            self._hearing_signals(),
+            self._catching_signals(),
         ):
             logger.info("listening", extra={"port": listener.getsockname()[1], "workers": len(self._slots)})
             while not self._is_ending or any(slot.process for slot in self._slots):
-                while self._asked:
-                    self._end(self._asked.popleft())
+                while self._signals:
+                    self._end(self._signals.popleft())
                 if self._is_ending:
                     listener.close()  # else it would take connections that no worker is left to answer
                 for slot in self._slots:
-                    self._tend(slot, listener, metrics)
-                pulses: dict[object, _Slot] = {slot.pulse: slot for slot in self._slots if slot.pulse}
-                for pulse in wait([slot.pulse for slot in pulses.values() if slot.pulse], _TICK_SECONDS):
-                    self._hear(pulses[pulse])
+                    self._supervise(slot, listener, metrics)
+                heartbeats: dict[object, _Worker] = {slot.heartbeat: slot for slot in self._slots if slot.heartbeat}
+                for heartbeat in wait([slot.heartbeat for slot in heartbeats.values() if slot.heartbeat], _TICK_SECONDS):
+                    self._read_heartbeat(heartbeats[heartbeat])
         return self._status
 
-    def _tend(self, slot: _Slot, listener: socket.socket, metrics: Path) -> None:
+    def _supervise(self, slot: _Worker, listener: socket.socket, metrics: Path) -> None:
         """Start a place's worker, or replace one that died, hangs, or did not go in time."""
-        now, patience = time.monotonic(), self._patience
+        now, limits = time.monotonic(), self._limits
         if slot.process is None:
             if not self._is_ending and now >= slot.due:
                 self._start(slot, listener)
             return
         if not slot.process.is_alive():
-            self._bury(slot, metrics)
-        elif now > slot.ends_by or self._silence(slot, now) > (patience.silence_s if slot.heard else patience.start_s):
+            self._reap(slot, metrics)
+        elif now > slot.ends_by or self._silence(slot, now) > (limits.silence_s if slot.last_heartbeat else limits.start_s):
             logger.error("a worker hangs and is killed", extra={"worker": slot.number, "pid": slot.process.pid})
             slot.process.kill()
             slot.process.join()
-            self._bury(slot, metrics)
+            self._reap(slot, metrics)
 
-    def _start(self, slot: _Slot, listener: socket.socket) -> None:
-        slot.pulse, far_end = self._context.Pipe(duplex=False)
-        place = Place(slot.number, listener, far_end, replaces=slot.starts > 0)
-        slot.process = self._context.Process(target=self._work, args=(self._settings.share(), place))
+    def _start(self, slot: _Worker, listener: socket.socket) -> None:
+        slot.heartbeat, far_end = self._context.Pipe(duplex=False)
+        worker_slot = WorkerSlot(slot.number, listener, far_end, replaces=slot.starts > 0)
+        slot.process = self._context.Process(target=self._work, args=(self._settings.share(), worker_slot))
         slot.process.start()
         far_end.close()
-        slot.started, slot.heard, slot.ends_by = time.monotonic(), None, float("inf")
+        slot.started, slot.last_heartbeat, slot.ends_by = time.monotonic(), None, float("inf")
         slot.starts += 1
         logger.info("worker started", extra={"worker": slot.number, "pid": slot.process.pid})
 
-    def _hear(self, slot: _Slot) -> None:
+    def _read_heartbeat(self, slot: _Worker) -> None:
         """Take a worker's beats; one that says that a part of it has died is told to finish and go."""
-        assert slot.pulse is not None
+        assert slot.heartbeat is not None
         assert slot.process is not None
-        beats = os.read(slot.pulse.fileno(), 4096)
-        if not beats:  # its end is closed: it is going
-            slot.pulse.close()
-            slot.pulse = None
+        received = os.read(slot.heartbeat.fileno(), 4096)
+        if not received:  # its end is closed: it is going
+            slot.heartbeat.close()
+            slot.heartbeat = None
             return
         now = time.monotonic()
-        if slot.heard and now - slot.heard > self._patience.slow_s:
-            logger.warning("a worker is slow", extra={"worker": slot.number, "silent_s": round(now - slot.heard, 1)})
-        slot.heard = now
-        if _FAULTY in beats and slot.ends_by == float("inf"):
+        if slot.last_heartbeat and now - slot.last_heartbeat > self._limits.slow_s:
+            logger.warning("a worker is slow", extra={"worker": slot.number, "silent_s": round(now - slot.last_heartbeat, 1)})
+        slot.last_heartbeat = now
+        if _FAULTY in received and slot.ends_by == float("inf"):
             logger.error("a part of a worker has died; it is replaced", extra={"worker": slot.number})
-            self._tell(slot, signal.SIGINT, within_s=self._kill_after_s)
+            self._signal_worker(slot, signal.SIGINT, within_s=self._kill_after_s)
 
-    def _silence(self, slot: _Slot, now: float) -> float:
-        return now - (slot.heard or slot.started)
+    def _silence(self, slot: _Worker, now: float) -> float:
+        return now - (slot.last_heartbeat or slot.started)
 
-    def _bury(self, slot: _Slot, metrics: Path) -> None:
+    def _reap(self, slot: _Worker, metrics: Path) -> None:
         """Clear up after a worker that is dead, and say when the next one is due."""
         assert slot.process is not None
         lived_s, status = time.monotonic() - slot.started, slot.process.exitcode
         slot.process.close()
         slot.process = None
-        if slot.pulse:
-            slot.pulse.close()
-            slot.pulse = None
+        if slot.heartbeat:
+            slot.heartbeat.close()
+            slot.heartbeat = None
         mark_process_dead(slot.number, str(metrics))  # type: ignore[no-untyped-call]
         if self._is_ending:
             return
-        slot.failures = slot.failures + 1 if lived_s < self._patience.short_life_s else 0
-        pause_s = self._patience.backoff_s * 2 ** (slot.failures - 1) if slot.failures else 0.0
+        slot.failures = slot.failures + 1 if lived_s < self._limits.short_life_s else 0
+        pause_s = self._limits.backoff_s * 2 ** (slot.failures - 1) if slot.failures else 0.0
         slot.due = time.monotonic() + pause_s
         logger.error("a worker has ended", extra={"worker": slot.number, "status": status, "next_in_s": pause_s})
-        if slot.failures >= self._patience.max_failures:
+        if slot.failures >= self._limits.max_failures:
             logger.critical("workers end again and again: giving up, so that the service is started anew")
             self._status = 1
             self._end(signal.SIGTERM)
@@ -220,18 +222,18 @@ class Supervisor:
         self._is_ending = True
         drain_s = self._settings.drain_seconds if sig == signal.SIGTERM else 0.0
         for slot in self._slots:
-            self._tell(slot, sig, within_s=drain_s + self._kill_after_s)
+            self._signal_worker(slot, sig, within_s=drain_s + self._kill_after_s)
 
-    def _tell(self, slot: _Slot, sig: int, *, within_s: float) -> None:
+    def _signal_worker(self, slot: _Worker, sig: int, *, within_s: float) -> None:
         if slot.process is not None and slot.process.is_alive():
             slot.ends_by = time.monotonic() + within_s
             with suppress(ProcessLookupError):
                 os.kill(slot.process.pid or 0, sig)
 
     @contextmanager
-    def _hearing_signals(self) -> Iterator[None]:
+    def _catching_signals(self) -> Iterator[None]:
         def on_signal(sig: int, _frame: FrameType | None) -> None:
-            self._asked.append(sig)
+            self._signals.append(sig)
 
         before = {sig: signal.signal(sig, on_signal) for sig in (signal.SIGTERM, signal.SIGINT)}
         try:

@@ -7,30 +7,30 @@ from fastapi import Request
 
 from app.api.routes.context import Service
 from app.api.upload import UploadLimits, announced_bytes, read_upload
-from app.api.upload_budget import Share
-from app.inference.classifier import Place
-from app.inference.request import Question
+from app.api.upload_budget import Reservation
+from app.inference.classifier import AdmittedRequest
+from app.inference.request import PredictionRequest
 
 
 @contextmanager
-def let_in(
-    request: Request, service: Service, *, model: str | None, question: Question, deadline: float
-) -> Iterator[tuple[Place, Share]]:
+def admit_upload(
+    request: Request, service: Service, *, model: str | None, prediction_request: PredictionRequest, deadline: float
+) -> Iterator[tuple[AdmittedRequest, Reservation]]:
     """Hold a place for the answer and a share of the memory for uploads; nothing of the body is read yet.
 
     `model` None is the default one.  Raises as `Classifier.choose`.
     """
     num_bytes = announced_bytes(request)
     with (
-        service.classifier.choose(model, question, num_bytes=num_bytes, deadline=deadline) as place,
-        service.uploads.share() as share,
+        service.classifier.choose(model, prediction_request, num_bytes=num_bytes, deadline=deadline) as admitted,
+        service.upload_budget.reserve() as reservation,
     ):
-        yield place, share
+        yield admitted, reservation
 
 
-async def read_one(request: Request, service: Service, share: Share) -> bytes:
+async def read_one(request: Request, service: Service, reservation: Reservation) -> bytes:
     """Read the one file of a body; raises as `read_upload`."""
     settings = service.settings
     limits = UploadLimits(settings.max_upload_bytes, settings.max_upload_bytes, 1, settings.receive_timeout_seconds)
     with service.metrics.time_stage("receive"):
-        return await read_upload(request, limits, share)
+        return await read_upload(request, limits, reservation)

@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, TypeAdapter, ValidationError
 
-from app.api.upload_budget import Holding
+from app.api.upload_budget import UploadBudget
 from app.errors import MalformedRequest, NotAcceptable
 from app.inference.classifier import Classifier
 from app.settings import Settings
@@ -25,7 +25,7 @@ class Service:
     settings: Settings
     metrics: Metrics
     classifier: Classifier
-    uploads: Holding
+    upload_budget: UploadBudget
 
 
 def service_of(request: Request) -> Service:

@@ -6,16 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.api.routes.admit import let_in, read_one
+from app.api.routes.admit import admit_upload, read_one
 from app.api.routes.context import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
-from app.api.routes.fast_route import DirectRoute
+from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import PREDICT_CODES, body_of_one, problem_responses
 from app.api.schemas import DicomParameters
 from app.api.upload import while_connected
 from app.dicom_results import MEDIA_TYPE, require_dicom, write_result
-from app.inference.classifier import Place, by_deadline
+from app.inference.classifier import AdmittedRequest, by_deadline
 
-router = APIRouter(tags=["predict"], dependencies=[AcceptsDicom, EachOnce], route_class=DirectRoute)
+router = APIRouter(tags=["predict"], dependencies=[AcceptsDicom, EachOnce], route_class=FastRoute)
 
 Parameters = Annotated[DicomParameters, Query()]
 
@@ -38,19 +38,22 @@ async def predict_dicom(request: Request, parameters: Parameters, deadline: Dead
     gives the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
     with `unsupported_format`.
     """
-    question = parameters.question()
-    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
+    prediction_request = parameters.prediction_request()
+    with admit_upload(request, service, model=parameters.model, prediction_request=prediction_request, deadline=deadline) as (
+        admitted,
+        reservation,
+    ):
         async with by_deadline(deadline):
-            data = await read_one(request, service, share)
+            data = await read_one(request, service, reservation)
         require_dicom(data)
-        result = await while_connected(request, _answer(data, place, parameters, service))
+        result = await while_connected(request, _answer(data, admitted, parameters, service))
     disposition = f'attachment; filename="result-{parameters.result}.dcm"'
     return Response(result, media_type=MEDIA_TYPE, headers={"content-disposition": disposition})
 
 
-async def _answer(data: bytes, place: Place, parameters: DicomParameters, service: Service) -> bytes:
-    prediction = await service.classifier.classify(data, place)
-    async with by_deadline(place.deadline):
+async def _answer(data: bytes, admitted: AdmittedRequest, parameters: DicomParameters, service: Service) -> bytes:
+    prediction = await service.classifier.classify(data, admitted)
+    async with by_deadline(admitted.deadline):
         return await asyncio.to_thread(
             write_result, parameters.result, data, prediction, max_inflated_bytes=service.settings.max_inflated_bytes
         )

@@ -25,7 +25,7 @@ class _NoParameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class DirectRoute(APIRoute):
+class FastRoute(APIRoute):
     """A route of an endpoint that takes `request`, `deadline`, `service`, and `parameters` where it has any."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

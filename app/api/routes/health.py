@@ -24,7 +24,7 @@ async def livez(service: ServiceOf) -> LivenessAnswer:
 async def readyz(service: ServiceOf) -> ReadinessAnswer:
     """Answer 200 while the default model serves, else 503 with the reasons."""
     _refuse(service.classifier.unready_reasons())
-    return ReadinessAnswer(notes=service.classifier.store.complaints)
+    return ReadinessAnswer(notes=service.classifier.store.refusal_reasons)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

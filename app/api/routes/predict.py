@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from app.api.problems import Problem, problem_of
-from app.api.routes.admit import let_in, read_one
+from app.api.problems import ProblemDocument, problem_of
+from app.api.routes.admit import admit_upload, read_one
 from app.api.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf
-from app.api.routes.fast_route import DirectRoute
+from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import (
     BATCH_CODES,
     PREDICT_CODES,
@@ -22,12 +22,12 @@ from app.api.routes.openapi_texts import (
 from app.api.schemas import Answer, PredictionAnswer, PredictParameters
 from app.api.upload import UploadedFile, UploadLimits, read_uploads, while_connected
 from app.errors import ServiceError
-from app.inference.classifier import Place, by_deadline
+from app.inference.classifier import AdmittedRequest, by_deadline
 from app.settings import Settings
 from app.telemetry import current_request_id
 from cxr.errors import ImageError
 
-router = APIRouter(tags=["predict"], dependencies=[AcceptsJson, EachOnce], route_class=DirectRoute)
+router = APIRouter(tags=["predict"], dependencies=[AcceptsJson, EachOnce], route_class=FastRoute)
 
 Parameters = Annotated[PredictParameters, Query()]
 
@@ -43,7 +43,7 @@ class FileProblem(Answer):
     """Why one file of several got no answer."""
 
     filename: str | None = Field(description="As the sender named it.")
-    problem: Problem
+    problem: ProblemDocument
 
 
 FileAnswer = FilePrediction | FileProblem
@@ -70,11 +70,14 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
     Send it as a multipart part named `file`, or as the body itself.  Its format is
     told by its content, never by its name or media type.
     """
-    question = parameters.question()
-    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
+    prediction_request = parameters.prediction_request()
+    with admit_upload(request, service, model=parameters.model, prediction_request=prediction_request, deadline=deadline) as (
+        admitted,
+        reservation,
+    ):
         async with by_deadline(deadline):
-            data = await read_one(request, service, share)
-        prediction = await while_connected(request, service.classifier.classify(data, place))
+            data = await read_one(request, service, reservation)
+        prediction = await while_connected(request, service.classifier.classify(data, admitted))
     return _json(PredictionAnswer.write(prediction, current_request_id()))
 
 
@@ -94,23 +97,26 @@ async def predict_batch(request: Request, parameters: Parameters, deadline: Dead
 
     Each file is admitted alone and fails alone; the answers keep the files' order.
     """
-    question = parameters.question()
-    with let_in(request, service, model=parameters.model, question=question, deadline=deadline) as (place, share):
+    prediction_request = parameters.prediction_request()
+    with admit_upload(request, service, model=parameters.model, prediction_request=prediction_request, deadline=deadline) as (
+        admitted,
+        reservation,
+    ):
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                files = await read_uploads(request, _limits_of_several(service.settings), share)
-        results = await while_connected(request, _answer_files(files, place, service))
+                files = await read_uploads(request, _limits_of_several(service.settings), reservation)
+        results = await while_connected(request, _answer_files(files, admitted, service))
     return _json(BatchAnswer(results=results))
 
 
-async def _answer_files(files: list[UploadedFile], place: Place, service: Service) -> list[FileAnswer]:
-    return await asyncio.gather(*(_answer_file(file, place, service) for file in files))
+async def _answer_files(files: list[UploadedFile], admitted: AdmittedRequest, service: Service) -> list[FileAnswer]:
+    return await asyncio.gather(*(_answer_file(file, admitted, service) for file in files))
 
 
-async def _answer_file(file: UploadedFile, place: Place, service: Service) -> FileAnswer:
+async def _answer_file(file: UploadedFile, admitted: AdmittedRequest, service: Service) -> FileAnswer:
     """Answer one file of several; what is wrong with it is its own affair."""
     try:
-        prediction = await service.classifier.classify(file.read(), place)
+        prediction = await service.classifier.classify(file.read(), admitted)
     except (ImageError, ServiceError) as error:
         service.metrics.rejections.labels(error.code).inc()
         return FileProblem(filename=file.filename, problem=problem_of(error))

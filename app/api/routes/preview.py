@@ -3,15 +3,15 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.api.routes.admit import let_in, read_one
+from app.api.routes.admit import admit_upload, read_one
 from app.api.routes.context import AcceptsPng, Deadline, EachOnce, ServiceOf
-from app.api.routes.fast_route import DirectRoute
+from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import PREVIEW_CODES, body_of_one, problem_responses
 from app.api.upload import while_connected
 from app.inference.classifier import by_deadline
-from app.inference.request import Question
+from app.inference.request import PredictionRequest
 
-router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce], route_class=DirectRoute)
+router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce], route_class=FastRoute)
 
 
 @router.post(
@@ -32,8 +32,11 @@ async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> R
     down from there.  Nothing is classified.  It takes the place of one image in the default
     model's queue.
     """
-    with let_in(request, service, model=None, question=Question(), deadline=deadline) as (place, share):
+    with admit_upload(request, service, model=None, prediction_request=PredictionRequest(), deadline=deadline) as (
+        admitted,
+        reservation,
+    ):
         async with by_deadline(deadline):
-            data = await read_one(request, service, share)
-        picture = await while_connected(request, service.classifier.preview(data, place))
+            data = await read_one(request, service, reservation)
+        picture = await while_connected(request, service.classifier.preview(data, admitted))
     return Response(picture, media_type="image/png")

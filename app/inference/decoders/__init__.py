@@ -60,7 +60,7 @@ class Decoders:
     @property
     def wait_s(self) -> float:
         """Seconds until a thread would take a file that comes now."""
-        return sum(task.forecast_s for task in self._tasks if not task.is_prepared) / self.num_threads
+        return sum(task.estimate_s for task in self._tasks if not task.is_prepared) / self.num_threads
 
     def seconds(self, num_bytes: int) -> float:
         """Forecast how long a file of this length is decoded; a length of 0 is unknown."""
@@ -126,7 +126,7 @@ class _DecodeTask(Generic[T]):
     data: bytes
     preparation: Preparation
     deadline: float
-    forecast_s: float
+    estimate_s: float
     """Of its decoding."""
     is_wanted: bool = True
     is_prepared: bool = False

@@ -178,7 +178,7 @@ async def test_uploads_that_together_take_too_much_memory_are_refused_until_othe
     async with serving(store, opener=graph.open, **limits) as served:
         graph.gate.clear()
         taken = asyncio.create_task(send(PNG)(served))
-        await until(lambda: served.app.state.service.uploads.held_bytes > size)
+        await until(lambda: served.app.state.service.upload_budget.held_bytes > size)
         refused = [await send(PNG)(served), await post("/predict/batch", files={"files": PNG})(served)]
         refused += [await post("/predict/dicom?result=sr", content=iter_once(PNG))(served)]
         graph.gate.set()

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 
 from app.api.upload import UploadedFile, UploadLimits, read_upload, read_uploads, while_connected
-from app.api.upload_budget import Holding, Share
+from app.api.upload_budget import Reservation, UploadBudget
 from app.errors import ClientGone, MalformedRequest, Overloaded, SlowClient
 from cxr.errors import TooLarge
 
@@ -37,9 +37,9 @@ def request(chunks: list[bytes], headers: dict[str, str], *, ends: bool = True, 
     return Request({"type": "http", "method": "POST", "headers": raw}, receive)
 
 
-def share(max_bytes: int = 10_000_000) -> Share:
+def reservation(max_bytes: int = 10_000_000) -> Reservation:
     """What a request may hold where nothing else is held."""
-    return Share(Holding(max_bytes))
+    return Reservation(UploadBudget(max_bytes))
 
 
 def form(*files: bytes, name: str = "files") -> bytes:
@@ -58,14 +58,14 @@ def cut(body: bytes, size: int) -> list[bytes]:
 
 
 async def test_a_raw_body_is_the_file() -> None:
-    assert await read_upload(request([b"ab", b"cd"], DICOM), LIMITS, share()) == b"abcd"
+    assert await read_upload(request([b"ab", b"cd"], DICOM), LIMITS, reservation()) == b"abcd"
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 100_000])
 async def test_a_form_is_read_however_it_is_cut(size: int) -> None:
     files = [b"\r\n--frontie", b"\r\n--frontierx\r\n" * 9, bytes(range(256)) * 5]
 
-    uploads = await read_uploads(request(cut(form(*files), size), FORM), LIMITS, share())
+    uploads = await read_uploads(request(cut(form(*files), size), FORM), LIMITS, reservation())
 
     assert [upload.read() for upload in uploads] == files
     assert [upload.filename for upload in uploads] == ["0.dcm", "1.dcm", "2.dcm"]
@@ -74,20 +74,20 @@ async def test_a_form_is_read_however_it_is_cut(size: int) -> None:
 async def test_a_file_may_come_as_a_part_without_a_filename() -> None:
     body = b'--frontier\r\ncontent-disposition: form-data; name="file"\r\n\r\npixels\r\n--frontier--'
 
-    assert await read_upload(request([body], FORM), LIMITS, share()) == b"pixels"
+    assert await read_upload(request([body], FORM), LIMITS, reservation()) == b"pixels"
 
 
 async def test_nothing_is_written_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     large = b"\0" * 2_500_000  # what frameworks spool to disk
 
-    assert await read_upload(request(cut(form(large, name="file"), 65_536), FORM), LIMITS, share()) == large
+    assert await read_upload(request(cut(form(large, name="file"), 65_536), FORM), LIMITS, reservation()) == large
 
 
 async def test_a_file_over_its_limit_is_not_kept_while_the_others_are() -> None:
     body = form(b"small", b"\0" * 3_000_001, b"also small")
 
-    small, large, other = await read_uploads(request(cut(body, 65_536), FORM), LIMITS, share())
+    small, large, other = await read_uploads(request(cut(body, 65_536), FORM), LIMITS, reservation())
 
     assert (small.read(), other.read()) == (b"small", b"also small")
     assert not large._content.getvalue()
@@ -99,24 +99,24 @@ async def test_a_body_that_never_ends_is_cut_at_the_limit() -> None:
     endless = [form(b"", name="file").partition(b"\r\n--frontier--")[0], *[b"\0" * 100_000] * 45]
 
     with pytest.raises(TooLarge):
-        await read_upload(request(endless, FORM, ends=False), LIMITS, share())
+        await read_upload(request(endless, FORM, ends=False), LIMITS, reservation())
 
 
 async def test_more_parts_than_allowed_are_refused_before_the_rest_is_read() -> None:
     with pytest.raises(MalformedRequest):
-        await read_uploads(request([form(*[b"x"] * 4)], FORM, ends=False), LIMITS, share())
+        await read_uploads(request([form(*[b"x"] * 4)], FORM, ends=False), LIMITS, reservation())
 
 
 async def test_a_client_that_stops_sending_is_given_up() -> None:
     limits = UploadLimits(1000, 1000, 1, timeout_s=0.05)
 
     with pytest.raises(SlowClient):
-        await read_upload(request([b"a"], DICOM, ends=False), limits, share())
+        await read_upload(request([b"a"], DICOM, ends=False), limits, reservation())
 
 
 async def test_a_client_that_leaves_while_it_sends_is_noticed() -> None:
     with pytest.raises(ClientGone):
-        await read_upload(request([b"a"], DICOM, ends=False, leaves=True), LIMITS, share())
+        await read_upload(request([b"a"], DICOM, ends=False, leaves=True), LIMITS, reservation())
 
 
 async def test_a_client_that_leaves_stops_the_work_for_it() -> None:
@@ -162,21 +162,21 @@ def test_a_file_that_was_too_large_or_is_empty_has_nothing_to_read() -> None:
 
 async def test_a_body_that_would_not_fit_is_refused_before_it_is_read() -> None:
     with pytest.raises(Overloaded):
-        await read_upload(request([], {**DICOM, "content-length": "5001"}, ends=False), LIMITS, share(5000))
+        await read_upload(request([], {**DICOM, "content-length": "5001"}, ends=False), LIMITS, reservation(5000))
 
 
 @pytest.mark.parametrize("headers", [DICOM, FORM])
 async def test_a_body_of_unknown_length_is_refused_when_it_does_not_fit_any_more(headers: dict[str, str]) -> None:
     body = form(b"x" * 9000, name="file")
     with pytest.raises(Overloaded):
-        await read_upload(request(cut(body, 1000), headers, ends=False), LIMITS, share(5000))
+        await read_upload(request(cut(body, 1000), headers, ends=False), LIMITS, reservation(5000))
 
 
 async def test_what_a_request_held_is_let_go_when_it_ends() -> None:
-    holding = Holding(5000)
+    budget = UploadBudget(5000)
     for _ in range(3):
-        with holding.share() as one, holding.share() as other:
+        with budget.reserve() as one, budget.reserve() as other:
             await read_upload(request([b"x" * 3000], DICOM), LIMITS, one)
             with pytest.raises(Overloaded):
                 await read_upload(request([b"x" * 3000], DICOM), LIMITS, other)
-        assert holding.held_bytes == 0
+        assert budget.held_bytes == 0

@@ -19,9 +19,9 @@ from app.dicom_results.secondary_capture import draw_capture
 from app.inference.decoders import HEATMAP_SIDE, Preparation
 from app.inference.decoders.prepare import prepare
 from app.inference.prediction import Prediction, Timings, merge_metadata
-from app.inference.request import Question
+from app.inference.request import PredictionRequest
 from app.models.store import ServedVersion
-from app.models.tuning import Plan
+from app.models.tuning import ExecutionPlan
 from cxr.bundle import read_bundle
 from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, UnsupportedFormat
@@ -38,7 +38,7 @@ MAX_BYTES = 2**26
 def version(store: Path) -> ServedVersion:
     """The made model, opened as the service opens it."""
     bundle = read_bundle(store / "bright" / "1")
-    return ServedVersion(bundle, open_graph(bundle), Plan(1, 1, 1, seconds_per_image=0.1))
+    return ServedVersion(bundle, open_graph(bundle), ExecutionPlan(1, 1, 1, seconds_per_image=0.1))
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +48,17 @@ def film() -> bytes:
 
 
 def predict(
-    version: ServedVersion, data: bytes, question: Question | None = None, shift: PrevalenceShift | None = None
+    version: ServedVersion, data: bytes, request: PredictionRequest | None = None, shift: PrevalenceShift | None = None
 ) -> Prediction:
     """Answer one file by the parts that the service uses, in one thread."""
     from PIL import Image
 
-    question, manifest = question or Question(), version.manifest
+    request, manifest = request or PredictionRequest(), version.manifest
     prepared = prepare(data, Preparation(manifest.preprocess, DecodeLimits(), "refuse", HEATMAP_SIDE))
-    views = POLICIES[manifest.tta_policy] if question.tta else (PLAIN,)
+    views = POLICIES[manifest.tta_policy] if request.tta else (PLAIN,)
     outputs = version.graph.run(make_views(prepared.image_HW, views))
-    finding = interpret(outputs, manifest, operating_point=question.operating_point, shift=shift)
-    metadata = merge_metadata(prepared.metadata, question.stated)
+    finding = interpret(outputs, manifest, operating_point=request.operating_point, shift=shift)
+    metadata = merge_metadata(prepared.metadata, request.stated)
     assert prepared.preview_HW is not None
     return Prediction(
         version=version,
@@ -110,7 +110,7 @@ def dciodvfy_errors(result: Dataset, folder: Path) -> list[str]:
 
 
 def test_a_report_parses_back_to_the_answer(version: ServedVersion, film: bytes) -> None:
-    prediction = predict(version, film, Question(tta=True, operating_point="screen"))
+    prediction = predict(version, film, PredictionRequest(tta=True, operating_point="screen"))
     report = write("sr", film, prediction)
     finding = prediction.finding
 
@@ -217,7 +217,7 @@ def test_the_same_question_gives_the_same_object_and_another_question_another(
     version: ServedVersion, film: bytes, kind: ResultKind
 ) -> None:
     first, again = (write(kind, film, predict(version, film)) for _ in range(2))
-    screened = write(kind, film, predict(version, film, Question(operating_point="screen")))
+    screened = write(kind, film, predict(version, film, PredictionRequest(operating_point="screen")))
     shifted = write(kind, film, predict(version, film, shift=PrevalenceShift(1 / 3, 0.05)))
     assert first.SOPInstanceUID == again.SOPInstanceUID
     assert len({first.SOPInstanceUID, screened.SOPInstanceUID, shifted.SOPInstanceUID}) == 3

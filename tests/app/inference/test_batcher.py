@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.inference.batcher import Batcher
 from app.inference.pending import InferenceResult
-from app.models.tuning import Plan
+from app.models.tuning import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.errors import GraphError
 from tests.app.fake_graph import FakeGraph
@@ -25,7 +25,7 @@ BAD = 13
 
 @asynccontextmanager
 async def batching(graph: FakeGraph, *, run_slots: int = 1, max_batch: int = 8, capacity: int = 64) -> AsyncIterator[Batcher]:
-    plan = Plan(run_slots, 1, max_batch, seconds_per_image=0.05)
+    plan = ExecutionPlan(run_slots, 1, max_batch, seconds_per_image=0.05)
     batcher = Batcher(graph, Metrics(), plan, capacity=capacity)
     try:
         yield batcher

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from app.inference.latency import DecodeTimes, LinearTime, Optimism
+from app.inference.latency import DecodeTimes, LatencyBias, LinearTime
 
 
 def test_a_line_is_learned_from_batches_of_several_sizes_despite_noise() -> None:
@@ -58,7 +58,7 @@ def test_files_of_another_length_have_a_time_of_their_own() -> None:
 
 
 def test_what_always_comes_late_is_forecast_to_come_late() -> None:
-    optimism = Optimism()
+    optimism = LatencyBias()
     for _ in range(200):
         optimism.observe(0.1, 0.2)
 
@@ -66,7 +66,7 @@ def test_what_always_comes_late_is_forecast_to_come_late() -> None:
 
 
 def test_nine_answers_of_ten_come_within_their_forecast() -> None:
-    draw, optimism, late = random.Random(0), Optimism(), 0
+    draw, optimism, late = random.Random(0), LatencyBias(), 0
     for number in range(4000):
         actual_s = draw.uniform(0.05, 0.15)
         late += number >= 1000 and actual_s > optimism.factor * 0.1

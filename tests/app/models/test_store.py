@@ -5,13 +5,13 @@ import pytest
 
 from app.errors import NotReady, UnknownModel
 from app.models.store import ModelStore
-from app.models.tuning import Engine, Pins
+from app.models.tuning import Overrides, Tuner
 from cxr.graph import Runtime, open_graph
 from tests.bundles import write_made_bundle
 
 
 def load(path: Path) -> ModelStore:
-    store = ModelStore(path, Engine(open_graph, Runtime(), cores=1, pins=Pins(run_slots=1, threads=1, max_batch=2)))
+    store = ModelStore(path, Tuner(open_graph, Runtime(), cores=1, overrides=Overrides(run_slots=1, threads=1, max_batch=2)))
     store.load()
     return store
 

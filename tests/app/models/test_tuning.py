@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.models.tuning import Clocks, Engine, Pins
+from app.models.tuning import Clocks, Overrides, Tuner
 from cxr.bundle import Bundle, read_bundle
 from cxr.graph import Graph, Runtime
 from cxr.interpret import Outputs
@@ -66,34 +66,36 @@ def bundle(tmp_path: Path) -> Bundle:
     return read_bundle(write_made_bundle(tmp_path / "store", "bright", 1))
 
 
-def engine(machine: Machine, cache_dir: Path | None, *, cores: int = 2, pins: Pins = Pins(), gpu: bool = False) -> Engine:  # noqa: B008
+def tuner(
+    machine: Machine, cache_dir: Path | None, *, cores: int = 2, overrides: Overrides = Overrides(), gpu: bool = False
+) -> Tuner:  # noqa: B008
     runtime = Runtime(device="gpu" if gpu else "cpu", cache_dir=cache_dir)
-    return Engine(machine.open, runtime, cores=cores, pins=pins, clocks=Clocks(machine.clock, machine.processor_clock))
+    return Tuner(machine.open, runtime, cores=cores, overrides=overrides, clocks=Clocks(machine.clock, machine.processor_clock))
 
 
 def test_larger_batches_that_win_no_time_are_not_run(bundle: Bundle) -> None:
-    _, plan = engine(Machine(LINEAR), None).open(bundle)
+    _, plan = tuner(Machine(LINEAR), None).open(bundle)
 
     assert plan.max_batch == 1
     assert plan.source == "measured"
 
 
 def test_larger_batches_that_win_time_are_run(bundle: Bundle) -> None:
-    _, plan = engine(Machine(LEVEL), None).open(bundle)
+    _, plan = tuner(Machine(LEVEL), None).open(bundle)
 
     assert plan.max_batch == 8
 
 
 def test_lanes_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) -> None:
     machine = Machine(LINEAR)
-    engine(machine, None, cores=6).open(bundle)
-    engine(machine, None, cores=6, pins=Pins(threads=4)).open(bundle)
+    tuner(machine, None, cores=6).open(bundle)
+    tuner(machine, None, cores=6, overrides=Overrides(threads=4)).open(bundle)
 
     assert all(runtime.run_slots * runtime.threads <= 6 for runtime in machine.opened)
 
 
 def test_time_that_others_take_is_no_reason_to_run_in_another_way(bundle: Bundle) -> None:
-    _, plan = engine(Machine(LINEAR, stolen={2: 5.0}), None).open(bundle)
+    _, plan = tuner(Machine(LINEAR, stolen={2: 5.0}), None).open(bundle)
 
     assert (plan.run_slots, plan.threads) == (2, 1)
 
@@ -102,15 +104,15 @@ def test_time_that_others_take_is_no_reason_to_run_in_another_way(bundle: Bundle
 def test_all_threads_are_given_to_one_lane_only_where_that_is_clearly_thriftier(
     bundle: Bundle, effort: float, run_slots: int
 ) -> None:
-    _, plan = engine(Machine(LINEAR, effort={2: effort}), None).open(bundle)
+    _, plan = tuner(Machine(LINEAR, effort={2: effort}), None).open(bundle)
 
     assert (plan.run_slots, plan.threads) == (run_slots, 2 // run_slots)
 
 
 def test_a_second_start_measures_nothing_and_runs_as_the_first_did(bundle: Bundle, tmp_path: Path) -> None:
-    _, first = engine(Machine(LEVEL), tmp_path / "cache").open(bundle)
+    _, first = tuner(Machine(LEVEL), tmp_path / "cache").open(bundle)
     machine = Machine(LEVEL)
-    _, second = engine(machine, tmp_path / "cache").open(bundle)
+    _, second = tuner(machine, tmp_path / "cache").open(bundle)
 
     assert second.source == "remembered"
     assert (second.run_slots, second.threads, second.max_batch) == (first.run_slots, first.threads, first.max_batch)
@@ -119,31 +121,31 @@ def test_a_second_start_measures_nothing_and_runs_as_the_first_did(bundle: Bundl
 
 
 def test_another_number_of_cores_is_measured_anew(bundle: Bundle, tmp_path: Path) -> None:
-    engine(Machine(LEVEL), tmp_path / "cache").open(bundle)
-    _, plan = engine(Machine(LEVEL), tmp_path / "cache", cores=4).open(bundle)
+    tuner(Machine(LEVEL), tmp_path / "cache").open(bundle)
+    _, plan = tuner(Machine(LEVEL), tmp_path / "cache", cores=4).open(bundle)
 
     assert plan.source == "measured"
 
 
 def test_a_folder_that_can_not_be_written_is_no_obstacle(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    _, plan = engine(Machine(LINEAR), tmp_path / "file" / "cache").open(bundle)
+    _, plan = tuner(Machine(LINEAR), tmp_path / "file" / "cache").open(bundle)
 
     assert plan.source == "measured"
 
 
 def test_what_was_kept_and_spoilt_is_measured_anew(bundle: Bundle, tmp_path: Path) -> None:
-    engine(Machine(LINEAR), tmp_path).open(bundle)
+    tuner(Machine(LINEAR), tmp_path).open(bundle)
     for path in (tmp_path / "plans").iterdir():
         path.write_text('{"lanes": ')
-    _, plan = engine(Machine(LINEAR), tmp_path).open(bundle)
+    _, plan = tuner(Machine(LINEAR), tmp_path).open(bundle)
 
     assert plan.source == "measured"
 
 
 def test_what_the_settings_decide_is_not_measured(bundle: Bundle) -> None:
     machine = Machine(LEVEL)
-    _, plan = engine(machine, None, pins=Pins(run_slots=1, threads=1, max_batch=3)).open(bundle)
+    _, plan = tuner(machine, None, overrides=Overrides(run_slots=1, threads=1, max_batch=3)).open(bundle)
 
     assert (plan.run_slots, plan.threads, plan.max_batch) == (1, 1, 3)
     assert max(machine.sizes) == 3
@@ -152,7 +154,7 @@ def test_what_the_settings_decide_is_not_measured(bundle: Bundle) -> None:
 
 def test_on_a_gpu_every_size_that_may_run_is_a_bucket_and_warm(bundle: Bundle) -> None:
     machine = Machine(LEVEL)
-    _, plan = engine(machine, None, gpu=True).open(bundle)
+    _, plan = tuner(machine, None, gpu=True).open(bundle)
 
     assert plan.max_batch == 64
     assert machine.opened[0].buckets == (1, 2, 4, 8, 16, 32, 64)
@@ -161,7 +163,7 @@ def test_on_a_gpu_every_size_that_may_run_is_a_bucket_and_warm(bundle: Bundle) -
 
 def test_the_next_version_of_a_model_runs_as_the_one_before_and_is_not_measured_beside_it(bundle: Bundle) -> None:
     machine = Machine(LEVEL)
-    measured = engine(machine, None)
+    measured = tuner(machine, None)
     _, first = measured.open(bundle)
     opened = len(machine.opened)
     _, second = measured.open(bundle)

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server.supervisor import Patience, Place, Supervisor
+from app.server.supervisor import SupervisionLimits, Supervisor, WorkerSlot
 from app.settings import Settings
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_png
@@ -190,28 +190,28 @@ def test_all_workers_swap_to_a_new_version(tmp_path: Path) -> None:
     assert re.search(r'^cxr_model_info{.*version="2"} 1.0$', info, re.MULTILINE)
 
 
-def end_at_once(settings: Settings, place: Place) -> None:
+def end_at_once(settings: Settings, worker_slot: WorkerSlot) -> None:
     """Be a worker that can't even start."""
     os._exit(3)
 
 
-def beat_once(settings: Settings, place: Place) -> None:
+def beat_once(settings: Settings, worker_slot: WorkerSlot) -> None:
     """Be a worker whose event loop sticks after its first beat."""
-    os.write(place.pulse.fileno(), b".")
+    os.write(worker_slot.heartbeat.fileno(), b".")
     time.sleep(60)
 
 
-def complain(settings: Settings, place: Place) -> None:
+def complain(settings: Settings, worker_slot: WorkerSlot) -> None:
     """Be a worker of which a part has died."""
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(place.beat(lambda: False))
+        asyncio.run(worker_slot.send_heartbeats(lambda: False))
 
 
-IMPATIENT = Patience(silence_s=0.3, backoff_s=0.05, max_failures=2)
+IMPATIENT = SupervisionLimits(silence_s=0.3, backoff_s=0.05, max_failures=2)
 
 
 @pytest.mark.parametrize("work", [end_at_once, beat_once, complain])
-def test_workers_that_fail_again_and_again_end_the_service(work: Callable[[Settings, Place], None]) -> None:
+def test_workers_that_fail_again_and_again_end_the_service(work: Callable[[Settings, WorkerSlot], None]) -> None:
     assert Supervisor(Settings(workers=2, port=0), work, IMPATIENT).run() == 1
 
 

@@ -25,10 +25,10 @@ async def ask(served: Served, data: bytes, parameters: dict[str, str], headers: 
 
 
 async def test_a_report_says_what_predict_says(store: Path, film: bytes) -> None:
-    question = {"tta": "true", "operating_point": "screen", "prevalence": "0.05"}
+    prediction_request = {"tta": "true", "operating_point": "screen", "prevalence": "0.05"}
     async with serving(store) as served:
-        response = await ask(served, film, {"result": "sr", **question})
-        answer = (await served.client.post("/predict", content=film, params=question)).json()
+        response = await ask(served, film, {"result": "sr", **prediction_request})
+        answer = (await served.client.post("/predict", content=film, params=prediction_request)).json()
 
     assert (response.status_code, response.headers["content-type"]) == (200, "application/dicom")
     report = pydicom.dcmread(BytesIO(response.content))
@@ -81,8 +81,8 @@ async def test_the_patient_is_in_the_object_and_in_no_log(store: Path, caplog: p
 async def test_a_prevalence_moves_probability_and_threshold_and_no_label(store: Path, film: bytes) -> None:
     async with serving(store) as served:
         plain, rare = [
-            (await served.client.post("/predict", content=film, params=question)).json()
-            for question in (dict[str, str](), {"prevalence": "0.01"})
+            (await served.client.post("/predict", content=film, params=prediction_request)).json()
+            for prediction_request in (dict[str, str](), {"prevalence": "0.01"})
         ]
         described = (await served.client.get("/models/bright")).json()["current"]
     assert described["training_prevalence"] == pytest.approx(1 / 3)
