@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.phantom import draw_phantom
-from cxr.radiograph import Caution, WarningCode
+from cxr.radiograph import ImageWarning, WarningCode
 
 MIN_CONTRAST = 0.04
 """Standard deviation of the greys, as a share of the range; of the 790 films none was under 0.08."""
@@ -34,16 +34,18 @@ _MIN_PIXELS = 64 * 64
 """Smaller inputs have too few pixels to fill a histogram of 256 greys."""
 
 
-def appearance_cautions(image_HW: NDArray[np.uint8]) -> Iterator[Caution]:
+def appearance_warnings(image_HW: NDArray[np.uint8]) -> Iterator[ImageWarning]:
     """Say where a model's input (uint8, as `preprocess` makes it) does not look like a frontal radiograph."""
     if has_few_greys(image_HW):
-        yield Caution(WarningCode.FEW_GREYS, "The image has hardly any contrast, or fewer greys than a radiograph has.")
+        yield ImageWarning(WarningCode.FEW_GREYS, "The image has hardly any contrast, or fewer greys than a radiograph has.")
         return
     shape = likeness(image_HW)
     if shape < -MIN_LIKENESS and polarity(image_HW) < 0:
-        yield Caution(WarningCode.LOOKS_INVERTED, "The image looks as if black and white were exchanged.")
+        yield ImageWarning(WarningCode.LOOKS_INVERTED, "The image looks as if black and white were exchanged.")
     elif shape < MIN_LIKENESS:
-        yield Caution(WarningCode.LOOKS_UNLIKE_A_CHEST, "The image does not have the coarse shape of an upright frontal chest.")
+        yield ImageWarning(
+            WarningCode.LOOKS_UNLIKE_A_CHEST, "The image does not have the coarse shape of an upright frontal chest."
+        )
 
 
 def has_few_greys(image_HW: NDArray[np.uint8]) -> bool:

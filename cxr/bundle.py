@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from cxr.errors import BundleError
-from cxr.facts import COLUMNS
 from cxr.interpret import InterpretSpec, Part
+from cxr.metadata_features import COLUMNS
 from cxr.preprocess import PreprocessSpec
 
 SCHEMA: Literal["cxr-bundle/1"] = "cxr-bundle/1"

@@ -35,7 +35,7 @@ _UNSEEN = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}
 
 
 @dataclass(frozen=True, slots=True)
-class JpegOutline:
+class JpegStructure:
     """What stands before a JPEG's first scan.
 
     `bare` is the stream without the segments that make no pixel: texts, profiles,
@@ -48,7 +48,7 @@ class JpegOutline:
     exif: bytes
 
 
-def read_jpeg_outline(data: bytes) -> JpegOutline:
+def read_jpeg_outline(data: bytes) -> JpegStructure:
     """Walk a JPEG or JPEG-LS stream up to its first scan.
 
     Raises:
@@ -75,7 +75,7 @@ def read_jpeg_outline(data: bytes) -> JpegOutline:
         raise DecodeLimit(f"The compressed image has more than {MAX_SCANS} scans.")
     if data.rfind(_END_OF_IMAGE) < scan:  # entropy-coded bytes never look like a marker, so this is the end itself
         raise CorruptImage("The compressed image has no end.")
-    return JpegOutline(*size, b"".join((*kept, data[scan:])), exif)
+    return JpegStructure(*size, b"".join((*kept, data[scan:])), exif)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -106,7 +106,7 @@ def _frame_size(segment: bytes) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Jpeg2000Outline:
+class Jpeg2000Structure:
     """Size and colour transform of a JPEG 2000 codestream's main header."""
 
     rows: int
@@ -114,13 +114,13 @@ class Jpeg2000Outline:
     undoes_ybr: bool
 
 
-def read_jpeg_2000_outline(data: bytes) -> Jpeg2000Outline:
+def read_jpeg_2000_outline(data: bytes) -> Jpeg2000Structure:
     """Read the SIZ and COD segments (ITU-T T.800 A.5.1 and A.6.1); raises `CorruptImage`."""
     start = _codestream_start(data)
     if not data.startswith(JPEG_2000_START, start) or len(data) < start + 42:
         raise CorruptImage("The compressed image has no frame header.")
     right, bottom, left, top = struct.unpack_from(">4L", data, start + 8)
-    return Jpeg2000Outline(bottom - top, right - left, _has_color_transform(data, start))
+    return Jpeg2000Structure(bottom - top, right - left, _has_color_transform(data, start))
 
 
 def _codestream_start(data: bytes) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from cxr import dicom
 from cxr.errors import NeedsWorker, TooLarge, UnsupportedFormat
-from cxr.radiograph import Caution, Format, Processing, Radiograph, WarningCode
+from cxr.radiograph import Format, ImageWarning, Processing, Radiograph, WarningCode
 from cxr.raster import JPEG_MAGIC, PNG_MAGIC, picture_pixels, read_jpeg, read_png
 
 ScopePolicy = Literal["refuse", "warn"]
@@ -65,7 +65,7 @@ def decode(
     if len(data) > limits.max_bytes:
         raise TooLarge(f"The file has more than {limits.max_bytes} bytes.")
     radiograph = _read(data, limits, size, scope, math.inf if can_be_stopped else MAX_THREAD_PIXELS)
-    return replace(radiograph, cautions=(*radiograph.cautions, *_size_cautions(radiograph.processing, size)))
+    return replace(radiograph, warnings=(*radiograph.warnings, *_size_warnings(radiograph.processing, size)))
 
 
 def quiet_libraries() -> None:
@@ -90,8 +90,8 @@ def _read(data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolic
     return read_jpeg(data, max_pixels=limits.max_pixels, size=size)
 
 
-def _size_cautions(processing: Processing, size: int | None) -> Iterator[Caution]:
+def _size_warnings(processing: Processing, size: int | None) -> Iterator[ImageWarning]:
     if not USUAL_ASPECT[0] <= processing.columns / processing.rows <= USUAL_ASPECT[1]:
-        yield Caution(WarningCode.ASPECT_UNUSUAL, "One side is more than twice as long as the other.")
+        yield ImageWarning(WarningCode.ASPECT_UNUSUAL, "One side is more than twice as long as the other.")
     if size is not None and min(processing.rows, processing.columns) < size:
-        yield Caution(WarningCode.LOW_RESOLUTION, f"A side has fewer pixels than the {size} that the model reads.")
+        yield ImageWarning(WarningCode.LOW_RESOLUTION, f"A side has fewer pixels than the {size} that the model reads.")

@@ -1,4 +1,4 @@
-"""From a graph's outputs to a finding: probability, label, novelty, cautions, heat map.
+"""From a graph's outputs to a finding: probability, label, novelty, warnings, heat map.
 
 Shape suffixes: N or K views of one image, h and w map rows and columns, H and W
 picture rows and columns, 3 colour channels.
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cxr.radiograph import Caution, Metadata, Sex, View, WarningCode
+from cxr.radiograph import ImageWarning, Metadata, Sex, View, WarningCode
 from cxr.tta import POLICIES, undo_view
 
-PLAIN_READING = "plain"
+PLAIN_PROFILE = "plain"
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -64,7 +64,7 @@ class Calibration(Part):
         return 1.0 / (1.0 + math.exp(-score)) if score >= 0 else math.exp(score) / (1.0 + math.exp(score))
 
 
-class Reading(Part):
+class DecisionProfile(Part):
     """How logits become labels under one way of looking: the plain image, or a TTA policy's mean."""
 
     calibration: Calibration
@@ -102,7 +102,7 @@ class InterpretSpec(Part):
 
     finding: str
     labels: Labels
-    readings: dict[str, Reading]
+    readings: dict[str, DecisionProfile]
     """By name: `plain`, and the TTA policy's."""
     default_operating_point: str
     tta_policy: str
@@ -114,9 +114,9 @@ class InterpretSpec(Part):
     def _readings_agree(self) -> Self:
         if self.tta_policy not in POLICIES:
             raise ValueError("tta_policy is not known to this version")
-        if not {PLAIN_READING, self.tta_policy} <= self.readings.keys():
+        if not {PLAIN_PROFILE, self.tta_policy} <= self.readings.keys():
             raise ValueError("readings lack the plain one or the TTA policy's")
-        if len({frozenset(reading.thresholds) for reading in self.readings.values()}) != 1:
+        if len({frozenset(profile.thresholds) for profile in self.readings.values()}) != 1:
             raise ValueError("readings differ in their operating points")
         if self.default_operating_point not in self.operating_points:
             raise ValueError("default_operating_point has no threshold")
@@ -125,7 +125,7 @@ class InterpretSpec(Part):
     @property
     def operating_points(self) -> tuple[str, ...]:
         """The names of the operating points, as the plain reading lists them."""
-        return tuple(self.readings[PLAIN_READING].thresholds)
+        return tuple(self.readings[PLAIN_PROFILE].thresholds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Finding:
     tta: Tta | None
     novelty: Novelty
     cam_hw: NDArray[np.float32]
-    cautions: tuple[Caution, ...]
+    warnings: tuple[ImageWarning, ...]
 
 
 def interpret(
@@ -205,11 +205,11 @@ def interpret(
         KeyError: the operating point is not one of the spec's.
     """
     views = POLICIES[spec.tta_policy] if len(outputs.logit_N) > 1 else POLICIES[spec.tta_policy][:1]
-    reading = spec.readings[spec.tta_policy if len(views) > 1 else PLAIN_READING]
+    profile = spec.readings[spec.tta_policy if len(views) > 1 else PLAIN_PROFILE]
     name = operating_point or spec.default_operating_point
     move = shift.apply if shift else _stay
-    threshold = move(reading.thresholds[name])
-    probability = move(reading.calibration.probability(float(outputs.logit_N.mean(dtype=np.float64))))
+    threshold = move(profile.thresholds[name])
+    probability = move(profile.calibration.probability(float(outputs.logit_N.mean(dtype=np.float64))))
     novelty = _novelty(float(outputs.novelty_N[0]), spec)
     maps = [undo_view(cam_hw, view) for cam_hw, view in zip(outputs.cam_Nhw, views, strict=True)]
     return Finding(
@@ -218,31 +218,33 @@ def interpret(
         threshold=threshold,
         operating_point=name,
         prevalence=shift.stated if shift else None,
-        tta=_tta(outputs, reading.calibration, move) if len(views) > 1 else None,
+        tta=_tta(outputs, profile.calibration, move) if len(views) > 1 else None,
         novelty=novelty,
         cam_hw=np.mean(maps, axis=0, dtype=np.float32),
-        cautions=tuple(_novelty_cautions(novelty.score, spec)),
+        warnings=tuple(_novelty_warnings(novelty.score, spec)),
     )
 
 
-def scope_cautions(metadata: Metadata, scope: Scope) -> Iterator[Caution]:
+def scope_warnings(metadata: Metadata, scope: Scope) -> Iterator[ImageWarning]:
     """Say where the stated age, sex or view lies outside what the model was made for, or is missing."""
     age = metadata.age_years
     low, high = scope.min_age_years, scope.max_age_years
     if (low, high) != (None, None):
         if age is None:
-            yield Caution(WarningCode.AGE_MISSING, f"The age is not stated; the model was made for {_range_years(low, high)}.")
+            yield ImageWarning(
+                WarningCode.AGE_MISSING, f"The age is not stated; the model was made for {_range_years(low, high)}."
+            )
         elif (low is not None and age < low) or (high is not None and age > high):
-            yield Caution(WarningCode.OUTSIDE_AGE_SCOPE, f"The model was made for {_range_years(low, high)}.")
+            yield ImageWarning(WarningCode.OUTSIDE_AGE_SCOPE, f"The model was made for {_range_years(low, high)}.")
     if scope.views is not None:
         if metadata.view_position is None:
-            yield Caution(
+            yield ImageWarning(
                 WarningCode.VIEW_MISSING, f"The view is not stated; the model was made for {' and '.join(scope.views)}."
             )
         elif metadata.view_position not in scope.views:
-            yield Caution(WarningCode.OUTSIDE_VIEW_SCOPE, f"The model was made for {' and '.join(scope.views)} views.")
+            yield ImageWarning(WarningCode.OUTSIDE_VIEW_SCOPE, f"The model was made for {' and '.join(scope.views)} views.")
     if scope.sexes is not None and metadata.sex is not None and metadata.sex not in scope.sexes:
-        yield Caution(WarningCode.OUTSIDE_SEX_SCOPE, "The model was not made for patients of this sex.")
+        yield ImageWarning(WarningCode.OUTSIDE_SEX_SCOPE, "The model was not made for patients of this sex.")
 
 
 def draw_heatmap(cam_hw: NDArray[np.float32], picture_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -297,9 +299,9 @@ def _novelty(score: float, spec: InterpretSpec) -> Novelty:
     return Novelty(score=score, limit=spec.novelty.novel, is_novel=score > spec.novelty.novel)
 
 
-def _novelty_cautions(score: float, spec: InterpretSpec) -> Iterator[Caution]:
+def _novelty_warnings(score: float, spec: InterpretSpec) -> Iterator[ImageWarning]:
     if score > spec.novelty.warn:
-        yield Caution(WarningCode.NOVEL_INPUT, "The image differs from those that the model has learned from.")
+        yield ImageWarning(WarningCode.NOVEL_INPUT, "The image differs from those that the model has learned from.")
 
 
 def _range_years(low: float | None, high: float | None) -> str:

@@ -44,7 +44,7 @@ class WarningCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Caution:
+class ImageWarning:
     """One thing about an image that weakens its answer: a code and a sentence for people."""
 
     code: WarningCode
@@ -97,5 +97,5 @@ class Radiograph:
     pixels_HW: NDArray[np.uint8]
     metadata: Metadata
     processing: Processing
-    cautions: tuple[Caution, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
     reduction: int = 1

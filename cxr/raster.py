@@ -14,7 +14,7 @@ from PIL import Image
 from cxr.bounded import BoundedReads
 from cxr.codestream import read_jpeg_outline
 from cxr.errors import CorruptImage, ImageError, NotARadiograph, TooLarge
-from cxr.radiograph import Caution, Metadata, Processing, Radiograph, WarningCode
+from cxr.radiograph import ImageWarning, Metadata, Processing, Radiograph, WarningCode
 from cxr.size import check_size, jpeg_reduction
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -45,10 +45,10 @@ def read_png(data: bytes, *, max_pixels: int) -> Radiograph:
         if getattr(image, "n_frames", 1) != 1:
             raise NotARadiograph("The file holds several frames; one radiograph is expected.")
         color, deep = _has_color(image), image.mode.startswith("I")
-        pixels_HW, cautions = _scale_depth(np.asarray(image)) if deep else (_grey(image), ())
+        pixels_HW, warnings = _scale_depth(np.asarray(image)) if deep else (_grey(image), ())
         pixels_HW = _upright(pixels_HW, image.info.get("exif", b""))
     processing = Processing(format="png", rows=pixels_HW.shape[0], columns=pixels_HW.shape[1])
-    return Radiograph(pixels_HW, Metadata(), processing, (*cautions, *_color_cautions(color=color)))
+    return Radiograph(pixels_HW, Metadata(), processing, (*warnings, *_color_warnings(color=color)))
 
 
 def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
@@ -69,7 +69,7 @@ def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
         upright = _upright(_grey(image), outline.exif)
     turned = upright.shape != (-(-rows // reduction), -(-columns // reduction))
     processing = Processing(format="jpeg", rows=columns if turned else rows, columns=rows if turned else columns)
-    return Radiograph(upright, Metadata(), processing, _color_cautions(color=color), reduction)
+    return Radiograph(upright, Metadata(), processing, _color_warnings(color=color), reduction)
 
 
 def picture_pixels(data: bytes) -> int:
@@ -135,7 +135,7 @@ def _orientation(tiff: bytes) -> int:
     return 1
 
 
-def _scale_depth(stored_HW: NDArray[np.uint16] | NDArray[np.int32]) -> tuple[NDArray[np.uint8], tuple[Caution, ...]]:
+def _scale_depth(stored_HW: NDArray[np.uint16] | NDArray[np.int32]) -> tuple[NDArray[np.uint8], tuple[ImageWarning, ...]]:
     """Bring a 16-bit grey picture to 8 bits from the depth that it really uses."""
     brightest = int(stored_HW.max())
     bits = next(bits for bits in DEPTHS_BITS if brightest < 2**bits)
@@ -143,7 +143,7 @@ def _scale_depth(stored_HW: NDArray[np.uint16] | NDArray[np.int32]) -> tuple[NDA
     pixels_HW = np.empty(stored_HW.shape, np.uint8)
     for row, stored_W in zip(pixels_HW, stored_HW, strict=True):  # numpy widens what it indexes
         np.take(table_V, stored_W, out=row, mode="clip")
-    guessed = Caution(WarningCode.INTENSITY_GUESSED, f"The PNG has 16 bits and uses {bits}; its grey scale was guessed.")
+    guessed = ImageWarning(WarningCode.INTENSITY_GUESSED, f"The PNG has 16 bits and uses {bits}; its grey scale was guessed.")
     return pixels_HW, () if bits == DEPTHS_BITS[-1] else (guessed,)
 
 
@@ -156,5 +156,5 @@ def _has_color(image: Image.Image) -> bool:
     return bool(max(max(high) - NEUTRAL_CHROMA, NEUTRAL_CHROMA - min(low)) > MAX_GREY_CHROMA)
 
 
-def _color_cautions(*, color: bool) -> tuple[Caution, ...]:
-    return (Caution(WarningCode.COLOR_INPUT, "The picture has colours; their brightness was used."),) if color else ()
+def _color_warnings(*, color: bool) -> tuple[ImageWarning, ...]:
+    return (ImageWarning(WarningCode.COLOR_INPUT, "The picture has colours; their brightness was used."),) if color else ()

@@ -45,7 +45,7 @@ class Novelty(TypedDict):
     is_novel: bool
 
 
-class Caution(TypedDict):
+class ImageWarning(TypedDict):
     """One thing that weakens the answer."""
 
     code: str
@@ -93,7 +93,7 @@ class Prediction(TypedDict):
     metadata: Metadata
     tta: Tta | None
     novelty: Novelty
-    warnings: list[Caution]
+    warnings: list[ImageWarning]
     processing: Processing
     heatmap: Heatmap | None
     timings_ms: Timings

@@ -2,7 +2,7 @@
 
 The logit of an image is `GAIN` times its mean grey level (0 black to 1 white)
 minus 5; the map is the same before the mean, in four by four cells; novelty is the logit squared.
-With `metadata` each column of `cxr.facts` adds its own `WEIGHTS` to the logit.
+With `metadata` each column of `cxr.metadata_features` adds its own `WEIGHTS` to the logit.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cxr.bundle import Golden, GraphFile, Manifest, Parity, TrainingData, file_sha256, write_bundle, write_manifest
 from cxr.graph import OnnxGraph
-from cxr.interpret import Calibration, Cam, Labels, NoveltyLimits, Reading, Scope
+from cxr.interpret import Calibration, Cam, DecisionProfile, Labels, NoveltyLimits, Scope
 from cxr.phantom import draw_phantom
 from cxr.preprocess import PreprocessSpec
 
 GAIN, BIAS = 10.0, -5.0
 CELLS = 4
 WEIGHTS = np.array([1.0, 0.5, 2.0, -2.0, 0.25, -0.25], np.float32)
-"""Of the columns of `cxr.facts`, where a made graph reads them."""
+"""Of the columns of `cxr.metadata_features`, where a made graph reads them."""
 
 
 def write_made_bundle(store: Path, model: str, version: int, *, size: int = 32, **changes: Any) -> Path:
@@ -94,7 +94,7 @@ def _golden(path: Path, size: int, *, reads_facts: bool) -> Golden:
 
 
 def _manifest(draft: Path, model: str, version: int, size: int, changes: dict[str, Any]) -> Manifest:
-    reading = Reading(calibration=Calibration(slope=1.0, intercept=0.0), thresholds={"balanced": 0.5, "screen": 0.2})
+    profile = DecisionProfile(calibration=Calibration(slope=1.0, intercept=0.0), thresholds={"balanced": 0.5, "screen": 0.2})
     graph = GraphFile(
         file="model.onnx", precision="fp32", sha256=file_sha256(draft / "model.onnx"),
         bytes=(draft / "model.onnx").stat().st_size, opset=20,
@@ -107,7 +107,7 @@ def _manifest(draft: Path, model: str, version: int, size: int, changes: dict[st
     )
     fields: dict[str, Any] = {
         "model": model, "version": version, "finding": "brightness", "labels": Labels(negative="dark", positive="bright"),
-        "input_size": size, "preprocess": PreprocessSpec(size=size), "readings": {"plain": reading, "mirror": reading},
+        "input_size": size, "preprocess": PreprocessSpec(size=size), "readings": {"plain": profile, "mirror": profile},
         "default_operating_point": "balanced", "tta_policy": "mirror", "cam": Cam(pool="mean", bias=BIAS),
         "novelty": NoveltyLimits(warn=30.0, novel=60.0, source="made"),
         "scope": Scope(min_age_years=18.0, views=("PA", "AP"), modalities=("CR", "DX")),

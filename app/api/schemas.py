@@ -204,7 +204,7 @@ class PredictionAnswer(Answer):
             metadata=MetadataAnswer.model_validate(prediction.metadata, from_attributes=True),
             tta=TtaAnswer.model_validate(finding.tta, from_attributes=True) if finding.tta else None,
             novelty=NoveltyAnswer.model_validate(finding.novelty, from_attributes=True),
-            warnings=[WarningAnswer(code=caution.code, detail=caution.detail) for caution in prediction.warnings],
+            warnings=[WarningAnswer(code=warning.code, detail=warning.detail) for warning in prediction.warnings],
             processing=ProcessingAnswer(
                 format=processing.format,
                 transfer_syntax=processing.transfer_syntax,

@@ -42,8 +42,8 @@ def parameters(prediction: Prediction) -> Iterator[str]:
 def remarks(prediction: Prediction) -> Iterator[str]:
     """Say what a reader must know: the caveat first, then every warning of the answer."""
     yield f"{CAVEAT}. Research use only; not reviewed by a physician."
-    for caution in prediction.warnings:
-        yield f"{caution.code}: {caution.detail}"
+    for warning in prediction.warnings:
+        yield f"{warning.code}: {warning.detail}"
 
 
 def put_identity(result: Dataset, source: Source) -> None:

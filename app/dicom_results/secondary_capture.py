@@ -99,7 +99,7 @@ def draw_capture(prediction: Prediction) -> NDArray[np.uint8]:
 def _answer_lines(prediction: Prediction) -> tuple[str, ...]:
     manifest, finding = prediction.version.manifest, prediction.finding
     sign = ">=" if finding.probability >= finding.threshold else "<"
-    warnings = ", ".join(caution.code for caution in prediction.warnings)
+    warnings = ", ".join(warning.code for warning in prediction.warnings)
     return (
         f"{manifest.finding}: {finding.probability:.3f} {sign} {finding.threshold:.3f} ({finding.operating_point})",
         f"{manifest.model} {manifest.version}, SHA-256 {prediction.version.bundle.sha256[:16]}",

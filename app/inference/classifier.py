@@ -28,8 +28,8 @@ from app.models.store import ModelStore, ServedVersion, StoredModel
 from app.settings import Settings
 from app.telemetry import Metrics
 from cxr.bundle import Manifest
-from cxr.facts import encode_facts
-from cxr.interpret import Finding, draw_heatmap, interpret, scope_cautions
+from cxr.interpret import Finding, draw_heatmap, interpret, scope_warnings
+from cxr.metadata_features import encode_metadata_features
 from cxr.tta import PLAIN, TtaView, make_views
 
 PREVIEW_SIDE = 4096
@@ -165,7 +165,7 @@ class Classifier:
             finding=finding,
             metadata=metadata,
             processing=prepared.processing,
-            warnings=distinct(prepared.cautions, scope_cautions(metadata, manifest.scope), finding.cautions),
+            warnings=distinct(prepared.warnings, scope_warnings(metadata, manifest.scope), finding.warnings),
             heatmap_png=heatmap_png,
             timings_ms=Timings.of(prepared, answer, started=started),
         )
@@ -181,7 +181,9 @@ class Classifier:
 
         def facts(prepared: Prepared) -> NDArray[np.float32] | None:
             """Write down what is known beside the image, where the model reads it."""
-            return encode_facts([merge_metadata(prepared.metadata, request.stated)])[0] if manifest.metadata else None
+            return (
+                encode_metadata_features([merge_metadata(prepared.metadata, request.stated)])[0] if manifest.metadata else None
+            )
 
         if views == (PLAIN,) and self._decoders.num_threads >= batcher.num_run_slots:  # fewer threads would leave lanes idle
             with batcher.at_once() as run_here:
@@ -258,8 +260,8 @@ class Classifier:
         metrics.observe_stage("run", answer.run_s)
         metrics.predictions.labels(manifest.model, str(manifest.version), finding.label).inc()
         metrics.probability.labels(manifest.model).observe(finding.probability)
-        for caution in prediction.warnings:
-            metrics.warnings.labels(caution.code).inc()
+        for warning in prediction.warnings:
+            metrics.warnings.labels(warning.code).inc()
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from app.inference.decoders import Prepared
 from app.inference.pending import InferenceResult
 from app.models.store import ServedVersion
 from cxr.interpret import Finding
-from cxr.radiograph import Caution, Metadata, Processing
+from cxr.radiograph import ImageWarning, Metadata, Processing
 
 FROM_REQUEST = "request"
 """Source of a fact that the file does not state and the request does."""
@@ -46,7 +46,7 @@ class Prediction:
     finding: Finding
     metadata: Metadata
     processing: Processing
-    warnings: tuple[Caution, ...]
+    warnings: tuple[ImageWarning, ...]
     heatmap_png: bytes | None
     timings_ms: Timings
 
@@ -58,9 +58,9 @@ def merge_metadata(of_file: Metadata, stated: Metadata) -> Metadata:
     return replace(of_file, **filled, source=replace(of_file.source, **dict.fromkeys(filled, FROM_REQUEST)))
 
 
-def distinct(*groups: Iterable[Caution]) -> tuple[Caution, ...]:
-    """Keep the first caution of each code, in order."""
-    found: dict[str, Caution] = {}
-    for caution in chain(*groups):
-        found.setdefault(caution.code, caution)
+def distinct(*groups: Iterable[ImageWarning]) -> tuple[ImageWarning, ...]:
+    """Keep the first warning of each code, in order."""
+    found: dict[str, ImageWarning] = {}
+    for warning in chain(*groups):
+        found.setdefault(warning.code, warning)
     return tuple(found.values())

@@ -28,8 +28,8 @@ export function writeReport(place, entry, model) {
 /** Say in one line, to those who listen, what became of a file. @param {Entry} entry */
 export function announcement(entry) {
   if (!isOver(entry)) return "";
-  const cautions = entry.prediction?.warnings.length;
-  return `${entry.file.name}: ${outcome(entry)}${cautions ? `, ${cautions} ${cautions === 1 ? "warning" : "warnings"}` : ""}.`;
+  const warnings = entry.prediction?.warnings.length;
+  return `${entry.file.name}: ${outcome(entry)}${warnings ? `, ${warnings} ${warnings === 1 ? "warning" : "warnings"}` : ""}.`;
 }
 
 function introduction() {

@@ -173,13 +173,13 @@ const button = ({ row }) => /** @type {HTMLButtonElement} */ (row.firstElementCh
 function show(entry) {
   const { file, prediction, problem, state } = entry;
   const tone = problem ? "problem" : prediction ? (isPositive(prediction) ? "positive" : "negative") : "open";
-  const cautions = prediction?.warnings.length ?? 0;
+  const warnings = prediction?.warnings.length ?? 0;
   const bar = isOver(entry) ? null : element("progress", { max: 1, ...(state === "sending" ? { value: entry.sent } : {}), "aria-label": `${file.name}: ${STATES[state]}` });
   fill(
     button(entry),
     element("span", { class: "entry-name", title: file.name }, ...nameParts(file.name)),
     element("span", { class: `entry-outcome ${tone}`, title: problem ? advice(problem.code) : null }, outcome(entry)),
-    cautions ? element("span", { class: "entry-cautions" }, `${cautions} ${cautions === 1 ? "warning" : "warnings"}`) : null,
+    warnings ? element("span", { class: "entry-warnings" }, `${warnings} ${warnings === 1 ? "warning" : "warnings"}`) : null,
     bar,
   );
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import bentoml
 
-from bench.peers.reading import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
+from bench.peers.profile import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
 
 
 @bentoml.service(workers=CONCURRENT_RUNS, threads=1, traffic={"timeout": 30, "max_concurrency": MAX_WAITING})

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from cxr.dicom.header import items, text, texts, words
 from cxr.errors import CorruptImage
-from cxr.radiograph import Caution, Metadata, MetadataSource, Sex, View, WarningCode
+from cxr.radiograph import ImageWarning, Metadata, MetadataSource, Sex, View, WarningCode
 
 DAYS_A_YEAR = 365.25
 UNITS_A_YEAR = {"Y": 1.0, "M": 12.0, "W": DAYS_A_YEAR / 7, "D": DAYS_A_YEAR}
@@ -34,13 +34,13 @@ VIEW_WORD = re.compile(r"(?<![A-Z0-9])(?:PA|AP|P\.A\.|A\.P\.|LATERAL|LAT|LL|RL|L
 """A view named in a text; letters of other scripts may touch it."""
 
 
-def read_metadata(dataset: Dataset) -> tuple[Metadata, tuple[Caution, ...]]:
+def read_metadata(dataset: Dataset) -> tuple[Metadata, tuple[ImageWarning, ...]]:
     """Read the patient's age, sex and the view position, each with the keyword that it came from."""
-    age_years, age_source, age_cautions = _age(dataset)
-    sex, sex_cautions = _sex(dataset)
+    age_years, age_source, age_warnings = _age(dataset)
+    sex, sex_warnings = _sex(dataset)
     view, view_source = _view(dataset)
     source = MetadataSource(age_source, "PatientSex" if sex else None, view_source)
-    return Metadata(age_years, sex, view, source), (*age_cautions, *sex_cautions, *_character_set_cautions(dataset))
+    return Metadata(age_years, sex, view, source), (*age_warnings, *sex_warnings, *_character_set_warnings(dataset))
 
 
 def parse_age(value: str) -> tuple[float | None, bool]:
@@ -55,21 +55,21 @@ def parse_age(value: str) -> tuple[float | None, bool]:
     return int(number) / UNITS_A_YEAR[unit or "Y"], not unit
 
 
-def _age(dataset: Dataset) -> tuple[float | None, str | None, list[Caution]]:
+def _age(dataset: Dataset) -> tuple[float | None, str | None, list[ImageWarning]]:
     stated = text(dataset, "PatientAge")
     if not stated:
         return _age_at_study(dataset)
     age_years, unit_assumed = parse_age(stated)
     if age_years is None or age_years > MAX_AGE_YEARS:
         return None, None, [_IMPLAUSIBLE]
-    assumed = [Caution(WarningCode.AGE_UNIT_ASSUMED, "The file's age has no unit; it was read as years.")]
+    assumed = [ImageWarning(WarningCode.AGE_UNIT_ASSUMED, "The file's age has no unit; it was read as years.")]
     return age_years, "PatientAge", assumed if unit_assumed else []
 
 
-_IMPLAUSIBLE = Caution(WarningCode.AGE_IMPLAUSIBLE, "The file's age can't be a patient's; it was left out.")
+_IMPLAUSIBLE = ImageWarning(WarningCode.AGE_IMPLAUSIBLE, "The file's age can't be a patient's; it was left out.")
 
 
-def _age_at_study(dataset: Dataset) -> tuple[float | None, str | None, list[Caution]]:
+def _age_at_study(dataset: Dataset) -> tuple[float | None, str | None, list[ImageWarning]]:
     """Years between birth and study, where both dates are stated."""
     born = _date(text(dataset, "PatientBirthDate"))
     studied = _date(text(dataset, "StudyDate")) or _date(text(dataset, "AcquisitionDate"))
@@ -88,11 +88,11 @@ def _date(value: str) -> date | None:
         return None
 
 
-def _sex(dataset: Dataset) -> tuple[Sex | None, list[Caution]]:
+def _sex(dataset: Dataset) -> tuple[Sex | None, list[ImageWarning]]:
     stated = text(dataset, "PatientSex").upper()
     sex = SEXES.get(stated)
     if stated and sex is None:
-        return None, [Caution(WarningCode.SEX_UNREADABLE, "The file's sex is none of M, F and O; it was left out.")]
+        return None, [ImageWarning(WarningCode.SEX_UNREADABLE, "The file's sex is none of M, F and O; it was left out.")]
     return sex, []
 
 
@@ -122,7 +122,7 @@ def _view_in_words(description: str) -> View | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _character_set_cautions(dataset: Dataset) -> Iterator[Caution]:
+def _character_set_warnings(dataset: Dataset) -> Iterator[ImageWarning]:
     if not python_encoding.keys() >= {*texts(dataset, "SpecificCharacterSet")}:
         detail = "The header's character set is unknown or misspelt; its texts were read as well as could be."
-        yield Caution(WarningCode.HEADER_REPAIRED, detail)
+        yield ImageWarning(WarningCode.HEADER_REPAIRED, detail)

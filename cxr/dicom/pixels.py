@@ -17,7 +17,7 @@ from cxr.dicom.header import text, texts, transfer_syntax
 from cxr.dicom.lut import read_lut
 from cxr.dicom.scope import whole_number
 from cxr.errors import CorruptImage, ImageError
-from cxr.radiograph import Caution, Intensity, WarningCode
+from cxr.radiograph import ImageWarning, Intensity, WarningCode
 
 Grey = NDArray[np.uint8]
 Patterns = NDArray[np.uint16] | Grey
@@ -39,7 +39,7 @@ class Rendering:
     inverted: bool
     intensity: Intensity
     reduction: int = 1
-    cautions: tuple[Caution, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 def render(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Rendering:
@@ -78,8 +78,8 @@ def _render_grey(dataset: Dataset, max_pixels: int, reduction: int) -> Rendering
     if inverted:
         table_V = 255 - table_V
     table_V[scale.padding_V] = 0
-    cautions = _cautions(dataset, scale.intensity, inverted=inverted, repaired=scale.is_repaired or true_bits != bits)
-    return Rendering(_look_up(table_V, patterns_HW), inverted, scale.intensity, reduction, tuple(cautions))
+    warnings = _warnings(dataset, scale.intensity, inverted=inverted, repaired=scale.is_repaired or true_bits != bits)
+    return Rendering(_look_up(table_V, patterns_HW), inverted, scale.intensity, reduction, tuple(warnings))
 
 
 def _bits_stored(dataset: Dataset) -> int:
@@ -154,8 +154,8 @@ def _render_color(dataset: Dataset, max_pixels: int) -> Rendering:
         pixels_HW = _luma(samples & samples.dtype.type(top), np.array([1.0, 0.0, 0.0]) if frame.is_ybr else LUMA, top)
     else:
         raise CorruptImage("The colour image has neither three samples nor a palette.")
-    caution = Caution(WarningCode.COLOR_INPUT, "The file stores colours; their brightness was used.")
-    return Rendering(pixels_HW, inverted=False, intensity="identity", cautions=(caution,))
+    warning = ImageWarning(WarningCode.COLOR_INPUT, "The file stores colours; their brightness was used.")
+    return Rendering(pixels_HW, inverted=False, intensity="identity", warnings=(warning,))
 
 
 def _palette_luma(dataset: Dataset, patterns_HW: Patterns, bits: int) -> Grey:
@@ -177,14 +177,14 @@ def _luma(samples_HWS: NDArray[Any], weights_S: NDArray[np.float64], top: int) -
     return grey_HW
 
 
-def _cautions(dataset: Dataset, intensity: Intensity, *, inverted: bool, repaired: bool) -> Iterator[Caution]:
+def _warnings(dataset: Dataset, intensity: Intensity, *, inverted: bool, repaired: bool) -> Iterator[ImageWarning]:
     if intensity == "percentile":
-        yield Caution(WarningCode.INTENSITY_GUESSED, "The file states no window; the grey scale was guessed.")
+        yield ImageWarning(WarningCode.INTENSITY_GUESSED, "The file states no window; the grey scale was guessed.")
     if repaired:
-        yield Caution(WarningCode.HEADER_REPAIRED, "The header's grey scale has a fault; that part was left aside.")
+        yield ImageWarning(WarningCode.HEADER_REPAIRED, "The header's grey scale has a fault; that part was left aside.")
     if texts(dataset, "PresentationLUTShape")[0] == ("IDENTITY" if inverted else "INVERSE"):
         detail = "The header contradicts itself on which end of the scale is black."
-        yield Caution(WarningCode.POLARITY_CONTRADICTION, detail)
+        yield ImageWarning(WarningCode.POLARITY_CONTRADICTION, detail)
 
 
 def _to_grey(share: NDArray[np.float64]) -> Grey:

@@ -50,8 +50,8 @@ def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_sco
         raise NeedsWorker
     dataset = read_header(data, max_inflated_bytes=limits.max_inflated_bytes, meta=(meta, end))
     check_image(dataset, max_pixels=limits.max_pixels)
-    metadata, cautions = read_metadata(dataset)
-    subject_cautions = tuple(check_subject(dataset, metadata.view_position, refuse=refuse_scope))
+    metadata, warnings = read_metadata(dataset)
+    subject_warnings = tuple(check_subject(dataset, metadata.view_position, refuse=refuse_scope))
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     if rows * columns > limits.max_pixels_here and not _is_native(transfer_syntax(meta)):
         raise NeedsWorker
@@ -64,8 +64,8 @@ def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_sco
         inverted=rendering.inverted,
         intensity=rendering.intensity,
     )
-    all_cautions = (*cautions, *subject_cautions, *rendering.cautions)
-    return Radiograph(rendering.pixels_HW, metadata, processing, all_cautions, rendering.reduction)
+    all_warnings = (*warnings, *subject_warnings, *rendering.warnings)
+    return Radiograph(rendering.pixels_HW, metadata, processing, all_warnings, rendering.reduction)
 
 
 def _is_slow(syntax: UID) -> bool:

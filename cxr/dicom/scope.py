@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 
 from cxr.dicom.header import items, text
 from cxr.errors import CorruptImage, NotAChest, NotARadiograph, NotFrontal
-from cxr.radiograph import Caution, View, WarningCode
+from cxr.radiograph import ImageWarning, View, WarningCode
 from cxr.size import check_size
 
 RADIOGRAPHIC = frozenset({"CR", "DX", "RG"})
@@ -53,27 +53,27 @@ def check_image(dataset: Dataset, *, max_pixels: int) -> None:
     check_size(rows, columns, max_pixels=max_pixels)
 
 
-def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Iterator[Caution]:
+def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Iterator[ImageWarning]:
     """Check body part and view; refuse, or warn where the service is set to warn.
 
     Raises:
         NotAChest, NotFrontal: only where `refuse` is set.
     """
     if text(dataset, "Modality").upper() in TOLERATED:
-        yield Caution(WarningCode.MODALITY_UNUSUAL, "The file does not say that it is a plain radiograph (CR, DX or RG).")
+        yield ImageWarning(WarningCode.MODALITY_UNUSUAL, "The file does not say that it is a plain radiograph (CR, DX or RG).")
     body_part = text(dataset, "BodyPartExamined").upper()
     if body_part in UNSTATED and _names_chest(dataset):
         body_part = CHEST_WORDS[0]
     if body_part in UNSTATED:
-        yield Caution(WarningCode.BODY_PART_UNSTATED, "The file does not say which body part it shows.")
+        yield ImageWarning(WarningCode.BODY_PART_UNSTATED, "The file does not say which body part it shows.")
     elif not any(word in body_part for word in CHEST_WORDS):
         if refuse:
             raise NotAChest("The file says that it shows another body part than the chest.")
-        yield Caution(WarningCode.NOT_A_CHEST, "The file says that it shows another body part than the chest.")
+        yield ImageWarning(WarningCode.NOT_A_CHEST, "The file says that it shows another body part than the chest.")
     if view == "LATERAL":
         if refuse:
             raise NotFrontal("The file says that it is a lateral view; a frontal one is expected.")
-        yield Caution(WarningCode.NOT_FRONTAL, "The file says that it is a lateral view; the model reads frontal ones.")
+        yield ImageWarning(WarningCode.NOT_FRONTAL, "The file says that it is a lateral view; the model reads frontal ones.")
 
 
 def _names_chest(dataset: Dataset) -> bool:

@@ -33,7 +33,7 @@ class Graph(Protocol):
     def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
         """Answer a batch, in order; safe to call from several threads. Raises `GraphError`.
 
-        `metadata_NM` is what is known beside the images, as `cxr.facts` writes it; None where nothing is.
+        `metadata_NM` is what is known beside the images, as `cxr.metadata_features` writes it; None where nothing is.
         """
         ...
 

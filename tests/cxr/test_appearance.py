@@ -5,14 +5,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from cxr.appearance import appearance_cautions, likeness, polarity
+from cxr.appearance import appearance_warnings, likeness, polarity
 from cxr.decode import DecodeLimits, decode
 from cxr.preprocess import PreprocessSpec, preprocess
 from tests.factories import chest
 
 
 def codes(image_HW: NDArray[np.uint8]) -> list[str]:
-    return [caution.code.value for caution in appearance_cautions(image_HW)]
+    return [warning.code.value for warning in appearance_warnings(image_HW)]
 
 
 def page_of_text() -> NDArray[np.uint8]:

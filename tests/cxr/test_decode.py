@@ -77,7 +77,7 @@ def test_no_error_says_anything_of_the_file(make: Callable[..., bytes]) -> None:
 
 
 def test_an_elongated_or_coarse_image_is_warned_of() -> None:
-    codes = [caution.code for caution in decode(make_png(ramp(100, 300)), limits=LIMITS, size=224).cautions]
+    codes = [warning.code for warning in decode(make_png(ramp(100, 300)), limits=LIMITS, size=224).warnings]
     assert codes == [WarningCode.ASPECT_UNUSUAL, WarningCode.LOW_RESOLUTION]
 
 

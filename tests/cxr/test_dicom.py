@@ -33,7 +33,7 @@ def read(data: bytes, **options: Any) -> Radiograph:
 
 
 def codes(radiograph: Radiograph) -> set[WarningCode]:
-    return {caution.code for caution in radiograph.cautions}
+    return {warning.code for warning in radiograph.warnings}
 
 
 @pytest.mark.parametrize(

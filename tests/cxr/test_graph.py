@@ -9,8 +9,8 @@ import pytest
 
 from cxr.bundle import Bundle, FastPrecision, read_bundle
 from cxr.errors import BundleError, GraphError
-from cxr.facts import COLUMNS
 from cxr.graph import OnnxGraph, Precision, Runtime, open_graph
+from cxr.metadata_features import COLUMNS
 from tests.bundles import BIAS, WEIGHTS, write_made_bundle
 from tests.factories import chest
 

@@ -202,5 +202,5 @@ def test_broken_grey_scales_are_left_aside_with_a_warning() -> None:
     ]
     for tags in faulty:
         radiograph = decode(make_dicom(ramp(), **tags), limits=LIMITS)
-        assert "header_repaired" in [caution.code for caution in radiograph.cautions]
+        assert "header_repaired" in [warning.code for warning in radiograph.warnings]
         np.testing.assert_array_equal(radiograph.pixels_HW, ramp())

@@ -5,7 +5,7 @@ import pytest
 
 from cxr.bundle import Bundle
 from cxr.graph import open_graph
-from cxr.interpret import Calibration, Outputs, PrevalenceShift, draw_heatmap, interpret, scope_cautions
+from cxr.interpret import Calibration, Outputs, PrevalenceShift, draw_heatmap, interpret, scope_warnings
 from cxr.radiograph import Metadata, WarningCode
 from cxr.tta import POLICIES, make_views
 from tests.factories import chest
@@ -46,7 +46,7 @@ def test_the_merged_map_still_adds_up_to_the_served_logit(bundle: Bundle) -> Non
 
 def test_a_novel_image_is_warned_of_before_it_counts_as_novel(bundle: Bundle) -> None:
     far, farther = (interpret(outputs(0.0, novelty=score), bundle.manifest) for score in (31.0, 61.0))
-    assert [c.code for c in far.cautions] == [WarningCode.NOVEL_INPUT]
+    assert [c.code for c in far.warnings] == [WarningCode.NOVEL_INPUT]
     assert (far.novelty.is_novel, farther.novelty.is_novel) == (False, True)
 
 
@@ -65,7 +65,7 @@ def test_calibration_never_overflows(logit: float) -> None:
     ],
 )
 def test_what_lies_outside_the_scope_is_warned_of(bundle: Bundle, metadata: Metadata, expected: list[str]) -> None:
-    assert [caution.code.value for caution in scope_cautions(metadata, bundle.manifest.scope)] == expected
+    assert [warning.code.value for warning in scope_warnings(metadata, bundle.manifest.scope)] == expected
 
 
 def test_a_heat_map_colours_evidence_on_one_scale_and_leaves_the_rest() -> None:

@@ -25,7 +25,7 @@ def read(data: bytes, **options: Any) -> Radiograph:
 
 
 def codes(radiograph: Radiograph) -> set[str]:
-    return {caution.code.value for caution in radiograph.cautions}
+    return {warning.code.value for warning in radiograph.warnings}
 
 
 def item(**tags: Any) -> Sequence:

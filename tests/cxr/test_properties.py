@@ -31,7 +31,7 @@ def read(pixels: NDArray[Any] | None = None, *, scope: Any = "warn", **tags: Any
 
 
 def codes(radiograph: Radiograph) -> set[str]:
-    return {caution.code.value for caution in radiograph.cautions}
+    return {warning.code.value for warning in radiograph.warnings}
 
 
 # --- facts ---

@@ -16,7 +16,7 @@ LIMITS = DecodeLimits()
 def test_a_deep_png_is_read_at_the_depth_that_it_uses(top: int, *, guessed: bool) -> None:
     radiograph = decode(make_png(ramp(top=top)), limits=LIMITS)
     np.testing.assert_allclose(radiograph.pixels_HW, ramp(top=top) / top * 255, atol=0.51)
-    assert (WarningCode.INTENSITY_GUESSED in {c.code for c in radiograph.cautions}) is guessed
+    assert (WarningCode.INTENSITY_GUESSED in {c.code for c in radiograph.warnings}) is guessed
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1"])
@@ -24,7 +24,7 @@ def test_every_kind_of_png_gives_its_brightness(mode: str) -> None:
     pixels = np.where(ramp() > 127, 255, 0).astype(np.uint8)
     radiograph = decode(saved(Image.fromarray(pixels).convert(mode), "PNG"), limits=LIMITS)
     np.testing.assert_allclose(radiograph.pixels_HW, pixels, atol=1)
-    assert radiograph.cautions == ()
+    assert radiograph.warnings == ()
 
 
 def test_a_moving_png_is_no_radiograph() -> None:
@@ -53,4 +53,4 @@ def test_colours_are_warned_of_and_three_equal_channels_are_not(make: Callable[.
     tinted = grey.copy()
     tinted[100:110, 100:110] = (200, 60, 60)
     for pixels, expected in ((grey, []), (tinted, [WarningCode.COLOR_INPUT])):
-        assert [caution.code for caution in decode(make(pixels), limits=LIMITS).cautions] == expected
+        assert [warning.code for warning in decode(make(pixels), limits=LIMITS).warnings] == expected

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cxr.bundle import Bundle, FastPrecision, read_bundle
 from cxr.decode import quiet_libraries
 from cxr.graph import Graph, OnnxGraph
-from cxr.interpret import PLAIN_READING, Outputs
+from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.tta import PLAIN
 from training.bundle.bf16 import MIN_IMAGES, NotMeasurable, Verdict, joined, judge_fast, require_bf16
 from training.bundle.precision_cost import Cost, measure_cost
@@ -49,7 +49,7 @@ def judge_bundle(
     def cost_in(open_other: Callable[[Path], Graph]) -> Cost:
         exact, other = answers(OnnxGraph(bundle.graph_path)), answers(open_other(bundle.graph_path))
         label_N = np.array([label for _, _, label in unseen], dtype=np.int_)
-        return measure_cost(label_N, exact, other, bundle.manifest.readings[PLAIN_READING])
+        return measure_cost(label_N, exact, other, bundle.manifest.readings[PLAIN_PROFILE])
 
     return judge_fast(bundle.graph_path, bundle.golden, cost_in)
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cxr.bundle import GraphFile, Manifest, Parity, file_sha256, read_bundle, write_bundle, write_manifest
 from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, open_graph
-from cxr.interpret import PLAIN_READING, Cam, NoveltyLimits, Outputs
+from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
 from cxr.preprocess import PreprocessSpec
 from training.bundle.convert import StoredPrecision
 from training.bundle.gates import Gate, require
@@ -93,7 +93,7 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         describe(graph_path, graph_properties(facts))
         golden = make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size))
         golden.save(draft / "golden.npz")
-        yardstick = Yardstick(run, held_out, graphs, facts["readings"][PLAIN_READING], golden)
+        yardstick = Yardstick(run, held_out, graphs, facts["readings"][PLAIN_PROFILE], golden)
         variants = make_variants(yardstick, graph_path, precisions, max_bytes)
         facts["metrics"]["precisions"] = {name: verdict.as_dict() for name, verdict in variants.verdicts.items()}
         facts["graphs"] = [_graph_file(graph_path, "fp32", parity)]

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.bundle import Golden
-from cxr.facts import encode_facts
 from cxr.graph import Graph
+from cxr.metadata_features import encode_metadata_features
 from cxr.phantom import draw_phantom
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Metadata, Processing, Radiograph
@@ -34,7 +34,7 @@ def golden_images(spec: PreprocessSpec) -> NDArray[np.uint8]:
 def make_golden(graph: Graph, spec: PreprocessSpec) -> Golden:
     """Let the graph itself give the answers; the parity gates hold them to the network's."""
     image_NHW = golden_images(spec)
-    metadata_NM = encode_facts(_FACTS[i % len(_FACTS)] for i in range(len(image_NHW))) if graph.num_facts else None
+    metadata_NM = encode_metadata_features(_FACTS[i % len(_FACTS)] for i in range(len(image_NHW))) if graph.num_facts else None
     outputs = graph.run(image_NHW, metadata_NM)
     return Golden(image_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, TOLERANCES, metadata_NM)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.graph import OnnxGraph, Runtime
-from cxr.interpret import PLAIN_READING, Reading
+from cxr.interpret import PLAIN_PROFILE, DecisionProfile
 from cxr.tta import POLICIES
 from training.bundle.onnx_export import trace
 from training.data.masks import map_masks
@@ -47,9 +47,9 @@ class HeldOut:
     stressed_logit_N: dict[str, Floats]
     """Of the plain view of shifted copies (`training.evaluation.corruptions`), by what was done to them."""
 
-    def logit(self, reading: str) -> Floats:
+    def logit(self, profile: str) -> Floats:
         """Give the logits of a reading: the plain view's, or the mean over the policy's views."""
-        return self.view_logit_NK[:, 0] if reading == PLAIN_READING else self.view_logit_NK.mean(axis=1)
+        return self.view_logit_NK[:, 0] if profile == PLAIN_PROFILE else self.view_logit_NK.mean(axis=1)
 
 
 def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
@@ -110,9 +110,9 @@ def localise_held_out(run: Run, held_out: HeldOut, pool: Pool) -> dict[str, Any]
     return measure_localisation(held_out.cam_Nhw[positive_N], np.asarray(mask_NHW[held_out.position_N[positive_N]]), pool)
 
 
-def read_off(held_out: HeldOut, reading: str) -> tuple[Reading, dict[str, Any]]:
+def read_off(held_out: HeldOut, profile: str) -> tuple[DecisionProfile, dict[str, Any]]:
     """Fit a reading's calibration and thresholds, and measure it; the figures are as in metrics.json."""
-    logit_N = held_out.logit(reading)
+    logit_N = held_out.logit(profile)
     fit = fit_platt(held_out.label_N, logit_N)
     points = operating_points(held_out.label_N, logit_N)
     thresholds = {name: fit.calibration.probability(point.logit) for name, point in points.items()}
@@ -127,7 +127,7 @@ def read_off(held_out: HeldOut, reading: str) -> tuple[Reading, dict[str, Any]]:
             "ece": expected_calibration_error(held_out.label_N, honest_N),
         }
     }
-    return Reading(calibration=fit.calibration, thresholds=thresholds), figures
+    return DecisionProfile(calibration=fit.calibration, thresholds=thresholds), figures
 
 
 def stress_figures(held_out: HeldOut) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def stress_figures(held_out: HeldOut) -> dict[str, Any]:
 
     This mean, not the AUROC of the plain images, is what recipes are to be chosen by.  The rates are those at logit 0.
     """
-    label_N, logits = held_out.label_N, {"none": held_out.logit(PLAIN_READING)} | held_out.stressed_logit_N
+    label_N, logits = held_out.label_N, {"none": held_out.logit(PLAIN_PROFILE)} | held_out.stressed_logit_N
     aurocs = {name: auroc(label_N, logit_N) for name, logit_N in logits.items()}
     known = [value for value in aurocs.values() if value is not None]
     return {

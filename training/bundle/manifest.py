@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cxr.bundle import SCHEMA, TrainingData, file_sha256
-from cxr.facts import COLUMNS
-from cxr.interpret import PLAIN_READING, Cam
+from cxr.interpret import PLAIN_PROFILE, Cam
+from cxr.metadata_features import COLUMNS
 from cxr.preprocess import PreprocessSpec
 from training.bundle.held_out import HeldOut, basis, novelty_basis, read_off, stress_figures
 from training.fit.run_dir import Run
@@ -22,13 +22,13 @@ _EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime")
 def manifest_facts(run: Run, held_out: HeldOut, cam: Cam, splits: Path) -> dict[str, Any]:
     """Gather the fields of a `cxr.bundle.Manifest`, all but model, version and graphs."""
     recipe = run.recipe
-    plain, plain_figures = read_off(held_out, PLAIN_READING)
+    plain, plain_figures = read_off(held_out, PLAIN_PROFILE)
     tta, tta_figures = read_off(held_out, recipe.tta_policy)
     return {
         "schema": SCHEMA,
         "finding": recipe.finding,
         "labels": recipe.labels,
-        "readings": {PLAIN_READING: plain, recipe.tta_policy: tta},
+        "readings": {PLAIN_PROFILE: plain, recipe.tta_policy: tta},
         "default_operating_point": DEFAULT_OPERATING_POINT,
         "tta_policy": recipe.tta_policy,
         "cam": cam,

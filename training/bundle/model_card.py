@@ -182,7 +182,7 @@ def _graph(manifest: Manifest) -> Iterator[str]:
         columns = ", ".join(f"`{name}`" for name in manifest.metadata)
         yield (
             f"**It reads age, sex and view beside the image**, which may be a shortcut: input `metadata`, float32 "
-            f"[N, {len(manifest.metadata)}], columns {columns} as `cxr.facts` writes them, zero for what is unknown; "
+            f"[N, {len(manifest.metadata)}], columns {columns} as `cxr.metadata_features` writes them, zero for what is unknown; "
             "output `bias` [N] is what they add to the logit, and the map's own bias."
         )
     yield ""

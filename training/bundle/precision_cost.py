@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.bundle import MAX_FAST_AUROC_CHANGE, MAX_FAST_FLIPS
-from cxr.interpret import Outputs, Reading
+from cxr.interpret import DecisionProfile, Outputs
 from training.bundle.gates import Gate
 from training.stats.metrics import Floats, Labels01, auroc
 
@@ -43,11 +43,11 @@ class Cost:
         return asdict(self)
 
 
-def measure_cost(label_N: Labels01, exact: Outputs, other: Outputs, reading: Reading) -> Cost:
+def measure_cost(label_N: Labels01, exact: Outputs, other: Outputs, profile: DecisionProfile) -> Cost:
     """Compare the answers to the same plain images in two precisions, read by the calibration and thresholds of one."""
-    exact_N, other_N = _probabilities(exact, reading), _probabilities(other, reading)
+    exact_N, other_N = _probabilities(exact, profile), _probabilities(other, profile)
     areas = auroc(label_N, other_N), auroc(label_N, exact_N)
-    flips = [np.mean((other_N >= threshold) != (exact_N >= threshold)) for threshold in reading.thresholds.values()]
+    flips = [np.mean((other_N >= threshold) != (exact_N >= threshold)) for threshold in profile.thresholds.values()]
     return Cost(
         images=len(label_N),
         auroc_change=areas[0] - areas[1] if areas[0] is not None and areas[1] is not None else None,
@@ -89,8 +89,8 @@ def calibration_positions(label_N: Labels01, count: int = _CALIBRATION_IMAGES) -
     return np.sort(np.concatenate(drawn))
 
 
-def _probabilities(outputs: Outputs, reading: Reading) -> Floats:
-    return np.array([reading.calibration.probability(float(logit)) for logit in outputs.logit_N])
+def _probabilities(outputs: Outputs, profile: DecisionProfile) -> Floats:
+    return np.array([profile.calibration.probability(float(logit)) for logit in outputs.logit_N])
 
 
 def _mean_correlation(one_Nhw: NDArray[np.float32], other_Nhw: NDArray[np.float32]) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cxr.bundle import FastPrecision, Golden
 from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, OpenVinoGraph
-from cxr.interpret import PLAIN_READING, Outputs, Reading
+from cxr.interpret import PLAIN_PROFILE, DecisionProfile, Outputs
 from cxr.tta import PLAIN
 from training.bundle.bf16 import (
     MIN_IMAGES,
@@ -49,7 +49,7 @@ class Yardstick:
     held_out: HeldOut
     graphs: Mapping[int, Path]
     """Of each held-back fold, as `training.bundle.held_out.fold_graphs` gives them."""
-    reading: Reading
+    profile: DecisionProfile
     golden: Golden
 
     def cost_of(self, open_fold: Callable[[int, Path], Graph]) -> Cost:
@@ -64,9 +64,9 @@ class Yardstick:
         ]
         held_out = self.held_out
         exact = Outputs(
-            held_out.logit(PLAIN_READING).astype(np.float32), held_out.cam_Nhw, held_out.novelty_N.astype(np.float32)
+            held_out.logit(PLAIN_PROFILE).astype(np.float32), held_out.cam_Nhw, held_out.novelty_N.astype(np.float32)
         )
-        return measure_cost(held_out.label_N, exact, joined(parts), self.reading)
+        return measure_cost(held_out.label_N, exact, joined(parts), self.profile)
 
     def calibration_images(self, folds: tuple[int, ...]) -> NDArray[np.uint8]:
         """Draw held-back images of these folds to calibrate int8 on."""

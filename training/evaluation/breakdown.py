@@ -9,7 +9,7 @@ import numpy as np
 
 from cxr.bundle import Bundle
 from cxr.graph import Graph
-from cxr.interpret import PLAIN_READING
+from cxr.interpret import PLAIN_PROFILE
 from training.evaluation.gallery import draw_gallery
 from training.evaluation.prediction import Prediction
 from training.evaluation.subgroups import subgroup_figures
@@ -22,8 +22,8 @@ def look_closer(  # noqa: PLR0913 - what a picture needs
     """Give `subgroups`, `gallery` and, where TTA was run, `tta_effect`; of unseen images where there are any."""
     shown = [prediction for prediction in predictions if prediction.role != "fitted"] or predictions
     manifest = bundle.manifest
-    reading = manifest.readings[manifest.tta_policy if tta else PLAIN_READING]
-    threshold = reading.thresholds[manifest.default_operating_point]
+    profile = manifest.readings[manifest.tta_policy if tta else PLAIN_PROFILE]
+    threshold = profile.thresholds[manifest.default_operating_point]
     pictures = draw_gallery(bundle, graph, data_dir, out_dir, shown, threshold=threshold)
     closer: dict[str, Any] = {
         "subgroups": subgroup_figures(shown, threshold),

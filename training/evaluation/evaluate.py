@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from cxr.bundle import Bundle, read_bundle
 from cxr.decode import DecodeLimits, decode, quiet_libraries
 from cxr.errors import ImageError
-from cxr.facts import encode_facts
 from cxr.graph import Graph, Runtime, open_graph
-from cxr.interpret import PLAIN_READING, Finding, Outputs, interpret, scope_cautions
+from cxr.interpret import PLAIN_PROFILE, Finding, Outputs, interpret, scope_warnings
+from cxr.metadata_features import encode_metadata_features
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Radiograph
 from cxr.tta import PLAIN, POLICIES
@@ -177,7 +177,7 @@ def _predict_all(
 
 def facts(read: Read) -> NDArray[np.float32]:
     """Write down what a file states beside its image, for graphs that read it."""
-    (metadata_M,) = encode_facts([read[1].metadata])
+    (metadata_M,) = encode_metadata_features([read[1].metadata])
     return np.asarray(metadata_M)
 
 
@@ -236,8 +236,8 @@ def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle:
 
 
 def _warning_codes(radiograph: Radiograph, finding: Finding, bundle: Bundle) -> list[str]:
-    scope = scope_cautions(radiograph.metadata, bundle.manifest.scope)
-    return [caution.code.value for caution in (*radiograph.cautions, *scope, *finding.cautions)]
+    scope = scope_warnings(radiograph.metadata, bundle.manifest.scope)
+    return [warning.code.value for warning in (*radiograph.warnings, *scope, *finding.warnings)]
 
 
 def _summarise(
@@ -248,7 +248,7 @@ def _summarise(
     unseen = [prediction for prediction in predictions if prediction.role != "fitted"]
     facts = {
         "basis": _basis(len(predictions), roles["fitted"], roles["calibrated"]),
-        "reading": bundle.manifest.tta_policy if tta else PLAIN_READING,
+        "reading": bundle.manifest.tta_policy if tta else PLAIN_PROFILE,
         "bundle": {"model": bundle.manifest.model, "version": bundle.manifest.version, "sha256": bundle.sha256},
         "finding": bundle.manifest.finding,
         "data": {"name": index.name, "images": len(index), "sha256": index.fingerprint},
@@ -273,11 +273,11 @@ def _basis(images: int, seen: int, calibrated: int) -> str:
 
 def _measure(bundle: Bundle, predictions: Sequence[Prediction], *, tta: bool) -> dict[str, Any]:
     manifest = bundle.manifest
-    reading = manifest.readings[manifest.tta_policy if tta else PLAIN_READING]
+    profile = manifest.readings[manifest.tta_policy if tta else PLAIN_PROFILE]
     return measure(
         np.array([prediction.label for prediction in predictions], dtype=np.int_),
         np.array([prediction.probability for prediction in predictions], dtype=np.float64),
-        reading.thresholds,
+        profile.thresholds,
         manifest.default_operating_point,
         groups_N=[prediction.person_group for prediction in predictions],
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.appearance import appearance_cautions
+from cxr.appearance import appearance_warnings
 from cxr.bundle import Bundle
 from cxr.errors import ImageError
 from cxr.graph import Graph
@@ -111,7 +111,7 @@ def _percents(figures: Mapping[str, Any]) -> str:
 def _look(graph: Graph, images: Sequence[Grey]) -> tuple[Floats, NDArray[np.bool_]]:
     """Give each image's distance, and whether the rules about greys speak up."""
     novelty = [float(outputs.novelty_N[0]) for _, outputs in predict(graph, enumerate(images), (PLAIN,))]
-    looks = [any(True for _ in appearance_cautions(image_HW)) for image_HW in images]
+    looks = [any(True for _ in appearance_warnings(image_HW)) for image_HW in images]
     return np.array(novelty, dtype=np.float64), np.array(looks, dtype=np.bool_)
 
 

@@ -58,10 +58,10 @@ def _page(metrics: Mapping[str, Any], rows: Sequence[Row], folder: Path) -> str:
 
 
 def _header(title: str, metrics: Mapping[str, Any]) -> str:
-    reading = "plain images" if metrics["reading"] == "plain" else f"test-time augmentation, policy {metrics['reading']}"
+    profile = "plain images" if metrics["reading"] == "plain" else f"test-time augmentation, policy {metrics['reading']}"
     return (
         f"<header><p class=kicker>Evaluation of the exported bundle</p><h1>{escape(title)}</h1>"
-        f"<p>Finding: {escape(metrics['finding'])}. Reading: {escape(reading)}. For research, not for diagnosis.</p></header>\n"
+        f"<p>Finding: {escape(metrics['finding'])}. Reading: {escape(profile)}. For research, not for diagnosis.</p></header>\n"
         f"{_alarm(metrics)}"
     )
 

@@ -170,10 +170,10 @@ def _logits(run: Run, fold: int) -> Floats:
     return np.array(logits, dtype=np.float64)
 
 
-def _changed(reading: str, image_NHW: NDArray[np.uint8], position_N: NDArray[np.int64]) -> NDArray[np.uint8]:
-    if reading == "plain":
+def _changed(profile: str, image_NHW: NDArray[np.uint8], position_N: NDArray[np.int64]) -> NDArray[np.uint8]:
+    if profile == "plain":
         return image_NHW
-    return np.stack([stressed(reading, image_HW, int(i)) for i, image_HW in zip(position_N, image_NHW, strict=True)])
+    return np.stack([stressed(profile, image_HW, int(i)) for i, image_HW in zip(position_N, image_NHW, strict=True)])
 
 
 def _measure(recipe: Recipe, runs: dict[tuple[str, int], Run], arms: list[str], seeds: int) -> dict[str, Any]:

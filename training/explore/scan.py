@@ -67,7 +67,7 @@ def scan_file(path: Path) -> Scan:
         radiograph = decode(data, limits=DecodeLimits(), size=THUMB_PIXELS)
     except ImageError as exc:
         return scan(code=exc.code, detail=str(exc))
-    codes = tuple(caution.code.value for caution in radiograph.cautions)
+    codes = tuple(warning.code.value for warning in radiograph.warnings)
     return scan(
         rows=radiograph.processing.rows,
         columns=radiograph.processing.columns,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.facts import encode_facts
+from cxr.metadata_features import encode_metadata_features
 from cxr.radiograph import Metadata
 from training.data.index import IndexRow
 
@@ -22,8 +22,8 @@ _FORGOTTEN = 0.3
 
 
 def encode(rows: Sequence[IndexRow]) -> NDArray[np.float32]:
-    """Give `metadata_NM`, float32, of the rows of an index, as `cxr.facts` writes it for serving."""
-    return encode_facts(Metadata(row.age_years, row.sex, row.view_position) for row in rows)
+    """Give `metadata_NM`, float32, of the rows of an index, as `cxr.metadata_features` writes it for serving."""
+    return encode_metadata_features(Metadata(row.age_years, row.sex, row.view_position) for row in rows)
 
 
 def forget_some(metadata_NM: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

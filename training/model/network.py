@@ -17,7 +17,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from cxr.facts import COLUMNS
+from cxr.metadata_features import COLUMNS
 from training.model.backbones import AtSize, Backbone, ParallelBackbone, join_backbones, make_backbone
 from training.model.novelty_head import NoveltyHead
 from training.recipe.schema import Greys, NetworkName, Pool, Recipe
@@ -108,7 +108,7 @@ class ChestNet(nn.Module):
             nn.init.zeros_(self.late)
 
     def forward(self, image_NHW: Tensor, metadata_NM: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Read uint8 images, as `cxr.preprocess` makes them, and what is known beside them, as `cxr.facts` writes it.
+        """Read uint8 images, as `cxr.preprocess` makes them, and what is known beside them, as `cxr.metadata_features` writes it.
 
         Returns:
             `logit_N`, raw; `cam_Nhw`, in units of the logit, with `pool(cam) + cam_bias == logit`;

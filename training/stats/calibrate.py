@@ -1,4 +1,4 @@
-"""What turns raw logits into probabilities, decisions and cautions.
+"""What turns raw logits into probabilities, decisions and warnings.
 
 All of it is fitted on predictions of images that the predicting network had
 not learned from, never on the images it was fitted to.

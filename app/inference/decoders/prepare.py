@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.appearance import appearance_cautions
+from cxr.appearance import appearance_warnings
 from cxr.decode import DecodeLimits, ScopePolicy, decode
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NeedsWorker
 from cxr.preprocess import PreprocessSpec, preprocess
-from cxr.radiograph import Caution, Metadata, Processing, Radiograph
+from cxr.radiograph import ImageWarning, Metadata, Processing, Radiograph
 
 HEATMAP_SIDE = 512
 """Pixels of the longer side of the picture under a heat map."""
@@ -49,7 +49,7 @@ class Prepared:
     preview_HW: NDArray[np.uint8] | None
     metadata: Metadata
     processing: Processing
-    cautions: tuple[Caution, ...]
+    warnings: tuple[ImageWarning, ...]
     decode_s: float
     preprocess_s: float
 
@@ -91,7 +91,7 @@ def _prepare(data: bytes, preparation: Preparation, *, can_be_stopped: bool) -> 
         preview_HW=preview_HW,
         metadata=radiograph.metadata,
         processing=radiograph.processing,
-        cautions=(*radiograph.cautions, *appearance_cautions(image_HW)),
+        warnings=(*radiograph.warnings, *appearance_warnings(image_HW)),
         decode_s=decoded - started,
         preprocess_s=ended - decoded,
     )

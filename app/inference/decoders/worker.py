@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from app.inference.decoders.prepare import Preparation, Prepared, prepare
 from cxr.decode import quiet_libraries
 from cxr.errors import CorruptImage, ImageError
-from cxr.radiograph import Caution, Metadata, Processing
+from cxr.radiograph import ImageWarning, Metadata, Processing
 
 READY = b"ready"
 
@@ -39,7 +39,7 @@ class DecodeOutcome:
     preview_shape: tuple[int, int] = (0, 0)
     metadata: Metadata | None = None
     processing: Processing | None = None
-    cautions: tuple[Caution, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
     decode_s: float = 0.0
     preprocess_s: float = 0.0
 
@@ -86,7 +86,7 @@ def receive_prepared(pipe: Connection, preparation: Preparation) -> Prepared:
         preview_HW=preview_HW if preview_HW.size else None,
         metadata=outcome.metadata,
         processing=outcome.processing,
-        cautions=outcome.cautions,
+        warnings=outcome.warnings,
         decode_s=outcome.decode_s,
         preprocess_s=outcome.preprocess_s,
     )
@@ -119,7 +119,7 @@ def _verdict(prepared: Prepared, preview_HW: NDArray[np.uint8]) -> DecodeOutcome
         preview_shape=(preview_rows, preview_columns),
         metadata=prepared.metadata,
         processing=prepared.processing,
-        cautions=prepared.cautions,
+        warnings=prepared.warnings,
         decode_s=prepared.decode_s,
         preprocess_s=prepared.preprocess_s,
     )

@@ -26,7 +26,7 @@ from cxr.bundle import read_bundle
 from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, UnsupportedFormat
 from cxr.graph import open_graph
-from cxr.interpret import PrevalenceShift, draw_heatmap, interpret, scope_cautions
+from cxr.interpret import PrevalenceShift, draw_heatmap, interpret, scope_warnings
 from cxr.tta import PLAIN, POLICIES, make_views
 from tests.factories import chest, make_dicom, make_jpeg, make_png, saved
 
@@ -65,7 +65,7 @@ def predict(
         finding=finding,
         metadata=metadata,
         processing=prepared.processing,
-        warnings=(*prepared.cautions, *scope_cautions(metadata, manifest.scope), *finding.cautions),
+        warnings=(*prepared.warnings, *scope_warnings(metadata, manifest.scope), *finding.warnings),
         heatmap_png=saved(Image.fromarray(draw_heatmap(finding.cam_hw, prepared.preview_HW)), "PNG"),
         timings_ms=Timings(0, 0, 0, 0),
     )

@@ -59,7 +59,7 @@ async def test_a_worker_process_gives_what_a_thread_gives(preparation: Preparati
 
     np.testing.assert_array_equal(there.image_HW, here.image_HW)
     np.testing.assert_array_equal(there.preview_HW, here.preview_HW)
-    assert (there.metadata, there.processing, there.cautions) == (here.metadata, here.processing, here.cautions)
+    assert (there.metadata, there.processing, there.warnings) == (here.metadata, here.processing, here.warnings)
 
 
 @pytest.mark.parametrize(

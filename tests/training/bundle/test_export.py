@@ -8,8 +8,8 @@ from safetensors.numpy import load_file, save_file
 
 from cxr.bundle import file_sha256, read_bundle
 from cxr.errors import BundleError
-from cxr.facts import COLUMNS, encode_facts
 from cxr.graph import OnnxGraph, open_graph
+from cxr.metadata_features import COLUMNS, encode_metadata_features
 from cxr.radiograph import Metadata
 from training.bundle.export import export
 from training.bundle.gates import ExportRefused
@@ -39,7 +39,10 @@ def test_a_network_that_reads_age_sex_and_view_becomes_a_bundle_that_does(fused_
     bundle = read_bundle(export(fused_run_dir, tmp_path / "store", "fused", 1))
     graph = open_graph(bundle)
     image_NHW = edge_images(64)[:2]
-    unknown, told = graph.run(image_NHW), graph.run(image_NHW, encode_facts([Metadata(70.0, "F", "AP"), Metadata()]))
+    unknown, told = (
+        graph.run(image_NHW),
+        graph.run(image_NHW, encode_metadata_features([Metadata(70.0, "F", "AP"), Metadata()])),
+    )
 
     assert bundle.manifest.metadata == COLUMNS
     assert json.loads(OnnxGraph(bundle.graph_path).properties["metadata"]) == list(COLUMNS)
@@ -78,8 +81,8 @@ def test_the_figures_say_what_shifted_copies_cost(bundle_dir: Path) -> None:
 
 
 def test_balanced_is_raw_logit_zero_seen_through_each_readings_calibration(bundle_dir: Path) -> None:
-    for reading in read_bundle(bundle_dir).manifest.readings.values():
-        assert reading.thresholds["balanced"] == reading.calibration.probability(0.0)
+    for profile in read_bundle(bundle_dir).manifest.readings.values():
+        assert profile.thresholds["balanced"] == profile.calibration.probability(0.0)
 
 
 def test_the_split_in_the_bundle_tells_what_the_model_learned_from(bundle_dir: Path, run_dir: Path) -> None:

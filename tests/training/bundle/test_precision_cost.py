@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cxr.interpret import Calibration, Outputs, Reading
+from cxr.interpret import Calibration, DecisionProfile, Outputs
 from training.bundle.precision_cost import Cost, calibration_positions, cost_gates, measure_cost
 from training.hardware import bf16_instructions
 
-READING = Reading(calibration=Calibration(slope=1.0, intercept=0.0), thresholds={"balanced": 0.5, "screen": 0.2})
+READING = DecisionProfile(calibration=Calibration(slope=1.0, intercept=0.0), thresholds={"balanced": 0.5, "screen": 0.2})
 LABEL_N = np.tile([0, 1], 100)
 FREE = Cost(images=200, auroc_change=0.0, flips=0.0, max_probability_change=0.0, cam_correlation=1.0)
 

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from cxr.bundle import Bundle, read_bundle
 from cxr.graph import OnnxGraph
-from cxr.interpret import PLAIN_READING
+from cxr.interpret import PLAIN_PROFILE
 from training.bundle.bf16 import golden_gate, openvino_is_installed
 from training.bundle.convert import CONVERTERS, StoredPrecision
 from training.bundle.export import export
@@ -29,7 +29,7 @@ def bundle(bundle_dir: Path) -> Bundle:
 @pytest.fixture(scope="module")
 def yardstick(bundle: Bundle, run_dir: Path) -> Yardstick:
     run, graphs = load_run(run_dir), {0: bundle.graph_path}
-    return Yardstick(run, predict_held_out(run, graphs), graphs, bundle.manifest.readings[PLAIN_READING], bundle.golden)
+    return Yardstick(run, predict_held_out(run, graphs), graphs, bundle.manifest.readings[PLAIN_PROFILE], bundle.golden)
 
 
 @pytest.fixture(scope="module")

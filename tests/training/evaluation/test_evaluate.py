@@ -164,6 +164,6 @@ def test_with_tta_both_readings_stand_side_by_side(bundle_dir: Path, films_dir: 
     rows = read_table(tmp_path / "predictions.csv")
     unseen = [row for row in rows if row["role"] != "fitted"]
     label_N = np.array([int(row["label"]) for row in unseen])
-    for reading, column in (("plain", "plain_logit"), ("tta", "logit")):
-        assert effect["measures"]["auroc"][reading] == auroc(label_N, np.array([float(row[column]) for row in unseen]))
+    for profile, column in (("plain", "plain_logit"), ("tta", "logit")):
+        assert effect["measures"]["auroc"][profile] == auroc(label_N, np.array([float(row[column]) for row in unseen]))
     assert "With and without test-time augmentation" in (tmp_path / "report.html").read_text()

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cxr.facts import COLUMNS
+from cxr.metadata_features import COLUMNS
 from training.data.index import IndexRow
 from training.fit.late_fusion import encode, forget_some
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from cxr.errors import GraphError
-from cxr.facts import COLUMNS
+from cxr.metadata_features import COLUMNS
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import Served, serving
 from tests.bundles import write_made_bundle

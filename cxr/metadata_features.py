@@ -14,7 +14,7 @@ COLUMNS = ("age_scaled", "age_known", "sex_m", "sex_f", "view_pa", "view_ap")
 """Age is `(years - 50) / 20`, about -1.5 to 1.5 in adults; all else is 0 or 1.  Another sex or view counts as unknown."""
 
 
-def encode_facts(facts: Iterable[Metadata]) -> NDArray[np.float32]:
+def encode_metadata_features(facts: Iterable[Metadata]) -> NDArray[np.float32]:
     """Give `metadata_NM`, float32 [N, M], of what is known about each of N images, in the order of `COLUMNS`."""
     return np.array([_encode(one) for one in facts], dtype=np.float32).reshape(-1, len(COLUMNS))
 
