@@ -17,13 +17,13 @@ from cxr.phantom import draw_phantom
 from cxr.radiograph import ImageWarning, WarningCode
 
 MIN_CONTRAST = 0.04
-"""Standard deviation of the greys, as a share of the range; of the 790 films none was under 0.08."""
+"""Standard deviation of the greys, as a share of the range; of the 790 radiographs none was under 0.08."""
 
 MIN_ENTROPY_BITS = 5.0
-"""Entropy of the 256 greys; of the 790 films, at 224 pixels a side, none was under 5.6."""
+"""Entropy of the 256 greys; of the 790 radiographs, at 224 pixels a side, none was under 5.6."""
 
 MIN_LIKENESS = 0.15
-"""Correlation with a drawn chest, 16 by 16 pixels; of the 790 films one in a hundred adults' and no child's was under it."""
+"""Correlation with a drawn chest, 16 by 16 pixels; of the 790 radiographs one in a hundred adults' and no child's was under it."""
 
 _GREYS = np.arange(256.0)
 

@@ -34,7 +34,7 @@ _LAST_ANSWERS_S = 2.0
 _HELP = """\
 Send radiographs to a running service and write one line of CSV for each.
 
-  cxr-serve predict film.dcm
+  cxr-serve predict radiograph.dcm
   cxr-serve predict archive/ --url https://cxr.example.org --tta --csv answers.csv
 
 In a folder, at any depth, every file is sent that begins like a DICOM, PNG or JPEG file.

@@ -24,7 +24,7 @@ Look at the data, train a recipe, export what came of it, measure the bundle.
   python -m training report out/pneumonia"""
 
 _TRAIN_HELP = """\
-Train a recipe on a data folder and keep everything in a RUN folder.
+Train a recipe on a data folder and keep everything in a run directory folder.
 
   python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
   python -m training train pneumothorax-efficientnet-b0 --data DIR --out runs/pneumothorax \\
@@ -61,7 +61,7 @@ def _explore(options: argparse.Namespace, _: list[str]) -> None:
 def _train(options: argparse.Namespace, words: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine slow each other down
     from training.data.fold_balance import balance_lines  # noqa: PLC0415
-    from training.fit.distributed import is_first, together, wait_for_all  # noqa: PLC0415
+    from training.fit.distributed import barrier, is_main_process, process_group  # noqa: PLC0415
     from training.fit.open_run import open_run  # noqa: PLC0415
     from training.fit.run_dir import load_run  # noqa: PLC0415 - torch comes with these, and evaluate needs none
     from training.fit.train import train  # noqa: PLC0415
@@ -69,26 +69,26 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
     settings = [*options.set, *([f"init_weights={options.weights}"] if options.weights else [])]
     recipe = override(recipe_named(options.recipe), settings)
     command = shlex.join(["python", "-m", "training", *words])
-    with together():
-        if is_first():
+    with process_group():
+        if is_main_process():
             run = open_run(recipe, options.data, options.out, command, groups=options.groups)
             _say_what_was_found(run.facts)
             print("\n".join(balance_lines(run.index, run.fold_N)), flush=True)
-        wait_for_all()
+        barrier()
         train(load_run(options.out))
-        if is_first():
+        if is_main_process():
             out = options.out
             print(f"finished: {out}; next: python -m training export {out} --store model_store --model NAME --version N")
 
 
 def _compare(options: argparse.Namespace, words: list[str]) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `_train`
-    from training.experiments.compare import compare, split_arms  # noqa: PLC0415 - torch comes with it
+    from training.experiments.compare import compare, split_variants  # noqa: PLC0415 - torch comes with it
 
     recipe = override(recipe_named(options.recipe), options.set)
     command = shlex.join(["python", "-m", "training", *words])
-    arms = split_arms(options.arms)
-    compare(recipe, options.data, options.out, arms=arms, seeds=options.seeds, command=command, groups=options.groups)
+    variants = split_variants(options.variants)
+    compare(recipe, options.data, options.out, variants=variants, seeds=options.seeds, command=command, groups=options.groups)
 
 
 def _join(options: argparse.Namespace, words: list[str]) -> None:
@@ -182,7 +182,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     keys = "keys that --set knows (tuples with commas, none for nothing):\n  " + ", ".join(known_keys())
     train = commands.add_parser(
         "train",
-        help="train a recipe, or resume a RUN",
+        help="train a recipe, or resume a run directory",
         description=_TRAIN_HELP,
         epilog=f"recipes:\n{recipes}\n\n{keys}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -192,7 +192,9 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write, or to take up again")
     _add_groups(train)
     train.add_argument(
-        "--weights", metavar="FILE", help="start from a RUN's weights, torchvision's, or `imagenet` (init_weights=FILE)"
+        "--weights",
+        metavar="FILE",
+        help="start from a run directory's weights, torchvision's, or `imagenet` (init_weights=FILE)",
     )
     train.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
     train.set_defaults(run=_train)
@@ -203,7 +205,7 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "compare",
         help="train a recipe under several treatments of its imbalance, or other changes, and compare them",
         description=(
-            "Train RECIPE once for each arm and seed, on one split; write OUT/comparison.json and OUT/report.html: the arms' "
+            "Train RECIPE once for each variant and seed, on one split; write OUT/comparison.json and OUT/report.html: the variants' "
             "figures, paired intervals of their differences, confusion matrices. The same command goes on after a stop."
         ),
     )
@@ -211,12 +213,13 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compare.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the images")
     compare.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write, or to take up again")
     compare.add_argument(
-        "--arms",
+        "--variants",
+        "--arms",  # its name until version 0.2
         default="sampler,class-weights,generated",
         metavar="A,B",
         help="treatments, or key=value, or several joined by + (generated+epochs=8); default: %(default)s",
     )
-    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds an arm; default: %(default)s")
+    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds a variant; default: %(default)s")
     _add_groups(compare)
     compare.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
     compare.set_defaults(run=_compare)
@@ -225,10 +228,10 @@ def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _add_join(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     join = commands.add_parser(
         "join",
-        help="make one RUN of several, whose networks answer with the mean of theirs",
+        help="make one run directory of several, whose networks answer with the mean of theirs",
         description=(
-            "Put the networks of finished RUNs side by side: one task, one split, any networks and sizes. Each RUN counts as "
-            "one. What comes of it is exported and evaluated as any RUN; give the RUNs the same split_seed."
+            "Put the networks of finished run directories side by side: one task, one split, any networks and sizes. Each RUN counts as "
+            "one. What comes of it is exported and evaluated as any RUN; give the run directories the same split_seed."
         ),
     )
     join.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="two folders or more that train wrote")
@@ -279,8 +282,8 @@ def _add_groups(command: argparse.ArgumentParser) -> None:
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     export = commands.add_parser(
         "export",
-        help="write a bundle from a finished RUN",
-        description="Write STORE/NAME/N from a finished RUN, or say which gate failed and write nothing.",
+        help="write a bundle from a finished run directory",
+        description="Write STORE/NAME/N from a finished run directory, or say which gate failed and write nothing.",
     )
     export.add_argument("run_dir", type=Path, metavar="RUN", help="folder that train wrote")
     export.add_argument("--store", type=Path, default=Path("model_store"), help="default: model_store")

@@ -115,7 +115,7 @@ class Classifier:
 
         Args:
             name: the model, or None for the default one.
-            question: what is asked.
+            request: what is asked.
             num_bytes: length of the body; 0 where it is not known.
             deadline: when the answer is worth nothing any more, on `time.monotonic`'s clock.
 
@@ -140,7 +140,7 @@ class Classifier:
 
         Args:
             data: the file.
-            place: what `choose` gave, still held.
+            admitted: what `choose` gave, still held.
 
         Raises:
             ImageError: the upload can't be answered.

@@ -175,7 +175,7 @@ export class Viewer {
     this._move(this._place.x * (change - 1), this._place.y * (change - 1));
   }
 
-  /** Move by pixels, as far as there is film. @param {number} dx @param {number} dy */
+  /** Move by pixels, as far as there is radiograph. @param {number} dx @param {number} dy */
   _move(dx, dy) {
     const { zoom, x, y } = this._place;
     const limit = (/** @type {number} */ value, /** @type {number} */ side) => Math.min(1, Math.max(-1, value / (((zoom - 1) * side) / 2 || 1))) * (((zoom - 1) * side) / 2);

@@ -135,7 +135,7 @@ def _count(patterns_HW: Patterns, bits: int) -> NDArray[np.int64]:
 
 
 def _inside_borders(patterns_HW: Patterns) -> Patterns:
-    """Leave out rows and columns of one value at the edges: a collimator's border says nothing of the film."""
+    """Leave out rows and columns of one value at the edges: a collimator's border says nothing of the radiograph."""
     rows = np.flatnonzero(patterns_HW.min(axis=1) != patterns_HW.max(axis=1))
     columns = np.flatnonzero(patterns_HW.min(axis=0) != patterns_HW.max(axis=0))
     if not rows.size or not columns.size:
@@ -144,7 +144,7 @@ def _inside_borders(patterns_HW: Patterns) -> Patterns:
 
 
 def _render_color(dataset: Dataset, max_pixels: int) -> Rendering:
-    """Render a colour photograph or screen shot of a film: its luma."""
+    """Render a colour photograph or screen shot of a radiograph: its luma."""
     frame = read_frame(dataset, max_pixels=max_pixels)
     samples = frame.stored
     if text(dataset, "PhotometricInterpretation") == "PALETTE COLOR" and samples.ndim == 2:

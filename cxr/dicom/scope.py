@@ -12,7 +12,7 @@ from cxr.size import check_size
 
 RADIOGRAPHIC = frozenset({"CR", "DX", "RG"})
 TOLERATED = frozenset({"OT", "SC", ""})
-"""Modalities of secondary captures, which may be films; they pass with a warning."""
+"""Modalities of secondary captures, which may be radiographs; they pass with a warning."""
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 FOR_PROCESSING = "FOR PROCESSING"

@@ -1,4 +1,4 @@
-"""A film is the same film however its grey levels are stored."""
+"""A radiograph is the same radiograph however its grey levels are stored."""
 
 from pathlib import Path
 

@@ -53,10 +53,13 @@ def test_small_inputs_are_not_blamed_for_few_pixels() -> None:
 
 
 def test_hardly_a_real_film_is_flagged_and_hardly_a_negative_missed(test_data: Path) -> None:
-    films = [*sorted((test_data / "siim").rglob("*.dcm"))[::4], *sorted((test_data / "pneumonia/train").rglob("*.jpeg"))[::100]]
+    radiographs = [
+        *sorted((test_data / "siim").rglob("*.dcm"))[::4],
+        *sorted((test_data / "pneumonia/train").rglob("*.jpeg"))[::100],
+    ]
     images = [
-        preprocess(decode(film.read_bytes(), limits=DecodeLimits(), size=224, scope="warn"), PreprocessSpec(size=224))
-        for film in films
+        preprocess(decode(radiograph.read_bytes(), limits=DecodeLimits(), size=224, scope="warn"), PreprocessSpec(size=224))
+        for radiograph in radiographs
     ]
     assert sum(bool(codes(image_HW)) for image_HW in images) <= 0.01 * len(images)
     assert sum(codes(255 - image_HW) == ["looks_inverted"] for image_HW in images) >= 0.99 * len(images)

@@ -155,7 +155,7 @@ def test_a_palette_gives_the_luma_of_its_colours() -> None:
 
 
 def photograph() -> NDArray[np.uint8]:
-    """A film on a light box, somewhat yellow."""
+    """A radiograph on a light box, somewhat yellow."""
     grey = chest(128, 128).astype(float)
     return np.stack([grey, grey * 0.95, grey * 0.7], axis=-1).astype(np.uint8)
 

@@ -28,7 +28,7 @@ def server(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with two films, a torn one, and a file that is no image."""
+    """A folder with two radiographs, a torn one, and a file that is no image."""
     folder = tmp_path / "films"
     (folder / "deep").mkdir(parents=True)
     (folder / "a.dcm").write_bytes(make_dicom(chest(64, 64)))
@@ -58,10 +58,10 @@ def answering(*answers: httpx.Response | Exception) -> tuple[httpx.MockTransport
 
 
 def test_a_file_gets_the_services_answer(server: Server) -> None:
-    film = make_dicom(chest(64, 64))
+    radiograph = make_dicom(chest(64, 64))
     with Client(server.url) as client:
-        answer = client.predict(film, tta=True, operating_point="screen")
-        own = httpx.post(f"{server.url}/predict?tta=true&operating_point=screen", content=film).json()
+        answer = client.predict(radiograph, tta=True, operating_point="screen")
+        own = httpx.post(f"{server.url}/predict?tta=true&operating_point=screen", content=radiograph).json()
         assert client.model("bright")["name"] == "bright"
     assert answer["probability"] == own["probability"]
     assert answer["metadata"]["age_years"] == 41.0
@@ -132,9 +132,14 @@ def test_a_key_travels_as_a_bearer_token_and_a_file_without_its_name(tmp_path: P
 def test_a_folder_becomes_a_table_with_a_line_for_each_image(server: Server, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     assert main(["predict", str(folder), "--url", server.url, "--csv", str(out), "--model", "bright"]) == PROBLEMS
-    film, torn, deep = rows(out)
-    assert (film["file"], film["code"], film["age_years"], film["model"]) == (str(folder / "a.dcm"), "", "41.0", "bright")
-    assert 0 <= float(film["probability"]) <= 1
+    radiograph, torn, deep = rows(out)
+    assert (radiograph["file"], radiograph["code"], radiograph["age_years"], radiograph["model"]) == (
+        str(folder / "a.dcm"),
+        "",
+        "41.0",
+        "bright",
+    )
+    assert 0 <= float(radiograph["probability"]) <= 1
     assert (deep["file"], deep["sex"]) == (str(folder / "deep" / "b"), "")
     assert (torn["code"], torn["probability"]) == ("corrupt_image", "")
 

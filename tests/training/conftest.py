@@ -1,4 +1,4 @@
-"""Made films with an easy finding, a RUN on them that needed no training, and the bundle exported from it."""
+"""Made radiographs with an easy finding, a run directory on them that needed no training, and the bundle exported from it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ FILMS = 60
 
 @pytest.fixture(scope="session")
 def films_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of 60 phantoms, three a person.  Positive ones have a bright patch, but for one film in ten."""
+    """Class folders of 60 phantoms, three a person.  Positive ones have a bright patch, but for one radiograph in ten."""
     folder = tmp_path_factory.mktemp("films")
     rng = np.random.default_rng(7)
     for number in range(FILMS):

@@ -29,7 +29,10 @@ def test_help_teaches_the_recipes_and_every_key(capsys: pytest.CaptureFixture[st
         (["train", "nothing", "--data", "x", "--out", "y"], "unknown recipe"),
         (["train", "smoke", "--data", "x", "--out", "y"], "x is no folder"),
         (["train", "smoke", "--data", "x", "--out", "y", "--set", "speed=1"], "unknown key 'speed'"),
-        (["compare", "smoke", "--data", "x", "--out", "y", "--arms", "sampler,generated", "--seeds", "0"], "one seed or more"),
+        (
+            ["compare", "smoke", "--data", "x", "--out", "y", "--variants", "sampler,generated", "--seeds", "0"],
+            "one seed or more",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

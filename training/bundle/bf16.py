@@ -15,7 +15,7 @@ import numpy as np
 from cxr.bundle import FastPrecision, Golden
 from cxr.graph import Graph, OpenVinoGraph, Runtime
 from cxr.interpret import Outputs
-from training.bundle.gates import TOLERANCES, Gate, agreement_gate, failures
+from training.bundle.gates import TOLERANCES, ReleaseGate, agreement_gate, failures
 from training.bundle.precision_cost import Cost, cost_gates
 from training.errors import TrainingError
 from training.hardware import bf16_instructions
@@ -31,7 +31,7 @@ class NotMeasurable(TrainingError):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Bf16Decision:
     """What was measured of another way to run a graph, and which gates it failed."""
 
     cost: Cost | None
@@ -48,15 +48,15 @@ class Verdict:
         return figures | {"allowed": self.holds, "refused_for": list(self.failed)}
 
 
-def judge(name: str, cost: Cost, gates: Iterable[Gate]) -> Verdict:
+def judge(name: str, cost: Cost, gates: Iterable[ReleaseGate]) -> Bf16Decision:
     """Print the gates of a measured precision, and say what came of them."""
     failed = failures(gates)
     if failed:
         print(f"  {name} REFUSED: {'; '.join(f'{gate.name}: {gate.figure}' for gate in failed)}", flush=True)
-    return Verdict(cost, tuple(f"{gate.name}: {gate.figure}" for gate in failed))
+    return Bf16Decision(cost, tuple(f"{gate.name}: {gate.figure}" for gate in failed))
 
 
-def golden_gate(golden: Golden, graph: Graph) -> Gate:
+def golden_gate(golden: Golden, graph: Graph) -> ReleaseGate:
     """Let a graph answer the golden inputs within the tolerance that a bundle states for it."""
     name = f"{graph.engine}/{graph.precision}"
     wanted = Outputs(golden.logit_N, golden.cam_Nhw, golden.novelty_N)
@@ -80,7 +80,7 @@ def openvino_is_installed() -> bool:
 
 def judge_fast(
     graph: Path, golden: Golden, cost_in: Callable[[Callable[[Path], Graph]], Cost]
-) -> tuple[Verdict, FastPrecision | None]:
+) -> tuple[Bf16Decision, FastPrecision | None]:
     """Measure a graph in bf16 and hold it to its gates; raises `NotMeasurable`.
 
     Args:

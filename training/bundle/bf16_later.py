@@ -1,6 +1,6 @@
 """Allow `CXR_PRECISION=fast` later, for a bundle that was exported where bf16 could not be measured.
 
-What counts are images that the bundle did not learn from: the fold that a hold-out kept back, or others of the user's own.
+What counts are images that the bundle did not learn from: the fold that a hold-out held-out, or others of the user's own.
 
 Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
@@ -16,10 +16,10 @@ from cxr.decode import quiet_libraries
 from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.tta import PLAIN
-from training.bundle.bf16 import MIN_IMAGES, NotMeasurable, Verdict, joined, judge_fast, require_bf16
+from training.bundle.bf16 import MIN_IMAGES, Bf16Decision, NotMeasurable, joined, judge_fast, require_bf16
 from training.bundle.precision_cost import Cost, measure_cost
 from training.data import load_index
-from training.evaluation.evaluate import Unreadable, decode_ahead, facts, readable, roles
+from training.evaluation.evaluate import UnansweredFile, decode_ahead, facts, readable, roles
 from training.evaluation.predict import predict
 from training.progress import progress_bar
 
@@ -29,7 +29,7 @@ Seen = tuple[NDArray[np.uint8], NDArray[np.float32], int]
 
 def judge_bundle(
     bundle_dir: Path, data_dir: Path, *, groups: Path | None = None, min_images: int = MIN_IMAGES
-) -> tuple[Verdict, FastPrecision | None]:
+) -> tuple[Bf16Decision, FastPrecision | None]:
     """Measure a bundle in bf16 on the images of a folder that it had not learned from.
 
     Raises:
@@ -61,7 +61,7 @@ def read_unseen(bundle: Bundle, data_dir: Path, *, groups: Path | None = None, m
         raise NotMeasurable("the bundle has no splits.csv, which says what it learned from")
     rows = [row for row in index.rows if role_of.get(row.sha256) != "fitted"]
     decoded = progress_bar(iterable=decode_ahead(rows, data_dir, bundle.manifest.preprocess), total=len(rows), unit="image")
-    refused: list[Unreadable] = []
+    refused: list[UnansweredFile] = []
     unseen = [(image_HW, facts(read), read[0].label) for read, image_HW in readable(decoded, refused)]
     if len(unseen) < min_images or len({label for _, _, label in unseen}) < 2:
         raise NotMeasurable(

@@ -1,4 +1,4 @@
-"""From a finished RUN to a bundle in the store, refused unless every gate holds.
+"""From a finished run directory to a bundle in the store, refused unless every gate holds.
 
     final weights -> model.onnx -> gates
     fold weights  -> graphs -> held-out predictions -> calibration, thresholds, novelty limits, metrics
@@ -26,7 +26,7 @@ from cxr.graph import Graph, OnnxGraph, open_graph
 from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
 from cxr.preprocess import PreprocessSpec
 from training.bundle.convert import StoredPrecision
-from training.bundle.gates import Gate, require
+from training.bundle.gates import ReleaseGate, require
 from training.bundle.golden import make_golden
 from training.bundle.graph_gates import (
     MAX_FILE_BYTES,
@@ -42,7 +42,7 @@ from training.bundle.held_out import HeldOut, fold_graphs, localise_held_out, pr
 from training.bundle.manifest import graph_properties, manifest_facts
 from training.bundle.model_card import write_card
 from training.bundle.onnx_export import MAX_BATCH, describe, trace
-from training.bundle.precision_variants import Yardstick, make_variants, openvino_gates
+from training.bundle.precision_variants import Reference, make_variants, openvino_gates
 from training.data.index import write_table
 from training.fit.batches import open_cache
 from training.fit.late_fusion import encode, forget_some
@@ -63,13 +63,13 @@ def export(  # noqa: PLR0913 -- one for each option of the command
     max_bytes: int = MAX_FILE_BYTES,
     precisions: Sequence[StoredPrecision] = (),
 ) -> Path:
-    """Write `store/model/version/` from a RUN and give its path; what is written was run and held to every gate.
+    """Write `store/model/version/` from a run directory and give its path; what is written was run and held to every gate.
 
     A graph file over `max_bytes` is refused, like one that fails another gate.  `precisions` are further files; one
     whose gates fail is left out, and the bundle says so.
 
     Raises:
-        RunError: the RUN is unfinished or no RUN.
+        RunError: the run directory is unfinished or no RUN.
         BundleError: that version is there already.
         ExportRefused: a gate failed; nothing was written.
     """
@@ -93,7 +93,7 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         describe(graph_path, graph_properties(facts))
         golden = make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size))
         golden.save(draft / "golden.npz")
-        yardstick = Yardstick(run, held_out, graphs, facts["readings"][PLAIN_PROFILE], golden)
+        yardstick = Reference(run, held_out, graphs, facts["readings"][PLAIN_PROFILE], golden)
         variants = make_variants(yardstick, graph_path, precisions, max_bytes)
         facts["metrics"]["precisions"] = {name: verdict.as_dict() for name, verdict in variants.verdicts.items()}
         facts["graphs"] = [_graph_file(graph_path, "fp32", parity)]
@@ -126,7 +126,7 @@ def _parity(graph: Graph, run: Run, network: ChestNet, cam: Cam) -> Parity:
 
 
 def _held_back_images(run: Run) -> NDArray[np.uint8]:
-    """Draw up to 64 held-back images from the cache."""
+    """Draw up to 64 held-out images from the cache."""
     held_back = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
     count = min(_PARITY_IMAGES, len(held_back))
     chosen = np.random.default_rng(_PARITY_SEED).choice(held_back, count, replace=False)
@@ -189,15 +189,15 @@ def _write_texts(draft: Path, manifest: Manifest) -> None:
     write_card(draft / "MODEL_CARD.md", manifest)
 
 
-def _bundle_gates(draft: Path, run: Run) -> Iterator[Gate]:
+def _bundle_gates(draft: Path, run: Run) -> Iterator[ReleaseGate]:
     """Search the draft for folders of this machine, then read it as the service will and let it answer its golden inputs."""
     yield privacy_gate(draft, _private_texts(run))
     try:
         open_graph(read_bundle(draft))
     except BundleError as exc:
-        yield Gate("the bundle opens and answers its golden inputs", str(exc), holds=False)
+        yield ReleaseGate("the bundle opens and answers its golden inputs", str(exc), holds=False)
     else:
-        yield Gate("the bundle opens and answers its golden inputs", "all of them", holds=True)
+        yield ReleaseGate("the bundle opens and answers its golden inputs", "all of them", holds=True)
 
 
 def _private_texts(run: Run) -> set[str]:

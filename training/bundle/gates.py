@@ -33,7 +33,7 @@ class ExportRefused(CxrError):
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class ReleaseGate:
     """One thing that must hold, with the figure that says so."""
 
     name: str
@@ -44,7 +44,7 @@ class Gate:
         return f"{'ok  ' if self.holds else 'FAIL'}  {self.name}: {self.figure}"
 
 
-def failures(gates: Iterable[Gate]) -> list[Gate]:
+def failures(gates: Iterable[ReleaseGate]) -> list[ReleaseGate]:
     """Print every gate and give those that do not hold."""
     checked = list(gates)
     for gate in checked:
@@ -52,13 +52,13 @@ def failures(gates: Iterable[Gate]) -> list[Gate]:
     return [gate for gate in checked if not gate.holds]
 
 
-def require(gates: Iterable[Gate]) -> None:
+def require(gates: Iterable[ReleaseGate]) -> None:
     """Print every gate; raises `ExportRefused` if one does not hold."""
     if failed := failures(gates):
         raise ExportRefused("; ".join(f"{gate.name}: {gate.figure}" for gate in failed))
 
 
-def agreement_gate(name: str, wanted: Outputs, got: Outputs, limit: float) -> Gate:
+def agreement_gate(name: str, wanted: Outputs, got: Outputs, limit: float) -> ReleaseGate:
     """Hold all outputs of another engine or precision to `limit`, relative to max(1, |value|)."""
     pairs = ((wanted.logit_N, got.logit_N), (wanted.cam_Nhw, got.cam_Nhw), (wanted.novelty_N, got.novelty_N))
     return at_most(name, largest(relative(*pair) for pair in pairs), limit)
@@ -74,6 +74,6 @@ def largest(errors: Iterable[NDArray[np.floating]]) -> float:
     return float(np.max([np.max(error) for error in errors]))  # numpy's max keeps a NaN
 
 
-def at_most(name: str, figure: float, limit: float) -> Gate:
+def at_most(name: str, figure: float, limit: float) -> ReleaseGate:
     """Hold a figure to a limit; NaN fails."""
-    return Gate(name, f"{figure:.2g}, at most {limit:.0e}", bool(figure <= limit))
+    return ReleaseGate(name, f"{figure:.2g}, at most {limit:.0e}", bool(figure <= limit))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cxr.bundle import Parity
 from cxr.graph import Graph
 from cxr.interpret import Cam, Outputs
-from training.bundle.gates import Gate, at_most, largest, relative
+from training.bundle.gates import ReleaseGate, at_most, largest, relative
 from training.bundle.onnx_export import INTERFACES
 
 BATCH_SIZES = (1, 2, 7, 64)
@@ -37,26 +37,26 @@ Metadata = NDArray[np.float32] | None
 Runner = Callable[[NDArray[np.uint8], Metadata], Outputs]
 
 
-def file_gates(path: Path, max_bytes: int = MAX_FILE_BYTES) -> Iterator[Gate]:
+def file_gates(path: Path, max_bytes: int = MAX_FILE_BYTES) -> Iterator[ReleaseGate]:
     """Check a graph file without running it."""
     yield _checker_gate(path)
     model = onnx.load(path, load_external_data=False)
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    yield Gate("only ai.onnx operators", f"foreign domains {foreign or 'none'}", not foreign and not model.functions)
+    yield ReleaseGate("only ai.onnx operators", f"foreign domains {foreign or 'none'}", not foreign and not model.functions)
     opset = opset_of(model)
-    yield Gate("opset", f"{opset}, at least {_MIN_OPSET}", opset >= _MIN_OPSET)
+    yield ReleaseGate("opset", f"{opset}, at least {_MIN_OPSET}", opset >= _MIN_OPSET)
     yield _interface_gate(model)
     external = sum(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
-    yield Gate("one file", f"{external} tensors outside it", external == 0)
+    yield ReleaseGate("one file", f"{external} tensors outside it", external == 0)
     size = path.stat().st_size
-    yield Gate("file size", f"{size / 1e6:.1f} MB, at most {max_bytes / 1e6:.0f} MB", size <= max_bytes)
+    yield ReleaseGate("file size", f"{size / 1e6:.1f} MB, at most {max_bytes / 1e6:.0f} MB", size <= max_bytes)
 
 
-def privacy_gate(folder: Path, private: Iterable[str]) -> Gate:
+def privacy_gate(folder: Path, private: Iterable[str]) -> ReleaseGate:
     """Search the files of a folder for texts that must not leave this machine: the names of its folders."""
     contents = {path.name: path.read_bytes() for path in folder.iterdir()}
     telling = sorted({name for text in private for name, content in contents.items() if text.encode() in content})
-    return Gate("nothing of this machine", f"local folders named in {', '.join(telling) or 'no file'}", not telling)
+    return ReleaseGate("nothing of this machine", f"local folders named in {', '.join(telling) or 'no file'}", not telling)
 
 
 def measure_parity(
@@ -76,7 +76,7 @@ def measure_parity(
     )
 
 
-def parity_gates(parity: Parity) -> Iterator[Gate]:
+def parity_gates(parity: Parity) -> Iterator[ReleaseGate]:
     """Hold measured errors to their limits; NaN fails."""
     sizes = ", ".join(map(str, BATCH_SIZES))
     yield at_most(f"logit against torch, batches {sizes}", parity.max_logit_error, _MAX_LOGIT_ERROR)
@@ -113,23 +113,23 @@ def opset_of(model: onnx.ModelProto) -> int:
     return int(next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}))
 
 
-def _checker_gate(path: Path) -> Gate:
+def _checker_gate(path: Path) -> ReleaseGate:
     try:
         onnx.checker.check_model(path, full_check=True)
         onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as exc:
-        return Gate("onnx checker and strict shape inference", str(exc).splitlines()[0], False)
-    return Gate("onnx checker and strict shape inference", "no complaint", True)
+        return ReleaseGate("onnx checker and strict shape inference", str(exc).splitlines()[0], False)
+    return ReleaseGate("onnx checker and strict shape inference", "no complaint", True)
 
 
-def _interface_gate(model: onnx.ModelProto) -> Gate:
+def _interface_gate(model: onnx.ModelProto) -> ReleaseGate:
     """Compare names, types and free batch axes with the contract of the graph."""
     image = model.graph.input[0].type.tensor_type
     names = tuple(value.name for value in model.graph.input), tuple(value.name for value in model.graph.output)
     types = {value.type.tensor_type.elem_type for value in model.graph.output}
     free = all(bool(value.type.tensor_type.shape.dim[0].dim_param) for value in (*model.graph.input, *model.graph.output))
     holds = names in INTERFACES and image.elem_type == onnx.TensorProto.UINT8 and types == {onnx.TensorProto.FLOAT} and free
-    return Gate(
+    return ReleaseGate(
         "inputs and outputs", f"{' '.join(names[0])} -> {' '.join(names[1])}, batch axis {'free' if free else 'fixed'}", holds
     )
 

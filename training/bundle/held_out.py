@@ -1,4 +1,4 @@
-"""What the networks of a RUN say of the images that each of them did not learn from.
+"""What the networks of a run directory say of the images that each of them did not learn from.
 
 Calibration, thresholds, novelty limits and the bundle's own figures come from
 here and from nowhere else.  Each fold's network runs as an exported graph, on
@@ -20,7 +20,7 @@ from cxr.interpret import PLAIN_PROFILE, DecisionProfile
 from cxr.tta import POLICIES
 from training.bundle.onnx_export import trace
 from training.data.masks import map_masks
-from training.evaluation.corruptions import STRESSES, stressed
+from training.evaluation.corruptions import STRESSES, corrupted
 from training.evaluation.predict import predict
 from training.fit.batches import open_cache
 from training.fit.late_fusion import encode
@@ -37,7 +37,7 @@ class HeldOut:
     """Predictions of held-out images, in the index's order within each fold."""
 
     position_N: NDArray[np.int64]
-    """Rows of the RUN's index."""
+    """Rows of the run directory's index."""
     label_N: Labels01
     group_N: tuple[str, ...]
     view_logit_NK: Floats
@@ -53,9 +53,9 @@ class HeldOut:
 
 
 def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
-    """Give for each held-back fold the graph of the network that never saw it, written to `folder`.
+    """Give for each held-out fold the graph of the network that never saw it, written to `folder`.
 
-    `final_graph` serves where the final network is itself the one that a fold was held back from.
+    `final_graph` serves where the final network is itself the one that a fold was held-out from.
     """
     if run.recipe.validation == "holdout":
         return {0: final_graph}
@@ -68,7 +68,7 @@ def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
 
 
 def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
-    """Run every held-back fold through its graph, as `fold_graphs` gives them."""
+    """Run every held-out fold through its graph, as `fold_graphs` gives them."""
     views = POLICIES[run.recipe.tta_policy]
     position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
     images_NHW, facts = open_cache(run), facts_of(run)
@@ -80,7 +80,7 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
                 answers.append((outputs.logit_N, outputs.novelty_N[0], outputs.cam_Nhw[0]))
                 progress.update()
             for name, logits in stressed_logits.items():
-                copies = ((i, stressed(name, images_NHW[i], int(i))) for i in run.held_back(fold))
+                copies = ((i, corrupted(name, images_NHW[i], int(i))) for i in run.held_back(fold))
                 for _, outputs in predict(graph, copies, views[:1], facts):
                     logits.append(float(outputs.logit_N[0]))
                     progress.update()
@@ -96,13 +96,13 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
 
 
 def facts_of(run: Run) -> Callable[[np.int64], NDArray[np.float32]]:
-    """Give the way to what is known beside an image, by its position in the RUN's index."""
+    """Give the way to what is known beside an image, by its position in the run directory's index."""
     metadata_NM = encode(run.index.rows)
     return lambda position: metadata_NM[position]
 
 
 def localise_held_out(run: Run, held_out: HeldOut, pool: Pool) -> dict[str, Any] | None:
-    """Measure the maps of held-out positive images against their outlines; None where the data have none."""
+    """Measure the maps of held-out positive images against their segmentation masks; None where the data have none."""
     mask_NHW = map_masks(run.path / "cache", len(run.index), run.recipe.size)
     if mask_NHW is None:
         return None
@@ -131,7 +131,7 @@ def read_off(held_out: HeldOut, profile: str) -> tuple[DecisionProfile, dict[str
 
 
 def stress_figures(held_out: HeldOut) -> dict[str, Any]:
-    """Measure what shifted copies cost: `auroc`, the mean over the plain images and every stress, and each by itself.
+    """Measure what shifted copies cost: `auroc`, the mean over the plain images and every corruption, and each by itself.
 
     This mean, not the AUROC of the plain images, is what recipes are to be chosen by.  The rates are those at logit 0.
     """
@@ -160,7 +160,7 @@ def basis(run: Run, held_out: HeldOut) -> str:
     images, persons = len(held_out.label_N), len(set(held_out.group_N))
     if run.recipe.validation == "holdout":
         origin = (
-            f"one held-back fold of {run.recipe.folds} of a split by person: {images:,} images of {persons:,} person groups, "
+            f"one held-out fold of {run.recipe.folds} of a split by person: {images:,} images of {persons:,} person groups, "
             "none of which the shipped model learned from"
         )
     else:
@@ -178,7 +178,7 @@ def basis(run: Run, held_out: HeldOut) -> str:
 def novelty_basis(run: Run) -> str:
     """Say where the novelty limits come from, to end a sentence that begins with how many images."""
     if run.recipe.validation == "holdout":
-        return "held back from the model"
+        return "held-out from the model"
     return (
         f"each from the network of its fold, which had not seen it ({run.recipe.folds} networks pooled, each with its own "
         "whitening; the shipped network learned from all of them, so its distances to new images may lie a little lower)"

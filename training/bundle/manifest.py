@@ -1,4 +1,4 @@
-"""What a bundle says of itself: the manifest's facts, from a RUN and its held-out predictions."""
+"""What a bundle says of itself: the manifest's facts, from a run directory and its held-out predictions."""
 
 import json
 import shlex
@@ -75,7 +75,7 @@ def _training_data(run: Run, splits: Path) -> TrainingData:
 
 
 def _recipe(run: Run) -> dict[str, Any]:
-    """Give the resolved recipe, with the hash of the weights that it started from; of joined RUNs, what each says of itself."""
+    """Give the resolved recipe, with the hash of the weights that it started from; of joined run directories, what each says of itself."""
     told: dict[str, Any] = {"init_weights": _started(run.facts["init_weights"])}
     if run.recipe.joined:
         told["joined"] = [

@@ -16,7 +16,7 @@ _USEFUL_AUROC = 0.7
 
 
 _POOLS = {"mean": "mean", "lse": "log of the mean exponential"}
-_NOT_COMPARED = "it does not outline a lesion and was not compared with radiologists' marks."
+_NOT_COMPARED = "it does not segment a lesion and was not compared with radiologists' marks."
 
 
 def write_card(path: Path, manifest: Manifest) -> None:
@@ -115,14 +115,14 @@ def _operating_point_table(figures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _stress(manifest: Manifest) -> Iterator[str]:
-    stressed = manifest.metrics["stressed"]
+    corrupted = manifest.metrics["stressed"]
     yield from ("## Shifted copies", "")
-    yield "The plain view of the same images after a change that another hospital's films may have; rates at raw logit 0."
+    yield "The plain view of the same images after a change that another hospital's radiographs may have; rates at raw logit 0."
     yield from ("", "| | AUROC | sensitivity | specificity |", "|---|---|---|---|")
-    for name, found in stressed["stresses"].items():
+    for name, found in corrupted["stresses"].items():
         shown = "unchanged" if name == "none" else name
         yield f"| {shown} | {' | '.join(_figure(found[key]) for key in ('auroc', 'sensitivity', 'specificity'))} |"
-    yield f"| **mean** | {_figure(stressed['auroc'])} | | |"
+    yield f"| **mean** | {_figure(corrupted['auroc'])} | | |"
 
 
 def _calibration(manifest: Manifest) -> Iterator[str]:
@@ -164,9 +164,9 @@ def _explanation(manifest: Manifest) -> Iterator[str]:
     yield (
         f"`cam` is the logit itself, spread over the picture: its {_POOLS[manifest.cam.pool]} plus {manifest.cam.bias:.6g} "
         "is the logit. It shows what moved the answer, coarsely; "
-    ) + ("it does not outline a lesion." if localisation else _NOT_COMPARED)
+    ) + ("it does not segment a lesion." if localisation else _NOT_COMPARED)
     if localisation:
-        yield from ("", "Compared with the outlines of positive images by networks that had not seen them:", "")
+        yield from ("", "Compared with the segmentation masks of positive images by networks that had not seen them:", "")
         yield from localisation_lines(localisation)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cxr.bundle import MAX_FAST_AUROC_CHANGE, MAX_FAST_FLIPS
 from cxr.interpret import DecisionProfile, Outputs
-from training.bundle.gates import Gate
+from training.bundle.gates import ReleaseGate
 from training.stats.metrics import Floats, Labels01, auroc
 
 _MAX_PROBABILITY_CHANGE = 0.01
@@ -57,22 +57,22 @@ def measure_cost(label_N: Labels01, exact: Outputs, other: Outputs, profile: Dec
     )
 
 
-def cost_gates(name: str, cost: Cost) -> Iterator[Gate]:
+def cost_gates(name: str, cost: Cost) -> Iterator[ReleaseGate]:
     """Hold a measured cost to the limits of a precision (`fp16`, `int8`, `bf16`); what could not be measured fails."""
     change, flips = cost.auroc_change, cost.flips
     shown = "not measurable" if change is None else f"{change:+.4f}"
     small = change is not None and abs(change) <= MAX_FAST_AUROC_CHANGE
-    yield Gate(f"{name} AUROC against fp32", f"{shown}, at most {MAX_FAST_AUROC_CHANGE} either way", small)
-    yield Gate(f"{name} changed labels", f"{flips:.2%}, at most {MAX_FAST_FLIPS:.0%}", flips <= MAX_FAST_FLIPS)
+    yield ReleaseGate(f"{name} AUROC against fp32", f"{shown}, at most {MAX_FAST_AUROC_CHANGE} either way", small)
+    yield ReleaseGate(f"{name} changed labels", f"{flips:.2%}, at most {MAX_FAST_FLIPS:.0%}", flips <= MAX_FAST_FLIPS)
     if name == "fp16":
         moved = cost.max_probability_change
-        yield Gate(
+        yield ReleaseGate(
             f"{name} probability against fp32", f"{moved:.4f}, at most {_MAX_PROBABILITY_CHANGE}",
             moved <= _MAX_PROBABILITY_CHANGE,
         )  # fmt: skip
     if name == "int8":
         correlation = cost.cam_correlation
-        yield Gate(
+        yield ReleaseGate(
             f"{name} map's correlation with fp32's", f"{correlation:.3f}, at least {_MIN_CAM_CORRELATION}",
             correlation >= _MIN_CAM_CORRELATION,
         )  # fmt: skip

@@ -23,8 +23,8 @@ from cxr.tta import PLAIN
 from training.bundle.bf16 import (
     MIN_IMAGES,
     OPENVINO,
+    Bf16Decision,
     NotMeasurable,
-    Verdict,
     golden_gate,
     joined,
     judge,
@@ -32,7 +32,7 @@ from training.bundle.bf16 import (
     openvino_is_installed,
 )
 from training.bundle.convert import CONVERTERS, StoredPrecision
-from training.bundle.gates import TOLERANCES, Gate, agreement_gate
+from training.bundle.gates import TOLERANCES, ReleaseGate, agreement_gate
 from training.bundle.graph_gates import file_gates
 from training.bundle.held_out import HeldOut, facts_of
 from training.bundle.precision_cost import Cost, calibration_positions, cost_gates, measure_cost
@@ -42,13 +42,13 @@ from training.fit.run_dir import Run
 
 
 @dataclass(frozen=True, slots=True)
-class Yardstick:
+class Reference:
     """What another precision is measured against: the fp32 graphs and their answers to held-out images."""
 
     run: Run
     held_out: HeldOut
     graphs: Mapping[int, Path]
-    """Of each held-back fold, as `training.bundle.held_out.fold_graphs` gives them."""
+    """Of each held-out fold, as `training.bundle.held_out.fold_graphs` gives them."""
     profile: DecisionProfile
     golden: Golden
 
@@ -69,33 +69,35 @@ class Yardstick:
         return measure_cost(held_out.label_N, exact, joined(parts), self.profile)
 
     def calibration_images(self, folds: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Draw held-back images of these folds to calibrate int8 on."""
+        """Draw held-out images of these folds to calibrate int8 on."""
         position_N = np.concatenate([self.run.held_back(fold) for fold in folds])
         chosen = position_N[calibration_positions(self.run.index.label_N[position_N])]
         return np.asarray(open_cache(self.run)[np.sort(chosen)])
 
 
 @dataclass(frozen=True, slots=True)
-class Variants:
+class PrecisionVariants:
     """What came of the other precisions."""
 
     files: dict[StoredPrecision, Path]
     """Those that may stay beside the fp32 graph."""
-    verdicts: dict[str, Verdict]
+    verdicts: dict[str, Bf16Decision]
     fast: FastPrecision | None
 
 
-def make_variants(yardstick: Yardstick, graph: Path, precisions: Sequence[StoredPrecision], max_bytes: int) -> Variants:
+def make_variants(
+    yardstick: Reference, graph: Path, precisions: Sequence[StoredPrecision], max_bytes: int
+) -> PrecisionVariants:
     """Write the wanted precisions beside `graph`, and measure OpenVINO's bf16."""
     files = {precision: graph.with_name(f"model.{precision}.onnx") for precision in precisions}
-    verdicts: dict[str, Verdict] = {
+    verdicts: dict[str, Bf16Decision] = {
         precision: convert(yardstick, precision, graph, path, max_bytes) for precision, path in files.items()
     }
     verdicts["bf16"], fast = measure_fast(yardstick, graph)
-    return Variants({precision: path for precision, path in files.items() if path.is_file()}, verdicts, fast)
+    return PrecisionVariants({precision: path for precision, path in files.items() if path.is_file()}, verdicts, fast)
 
 
-def convert(yardstick: Yardstick, precision: StoredPrecision, graph: Path, converted: Path, max_bytes: int) -> Verdict:
+def convert(yardstick: Reference, precision: StoredPrecision, graph: Path, converted: Path, max_bytes: int) -> Bf16Decision:
     """Write `graph` in another precision to `converted`; the file is taken away again where a gate fails."""
     print(f"converting to {precision}", flush=True)
     to_precision, folds = CONVERTERS[precision], tuple(yardstick.graphs)
@@ -111,7 +113,7 @@ def convert(yardstick: Yardstick, precision: StoredPrecision, graph: Path, conve
 
         cost = yardstick.cost_of(open_fold)
 
-    def gates() -> Iterator[Gate]:
+    def gates() -> Iterator[ReleaseGate]:
         yield from file_gates(converted, max_bytes)
         yield from cost_gates(precision, cost)
         yield golden_gate(yardstick.golden, OnnxGraph(converted, precision=precision))
@@ -122,7 +124,9 @@ def convert(yardstick: Yardstick, precision: StoredPrecision, graph: Path, conve
     return verdict
 
 
-def measure_fast(yardstick: Yardstick, graph: Path, *, min_images: int = MIN_IMAGES) -> tuple[Verdict, FastPrecision | None]:
+def measure_fast(
+    yardstick: Reference, graph: Path, *, min_images: int = MIN_IMAGES
+) -> tuple[Bf16Decision, FastPrecision | None]:
     """Measure OpenVINO in bf16, where it is installed, this processor calculates in bf16 by itself, and images suffice."""
     held_out = len(yardstick.held_out.label_N)
     try:
@@ -131,10 +135,10 @@ def measure_fast(yardstick: Yardstick, graph: Path, *, min_images: int = MIN_IMA
         return judge_fast(graph, yardstick.golden, lambda opener: yardstick.cost_of(lambda _, path: opener(path)))
     except NotMeasurable as exc:
         print(f"  precision fast was not measured: {exc}", flush=True)
-        return Verdict(None, (f"not measured: {exc}",)), None
+        return Bf16Decision(None, (f"not measured: {exc}",)), None
 
 
-def openvino_gates(path: Path, image_NHW: NDArray[np.uint8]) -> Iterator[Gate]:
+def openvino_gates(path: Path, image_NHW: NDArray[np.uint8]) -> Iterator[ReleaseGate]:
     """Let OpenVINO answer as ONNX Runtime does, in fp32; where it is not installed, only say so."""
     name = "OpenVINO against ONNX Runtime (relative)"
     if not openvino_is_installed():
@@ -143,6 +147,6 @@ def openvino_gates(path: Path, image_NHW: NDArray[np.uint8]) -> Iterator[Gate]:
     try:
         answers = OpenVinoGraph(path, OPENVINO).run(image_NHW)
     except BundleError as exc:
-        yield Gate(name, str(exc), holds=False)
+        yield ReleaseGate(name, str(exc), holds=False)
     else:
         yield agreement_gate(name, OnnxGraph(path).run(image_NHW), answers, TOLERANCES["openvino-cpu/fp32"])

@@ -45,7 +45,7 @@ class DataIndex:
     """All images of a data folder, sorted by path."""
 
     name: str
-    """Its layout, `siim` or `class-folders`; in a RUN, what the recipe calls the data."""
+    """Its layout, `siim` or `class-folders`; in a run directory, what the recipe calls the data."""
     rows: tuple[IndexRow, ...]
     missing: tuple[str, ...] = ()
     """Ids that a table lists and that have no file."""

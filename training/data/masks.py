@@ -1,4 +1,4 @@
-"""The outlines that experts drew, beside the decoded images: how much of each pixel the finding covers.
+"""The segmentation masks that experts drew, beside the decoded images: how much of each pixel the finding covers.
 
     cache/masks.u8      one mask an image, in the order and at the size of images.u8
 

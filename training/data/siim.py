@@ -137,7 +137,7 @@ def _find_files(data_dir: Path) -> tuple[dict[str, Path], list[Path]]:
 
 
 def _patient(path: Path, image_id: str) -> str:
-    """Name the patient of a file by a hash, so that no identity enters a RUN; an unreadable file is its own."""
+    """Name the patient of a file by a hash, so that no identity enters a run directory; an unreadable file is its own."""
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
         identity = str(header.get("PatientID", "") or image_id)

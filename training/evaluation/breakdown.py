@@ -1,4 +1,4 @@
-"""A closer look at an evaluation: by subgroup, at single films, and with and without TTA."""
+"""A closer look at an evaluation: by subgroup, at single radiographs, and with and without TTA."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,13 +11,13 @@ from cxr.bundle import Bundle
 from cxr.graph import Graph
 from cxr.interpret import PLAIN_PROFILE
 from training.evaluation.gallery import draw_gallery
-from training.evaluation.prediction import Prediction
+from training.evaluation.prediction import LabelledPrediction
 from training.evaluation.subgroups import subgroup_figures
 from training.evaluation.tta_effect import tta_effect
 
 
 def look_closer(  # noqa: PLR0913 - what a picture needs
-    bundle: Bundle, graph: Graph, data_dir: Path, out_dir: Path, predictions: Sequence[Prediction], *, tta: bool
+    bundle: Bundle, graph: Graph, data_dir: Path, out_dir: Path, predictions: Sequence[LabelledPrediction], *, tta: bool
 ) -> dict[str, Any]:
     """Give `subgroups`, `gallery` and, where TTA was run, `tta_effect`; of unseen images where there are any."""
     shown = [prediction for prediction in predictions if prediction.role != "fitted"] or predictions

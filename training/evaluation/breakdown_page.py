@@ -1,4 +1,4 @@
-"""The parts of the evaluation's page that look closer: by subgroup, with and without TTA, and at single films."""
+"""The parts of the evaluation's page that look closer: by subgroup, with and without TTA, and at single radiographs."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -71,8 +71,8 @@ def gallery(pictures: Sequence[Mapping[str, Any]], folder: Path) -> str:
         figures = "".join(_figure(picture, folder) for picture in group)
         parts.append(f"<h3>{escape(KINDS[kind])}</h3><div class=plots>{figures}</div>")
     return (
-        f"<section><h2>Gallery</h2><p class=note>Left the film, right the evidence for the finding, drawn on one scale for "
-        f"every picture. The map shows what moved this model's answer; it outlines no lesion.</p>{''.join(parts)}</section>\n"
+        f"<section><h2>Gallery</h2><p class=note>Left the radiograph, right the evidence for the finding, drawn on one scale for "
+        f"every picture. The map shows what moved this model's answer; it does not segment a lesion.</p>{''.join(parts)}</section>\n"
     )
 
 

@@ -1,6 +1,6 @@
 """Shifted copies of radiographs, to choose between recipes by what they lose on them.
 
-On held-back images of its own hospital nearly every recipe is nearly perfect, and that figure does not
+On held-out images of its own hospital nearly every recipe is nearly perfect, and that figure does not
 say which will do well elsewhere.  How well it ranks images whose exposure, contrast, sharpness, noise and
 position were changed says more.
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 Image8 = NDArray[np.uint8]
-Stress = Callable[[Image8, np.random.Generator], Image8]
+Corruption = Callable[[Image8, np.random.Generator], Image8]
 """From `image_HW`, uint8, to a changed copy of the same shape; the generator decides what is left to chance."""
 
 _NOISE_STD = 0.06
@@ -66,7 +66,7 @@ def _to_uint8(grey_HW: NDArray[np.float64]) -> Image8:
     return np.rint(np.clip(grey_HW, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-STRESSES: dict[str, Stress] = {
+STRESSES: dict[str, Corruption] = {
     "gamma 0.6": partial(_gamma, 0.6),
     "gamma 1.6": partial(_gamma, 1.6),
     "contrast 0.6": partial(_contrast, 0.6),
@@ -77,9 +77,9 @@ STRESSES: dict[str, Stress] = {
     "zoomed in": partial(_zoom, 1.15),
     "zoomed out": partial(_zoom, 1 / 1.15),
 }
-"""Each by itself; none changes what a radiologist would say of the film."""
+"""Each by itself; none changes what a radiologist would say of the radiograph."""
 
 
-def stressed(name: str, image_HW: Image8, number: int) -> Image8:
-    """Give the stressed copy of image `number` of a data set: the same one each time."""
+def corrupted(name: str, image_HW: Image8, number: int) -> Image8:
+    """Give the corrupted copy of image `number` of a data set: the same one each time."""
     return STRESSES[name](image_HW, np.random.default_rng([number, *name.encode()]))

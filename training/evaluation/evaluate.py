@@ -38,7 +38,7 @@ from training.evaluation.console import summary_lines
 from training.evaluation.ood import Radiographs, measure_novelty
 from training.evaluation.page import report
 from training.evaluation.predict import predict
-from training.evaluation.prediction import Prediction, Role
+from training.evaluation.prediction import LabelledPrediction, Role
 from training.progress import progress_bar
 from training.stats.localisation import measure_localisation
 from training.stats.metrics import measure
@@ -48,7 +48,7 @@ _DECODED_AHEAD = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnansweredFile:
     """A file without an answer: the public code of its error, and what the sender would have been told."""
 
     image_id: str
@@ -95,7 +95,7 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     _refuse_other_labels(bundle, index, data_dir)
     if nowhere := [folder for folder in foreign or () if not folder.is_dir()]:
         raise DataError(f"{nowhere[0]} is no folder")
-    unreadable: list[Unreadable] = []
+    unreadable: list[UnansweredFile] = []
     decoded = progress_bar(
         iterable=decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"
     )
@@ -124,8 +124,8 @@ def _refuse_other_labels(bundle: Bundle, index: DataIndex, data_dir: Path) -> No
         raise DataError(f"{answers}, and {data_dir} holds {index.name}: its labels mean something else")
 
 
-def _localise(bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[Prediction]) -> dict[str, Any] | None:
-    """Measure the maps of positive images, unseen ones where there are any, against outlines; None where none are drawn."""
+def _localise(bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[LabelledPrediction]) -> dict[str, Any] | None:
+    """Measure the maps of positive images, unseen ones where there are any, against segmentation masks; None where none are drawn."""
     positive = [prediction for prediction in predictions if prediction.label == 1]
     unseen = [prediction for prediction in positive if prediction.role != "fitted"]
     spec, chosen = bundle.manifest.preprocess, unseen or positive
@@ -140,7 +140,7 @@ def _localise(bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequenc
 
 
 def _measure_gate(
-    bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[Prediction], foreign: Sequence[Path]
+    bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[LabelledPrediction], foreign: Sequence[Path]
 ) -> dict[str, Any]:
     """Measure the novelty gate against the images that the model did not learn from.
 
@@ -169,7 +169,7 @@ def _measure_gate(
 
 def _predict_all(
     bundle: Bundle, graph: Graph, images: Iterable[tuple[Read, NDArray[np.uint8]]], *, tta: bool
-) -> Iterator[Prediction]:
+) -> Iterator[LabelledPrediction]:
     policy, role_of = POLICIES[bundle.manifest.tta_policy], roles(bundle)
     for (row, radiograph), outputs in predict(graph, images, policy if tta else policy[:1], facts):
         yield _prediction(row, radiograph, outputs, bundle, role_of.get(row.sha256, ""))
@@ -181,11 +181,11 @@ def facts(read: Read) -> NDArray[np.float32]:
     return np.asarray(metadata_M)
 
 
-def readable(decoded: Iterable[Decoded], unreadable: list[Unreadable]) -> Iterator[tuple[Read, NDArray[np.uint8]]]:
+def readable(decoded: Iterable[Decoded], unreadable: list[UnansweredFile]) -> Iterator[tuple[Read, NDArray[np.uint8]]]:
     """Pass on what could be read, and add what could not to `unreadable`."""
     for row, read in decoded:
         if isinstance(read, ImageError):
-            unreadable.append(Unreadable(row.image_id, row.path, row.label, read.code, str(read)))
+            unreadable.append(UnansweredFile(row.image_id, row.path, row.label, read.code, str(read)))
         else:
             radiograph, image_HW = read
             yield (row, radiograph), image_HW
@@ -212,10 +212,10 @@ def _decode(path: Path, spec: PreprocessSpec) -> Image | ImageError:
     return radiograph, preprocess(radiograph, spec)
 
 
-def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle: Bundle, role: Role) -> Prediction:
+def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle: Bundle, role: Role) -> LabelledPrediction:
     finding = interpret(outputs, bundle.manifest)
     metadata = radiograph.metadata
-    return Prediction(
+    return LabelledPrediction(
         image_id=row.image_id,
         path=row.path,
         sha256=row.sha256,
@@ -241,7 +241,12 @@ def _warning_codes(radiograph: Radiograph, finding: Finding, bundle: Bundle) -> 
 
 
 def _summarise(
-    bundle: Bundle, index: DataIndex, predictions: Sequence[Prediction], unreadable: Sequence[Unreadable], *, tta: bool
+    bundle: Bundle,
+    index: DataIndex,
+    predictions: Sequence[LabelledPrediction],
+    unreadable: Sequence[UnansweredFile],
+    *,
+    tta: bool,
 ) -> dict[str, Any]:
     """Give metrics.json: figures over all, over the unseen where some were learned from, and what they stand on."""
     roles = Counter(prediction.role for prediction in predictions)
@@ -271,7 +276,7 @@ def _basis(images: int, seen: int, calibrated: int) -> str:
     return text
 
 
-def _measure(bundle: Bundle, predictions: Sequence[Prediction], *, tta: bool) -> dict[str, Any]:
+def _measure(bundle: Bundle, predictions: Sequence[LabelledPrediction], *, tta: bool) -> dict[str, Any]:
     manifest = bundle.manifest
     profile = manifest.readings[manifest.tta_policy if tta else PLAIN_PROFILE]
     return measure(
@@ -293,8 +298,8 @@ def _splits(bundle: Bundle) -> list[dict[str, str]]:
     return read_table(path) if path.is_file() else []
 
 
-def _write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    names = [item.name for item in fields(Prediction)]
+def _write_predictions(path: Path, predictions: Sequence[LabelledPrediction]) -> None:
+    names = [item.name for item in fields(LabelledPrediction)]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()

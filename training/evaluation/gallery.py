@@ -15,7 +15,7 @@ from cxr.decode import DecodeLimits, decode
 from cxr.graph import Graph
 from cxr.interpret import draw_heatmap
 from cxr.preprocess import preprocess
-from training.evaluation.prediction import Prediction
+from training.evaluation.prediction import LabelledPrediction
 
 _EACH = 4
 """Pictures of a kind."""
@@ -47,7 +47,7 @@ class Picture:
     probability: float
 
 
-def choose(predictions: Sequence[Prediction], threshold: float) -> Iterator[tuple[str, Prediction]]:
+def choose(predictions: Sequence[LabelledPrediction], threshold: float) -> Iterator[tuple[str, LabelledPrediction]]:
     """Pick up to four predictions of each kind; certainty is the distance from the threshold."""
     surest_first = sorted(predictions, key=lambda prediction: -abs(prediction.probability - threshold))
     for kind in KINDS:
@@ -65,7 +65,7 @@ def choose(predictions: Sequence[Prediction], threshold: float) -> Iterator[tupl
 
 
 def draw_gallery(  # noqa: PLR0913 - what a picture needs
-    bundle: Bundle, graph: Graph, data_dir: Path, out_dir: Path, predictions: Sequence[Prediction], *, threshold: float
+    bundle: Bundle, graph: Graph, data_dir: Path, out_dir: Path, predictions: Sequence[LabelledPrediction], *, threshold: float
 ) -> list[Picture]:
     """Draw each chosen radiograph beside itself with its map; write them as JPEG under `out_dir/gallery`."""
     folder = out_dir / "gallery"
@@ -85,8 +85,8 @@ def _pair(bundle: Bundle, graph: Graph, path: Path) -> Image.Image:
     """Draw a radiograph, and to its right the same with the map of its plain view."""
     data, spec = path.read_bytes(), bundle.manifest.preprocess
     cam_hw = graph.run(preprocess(decode(data, limits=DecodeLimits(), size=spec.size), spec)[None]).cam_Nhw[0]
-    film = Image.fromarray(decode(data, limits=DecodeLimits(), size=_SIDE).pixels_HW)
-    film.thumbnail((_SIDE, _SIDE))
-    picture_HW = np.asarray(film)
+    radiograph = Image.fromarray(decode(data, limits=DecodeLimits(), size=_SIDE).pixels_HW)
+    radiograph.thumbnail((_SIDE, _SIDE))
+    picture_HW = np.asarray(radiograph)
     overlay_HW3 = draw_heatmap(cam_hw, picture_HW)
     return Image.fromarray(np.concatenate([np.repeat(picture_HW[..., None], 3, axis=2), overlay_HW3], axis=1))

@@ -20,7 +20,7 @@ from cxr.errors import ImageError
 from cxr.graph import Graph
 from cxr.interpret import NoveltyLimits
 from cxr.tta import PLAIN
-from training.evaluation.ood_images import Foreign, Grey, by_kind, count_objects, find_foreign, make_foreign, turn
+from training.evaluation.ood_images import Grey, OodImage, by_kind, count_objects, find_ood_images, make_ood_images, turn
 from training.evaluation.predict import predict
 from training.stats.metrics import Floats, auroc
 
@@ -60,12 +60,12 @@ def measure_novelty(bundle: Bundle, graph: Graph, radiographs: Radiographs, fold
         and with any warning of the gate (`flagged`).
     """
     spec, images = bundle.manifest.preprocess, radiographs.images
-    found = [image for folder in folders for image in find_foreign(folder, spec)]
+    found = [image for folder in folders for image in find_ood_images(folder, spec)]
     chosen = np.unique(np.linspace(0, len(images) - 1, min(TURNED_RADIOGRAPHS, len(images))).astype(int))
     foreign = [
-        *make_foreign(spec),
+        *make_ood_images(spec),
         *(image for number, place in enumerate(chosen) for image in turn(images[place], number)),
-        *(image for image in found if isinstance(image, Foreign)),
+        *(image for image in found if isinstance(image, OodImage)),
     ]
     own_N, looks_N = _look(graph, images)
     novelty_N = own_N if radiographs.novelty_N is None else radiographs.novelty_N

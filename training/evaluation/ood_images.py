@@ -40,7 +40,7 @@ _COARSE_JPEG_QUALITY = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class OodImage:
     """One image: what it is, and how it came to be (as above, or `chest` for a found one in scope)."""
 
     kind: str
@@ -48,27 +48,27 @@ class Foreign:
     image_HW: Grey
 
 
-def make_foreign(spec: PreprocessSpec, count: int = MADE_IMAGES) -> Iterator[Foreign]:
+def make_ood_images(spec: PreprocessSpec, count: int = MADE_IMAGES) -> Iterator[OodImage]:
     """Draw `count` images of each made kind; the same ones every time."""
     for kind, draw in _MADE.items():
         for number in range(count):
-            yield Foreign(kind, "made", _input_of(draw(np.random.default_rng([number, len(kind)])), spec))
+            yield OodImage(kind, "made", _input_of(draw(np.random.default_rng([number, len(kind)])), spec))
 
 
-def turn(image_HW: Grey, number: int) -> Iterator[Foreign]:
+def turn(image_HW: Grey, number: int) -> Iterator[OodImage]:
     """Show one radiograph in every wrong way, and badly compressed; `number` seeds what is torn."""
-    yield Foreign("inverted", "turned", 255 - image_HW)
-    yield Foreign("turned by 90 degrees", "turned", np.ascontiguousarray(np.rot90(image_HW, 1 + 2 * (number % 2))))
-    yield Foreign("turned by 180 degrees", "turned", np.ascontiguousarray(image_HW[::-1, ::-1]))
-    yield Foreign("torn by broken JPEG data", "turned", _tear(image_HW, np.random.default_rng(number)))
-    yield Foreign(f"JPEG of quality {_COARSE_JPEG_QUALITY}", "coarse", _open_jpeg(_as_jpeg(image_HW, _COARSE_JPEG_QUALITY)))
+    yield OodImage("inverted", "turned", 255 - image_HW)
+    yield OodImage("turned by 90 degrees", "turned", np.ascontiguousarray(np.rot90(image_HW, 1 + 2 * (number % 2))))
+    yield OodImage("turned by 180 degrees", "turned", np.ascontiguousarray(image_HW[::-1, ::-1]))
+    yield OodImage("torn by broken JPEG data", "turned", _tear(image_HW, np.random.default_rng(number)))
+    yield OodImage(f"JPEG of quality {_COARSE_JPEG_QUALITY}", "coarse", _open_jpeg(_as_jpeg(image_HW, _COARSE_JPEG_QUALITY)))
 
 
-def find_foreign(folder: Path, spec: PreprocessSpec) -> Iterator[Foreign | ImageError]:
+def find_ood_images(folder: Path, spec: PreprocessSpec) -> Iterator[OodImage | ImageError]:
     """Read every image of a folder, at any depth, whatever it shows; gives the error of one that can't be read.
 
     A DICOM file's kind is what its header says; of one that the scope check would
-    let through the origin is `chest`, for such films may well be what they seem.
+    let through the origin is `chest`, for such radiographs may well be what they seem.
     """
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
         data = path.read_bytes()
@@ -76,7 +76,7 @@ def find_foreign(folder: Path, spec: PreprocessSpec) -> Iterator[Foreign | Image
             if dicom.is_dicom(data):
                 yield _read_dicom(data, spec)
             elif data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
-                yield Foreign(path.parent.name, "found", preprocess(decode(data, limits=DecodeLimits(), size=spec.size), spec))
+                yield OodImage(path.parent.name, "found", preprocess(decode(data, limits=DecodeLimits(), size=spec.size), spec))
         except ImageError as exc:
             yield exc
 
@@ -92,7 +92,7 @@ def count_objects(images: Sequence[Grey]) -> int:
     return len(kept)
 
 
-def _read_dicom(data: bytes, spec: PreprocessSpec) -> Foreign:
+def _read_dicom(data: bytes, spec: PreprocessSpec) -> OodImage:
     limits = DecodeLimits()
     header = read_header(data, max_inflated_bytes=limits.max_inflated_bytes)
     words = (text(header, "Modality"), text(header, "BodyPartExamined"))
@@ -101,7 +101,7 @@ def _read_dicom(data: bytes, spec: PreprocessSpec) -> Foreign:
     header.Modality = "CR"  # past what it says it shows, not past what is no single picture
     check_image(header, max_pixels=limits.max_pixels)
     pixels_HW = render(header, max_pixels=limits.max_pixels, reduction=1).pixels_HW
-    return Foreign(kind, origin, _input_of(pixels_HW, spec))
+    return OodImage(kind, origin, _input_of(pixels_HW, spec))
 
 
 def _says_chest(header: Dataset, limits: DecodeLimits) -> bool:
@@ -207,7 +207,7 @@ def _open_jpeg(data: bytes) -> Grey:
         return np.asarray(picture.convert("L"))
 
 
-def by_kind(images: Iterable[Foreign]) -> dict[str, list[int]]:
+def by_kind(images: Iterable[OodImage]) -> dict[str, list[int]]:
     """Give the places of each kind's images, kinds in order of their first."""
     places: dict[str, list[int]] = {}
     for place, image in enumerate(images):

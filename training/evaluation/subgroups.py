@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from training.evaluation.prediction import Prediction
+from training.evaluation.prediction import LabelledPrediction
 from training.stats.metrics import at_threshold, auroc, bootstrap_interval
 
 MIN_POSITIVES = 20
@@ -22,7 +22,7 @@ _AGE_BOUNDS = (0, 1, 6, 18, 40, 60, 80)
 _ATTRIBUTES = ("age", "sex", "view position")
 
 
-def subgroup_figures(predictions: Sequence[Prediction], threshold: float) -> list[dict[str, Any]]:
+def subgroup_figures(predictions: Sequence[LabelledPrediction], threshold: float) -> list[dict[str, Any]]:
     """Measure each group of each attribute that the images have at all, at one operating point's threshold.
 
     Returns:
@@ -33,8 +33,8 @@ def subgroup_figures(predictions: Sequence[Prediction], threshold: float) -> lis
     return [entry for attribute in known for entry in _figures_by(predictions, attribute, threshold)]
 
 
-def _figures_by(predictions: Sequence[Prediction], attribute: str, threshold: float) -> list[dict[str, Any]]:
-    members: dict[str | None, list[Prediction]] = {}
+def _figures_by(predictions: Sequence[LabelledPrediction], attribute: str, threshold: float) -> list[dict[str, Any]]:
+    members: dict[str | None, list[LabelledPrediction]] = {}
     for prediction in predictions:
         members.setdefault(_group(prediction, attribute), []).append(prediction)
     names = sorted((name for name in members if name is not None), key=_first_number)
@@ -43,7 +43,7 @@ def _figures_by(predictions: Sequence[Prediction], attribute: str, threshold: fl
     ]
 
 
-def _entry(attribute: str, group: str, predictions: Sequence[Prediction], threshold: float) -> dict[str, Any]:
+def _entry(attribute: str, group: str, predictions: Sequence[LabelledPrediction], threshold: float) -> dict[str, Any]:
     label_N = np.array([prediction.label for prediction in predictions], dtype=np.int_)
     positives = int(label_N.sum())
     counts = {"attribute": attribute, "group": group, "n": len(label_N), "n_positive": positives}
@@ -62,7 +62,7 @@ def _entry(attribute: str, group: str, predictions: Sequence[Prediction], thresh
 _MEASURED = ("auroc", "auroc_ci95", "sensitivity", "sensitivity_ci95", "specificity", "specificity_ci95")
 
 
-def _group(prediction: Prediction, attribute: str) -> str | None:
+def _group(prediction: LabelledPrediction, attribute: str) -> str | None:
     if attribute == "sex":
         return prediction.sex
     if attribute == "view position":

@@ -25,7 +25,7 @@ def tta_effect(
     rows = {}
     for number, measure in enumerate(MEASURES):
         if measure == "stressed_auroc":
-            continue  # nothing is stressed here
+            continue  # nothing is corrupted here
         (plain, plain_ci95), (tta, tta_ci95) = found.mean(0, number), found.mean(1, number)
         gain, gain_ci95 = found.difference(1, 0, number)
         rows[measure] = {

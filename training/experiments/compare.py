@@ -1,15 +1,15 @@
 """`training compare`: one recipe under several treatments of its imbalance, or otherwise changed, on one split and its seeds.
 
     OUT/
-        cache/                decoded images, shared by all RUNs
-        <arm>-seed<n>/        a RUN each; held_back.csv: its logits on images that it had not learned from
+        cache/                decoded images, shared by all run directories
+        <variant>-seed<n>/        a run directory each; held_back.csv: its logits on images that it had not learned from
         comparison.json       every figure
         report.html           the same to look at
 
-The split is one for all, so seeds differ in what is drawn and arms in nothing but their change.
+The split is one for all, so seeds differ in what is drawn and variants in nothing but their change.
 The same command goes on where an interrupted one was.
 
-Shape suffixes: A arms, S seeds, K readings (the plain images first, then each stress), N images, H rows, W columns.
+Shape suffixes: A variants, S seeds, K readings (the plain images first, then each corruption), N images, H rows, W columns.
 """
 
 import json
@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from training.data.index import read_table, write_table
-from training.evaluation.corruptions import STRESSES, stressed
+from training.evaluation.corruptions import STRESSES, corrupted
 from training.experiments.comparison_page import comparison_page
 from training.fit.batches import open_samples, plain_batches, steps_per_epoch
 from training.fit.open_run import open_run
@@ -39,63 +39,65 @@ from training.stats.paired import MEASURES, Resampled, mcnemar, resample
 READINGS = ("plain", *STRESSES)
 
 _MIN_SEEDS = 3
-"""Seeds that it takes to say that one arm beats another."""
+"""Seeds that it takes to say that one variant beats another."""
 
 _SHARED = ("seed", "split_seed", "folds", "validation")
-"""What all arms have alike: the images that each model is tried on."""
+"""What all variants have alike: the images that each model is tried on."""
 
 
 _BEGINS = rf"(?:{'|'.join(get_args(Imbalance))}|[a-z_][a-z0-9_.]*=)"
 """How a change begins, a treatment or a `key=`: commas and pluses before anything else belong to a value."""
 
 
-def split_arms(text: str) -> list[str]:
-    """Divide what `--arms` says into arms: `sampler,generated+epochs=8,2` are two."""
-    arms: list[str] = []
+def split_variants(text: str) -> list[str]:
+    """Divide what `--variants` says into variants: `sampler,generated+epochs=8,2` are two."""
+    variants: list[str] = []
     for piece in text.split(","):
-        if arms and "=" in arms[-1] and not re.match(_BEGINS, piece):
-            arms[-1] += f",{piece}"
+        if variants and "=" in variants[-1] and not re.match(_BEGINS, piece):
+            variants[-1] += f",{piece}"
         else:
-            arms.append(piece)
-    return arms
+            variants.append(piece)
+    return variants
 
 
 def compare(  # noqa: PLR0913 - the command's own options
-    recipe: Recipe, data_dir: Path, out: Path, *, arms: Sequence[str], seeds: int, command: str, groups: Path | None = None
+    recipe: Recipe, data_dir: Path, out: Path, *, variants: Sequence[str], seeds: int, command: str, groups: Path | None = None
 ) -> dict[str, Any]:
-    """Train every arm with every seed, and write comparison.json and report.html.
+    """Train every variant with every seed, and write comparison.json and report.html.
 
     Args:
-        recipe: what all arms share.
+        recipe: what all variants share.
         data_dir: the data folder.
-        out: where the RUNs and the comparison go.
-        arms: two at least, each a treatment of the imbalance, another `key=value` of the recipe, or several joined by `+`.
+        out: where the run directories and the comparison go.
+        variants: two at least, each a treatment of the imbalance, another `key=value` of the recipe, or several joined by `+`.
         seeds: how many seeds, from the recipe's own upwards.
-        command: what the RUNs say they came from.
+        command: what the run directories say they came from.
         groups: a table of persons beyond what the data folder itself tells.
 
     Returns:
         What comparison.json holds.
 
     Raises:
-        ConfigError: fewer than two arms, one named twice, no such treatment or field, one that all share, or no seed.
+        ConfigError: fewer than two variants, one named twice, no such treatment or field, one that all share, or no seed.
     """
-    if len(set(map(_folder_name, arms))) < max(2, len(arms)):
-        raise ConfigError("--arms needs two arms or more, each once, with commas between them")
+    if len(set(map(_folder_name, variants))) < max(2, len(variants)):
+        raise ConfigError("--variants needs two variants or more, each once, with commas between them")
     if seeds < 1:
         raise ConfigError("--seeds needs one seed or more")
-    recipes = {(arm, seed): arm_recipe(recipe, arm, recipe.seed + seed) for seed in range(seeds) for arm in arms}
+    recipes = {
+        (variant, seed): variant_recipe_of(recipe, variant, recipe.seed + seed) for seed in range(seeds) for variant in variants
+    }
     runs: dict[tuple[str, int], Run] = {}
     with progress_bar(total=len(recipes), desc="models to compare", unit="model", position=0) as bar:
-        for (arm, seed), variant in recipes.items():
-            path = out / f"{_folder_name(arm)}-seed{variant.seed}"
+        for (variant, seed), variant_recipe in recipes.items():
+            path = out / f"{_folder_name(variant)}-seed{variant_recipe.seed}"
             _share_cache(out / "cache", path)
-            runs[arm, seed] = open_run(variant, data_dir, path, command, groups=groups)
-            train(runs[arm, seed], final=False)
-            _predict_held_back(runs[arm, seed])
+            runs[variant, seed] = open_run(variant_recipe, data_dir, path, command, groups=groups)
+            train(runs[variant, seed], final=False)
+            _predict_held_back(runs[variant, seed])
             bar.update()
             bar.refresh()
-    comparison = _measure(recipe, runs, list(arms), seeds)
+    comparison = _measure(recipe, runs, list(variants), seeds)
     (out / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
     (out / "report.html").write_text(comparison_page(comparison), encoding="utf-8")
     print("\n".join((*summary(comparison), f"report: {out / 'report.html'}")))
@@ -105,9 +107,9 @@ def compare(  # noqa: PLR0913 - the command's own options
 def summary(comparison: dict[str, Any]) -> Iterator[str]:
     """Say the comparison in a few lines for the console."""
     yield comparison["basis"]
-    for arm, figures in comparison["arms"].items():
+    for variant, figures in comparison["variants"].items():
         shown = ", ".join(f"{measure} {_text(figures['mean'][measure])}" for measure in MEASURES)
-        yield f"{arm:14} {shown}, [[tn, fp], [fn, tp]] by seed {[model['confusion'] for model in figures['by_seed'].values()]}"
+        yield f"{variant:14} {shown}, [[tn, fp], [fn, tp]] by seed {[model['confusion'] for model in figures['by_seed'].values()]}"
     for pair in comparison["pairs"]:
         shown = ", ".join(f"{measure} {_text(pair['difference'][measure], sign='+')}" for measure in MEASURES)
         p_values = [round(test["p_value"], 3) for test in pair["mcnemar"]]
@@ -115,25 +117,27 @@ def summary(comparison: dict[str, Any]) -> Iterator[str]:
     yield comparison["verdict"]
 
 
-def arm_recipe(recipe: Recipe, arm: str, seed: int) -> Recipe:
-    """Give the recipe of one arm and seed, on the split that all share; raises `ConfigError`."""
+def variant_recipe_of(recipe: Recipe, variant: str, seed: int) -> Recipe:
+    """Give the recipe of one variant and seed, on the split that all share; raises `ConfigError`."""
     split_seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
-    changes = [change if "=" in change else f"imbalance={change}" for change in re.split(rf"\+(?={_BEGINS})", arm)]
+    changes = [change if "=" in change else f"imbalance={change}" for change in re.split(rf"\+(?={_BEGINS})", variant)]
     keys = [change.partition("=")[0] for change in changes]
     if len(set(keys)) < len(keys):
-        raise ConfigError(f"{arm}: an arm may change each field once")
+        raise ConfigError(f"{variant}: a variant may change each field once")
     if shared := [key for key in keys if key in _SHARED]:
-        raise ConfigError(f"{arm}: all arms share one split and its seeds; change {shared[0]} for all of them, by --set")
+        raise ConfigError(
+            f"{variant}: all variants share one split and its seeds; change {shared[0]} for all of them, by --set"
+        )
     return override(recipe, [*changes, f"seed={seed}", f"split_seed={split_seed}"])
 
 
-def _folder_name(arm: str) -> str:
-    """Name an arm's folder: as the arm itself, where no path stands in it."""
-    return re.sub(r"[^A-Za-z0-9_.,=+-]", "_", arm)
+def _folder_name(variant: str) -> str:
+    """Name a variant's folder: as the variant itself, where no path stands in it."""
+    return re.sub(r"[^A-Za-z0-9_.,=+-]", "_", variant)
 
 
 def _share_cache(cache: Path, run_dir: Path) -> None:
-    """Let all RUNs read one cache: it depends on the data and the size alone."""
+    """Let all run directories read one cache: it depends on the data and the size alone."""
     cache.mkdir(parents=True, exist_ok=True)
     run_dir.mkdir(exist_ok=True)
     if not (run_dir / "cache").exists():
@@ -141,7 +145,7 @@ def _share_cache(cache: Path, run_dir: Path) -> None:
 
 
 def _predict_held_back(run: Run) -> None:
-    """Write the logits of held-back images and of their stressed copies, each from the network that had not seen it."""
+    """Write the logits of held-out images and of their corrupted copies, each from the network that had not seen it."""
     path = run.path / "held_back.csv"
     if path.is_file():
         return
@@ -173,30 +177,30 @@ def _logits(run: Run, fold: int) -> Floats:
 def _changed(profile: str, image_NHW: NDArray[np.uint8], position_N: NDArray[np.int64]) -> NDArray[np.uint8]:
     if profile == "plain":
         return image_NHW
-    return np.stack([stressed(profile, image_HW, int(i)) for i, image_HW in zip(position_N, image_NHW, strict=True)])
+    return np.stack([corrupted(profile, image_HW, int(i)) for i, image_HW in zip(position_N, image_NHW, strict=True)])
 
 
-def _measure(recipe: Recipe, runs: dict[tuple[str, int], Run], arms: list[str], seeds: int) -> dict[str, Any]:
+def _measure(recipe: Recipe, runs: dict[tuple[str, int], Run], variants: list[str], seeds: int) -> dict[str, Any]:
     tables = {key: read_table(run.path / "held_back.csv") for key, run in runs.items()}
-    lines = tables[arms[0], 0]
+    lines = tables[variants[0], 0]
     label_N, groups_N = np.array([int(line["label"]) for line in lines]), [line["person_group"] for line in lines]
-    logit_ASKN = np.array([[_columns(tables[arm, seed]) for seed in range(seeds)] for arm in arms])
+    logit_ASKN = np.array([[_columns(tables[variant, seed]) for seed in range(seeds)] for variant in variants])
     found = resample(label_N, logit_ASKN, groups_N)
-    first = runs[arms[0], 0]
+    first = runs[variants[0], 0]
     learned = len(first.index) - (len(lines) if recipe.validation == "holdout" else len(lines) // recipe.folds)
-    pairs = [_pair(found, label_N, logit_ASKN, arms, pair) for pair in combinations(range(len(arms)), 2)]
+    pairs = [_pair(found, label_N, logit_ASKN, variants, pair) for pair in combinations(range(len(variants)), 2)]
     return {
         "basis": (
-            f"{len(lines):,} held-back images ({int(label_N.sum()):,} positive) of {len(set(groups_N)):,} persons; {seeds} "
-            f"seeds an arm, one split; about {learned:,} images to learn from. Decisions at logit 0. Intervals: 95 %, persons "
-            "and seeds drawn with replacement, the same ones for both arms of a difference."
+            f"{len(lines):,} held-out images ({int(label_N.sum()):,} positive) of {len(set(groups_N)):,} persons; {seeds} "
+            f"seeds a variant, one split; about {learned:,} images to learn from. Decisions at logit 0. Intervals: 95 %, persons "
+            "and seeds drawn with replacement, the same ones for both variants of a difference."
         ),
         "recipe": recipe_to_dict(recipe),
         "data": first.facts["data"],
         "measures": list(MEASURES),
-        "arms": {
-            arm: _arm_figures(found, a, label_N, logit_ASKN[a], [runs[arm, seed] for seed in range(seeds)])
-            for a, arm in enumerate(arms)
+        "variants": {
+            variant: _arm_figures(found, a, label_N, logit_ASKN[a], [runs[variant, seed] for seed in range(seeds)])
+            for a, variant in enumerate(variants)
         },
         "pairs": pairs,
         "verdict": _verdict(pairs, seeds),
@@ -207,13 +211,13 @@ def _columns(table: list[dict[str, str]]) -> list[list[float]]:
     return [[float(line[name]) for line in table] for name in READINGS]
 
 
-def _arm_figures(found: Resampled, arm: int, label_N: Labels01, logit_SKN: Floats, runs: list[Run]) -> dict[str, Any]:
-    means = {measure: found.mean(arm, m) for m, measure in enumerate(MEASURES)}
+def _arm_figures(found: Resampled, variant: int, label_N: Labels01, logit_SKN: Floats, runs: list[Run]) -> dict[str, Any]:
+    means = {measure: found.mean(variant, m) for m, measure in enumerate(MEASURES)}
     return {
         "mean": {measure: {"value": value, "ci95": bounds} for measure, (value, bounds) in means.items()},
         "by_seed": {
             str(run.recipe.seed): {
-                **dict(zip(MEASURES, found.value_ASM[arm, seed].tolist(), strict=True)),
+                **dict(zip(MEASURES, found.value_ASM[variant, seed].tolist(), strict=True)),
                 "confusion": at_threshold(label_N, logit_SKN[seed, 0], 0.0)["confusion"],
                 "steps": _steps(run),
             }
@@ -230,13 +234,15 @@ def _steps(run: Run) -> int:
     return steps_per_epoch(images, run.recipe.batch) * run.recipe.total_epochs
 
 
-def _pair(found: Resampled, label_N: Labels01, logit_ASKN: Floats, arms: list[str], pair: tuple[int, int]) -> dict[str, Any]:
+def _pair(
+    found: Resampled, label_N: Labels01, logit_ASKN: Floats, variants: list[str], pair: tuple[int, int]
+) -> dict[str, Any]:
     one, other = pair
     differences = {measure: found.difference(one, other, m) for m, measure in enumerate(MEASURES)}
     tests = [mcnemar(label_N, first[0], second[0]) for first, second in zip(logit_ASKN[one], logit_ASKN[other], strict=True)]
     return {
-        "one": arms[one],
-        "other": arms[other],
+        "one": variants[one],
+        "other": variants[other],
         "difference": {measure: {"value": value, "ci95": bounds} for measure, (value, bounds) in differences.items()},
         "mcnemar": [
             {"only_one_right": only_one, "only_other_right": only_other, "p_value": p_value}
@@ -246,7 +252,7 @@ def _pair(found: Resampled, label_N: Labels01, logit_ASKN: Floats, arms: list[st
 
 
 def _verdict(pairs: Sequence[dict[str, Any]], seeds: int) -> str:
-    """Say which arms differ beyond their interval in the measure that recipes are chosen by; fewer than 3 seeds say nothing."""
+    """Say which variants differ beyond their interval in the measure that recipes are chosen by; fewer than 3 seeds say nothing."""
     if seeds < _MIN_SEEDS:
         return f"Fewer than {_MIN_SEEDS} seeds: whatever differs may be the seed's doing."
     found = []
@@ -256,8 +262,8 @@ def _verdict(pairs: Sequence[dict[str, Any]], seeds: int) -> str:
             better, worse = (pair["one"], pair["other"]) if value > 0 else (pair["other"], pair["one"])
             found.append(f"{better} beats {worse} by {abs(value):.4f}")
     if not found:
-        return "By the AUROC over plain and stressed images, no arm beats another beyond its interval."
-    return f"By the AUROC over plain and stressed images: {'; '.join(found)}."
+        return "By the AUROC over plain and corrupted images, no variant beats another beyond its interval."
+    return f"By the AUROC over plain and corrupted images: {'; '.join(found)}."
 
 
 def _text(figure: dict[str, Any], sign: str = "") -> str:

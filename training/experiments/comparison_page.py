@@ -23,7 +23,7 @@ _NAMES = {
 def comparison_page(comparison: Mapping[str, Any]) -> str:
     """Give the page for what comparison.json holds."""
     recipe = comparison["recipe"]
-    title = f"{recipe['name']}: {', '.join(comparison['arms'])}"
+    title = f"{recipe['name']}: {', '.join(comparison['variants'])}"
     body = (
         f"<header><p class=kicker>Treatments of the imbalance, compared</p><h1>{escape(title)}</h1>"
         f"<p>{escape(comparison['basis'])}</p></header>\n"
@@ -35,14 +35,14 @@ def comparison_page(comparison: Mapping[str, Any]) -> str:
 
 def _arms(comparison: Mapping[str, Any]) -> str:
     rows = [
-        table_row(escape(arm), [*(_mean(figures, measure) for measure in comparison["measures"]), _steps(figures)])
-        for arm, figures in comparison["arms"].items()
+        table_row(escape(variant), [*(_mean(figures, measure) for measure in comparison["measures"]), _steps(figures)])
+        for variant, figures in comparison["variants"].items()
     ]
     head = table_row("", [*(_NAMES[measure] for measure in comparison["measures"]), "steps"])
     note = (
         "Mean over seeds, its 95 % interval, and the seeds' range. Rates at logit 0. Recipes are chosen by the second column."
     )
-    return f"<section><h2>The arms</h2>{table(rows, head=head)}<p class=note>{note}</p></section>\n"
+    return f"<section><h2>The variants</h2>{table(rows, head=head)}<p class=note>{note}</p></section>\n"
 
 
 def _mean(figures: Mapping[str, Any], measure: str) -> str:
@@ -61,7 +61,7 @@ def _differences(comparison: Mapping[str, Any]) -> str:
         for measure in comparison["measures"]
     )
     note = (
-        "First arm minus second, paired; an interval that crosses the line leaves the question open. "
+        "First variant minus second, paired; an interval that crosses the line leaves the question open. "
         "Nothing is corrected for there being several differences."
     )
     return f"<section><h2>The differences</h2><p class=note>{note}</p><section class=plots>{drawings}</section></section>\n"
@@ -85,8 +85,8 @@ def _forest(pairs: Sequence[Mapping[str, Any]], measure: str) -> str:
 
 def _matrices(comparison: Mapping[str, Any]) -> str:
     cells = "".join(
-        _matrix(f"{arm}, seed {seed}", model["confusion"])
-        for arm, figures in comparison["arms"].items()
+        _matrix(f"{variant}, seed {seed}", model["confusion"])
+        for variant, figures in comparison["variants"].items()
         for seed, model in figures["by_seed"].items()
     )
     return f"<section><h2>Confusion matrices</h2><div class=matrices>{cells}</div></section>\n"
@@ -110,7 +110,7 @@ def _mcnemar(comparison: Mapping[str, Any]) -> str:
         table_row(f"{escape(pair['one'])} against {escape(pair['other'])}", [_test(test) for test in pair["mcnemar"]])
         for pair in comparison["pairs"]
     ]
-    seeds = next(iter(comparison["arms"].values()))["by_seed"]
+    seeds = next(iter(comparison["variants"].values()))["by_seed"]
     note = "How many images only the first, and only the second, decides rightly at logit 0; exact two-sided p (McNemar)."
     head = table_row("", [f"seed {seed}" for seed in seeds])
     return f"<section><h2>Decisions</h2>{table(rows, head=head)}<p class=note>{note}</p></section>\n"

@@ -1,4 +1,4 @@
-"""`training join`: finished RUNs of one task on one split become a RUN whose networks answer with the mean of theirs.
+"""`training join`: finished run directories of one task on one split become a run directory whose networks answer with the mean of theirs.
 
     RUN a, RUN b -> for each fold and the final model: their networks, side by side in one -> RUN -> `training export`
 
@@ -25,31 +25,31 @@ from training.fit.run_dir import Run, RunError, load_network, load_run, save_net
 from training.fit.train import fit_novelty, take_as_final
 from training.model.network import ChestNet
 from training.progress import progress_bar
-from training.recipe.schema import Part, Recipe, recipe_to_dict
+from training.recipe.schema import EnsembleMember, Recipe, recipe_to_dict
 
 _TOLD = ("command", "git_commit", "init_weights", "recipe")
-"""What is kept of each RUN's own facts."""
+"""What is kept of each run directory's own facts."""
 
 _ALIKE = ("task", "finding", "data_layout", "pool", "validation", "folds", "tta_policy")
 """Fields of the recipes that must agree."""
 
 
 def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
-    """Make a RUN of finished ones; nothing is trained but the novelty's statistics.
+    """Make a run directory of finished ones; nothing is trained but the novelty's statistics.
 
     Args:
-        paths: two RUNs at least, on one split of the same data.
+        paths: two run directories at least, on one split of the same data.
         out: the folder of the new RUN.
         name: what its recipe is called.
         command: what it says it came from.
 
     Raises:
-        RunError: a RUN is unfinished, they do not go together, or `out` is there already.
+        RunError: a run directory is unfinished, they do not go together, or `out` is there already.
     """
     runs = [load_run(path) for path in paths]
     _refuse_strangers(runs)
     if (out / "run.json").exists():
-        raise RunError(f"{out} holds a RUN already; choose another --out")
+        raise RunError(f"{out} holds a run directory already; choose another --out")
     largest = max(runs, key=lambda run: run.recipe.size)
     recipe = _joined_recipe([run.recipe for run in runs], largest.recipe, name)
     folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"] * (recipe.validation == "folds")
@@ -79,12 +79,12 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
 
 
 def _refuse_strangers(runs: Sequence[Run]) -> None:
-    """Raise `RunError` unless the RUNs answer one question, from one split of the same images."""
+    """Raise `RunError` unless the run directories answer one question, from one split of the same images."""
     first = runs[0]
     if len(runs) == 1:
-        raise RunError(f"{first.path} alone has nothing to be joined with: name two RUNs or more")
+        raise RunError(f"{first.path} alone has nothing to be joined with: name two run directories or more")
     if len({run.path.resolve() for run in runs}) < len(runs):
-        raise RunError("one RUN is named twice: its mean with itself is itself")
+        raise RunError("one run directory is named twice: its mean with itself is itself")
     for run in runs[1:]:
         differing = [key for key in _ALIKE if getattr(run.recipe, key) != getattr(first.recipe, key)]
         if differing:
@@ -93,11 +93,13 @@ def _refuse_strangers(runs: Sequence[Run]) -> None:
             raise RunError(f"{run.path} and {first.path} were split otherwise, or learned from other images")
     for run in runs:
         if run.recipe.metadata or run.recipe.joined:
-            raise RunError(f"{run.path} reads age, sex and view, or was joined itself: such RUNs are not joined")
+            raise RunError(f"{run.path} reads age, sex and view, or was joined itself: such run directories are not joined")
 
 
 def _joined_recipe(recipes: Sequence[Recipe], largest: Recipe, name: str) -> Recipe:
-    parts = tuple(Part(network=recipe.network, greys=recipe.greys, size=recipe.size) for recipe in recipes)
+    parts = tuple(
+        EnsembleMember(network=recipe.network, normalisation=recipe.normalisation, size=recipe.size) for recipe in recipes
+    )
     return replace(largest, name=name, init_weights=None, joined=parts)
 
 
@@ -120,7 +122,7 @@ def _weights(run: Run, folder: str) -> Path:
 
 
 def _learned_from(run: Run, samples: Samples, folder: str) -> Samples:
-    """Take the images that a RUN's network in `folder` learned from."""
+    """Take the images that a run directory's network in `folder` learned from."""
     learned_N = np.full(len(samples), fill_value=True) if folder == "final" else run.fold_N != _fold(folder)
     return samples.take(np.flatnonzero(learned_N))
 

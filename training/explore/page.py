@@ -158,7 +158,7 @@ def _pictures(survey: Survey, data_dir: Path) -> str:
         ("mean positive", plots.mean_image("mean-positive", positive_HW)),
         ("positive minus negative", plots.difference_image(positive_HW - negative_HW)),
     )
-    outlined = "; the lesion's outline in orange, from the smallest to the largest" if runs else ""
+    outlined = "; the lesion's edge in orange, from the smallest to the largest" if runs else ""
     return (
         "<section><h2>Pictures</h2><p class=note>Squeezed to a square, as a network sees them.</p>"
         f"<h3>Positive{outlined}</h3>{_gallery(samples_of_class(survey, data_dir, 1, runs))}"
@@ -279,7 +279,7 @@ def _gallery(pictures: Iterable[Shown]) -> str:
 
 def _shown(picture: Shown) -> str:
     return (
-        f'<figure class=film><img src="{picture.uri}" alt="radiograph" title="{escape(picture.image_id)}">'
+        f'<figure class=radiograph><img src="{picture.uri}" alt="radiograph" title="{escape(picture.image_id)}">'
         f"<small>{escape(picture.caption)}</small></figure>"
     )
 

@@ -22,7 +22,7 @@ _JPEG_QUALITY = 82
 
 
 def picture(path: Path, mask_HW: NDArray[np.bool_] | None = None) -> str:
-    """Give a file as a data URI: squeezed to a square, as a network sees it, with the outline of its mask."""
+    """Give a file as a data URI: squeezed to a square, as a network sees it, with the edge of its mask."""
     radiograph = decode(path.read_bytes(), limits=DecodeLimits(), size=SIDE_PIXELS)
     image_HW = preprocess(radiograph, PreprocessSpec(size=SIDE_PIXELS))
     if mask_HW is None:

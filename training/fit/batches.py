@@ -63,14 +63,14 @@ class Batch(NamedTuple):
 
 
 def open_samples(run: Run) -> Samples:
-    """Map all that a RUN may learn from, in the order of its index; masks and metadata where its recipe asks for them."""
+    """Map all that a run directory may learn from, in the order of its index; masks and metadata where its recipe asks for them."""
     masks = map_masks(run.path / "cache", len(run.index), run.recipe.size) if run.recipe.mask_weight else None
     metadata = encode(run.index.rows) if run.recipe.metadata else None
     return Samples(open_cache(run), run.index.label_N, masks, metadata)
 
 
 def open_cache(run: Run) -> NDArray[np.uint8]:
-    """Map the decoded images of a RUN as `image_NHW`, in the order of its index."""
+    """Map the decoded images of a run directory as `image_NHW`, in the order of its index."""
     return map_cache(run.path / "cache", len(run.index), run.recipe.size)
 
 

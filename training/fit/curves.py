@@ -7,7 +7,7 @@ from typing import Self
 from tensorboardX import SummaryWriter
 
 
-class Curves:
+class TensorBoardLog:
     """Write scalars over the epochs; a context manager that closes its file."""
 
     def __init__(self, folder: Path, *, first_epoch: int) -> None:

@@ -27,7 +27,7 @@ _PATIENCE = timedelta(hours=2)
 
 
 @contextmanager
-def together() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the other processes where torchrun started this one, and part from them at the end."""
     if not dist.is_torchelastic_launched():
         yield
@@ -46,7 +46,7 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def local_count() -> int:
+def local_world_size() -> int:
     """Count the processes on this machine, which share its cores."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
@@ -56,54 +56,54 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def count() -> int:
+def world_size() -> int:
     """Count the processes of this training."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Tell whether this is the process that writes."""
     return rank() == 0
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Go on when every process has come here."""
-    if count() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
 @contextmanager
-def first_alone() -> Iterator[None]:
+def main_process_first() -> Iterator[None]:
     """Let the first process through a block, and the others after it."""
-    if not is_first():
-        wait_for_all()
+    if not is_main_process():
+        barrier()
     yield
-    if is_first():
-        wait_for_all()
+    if is_main_process():
+        barrier()
 
 
-def refuse_empty_parts(batch: int, processes: int) -> None:
+def refuse_empty_shards(batch: int, processes: int) -> None:
     """Raise `ConfigError` where a batch of about that many images could leave one of the processes without any."""
     if batch < 2 * processes:
         raise ConfigError(f"batch={batch} is too small for {processes} processes, it must be at least {2 * processes}")
 
 
-def my_part(batch: Tensor) -> Tensor:
+def shard(batch: Tensor) -> Tensor:
     """Give this process's part of a batch; the parts are of near-equal size."""
-    return batch.tensor_split(count())[rank()]
+    return batch.tensor_split(world_size())[rank()]
 
 
-def add_up(number: Tensor) -> float:
+def all_reduce_sum(number: Tensor) -> float:
     """Add up a scalar over all processes."""
     total = number.detach().clone()
-    if count() > 1:
+    if world_size() > 1:
         dist.all_reduce(total)
     return float(total)
 
 
-def add_up_gradients(network: nn.Module) -> None:
+def all_reduce_gradients(network: nn.Module) -> None:
     """Add up the gradients of all processes, in one message."""
-    if count() == 1:
+    if world_size() == 1:
         return
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -116,7 +116,7 @@ def add_up_gradients(network: nn.Module) -> None:
 def share_batch_norms(network: nn.Module) -> None:
     """Let the batch norms of a network see the parts of all processes; its state stays the same."""
     for module in network.modules():
-        if count() > 1 and type(module) is nn.BatchNorm2d:
+        if world_size() > 1 and type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm
 
 

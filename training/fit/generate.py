@@ -4,7 +4,7 @@
         <image id>-made<number>.png   a copy of that image, moved and with its greys bent
         generated.csv                 which file came from which image; written last
 
-Sources are the images that this one model learns from, so nothing of a held-back person is ever copied.
+Sources are the images that this one model learns from, so nothing of a held-out person is ever copied.
 Each image is copied equally often, give or take once, and the same seed makes the same files.
 
 Shape suffixes: N images, 1 channel, H rows, W columns.

@@ -1,8 +1,8 @@
-"""Let a film with a lesion and one without change places there: lesion, outline and label move, all else stays.
+"""Let a radiograph with a lesion and one without change places there: lesion, segmentation mask and label move, all else stays.
 
-A few dozen films with a finding share much beside it: drains, bedside views, one detector.  Pasting outlined
+A few dozen radiographs with a finding share much beside it: drains, bedside views, one detector.  Pasting outlined
 objects into other pictures is known to help where few are at hand (Ghiasi et al. 2021, arXiv 2012.07177); here the
-place that the lesion leaves is filled from the other film, so that both films have the same seams and neither the
+place that the lesion leaves is filled from the other radiograph, so that both radiographs have the same seams and neither the
 seams nor what surrounds them tells the label.
 
 Shape suffixes: N images, P pairs, 1 channel, H rows, W columns; images and masks are float32 in 0..1.
@@ -16,21 +16,21 @@ _COARSE = 4
 """Pixels on a side that share one value of the seam; finer would cost more than the rest of a batch's augmentation."""
 
 _MARGIN = 1 / 40
-"""Of the side, by which the exchanged place reaches beyond the outline: a pleural line lies on its border."""
+"""Of the side, by which the exchanged place reaches beyond the segmentation mask: a pleural line lies on its border."""
 
 
 def swap_lesions(
     image_N1HW: Tensor, mask_N1HW: Tensor, target_N: Tensor, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Exchange what lies under the outline between a share of pairs of a positive and a negative film.
+    """Exchange what lies under the segmentation mask between a share of pairs of a positive and a negative radiograph.
 
-    Every positive film with an outline is paired with another negative one, as far as these go round.  The
-    negative film is mirrored first half of the time, so that a lesion comes to lie on either side.  The batch
+    Every positive radiograph with a segmentation mask is paired with another negative one, as far as these go round.  The
+    negative radiograph is mirrored first half of the time, so that a lesion comes to lie on either side.  The batch
     keeps its balance of labels.
 
     Args:
         image_N1HW: the batch, before it is moved or its greys are bent.
-        mask_N1HW: the share of each pixel that is covered; all zero for films without the finding.
+        mask_N1HW: the share of each pixel that is covered; all zero for radiographs without the finding.
         target_N: 0 or 1.
         share: probability that a pair exchanges.
         generator: on the images' device.
@@ -61,14 +61,14 @@ def swap_lesions(
 
 
 def _mean_along(seam_P1HW: Tensor, difference_P1HW: Tensor) -> Tensor:
-    """Give the mean difference of two films where one passes into the other; what is exchanged is shifted by it."""
+    """Give the mean difference of two radiographs where one passes into the other; what is exchanged is shifted by it."""
     weight_P1HW = seam_P1HW * (1.0 - seam_P1HW)
     total_P111 = weight_P1HW.sum(dim=(1, 2, 3), keepdim=True).clamp_min(1e-6)
     return (weight_P1HW * difference_P1HW).sum(dim=(1, 2, 3), keepdim=True) / total_P111
 
 
 def _seam(mask_P1HW: Tensor) -> Tensor:
-    """Give how much of each pixel is exchanged: all under the outline and about it, less and less beyond."""
+    """Give how much of each pixel is exchanged: all under the segmentation mask and about it, less and less beyond."""
     height, width = mask_P1HW.shape[-2:]
     coarse = functional.adaptive_max_pool2d(mask_P1HW, (height // _COARSE, width // _COARSE))
     reach = max(1, round(_MARGIN * coarse.shape[-1]))

@@ -1,4 +1,4 @@
-"""Logs of a RUN: one JSON object a line, appended, so that a resumed training continues the file."""
+"""Logs of a run directory: one JSON object a line, appended, so that a resumed training continues the file."""
 
 import json
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class Journal:
+class JsonLinesLog:
     """Append events to a .jsonl file; a context manager that closes it.
 
     Where training goes on after `last_epoch`, what was written of later ones is forgotten: they are trained anew.

@@ -1,4 +1,4 @@
-"""The loss of a map against the outlines that experts drew: cross entropy by cell, and overlap by image.
+"""The loss of a map against the segmentation masks that experts drew: cross entropy by cell, and overlap by image.
 
 Shape suffixes: N images, P positive ones, 1 channel, H and W mask rows and columns, h and w map rows and columns.
 """
@@ -10,7 +10,7 @@ EVEN_ODDS = 4.0
 """Map value at which a cell is as likely covered as not.
 
 With an `lse` pool one cell in fifty at this value, the rest far below, adds up to
-logit 0: the outlines and the labels then ask the map for one and the same scale.
+logit 0: the segmentation masks and the labels then ask the map for one and the same scale.
 """
 
 _COVERED_WEIGHT = 5.0

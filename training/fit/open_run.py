@@ -1,4 +1,4 @@
-"""Open a RUN: make it for a recipe and a data folder, or take up one that was interrupted."""
+"""Open a run directory: make it for a recipe and a data folder, or take up one that was interrupted."""
 
 import platform
 import shutil
@@ -23,12 +23,12 @@ _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 
 
 def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups: Path | None = None) -> Run:
-    """Make a RUN ready to train: index, cache, split, run.json; or check that the one there is the same training.
+    """Make a run directory ready to train: index, cache, split, run.json; or check that the one there is the same training.
 
     `groups` is a table of persons beyond what the data folder itself tells (see `training.data.load_index`).
 
     Raises:
-        RunError: the RUN there has another recipe or other data.
+        RunError: the run directory there has another recipe or other data.
         DataError: the data folder has another layout, or nothing in it can be read.
         SplitError: the data can't be split without a leak.
         WeightsError: the weights to start from do not fit the network.
@@ -46,7 +46,7 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
     fold_N = split_folds(named, recipe.folds, recipe.seed if recipe.split_seed is None else recipe.split_seed)
     drawn = build_masks(readable, data_dir, out / "cache", recipe.size)
     if recipe.mask_weight and not drawn:
-        raise DataError(f"{recipe.name} learns from outlines (mask_weight), and {data_dir} has none")
+        raise DataError(f"{recipe.name} learns from segmentation masks (mask_weight), and {data_dir} has none")
     named.write_csv(out / "index.csv")
     write_splits(out / "splits.csv", named, fold_N)
     facts = {
@@ -76,7 +76,7 @@ def _take_up(recipe: Recipe, index: DataIndex, out: Path) -> Run:
 
 
 def _refuse_new_leaks(index: DataIndex, run: Run) -> None:
-    """Hold the RUN's folds against the persons as the data folder and the tables given now know them."""
+    """Hold the run directory's folds against the persons as the data folder and the tables given now know them."""
     fold_of = {row.path: fold for row, fold in zip(run.index.rows, run.fold_N.tolist(), strict=True)}
     known = index.subset(i for i, row in enumerate(index.rows) if row.path in fold_of)
     try:

@@ -1,11 +1,11 @@
-"""A RUN on disk: what a training writes, and what evaluation and export read back.
+"""A run directory on disk: what a training writes, and what evaluation and export read back.
 
     RUN/
         run.json        resolved recipe, command, data, commit, tools, images that could not be read
         index.csv       every image: id, path, hash, person group, label, age, sex, view
         splits.csv      which fold each image lies in
-        cache/          decoded images, uint8, at the final size; their masks where experts drew outlines
-        fold-<k>/       model.safetensors (fold k held back), metrics.jsonl, tensorboard/, state.pt while unfinished;
+        cache/          decoded images, uint8, at the final size; their masks where experts drew segmentation masks
+        fold-<k>/       model.safetensors (fold k held-out), metrics.jsonl, tensorboard/, state.pt while unfinished;
                         an ensemble has the last three in member-<n>/, beside that member's own weights
         final/          model.safetensors, the model to export
         log.jsonl       what happened when
@@ -38,12 +38,12 @@ STATE_FILE = "state.pt"
 
 
 class RunError(TrainingError):
-    """A RUN is not what it should be, or not finished; the message says what to do."""
+    """A run directory is not what it should be, or not finished; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A RUN folder, read.  `fold_N` says for each row of the index which fold it lies in."""
+    """A run directory folder, read.  `fold_N` says for each row of the index which fold it lies in."""
 
     path: Path
     recipe: Recipe
@@ -87,7 +87,7 @@ class Run:
 
 
 def load_run(path: Path) -> Run:
-    """Read a RUN folder; raises `RunError`."""
+    """Read a run directory folder; raises `RunError`."""
     try:
         facts = json.loads((path / "run.json").read_text(encoding="utf-8"))
         recipe = recipe_from_dict(facts["recipe"])

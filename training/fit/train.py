@@ -2,9 +2,9 @@
 
     for each model: for each epoch: batches -> steps -> average -> validate -> save
 
-`train` makes every model of a RUN, `train_model` one of them, `train_epoch` one epoch of it;
+`train` makes every model of a run directory, `train_model` one of them, `train_epoch` one epoch of it;
 they read from top to bottom.  What is kept is the running average of the weights after the
-last epoch, or the mean over some last ones: nothing is selected on the held-back fold, so its
+last epoch, or the mean over some last ones: nothing is selected on the held-out fold, so its
 figures stay honest.
 
 Shape suffixes: N images, 1 channel, H rows, W columns.
@@ -25,13 +25,13 @@ from torch import Tensor
 from training.fit import distributed
 from training.fit.balance import class_weights
 from training.fit.batches import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
-from training.fit.curves import Curves
+from training.fit.curves import TensorBoardLog
 from training.fit.generate import generate
-from training.fit.logs import Journal
+from training.fit.logs import JsonLinesLog
 from training.fit.losses import weighted_bce
 from training.fit.mask_loss import mask_loss
 from training.fit.run_dir import STATE_FILE, Run, load_network, save_network
-from training.fit.train_state import Learner
+from training.fit.train_state import TrainState
 from training.hardware import bf16_instructions
 from training.model.network import ChestNet
 from training.progress import progress_bar
@@ -49,21 +49,21 @@ _MEMBER_SEEDS = 1000
 
 
 def train(run: Run, *, final: bool = True) -> None:
-    """Train every model of a RUN that is not finished yet; where none is to be exported, leave the final one out."""
-    distributed.refuse_empty_parts(run.recipe.batch, distributed.count())
-    torch.set_num_threads(run.recipe.threads or max(1, available_cores() // distributed.local_count()))
+    """Train every model of a run directory that is not finished yet; where none is to be exported, leave the final one out."""
+    distributed.refuse_empty_shards(run.recipe.batch, distributed.world_size())
+    torch.set_num_threads(run.recipe.threads or max(1, available_cores() // distributed.local_world_size()))
     samples = open_samples(run)
-    with Journal(run.path / "log.jsonl" if distributed.is_first() else Path(os.devnull)) as journal:
-        journal.write("start", device=choose_device().type, threads=torch.get_num_threads(), processes=distributed.count())
+    with JsonLinesLog(run.path / "log.jsonl" if distributed.is_main_process() else Path(os.devnull)) as log:
+        log.write("start", device=choose_device().type, threads=torch.get_num_threads(), processes=distributed.world_size())
         for number, fold in enumerate(run.held_back_folds):
             folder, held_back = run.path / f"fold-{fold}", samples.take(run.held_back(fold))
             others = _to_learn_from(run, samples, np.flatnonzero(run.fold_N != fold), folder)
             train_model(run.recipe, others, held_back, folder, run.recipe.seed + number)
-            journal.write("model finished", model=f"fold-{fold}")
+            log.write("model finished", model=f"fold-{fold}")
         if final:
             _make_final(run, samples)
-        distributed.wait_for_all()
-        journal.write("end")
+        distributed.barrier()
+        log.write("end")
 
 
 def _make_final(run: Run, samples: Samples) -> None:
@@ -73,7 +73,7 @@ def _make_final(run: Run, samples: Samples) -> None:
         everything = _to_learn_from(run, samples, np.arange(len(samples)), folder)
         train_model(run.recipe, everything, None, folder, run.recipe.seed + run.recipe.folds)
         return
-    if distributed.is_first():
+    if distributed.is_main_process():
         take_as_final(run.path)
 
 
@@ -89,7 +89,7 @@ def _to_learn_from(run: Run, samples: Samples, position_N: NDArray[np.int64], fo
     if run.recipe.imbalance != "generated":
         return real
     ids = [run.index.rows[i].image_id for i in position_N]
-    with distributed.first_alone():  # the others read what it made
+    with distributed.main_process_first():  # the others read what it made
         made = generate(real.image_NHW, real.label_N, ids, folder / "generated", run.recipe.seed)
     return Samples(np.concatenate([real.image_NHW, made.image_NHW]), np.concatenate([real.label_N, made.label_N]))
 
@@ -102,16 +102,16 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
     weights = folder / "model.safetensors"
     if weights.is_file():
         return
-    if len(recipe.greys) == 1:
+    if len(recipe.normalisation) == 1:
         network = train_network(recipe, samples, held_back, folder, seed)
     else:
-        alone = [replace(recipe, greys=(grey,)) for grey in recipe.greys]
+        alone = [replace(recipe, normalisation=(grey,)) for grey in recipe.normalisation]
         members = [
             _train_member(member, samples, held_back, folder / f"member-{number}", seed + _MEMBER_SEEDS * number)
             for number, member in enumerate(alone, start=1)
         ]
         network = ChestNet.ensemble(members).to(choose_device())
-    if distributed.is_first():
+    if distributed.is_main_process():
         fit_novelty(network, samples, recipe.size)
     _keep(network, folder)
 
@@ -121,13 +121,13 @@ def _train_member(recipe: Recipe, samples: Samples, held_back: Samples | None, f
     weights = folder / "model.safetensors"
     if not weights.is_file():
         _keep(train_network(recipe, samples, held_back, folder, seed), folder)
-        distributed.wait_for_all()
+        distributed.barrier()
     return load_network(weights, recipe).to(choose_device())
 
 
 def _keep(network: ChestNet, folder: Path) -> None:
     """Write a finished network, and take away what resuming it would have needed; the first process alone."""
-    if distributed.is_first():
+    if distributed.is_main_process():
         save_network(folder / "model.safetensors", network)
         (folder / STATE_FILE).unlink(missing_ok=True)
 
@@ -136,62 +136,62 @@ def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, f
     """Train one network from its last finished epoch on, and give what is kept of its weights."""
     unfinished = folder / STATE_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    learner = Learner.start(recipe, seed, choose_device())
-    learner.resume(unfinished)
-    if not distributed.is_first():  # the others take their part in every step, and do nothing else
-        while learner.epoch < recipe.total_epochs:
-            train_epoch(learner, samples, folder.name)
-            learner.finish_epoch()
-        return learner.kept.network
+    state = TrainState.start(recipe, seed, choose_device())
+    state.resume(unfinished)
+    if not distributed.is_main_process():  # the others take their part in every step, and do nothing else
+        while state.epoch < recipe.total_epochs:
+            train_epoch(state, samples, folder.name)
+            state.finish_epoch()
+        return state.kept.network
     with (
-        Journal(folder / "metrics.jsonl", last_epoch=learner.epoch) as journal,
-        Curves(folder / "tensorboard", first_epoch=learner.epoch + 1) as curves,
+        JsonLinesLog(folder / "metrics.jsonl", last_epoch=state.epoch) as log,
+        TensorBoardLog(folder / "tensorboard", first_epoch=state.epoch + 1) as curves,
     ):
-        while learner.epoch < recipe.total_epochs:
-            size, started = recipe.size_of_epoch(learner.epoch), time.perf_counter()
-            loss = train_epoch(learner, samples, folder.name)
+        while state.epoch < recipe.total_epochs:
+            size, started = recipe.size_of_epoch(state.epoch), time.perf_counter()
+            loss = train_epoch(state, samples, folder.name)
             seconds = time.perf_counter() - started
-            found = None if held_back is None else validate(learner.average.network, held_back, size)
-            learner.finish_epoch()
+            found = None if held_back is None else validate(state.average.network, held_back, size)
+            state.finish_epoch()
             pace = {"seconds": round(seconds, 1), "images_per_second": round(len(samples) / seconds, 1)}
-            journal.write("epoch", epoch=learner.epoch, size=size, loss=loss, auroc=found, **pace)
-            curves.write(learner.epoch, loss=loss, auroc=found, **pace)
-            learner.save(unfinished)
-    return learner.kept.network
+            log.write("epoch", epoch=state.epoch, size=size, loss=loss, auroc=found, **pace)
+            curves.write(state.epoch, loss=loss, auroc=found, **pace)
+            state.save(unfinished)
+    return state.kept.network
 
 
-def train_epoch(learner: Learner, samples: Samples, name: str) -> float:
+def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
     """Train one epoch and give its mean loss; a pure function of the learner's state, its seed and its epoch.
 
     Of each batch this process takes its part, and then the same step as all others.
     """
-    recipe, epoch = learner.recipe, learner.epoch
+    recipe, epoch = state.recipe, state.epoch
     # dropout and stochastic depth draw from the global generator, each process for its own images
-    torch.manual_seed(learner.seed + 1_000_003 * (epoch + 1) + 7_919 * distributed.rank())
+    torch.manual_seed(state.seed + 1_000_003 * (epoch + 1) + 7_919 * distributed.rank())
     weights = class_weights(samples.label_N, recipe.imbalance)
     steps, losses = steps_per_epoch(len(samples), recipe.batch), list[float]()
-    learner.network.train()
+    state.network.train()
     title = f"{name} epoch {epoch + 1}/{recipe.total_epochs}"
-    with progress_bar(total=steps, desc=title, unit="batch", disable=not distributed.is_first()) as bar:
-        for batch in epoch_batches(samples, recipe, epoch, learner.seed, learner.device):
-            mine = batch.part(distributed.my_part)
-            for group in learner.optimizer.param_groups:
+    with progress_bar(total=steps, desc=title, unit="batch", disable=not distributed.is_main_process()) as bar:
+        for batch in epoch_batches(samples, recipe, epoch, state.seed, state.device):
+            mine = batch.part(distributed.shard)
+            for group in state.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
-            loss = batch_loss(learner.network, mine, recipe, weights)
+            loss = batch_loss(state.network, mine, recipe, weights)
             loss = loss * (len(mine.target_N) / len(batch.target_N))  # its share of the whole batch's mean
-            learner.optimizer.zero_grad(set_to_none=True)
+            state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            distributed.add_up_gradients(learner.network)
-            learner.optimizer.step()
-            learner.average.update(learner.network)
-            losses.append(distributed.add_up(loss))
+            distributed.all_reduce_gradients(state.network)
+            state.optimizer.step()
+            state.average.update(state.network)
+            losses.append(distributed.all_reduce_sum(loss))
             bar.set_postfix(loss=f"{np.mean(losses[-_SHOWN_BATCHES:]):.4f}", refresh=False)
             bar.update()
     return float(np.mean(losses))
 
 
 def batch_loss(network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[float, float]) -> Tensor:
-    """Give the mean loss of a batch: the label's, and the map's against the outlines where there are any."""
+    """Give the mean loss of a batch: the label's, and the map's against the segmentation masks where there are any."""
     with mixed_precision(recipe, network.bias.device):
         feature_NChw = network.forward_features(batch.image_N1HW)
     logit_N, cam_Nhw = network.read(

@@ -19,7 +19,7 @@ from training.recipe.schema import Recipe
 
 
 @dataclass(slots=True)
-class Learner:
+class TrainState:
     """One model in training; `epoch` counts the finished ones and `seed` is this model's own."""
 
     recipe: Recipe

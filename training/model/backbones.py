@@ -20,7 +20,7 @@ from torch.nn import functional
 from training.model.area_pooling import averaging
 from training.model.efficientnet_lite import MOMENTUM, Lite
 from training.model.pyramid import LitePyramid, Pyramid
-from training.recipe.schema import Greys, NetworkName, Part
+from training.recipe.schema import EnsembleMember, IntensityNormalisation, NetworkName
 
 _LEAST_SPREAD = 0.1
 """Keeps a blank image from being blown up to noise; a radiograph's spread is about 1 where this is added."""
@@ -138,21 +138,21 @@ class SmallResNetBackbone(Backbone):
         return features
 
 
-class OwnGreys(Backbone):
+class OwnIntensityNormalisation(Backbone):
     """A backbone that reads an image by its own greys, whatever its exposure and contrast were.
 
     `image` takes off the image's mean and divides by its spread; `high-pass` takes off the mean of
     the neighbourhood first, so that only edges and texture are left.
     """
 
-    def __init__(self, greys: Greys, backbone: Backbone) -> None:
+    def __init__(self, normalisation: IntensityNormalisation, backbone: Backbone) -> None:
         super().__init__()
-        self.greys, self.backbone, self.channels = greys, backbone, backbone.channels
+        self.normalisation, self.backbone, self.channels = normalisation, backbone, backbone.channels
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
         """Give the backbone's maps of the image in its own greys."""
         centred = _about_zero(_about_zero(image_N1HW))  # twice: what rounding leaves of a blank image would be blown up
-        if self.greys == "high-pass":
+        if self.normalisation == "high-pass":
             centred = centred - _neighbourhood_mean(centred)
         spread_N111 = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
         features: Tensor = self.backbone(centred / (spread_N111 + _LEAST_SPREAD))
@@ -219,18 +219,20 @@ class AtSize(Backbone):
         self.backbone.prepare_for_export()
 
 
-def make_backbone(name: NetworkName, greys: Sequence[Greys]) -> Backbone:
+def make_backbone(name: NetworkName, normalisation: Sequence[IntensityNormalisation]) -> Backbone:
     """Make a network's backbone with random weights, one for each way of reading greys, side by side."""
-    backbones = [BACKBONES[name]() if grey == "fixed" else OwnGreys(grey, BACKBONES[name]()) for grey in greys]
+    backbones = [
+        BACKBONES[name]() if grey == "fixed" else OwnIntensityNormalisation(grey, BACKBONES[name]()) for grey in normalisation
+    ]
     return backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones)
 
 
-def join_backbones(parts: Sequence[Part]) -> ParallelBackbone:
-    """Make the backbones of RUNs that were joined: given the largest of their sizes, with maps of as many cells."""
+def join_backbones(parts: Sequence[EnsembleMember]) -> ParallelBackbone:
+    """Make the backbones of run directories that were joined: given the largest of their sizes, with maps of as many cells."""
     given, cells = max(part.size for part in parts), lcm(*(part.cells for part in parts))
     return ParallelBackbone(
         [
-            AtSize(make_backbone(part.network, part.greys), given=given, size=part.size, finer=cells // part.cells)
+            AtSize(make_backbone(part.network, part.normalisation), given=given, size=part.size, finer=cells // part.cells)
             for part in parts
         ]
     )

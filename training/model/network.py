@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cxr.metadata_features import COLUMNS
 from training.model.backbones import AtSize, Backbone, ParallelBackbone, join_backbones, make_backbone
 from training.model.novelty_head import NoveltyHead
-from training.recipe.schema import Greys, NetworkName, Pool, Recipe
+from training.recipe.schema import IntensityNormalisation, NetworkName, Pool, Recipe
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
 """About the mean and spread of chest radiographs on a 0..1 grey scale; the first batch norm does the rest."""
@@ -49,18 +49,18 @@ class ChestNet(nn.Module):
         cls,
         name: NetworkName,
         *,
-        greys: Sequence[Greys] = ("fixed",),
+        normalisation: Sequence[IntensityNormalisation] = ("fixed",),
         dropout: float = 0.2,
         pool: Pool = "mean",
         metadata: bool = False,
     ) -> Self:
-        """Make the network that a recipe names, with random weights; an ensemble with a member for each of `greys`."""
-        return cls(make_backbone(name, greys), dropout=dropout, pool=pool, metadata=metadata)
+        """Make the network that a recipe names, with random weights; an ensemble with a member for each of `normalisation`."""
+        return cls(make_backbone(name, normalisation), dropout=dropout, pool=pool, metadata=metadata)
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
         """Make a recipe's network, with random weights."""
-        backbone = join_backbones(recipe.joined) if recipe.joined else make_backbone(recipe.network, recipe.greys)
+        backbone = join_backbones(recipe.joined) if recipe.joined else make_backbone(recipe.network, recipe.normalisation)
         return cls(backbone, dropout=recipe.dropout, pool=recipe.pool, metadata=recipe.metadata)
 
     @classmethod
@@ -78,7 +78,7 @@ class ChestNet(nn.Module):
     @classmethod
     @torch.no_grad()
     def joined(cls, networks: Sequence["ChestNet"], recipe: Recipe) -> Self:
-        """Put the trained networks of joined RUNs side by side, in the order of `recipe.joined`; as `ensemble` else."""
+        """Put the trained networks of joined run directories side by side, in the order of `recipe.joined`; as `ensemble` else."""
         joined = cls.of(recipe)
         for place, network in zip(cast("ParallelBackbone", joined.backbone).members, networks, strict=True):
             cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())

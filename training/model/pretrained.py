@@ -1,4 +1,4 @@
-"""Weights to start from: another RUN's, ImageNet's from MONAI or a package, or a file with torchvision's names.
+"""Weights to start from: another run directory's, ImageNet's from MONAI or a package, or a file with torchvision's names.
 
     source -> a state dict, by whatever names -> the backbone's own names and shapes -> ChestNet
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from cxr.bundle import file_sha256
 from training.errors import TrainingError
-from training.model.backbones import BACKBONES, Backbone, OwnGreys
+from training.model.backbones import BACKBONES, Backbone, OwnIntensityNormalisation
 from training.model.network import ChestNet
 from training.recipe.schema import IMAGENET, NetworkName
 
@@ -37,7 +37,7 @@ _HEADS = ("_fc.", "class_layers.", "classifier.")
 """How layers after the backbone are called by MONAI and torchvision; they are left out."""
 
 _BACKBONE = "backbone."
-"""How a RUN's layers before the head begin."""
+"""How a run directory's layers before the head begin."""
 
 _LAST_STEP = ("_conv_head.", "_bn1.")
 """MONAI's names of what EfficientNets do after their last block."""
@@ -56,7 +56,7 @@ class WeightsError(TrainingError):
 def load_backbone(network: ChestNet, name: NetworkName, source: str) -> None:
     """Start a network's backbone from `imagenet` or from a file; raises `WeightsError`."""
     state = _fetch(name) if source == IMAGENET else read_state(Path(source))
-    backbone = network.backbone.backbone if isinstance(network.backbone, OwnGreys) else network.backbone
+    backbone = network.backbone.backbone if isinstance(network.backbone, OwnIntensityNormalisation) else network.backbone
     assert isinstance(backbone, Backbone)
     part = _part_that_starts(backbone, state)
     part.load_state_dict(fit_state(state, part.state_dict()), strict=False)
@@ -105,7 +105,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give `state` by the names and shapes of a backbone's state dict.
 
-    Names may be a RUN's, MONAI's or torchvision's; counters of batch norms may be missing.
+    Names may be a run directory's, MONAI's or torchvision's; counters of batch norms may be missing.
     Raises `WeightsError` with what is missing, of another shape, or left over.
     """
     given = _without_head(state)
@@ -154,7 +154,7 @@ def _is_of_a_run(state: Mapping[str, Tensor]) -> bool:
 
 
 def _part_that_starts(backbone: Backbone, state: Mapping[str, Tensor]) -> nn.Module:
-    """Give all of a backbone for a RUN's weights, and what others have trained of it for theirs."""
+    """Give all of a backbone for a run directory's weights, and what others have trained of it for theirs."""
     return backbone if _is_of_a_run(state) else backbone.pretrained
 
 
@@ -180,7 +180,7 @@ def _one_channel(theirs: Tensor, ours: Tensor) -> Tensor:
 
 
 def _own_names(names: Iterable[str]) -> dict[str, str]:
-    """MONAI's layers are called so by themselves, and so a RUN's."""
+    """MONAI's layers are called so by themselves, and so a run directory's."""
     return {name: name for name in names}
 
 

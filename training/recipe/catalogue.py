@@ -24,7 +24,7 @@ def pneumonia_efficientnet_b0() -> Recipe:
         limits=(
             "Learned from one hospital's children of 1 to 5 years, in 8-bit JPEG already squeezed to 224 x 224 pixels. "
             "Normal and pneumonia only: every other disease will be called one of the two. Adults, other hospitals and "
-            "other devices are untested, and accuracy elsewhere is known to be lower than on a held-back part of this data."
+            "other devices are untested, and accuracy elsewhere is known to be lower than on a held-out part of this data."
         ),
         epochs=(8, 2),
         sizes=(128, 224),
@@ -57,7 +57,7 @@ def pneumonia_ensemble() -> Recipe:
         pneumonia_efficientnet_b0(),
         name="pneumonia-ensemble",
         network="resnet-tiny",
-        greys=("fixed", "image", "high-pass", "fixed", "image", "high-pass"),
+        normalisation=("fixed", "image", "high-pass", "fixed", "image", "high-pass"),
         epochs=(12,),
         sizes=(72,),
         lr=2e-3,
@@ -121,7 +121,7 @@ def pneumothorax_efficientnet_b0() -> Recipe:
 
 
 def pneumothorax_masks() -> Recipe:
-    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map learns from the drawn outlines too.
+    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map learns from the drawn segmentation masks too.
 
     190 images in five folds and the final network take about a quarter of an hour of a core.
     """
@@ -146,11 +146,11 @@ def pneumothorax_ensemble() -> Recipe:
 
     190 images in five folds and the final networks take about an hour of a core.
     """
-    return replace(pneumothorax_masks(), name="pneumothorax-ensemble", greys=("fixed", "fixed", "fixed"))
+    return replace(pneumothorax_masks(), name="pneumothorax-ensemble", normalisation=("fixed", "fixed", "fixed"))
 
 
 def pneumothorax_imagenet() -> Recipe:
-    """Pneumothorax by a pyramid on EfficientNet-Lite0 that starts from ImageNet, and learns from outlines too.
+    """Pneumothorax by a pyramid on EfficientNet-Lite0 that starts from ImageNet, and learns from segmentation masks too.
 
     190 images in five folds and the final network take about an hour of a core.
     """

@@ -2,7 +2,7 @@
 
 A recipe comes from a named function in `training.recipe.catalogue`; a user changes
 single fields of it with `--set key=value` (`augment.rotate_degrees=5` reaches
-into the nested parts).  The resolved recipe stands in a RUN's run.json and in
+into the nested parts).  The resolved recipe stands in a run directory's run.json and in
 the bundle that is exported from it.
 """
 
@@ -31,13 +31,13 @@ NetworkName = Literal[
     "resnet-tiny", "resnet-small", "resnet-medium",
     "pyramid-small", "pyramid-lite0",
 ]  # fmt: skip
-Greys = Literal["fixed", "image", "high-pass"]
-GreysOfMembers = Annotated[tuple[Greys, ...], Field(min_length=1, max_length=32)]
+IntensityNormalisation = Literal["fixed", "image", "high-pass"]
+MemberNormalisations = Annotated[tuple[IntensityNormalisation, ...], Field(min_length=1, max_length=32)]
 Pool = Literal["mean", "lse"]
 Imbalance = Literal["sampler", "class-weights", "generated"]
 Layout = Literal["siim", "class-folders", "any"]
 Validation = Literal["holdout", "folds"]
-Precision = Literal["auto", "fp32", "bf16"]
+TrainingPrecision = Literal["auto", "fp32", "bf16"]
 
 _CLOSED = ConfigDict(extra="forbid")
 
@@ -73,15 +73,15 @@ class Augmentation:
     mixup_until: Fraction = 0.8
     """Share of the epochs after which mixing stops, so that the network ends on whole images."""
     swap: Fraction = 0.0
-    """Probability that a film with a drawn lesion exchanges it with one without (`training.fit.lesion_swap`)."""
+    """Probability that a radiograph with a drawn lesion exchanges it with one without (`training.fit.lesion_swap`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
-class Part:
-    """The networks of one RUN among those that `training join` put side by side."""
+class EnsembleMember:
+    """The networks of one run directory among those that `training join` put side by side."""
 
     network: NetworkName
-    greys: GreysOfMembers
+    normalisation: MemberNormalisations
     size: Size
 
     @property
@@ -92,7 +92,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
 class Recipe:
-    """Everything that decides how a RUN comes out, besides its data."""
+    """Everything that decides how a run directory comes out, besides its data."""
 
     # What it is
     name: Slug
@@ -111,27 +111,27 @@ class Recipe:
 
     # Network
     network: NetworkName = "efficientnet-b0"
-    greys: GreysOfMembers = ("fixed",)
+    normalisation: MemberNormalisations = ("fixed",)
     """How each network reads grey values; with several, so many are trained, and answer with their mean, as one graph.
 
     `fixed`: as they are; `image`: by the image's own mean and spread; `high-pass`: by the spread about the mean nearby.
     """
     init_weights: str | None = None
-    """Where the backbone starts: a RUN's model.safetensors, a state dict with torchvision's names (.safetensors or .pth),
+    """Where the backbone starts: a run directory's model.safetensors, a state dict with torchvision's names (.safetensors or .pth),
     or `imagenet`, see `training.model.pretrained`.  None starts from scratch; the head is always new."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     pool: Pool = "mean"
     """How the map adds up to the logit.  `lse` (log of the mean exponential) lets a few cells decide, as small lesions need."""
     mask_weight: Annotated[float, Field(ge=0.0)] = 0.0
-    """Weight of the map's own loss against drawn outlines, beside the label's; 0 learns from labels alone."""
+    """Weight of the map's own loss against drawn segmentation masks, beside the label's; 0 learns from labels alone."""
     metadata: bool = False
     """Whether age, sex and view add to the logit (`training.fit.late_fusion`); compare it with images alone
     before shipping one."""
 
-    joined: tuple[Part, ...] = ()
-    """The networks of the RUNs that were joined into one (`training.experiments.ensemble`); empty where a RUN was trained.
+    joined: tuple[EnsembleMember, ...] = ()
+    """The networks of the run directories that were joined into one (`training.experiments.ensemble`); empty where a run directory was trained.
     Network, greys and
-    schedule are then those of the RUN with the largest input, and each RUN's own recipe stands in run.json."""
+    schedule are then those of the run directory with the largest input, and each run directory's own recipe stands in run.json."""
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -155,10 +155,10 @@ class Recipe:
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Decides the folds; None takes `seed`, so that another seed is another split too."""
     validation: Validation = "folds"
-    """`holdout`: fold 0 is held back from the one model; `folds`: a model for each fold, and a final one on everything."""
+    """`holdout`: fold 0 is held-out from the one model; `folds`: a model for each fold, and a final one on everything."""
 
     # Machine
-    precision: Precision = "auto"
+    precision: TrainingPrecision = "auto"
     """Of the network's forward pass in training.  `auto`: bf16 where it is faster: on a GPU, and on a CPU that
     has instructions for it for DenseNets and pyramids."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
@@ -206,12 +206,12 @@ class Recipe:
         if self.average_last > self.epochs[-1]:
             raise ValueError("average_last exceeds the epochs at the last size")
         if self.mask_weight and self.augment.mixup:
-            raise ValueError("the outline of two blended chests means nothing: set mask_weight or augment.mixup to 0")
+            raise ValueError("the segmentation mask of two blended chests means nothing: set mask_weight or augment.mixup to 0")
         if self.mask_weight and self.imbalance == "generated":
-            raise ValueError("generated images have no outlines: set mask_weight to 0, or imbalance to sampler")
+            raise ValueError("generated images have no segmentation masks: set mask_weight to 0, or imbalance to sampler")
         if self.augment.swap and not self.mask_weight:
-            raise ValueError("augment.swap exchanges what lies under outlines, which only mask_weight above 0 reads")
-        if self.metadata and (self.augment.mixup or self.imbalance == "generated" or len(self.greys) > 1):
+            raise ValueError("augment.swap exchanges what lies under segmentation masks, which only mask_weight above 0 reads")
+        if self.metadata and (self.augment.mixup or self.imbalance == "generated" or len(self.normalisation) > 1):
             raise ValueError("metadata goes with whole images that somebody took, and one network: no mixup, nothing generated")
         return self
 

@@ -1,9 +1,9 @@
 """How well maps point at what experts drew, beside two guesses that look at no image.
 
 The pointing game (Zhang et al. 2018) asks whether a map's highest place lies in
-the outline, or within 2 % of the picture's side of it; the energy is the share
+the segmentation mask, or within 2 % of the picture's side of it; the energy is the share
 of a map's evidence that lies inside.  `centre` always guesses the middle of the
-picture, `usual_place` where the other images' outlines lie.
+picture, `usual_place` where the other images' segmentation masks lie.
 
 Shape suffixes: P positive images, H and W picture rows and columns, h and w map rows and columns.
 """
@@ -19,7 +19,7 @@ from training.stats.format import figure_text
 from training.stats.metrics import Floats, wilson_interval
 
 _TOLERANCE = 0.02
-"""How far beside an outline a hit may lie, as a share of the picture's side."""
+"""How far beside a segmentation mask a hit may lie, as a share of the picture's side."""
 
 _CENTRE_SPREAD = 0.25
 """Standard deviation of the guess at the centre, as a share of the picture's side."""
@@ -30,7 +30,7 @@ _SIZES = ("small", "medium", "large")
 def measure_localisation(
     cam_Phw: NDArray[np.float32], mask_PHW: NDArray[np.uint8], pool: Literal["mean", "lse"]
 ) -> dict[str, Any]:
-    """Measure the maps of positive images against their outlines.
+    """Measure the maps of positive images against their segmentation masks.
 
     Args:
         cam_Phw: as the graph gives them.
@@ -65,7 +65,7 @@ def localisation_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     small, large = (f"{edge:.2%}" for edge in figures["area_terciles"])
     yield f"Outlines up to {small} of the picture are small, over {large} large; a hit lies in one or within 2 % beside it."
     yield ""
-    yield "| outlines | images | hits: the map | the centre | the usual place | energy: the map | the usual place |"
+    yield "| segmentation masks | images | hits: the map | the centre | the usual place | energy: the map | the usual place |"
     yield "|---|---|---|---|---|---|---|"
     for group in ("all", *_SIZES):
         row = figures[group]
@@ -103,18 +103,18 @@ def _centre(side: int) -> Floats:
 
 
 def _others(mask_PHW: NDArray[np.uint8]) -> Floats:
-    """Give each image the sum of the others' outlines."""
+    """Give each image the sum of the others' segmentation masks."""
     return np.asarray(mask_PHW.sum(axis=0, dtype=np.float64) - mask_PHW)
 
 
 def _hits(guess_PHW: Floats, near_PHW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell whether each guess's highest pixel lies near the outline; the mean of several equal ones never counts."""
+    """Tell whether each guess's highest pixel lies near the segmentation mask; the mean of several equal ones never counts."""
     highest_P = guess_PHW.reshape(len(guess_PHW), -1).argmax(axis=1)
     return np.asarray(near_PHW.reshape(len(near_PHW), -1)[np.arange(len(near_PHW)), highest_P])
 
 
 def _energy(guess_PHW: Floats, mask_PHW: NDArray[np.uint8]) -> Floats:
-    """Give the share of each guess inside its outline; 0 where it guesses nothing."""
+    """Give the share of each guess inside its segmentation mask; 0 where it guesses nothing."""
     inside_P = (guess_PHW * (mask_PHW / 255)).sum(axis=(1, 2))
     all_P = guess_PHW.sum(axis=(1, 2))
     return np.asarray(np.divide(inside_P, all_P, out=np.zeros_like(inside_P), where=all_P > 0))

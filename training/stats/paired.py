@@ -1,6 +1,6 @@
 """Whether one way of training beats another: paired on the same images, persons and seeds.
 
-Shape suffixes: A arms, S seeds, K readings (the plain images first, then each stress), N images,
+Shape suffixes: A variants, S seeds, K readings (the plain images first, then each corruption), N images,
 G person groups, B bootstrap draws, M measures, T distinct scores.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from training.stats.metrics import Floats, Labels01, weighted_auroc
 
 MEASURES = ("auroc", "stressed_auroc", "accuracy", "sensitivity", "specificity")
-"""`stressed_auroc` is the mean over the plain images and every stress; rates are those at logit 0."""
+"""`stressed_auroc` is the mean over the plain images and every corruption; rates are those at logit 0."""
 
 _DRAWS = 1000
 _SEED = 20261123
@@ -21,18 +21,18 @@ _SEED = 20261123
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
-    """Measures of every arm and seed, and what they might have been with other persons and seeds."""
+    """Measures of every variant and seed, and what they might have been with other persons and seeds."""
 
     value_ASM: Floats
     draw_BAM: Floats
-    """Means over drawn seeds, the same seeds and persons for every arm."""
+    """Means over drawn seeds, the same seeds and persons for every variant."""
 
-    def mean(self, arm: int, measure: int) -> tuple[float, list[float]]:
-        """Give an arm's mean over its seeds, and its 95 % interval."""
-        return float(self.value_ASM[arm, :, measure].mean()), _interval(self.draw_BAM[:, arm, measure])
+    def mean(self, variant: int, measure: int) -> tuple[float, list[float]]:
+        """Give a variant's mean over its seeds, and its 95 % interval."""
+        return float(self.value_ASM[variant, :, measure].mean()), _interval(self.draw_BAM[:, variant, measure])
 
     def difference(self, one: int, other: int, measure: int) -> tuple[float, list[float]]:
-        """Give by how much one arm exceeds another in the mean over seeds, and the paired 95 % interval."""
+        """Give by how much one variant exceeds another in the mean over seeds, and the paired 95 % interval."""
         means_A = self.value_ASM[:, :, measure].mean(axis=1)
         return float(means_A[one] - means_A[other]), _interval(
             self.draw_BAM[:, one, measure] - self.draw_BAM[:, other, measure]
@@ -40,12 +40,12 @@ class Resampled:
 
 
 def resample(label_N: Labels01, logit_ASKN: Floats, groups_N: Sequence[str]) -> Resampled:
-    """Measure all arms, then draw persons and seeds with replacement, 1000 times from a fixed seed."""
-    arms, seeds = logit_ASKN.shape[:2]
+    """Measure all variants, then draw persons and seeds with replacement, 1000 times from a fixed seed."""
+    variants, seeds = logit_ASKN.shape[:2]
     models = [_measurer(label_N, logit_KN) for logit_KN in logit_ASKN.reshape(-1, *logit_ASKN.shape[2:])]
 
     def measured(weight_N: Labels01) -> Floats:
-        return np.array([model(weight_N) for model in models]).reshape(arms, seeds, len(MEASURES))
+        return np.array([model(weight_N) for model in models]).reshape(variants, seeds, len(MEASURES))
 
     group_N = np.unique(np.asarray(groups_N), return_inverse=True)[1]
     persons = int(group_N.max()) + 1

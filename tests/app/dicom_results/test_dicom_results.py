@@ -109,9 +109,9 @@ def dciodvfy_errors(result: Dataset, folder: Path) -> list[str]:
     return [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("Error")]
 
 
-def test_a_report_parses_back_to_the_answer(version: ServedVersion, film: bytes) -> None:
-    prediction = predict(version, film, PredictionRequest(tta=True, operating_point="screen"))
-    report = write("sr", film, prediction)
+def test_a_report_parses_back_to_the_answer(version: ServedVersion, radiograph: bytes) -> None:
+    prediction = predict(version, radiograph, PredictionRequest(tta=True, operating_point="screen"))
+    report = write("sr", radiograph, prediction)
     finding = prediction.finding
 
     assert percent(report, "Certainty of Finding") / 100 == pytest.approx(finding.probability, rel=1e-14)
@@ -128,21 +128,21 @@ def test_a_report_parses_back_to_the_answer(version: ServedVersion, film: bytes)
 
 @pytest.mark.parametrize(("grey", "presence"), [(20, "Absent"), (235, "Present")])
 def test_presence_follows_the_label(version: ServedVersion, grey: int, presence: str) -> None:
-    film = make_dicom(np.full((64, 64), grey, np.uint8), **UIDS)
-    assert one(write("sr", film, predict(version, film)), "Presence").ConceptCodeSequence[0].CodeMeaning == presence
+    radiograph = make_dicom(np.full((64, 64), grey, np.uint8), **UIDS)
+    assert one(write("sr", radiograph, predict(version, radiograph)), "Presence").ConceptCodeSequence[0].CodeMeaning == presence
 
 
-def test_a_report_is_complete_but_preliminary_and_verified_by_nobody(version: ServedVersion, film: bytes) -> None:
-    report = write("sr", film, predict(version, film))
+def test_a_report_is_complete_but_preliminary_and_verified_by_nobody(version: ServedVersion, radiograph: bytes) -> None:
+    report = write("sr", radiograph, predict(version, radiograph))
     flags = (report.CompletionFlag, report.PreliminaryFlag, report.VerificationFlag)
     assert flags == ("COMPLETE", "PRELIMINARY", "UNVERIFIED")
 
 
 @pytest.mark.parametrize("kind", ["sr", "sc"])
 def test_a_result_lies_in_the_study_of_its_image_and_refers_to_it(
-    version: ServedVersion, film: bytes, kind: ResultKind
+    version: ServedVersion, radiograph: bytes, kind: ResultKind
 ) -> None:
-    source, result = pydicom.dcmread(BytesIO(film)), write(kind, film, predict(version, film))
+    source, result = pydicom.dcmread(BytesIO(radiograph)), write(kind, radiograph, predict(version, radiograph))
     assert result.StudyInstanceUID == source.StudyInstanceUID
     assert result.SeriesInstanceUID != source.SeriesInstanceUID
     assert (result.PatientName, result.PatientID, result.PatientSex) == ("Marked^Name", "MARKED-ID", "F")
@@ -172,9 +172,9 @@ def test_a_result_lies_in_the_study_of_its_image_and_refers_to_it(
 def test_results_are_valid_whatever_the_header_lacks(
     version: ServedVersion, kind: ResultKind, header: dict[str, Any], tmp_path: Path
 ) -> None:
-    film = make_dicom(chest(96, 96), **UIDS, **header)
+    radiograph = make_dicom(chest(96, 96), **UIDS, **header)
     with pydicom.config.disable_value_validation():
-        result = write(kind, film, predict(version, film))
+        result = write(kind, radiograph, predict(version, radiograph))
     assert dciodvfy_errors(result, tmp_path) == []
 
 
@@ -182,9 +182,9 @@ def test_results_are_valid_whatever_the_header_lacks(
     ("stated", "carried"), [(b"041Y", "041Y"), (b"006M", "006M"), (b"62  ", "062Y"), (b"413 ", None), (b"old ", None)]
 )
 def test_an_age_gets_its_unit_or_is_left_out(version: ServedVersion, stated: bytes, carried: str | None) -> None:
-    film = make_dicom(chest(64, 64), raw={"041Y": stated}, **UIDS)
+    radiograph = make_dicom(chest(64, 64), raw={"041Y": stated}, **UIDS)
     with pydicom.config.disable_value_validation():
-        assert write("sr", film, predict(version, film)).get("PatientAge") == carried
+        assert write("sr", radiograph, predict(version, radiograph)).get("PatientAge") == carried
 
 
 @pytest.mark.parametrize(
@@ -196,16 +196,16 @@ def test_an_age_gets_its_unit_or_is_left_out(version: ServedVersion, stated: byt
     ],
 )  # fmt: skip
 def test_names_keep_their_letters(version: ServedVersion, charset: str, name: str) -> None:
-    film = make_dicom(chest(64, 64), SpecificCharacterSet=charset, PatientName=name, **UIDS)
-    assert str(write("sr", film, predict(version, film)).PatientName) == name
+    radiograph = make_dicom(chest(64, 64), SpecificCharacterSet=charset, PatientName=name, **UIDS)
+    assert str(write("sr", radiograph, predict(version, radiograph)).PatientName) == name
 
 
 def test_a_name_that_is_merely_unusual_is_carried_over_and_never_said(
     version: ServedVersion, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
-    film = make_dicom(chest(64, 64), PatientName="84065b22-967f-497f", PatientID="SECRET-7", **UIDS)
+    radiograph = make_dicom(chest(64, 64), PatientName="84065b22-967f-497f", PatientID="SECRET-7", **UIDS)
     with caplog.at_level(logging.DEBUG):
-        results = [write(kind, film, predict(version, film)) for kind in get_args(ResultKind)]
+        results = [write(kind, radiograph, predict(version, radiograph)) for kind in get_args(ResultKind)]
     assert {str(result.PatientName) for result in results} == {"84065b22-967f-497f"}
     assert "84065b22" not in caplog.text
     assert "SECRET" not in caplog.text
@@ -214,29 +214,31 @@ def test_a_name_that_is_merely_unusual_is_carried_over_and_never_said(
 
 @pytest.mark.parametrize("kind", ["sr", "sc"])
 def test_the_same_question_gives_the_same_object_and_another_question_another(
-    version: ServedVersion, film: bytes, kind: ResultKind
+    version: ServedVersion, radiograph: bytes, kind: ResultKind
 ) -> None:
-    first, again = (write(kind, film, predict(version, film)) for _ in range(2))
-    screened = write(kind, film, predict(version, film, PredictionRequest(operating_point="screen")))
-    shifted = write(kind, film, predict(version, film, shift=PrevalenceShift(1 / 3, 0.05)))
+    first, again = (write(kind, radiograph, predict(version, radiograph)) for _ in range(2))
+    screened = write(kind, radiograph, predict(version, radiograph, PredictionRequest(operating_point="screen")))
+    shifted = write(kind, radiograph, predict(version, radiograph, shift=PrevalenceShift(1 / 3, 0.05)))
     assert first.SOPInstanceUID == again.SOPInstanceUID
     assert len({first.SOPInstanceUID, screened.SOPInstanceUID, shifted.SOPInstanceUID}) == 3
     assert len({result.SeriesInstanceUID for result in (first, again, screened, shifted)}) == 1
     assert first.SOPInstanceUID.is_valid
 
 
-def test_a_report_states_the_prevalence_that_was_asked_for(version: ServedVersion, film: bytes) -> None:
-    report = write("sr", film, predict(version, film, shift=PrevalenceShift(1 / 3, 0.05)))
+def test_a_report_states_the_prevalence_that_was_asked_for(version: ServedVersion, radiograph: bytes) -> None:
+    report = write("sr", radiograph, predict(version, radiograph, shift=PrevalenceShift(1 / 3, 0.05)))
     assert "prevalence=0.05" in {item.TextValue for name, item in items(report) if name == "Algorithm Parameters"}
 
 
-def test_a_capture_has_its_caveat_above_the_picture_and_the_picture_untouched(version: ServedVersion, film: bytes) -> None:
+def test_a_capture_has_its_caveat_above_the_picture_and_the_picture_untouched(
+    version: ServedVersion, radiograph: bytes
+) -> None:
     from PIL import Image
 
-    prediction = predict(version, film)
+    prediction = predict(version, radiograph)
     assert prediction.heatmap_png is not None
     picture_HW3 = np.asarray(Image.open(BytesIO(prediction.heatmap_png)))
-    capture_HW3 = write("sc", film, prediction).pixel_array
+    capture_HW3 = write("sc", radiograph, prediction).pixel_array
     np.testing.assert_array_equal(capture_HW3, draw_capture(prediction))
     top = next(y for y in range(len(capture_HW3)) if capture_HW3[y, 200, 0] == picture_HW3[0, 72, 0] and y > 30)
     rows, columns, _ = picture_HW3.shape
@@ -248,9 +250,9 @@ def test_a_capture_has_its_caveat_above_the_picture_and_the_picture_untouched(ve
 
 @pytest.mark.parametrize("missing", ["StudyInstanceUID", "SeriesInstanceUID"])
 def test_a_header_that_names_no_study_or_series_is_refused(version: ServedVersion, missing: str) -> None:
-    film = make_dicom(chest(64, 64), **{**UIDS, missing: None})
+    radiograph = make_dicom(chest(64, 64), **{**UIDS, missing: None})
     with pytest.raises(CorruptImage, match="must refer to"):
-        write_result("sr", film, predict(version, film), max_inflated_bytes=MAX_BYTES)
+        write_result("sr", radiograph, predict(version, radiograph), max_inflated_bytes=MAX_BYTES)
 
 
 @pytest.mark.parametrize("data", [make_png(chest(64, 64)), make_jpeg(chest(64, 64))])
@@ -259,11 +261,11 @@ def test_a_picture_without_identity_gets_no_dicom_result(data: bytes) -> None:
         require_dicom(data)
 
 
-def test_dsrdump_reads_a_report(version: ServedVersion, film: bytes, tmp_path: Path) -> None:
+def test_dsrdump_reads_a_report(version: ServedVersion, radiograph: bytes, tmp_path: Path) -> None:
     if shutil.which("dsrdump") is None:
         pytest.skip("no dsrdump on this machine")
-    prediction = predict(version, film)
-    write("sr", film, prediction).save_as(tmp_path / "report.dcm")
+    prediction = predict(version, radiograph)
+    write("sr", radiograph, prediction).save_as(tmp_path / "report.dcm")
     done = subprocess.run(["dsrdump", str(tmp_path / "report.dcm")], capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 0, done.stderr
     assert "Comprehensive 3D SR Document" in done.stdout
@@ -277,10 +279,10 @@ def test_a_service_that_writes_no_result_does_not_load_highdicom() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_a_report_is_written_in_a_moment_once_warm(version: ServedVersion, film: bytes) -> None:
-    prediction = predict(version, film)
-    write_result("sr", film, prediction, max_inflated_bytes=MAX_BYTES)
+def test_a_report_is_written_in_a_moment_once_warm(version: ServedVersion, radiograph: bytes) -> None:
+    prediction = predict(version, radiograph)
+    write_result("sr", radiograph, prediction, max_inflated_bytes=MAX_BYTES)
     started = time.process_time()
     for _ in range(5):
-        write_result("sr", film, prediction, max_inflated_bytes=MAX_BYTES)
+        write_result("sr", radiograph, prediction, max_inflated_bytes=MAX_BYTES)
     assert (time.process_time() - started) / 5 < 0.2  # some 20 ms, and room for a busy machine

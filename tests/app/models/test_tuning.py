@@ -67,10 +67,16 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def tuner(
-    machine: Machine, cache_dir: Path | None, *, cores: int = 2, overrides: Overrides = Overrides(), gpu: bool = False
-) -> Tuner:  # noqa: B008
+    machine: Machine, cache_dir: Path | None, *, cores: int = 2, overrides: Overrides | None = None, gpu: bool = False
+) -> Tuner:
     runtime = Runtime(device="gpu" if gpu else "cpu", cache_dir=cache_dir)
-    return Tuner(machine.open, runtime, cores=cores, overrides=overrides, clocks=Clocks(machine.clock, machine.processor_clock))
+    return Tuner(
+        machine.open,
+        runtime,
+        cores=cores,
+        overrides=overrides or Overrides(),
+        clocks=Clocks(machine.clock, machine.processor_clock),
+    )
 
 
 def test_larger_batches_that_win_no_time_are_not_run(bundle: Bundle) -> None:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
-from training.bundle.gates import ExportRefused, Gate, require
+from training.bundle.gates import ExportRefused, ReleaseGate, require
 from training.bundle.graph_gates import Runner, edge_images, file_gates, measure_parity, parity_gates, pool, privacy_gate
 from training.bundle.onnx_export import describe, trace
 
@@ -64,7 +64,7 @@ def altered(tiny_path: Path, tmp_path: Path) -> Callable[[Callable[[onnx.ModelPr
     return change
 
 
-def failed(gates: list[Gate]) -> list[str]:
+def failed(gates: list[ReleaseGate]) -> list[str]:
     return [gate.name for gate in gates if not gate.holds]
 
 
@@ -135,7 +135,7 @@ def test_a_file_over_the_size_that_is_accepted_fails(tiny_path: Path) -> None:
 
 
 def test_a_file_that_names_a_local_folder_fails(tmp_path: Path) -> None:
-    (tmp_path / "bundle.json").write_text('{"command": "train --data /srv/someone/films"}')
+    (tmp_path / "bundle.json").write_text('{"command": "train --data /srv/someone/radiographs"}')
     (tmp_path / "metrics.json").write_text("{}")
     gate = privacy_gate(tmp_path, {"/srv/someone"})
     assert not gate.holds
@@ -145,7 +145,7 @@ def test_a_file_that_names_a_local_folder_fails(tmp_path: Path) -> None:
 
 def test_refusal_names_the_gates_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ExportRefused, match="one file: 2 tensors outside it"):
-        require([Gate("opset", "20", True), Gate("one file", "2 tensors outside it", False)])
+        require([ReleaseGate("opset", "20", True), ReleaseGate("one file", "2 tensors outside it", False)])
     assert "ok    opset: 20" in capsys.readouterr().out
 
 

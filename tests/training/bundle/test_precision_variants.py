@@ -16,7 +16,7 @@ from training.bundle.export import export
 from training.bundle.graph_gates import file_gates, pool
 from training.bundle.held_out import predict_held_out
 from training.bundle.precision_cost import cost_gates
-from training.bundle.precision_variants import Yardstick, convert, measure_fast
+from training.bundle.precision_variants import Reference, convert, measure_fast
 from training.fit.run_dir import load_run
 from training.hardware import bf16_instructions
 
@@ -27,13 +27,13 @@ def bundle(bundle_dir: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def yardstick(bundle: Bundle, run_dir: Path) -> Yardstick:
+def yardstick(bundle: Bundle, run_dir: Path) -> Reference:
     run, graphs = load_run(run_dir), {0: bundle.graph_path}
-    return Yardstick(run, predict_held_out(run, graphs), graphs, bundle.manifest.readings[PLAIN_PROFILE], bundle.golden)
+    return Reference(run, predict_held_out(run, graphs), graphs, bundle.manifest.readings[PLAIN_PROFILE], bundle.golden)
 
 
 @pytest.fixture(scope="module")
-def converted(bundle: Bundle, yardstick: Yardstick, tmp_path_factory: pytest.TempPathFactory) -> dict[StoredPrecision, Path]:
+def converted(bundle: Bundle, yardstick: Reference, tmp_path_factory: pytest.TempPathFactory) -> dict[StoredPrecision, Path]:
     """The smoke graph in fp16 and int8, whatever the gates say of them."""
     folder = tmp_path_factory.mktemp("converted")
     paths = {precision: folder / f"model.{precision}.onnx" for precision in CONVERTERS}
@@ -61,14 +61,14 @@ def test_a_converted_graphs_map_still_adds_up_to_its_logit(
 
 
 def test_the_fp16_graph_passes_every_gate_and_answers_its_golden_inputs(
-    converted: dict[StoredPrecision, Path], yardstick: Yardstick
+    converted: dict[StoredPrecision, Path], yardstick: Reference
 ) -> None:
     graph = OnnxGraph(converted["fp16"], precision="fp16")
     gates = [*cost_gates("fp16", yardstick.cost_of(lambda *_: graph)), golden_gate(yardstick.golden, graph)]
     assert [str(gate) for gate in gates if not gate.holds] == []
 
 
-def test_a_spoilt_int8_graph_is_refused(converted: dict[StoredPrecision, Path], yardstick: Yardstick, tmp_path: Path) -> None:
+def test_a_spoilt_int8_graph_is_refused(converted: dict[StoredPrecision, Path], yardstick: Reference, tmp_path: Path) -> None:
     model = onnx.load(converted["int8"])
     scales = [tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale") and tensor.dims]
     for tensor in scales:  # of the weights, one a channel
@@ -80,7 +80,7 @@ def test_a_spoilt_int8_graph_is_refused(converted: dict[StoredPrecision, Path], 
 
 
 def test_a_file_whose_gate_fails_is_taken_away_and_the_reason_kept(
-    yardstick: Yardstick, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    yardstick: Reference, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "model.fp16.onnx"
     verdict = convert(yardstick, "fp16", bundle.graph_path, path, max_bytes=1000)
@@ -102,13 +102,13 @@ def test_export_adds_the_precisions_that_hold_and_says_of_each_what_it_costs(run
     assert verdicts["bf16"]["allowed"] == (bundle.manifest.fast is not None)
 
 
-def test_fast_is_not_measured_on_few_images(yardstick: Yardstick, bundle: Bundle) -> None:
+def test_fast_is_not_measured_on_few_images(yardstick: Reference, bundle: Bundle) -> None:
     verdict, fast = measure_fast(yardstick, bundle.graph_path)
     assert fast is None
     assert verdict.failed[0].startswith("not measured: it takes 100 held-out images")
 
 
-def test_fast_is_allowed_only_where_it_was_measured(yardstick: Yardstick, bundle: Bundle) -> None:
+def test_fast_is_allowed_only_where_it_was_measured(yardstick: Reference, bundle: Bundle) -> None:
     verdict, fast = measure_fast(yardstick, bundle.graph_path, min_images=10)
     if not openvino_is_installed() or bf16_instructions() is None:
         assert verdict.failed[0].startswith("not measured: ")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.evaluation.corruptions import STRESSES, stressed
+from training.evaluation.corruptions import STRESSES, corrupted
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def image_HW() -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("name", STRESSES)
 def test_a_stressed_copy_keeps_shape_and_type_and_is_another_picture(name: str, image_HW: NDArray[np.uint8]) -> None:
-    copy_HW = stressed(name, image_HW, 7)
+    copy_HW = corrupted(name, image_HW, 7)
     assert copy_HW.shape == image_HW.shape
     assert copy_HW.dtype == image_HW.dtype
     assert np.abs(copy_HW.astype(int) - image_HW).mean() > 0.2
@@ -25,14 +25,14 @@ def test_a_stressed_copy_keeps_shape_and_type_and_is_another_picture(name: str, 
 
 @pytest.mark.parametrize("name", STRESSES)
 def test_an_image_is_stressed_in_the_same_way_each_time(name: str, image_HW: NDArray[np.uint8]) -> None:
-    assert np.array_equal(stressed(name, image_HW, 7), stressed(name, image_HW, 7))
+    assert np.array_equal(corrupted(name, image_HW, 7), corrupted(name, image_HW, 7))
 
 
 def test_a_gamma_below_one_brightens_and_one_above_darkens(image_HW: NDArray[np.uint8]) -> None:
-    assert stressed("gamma 0.6", image_HW, 0).mean() > image_HW.mean() > stressed("gamma 1.6", image_HW, 0).mean()
+    assert corrupted("gamma 0.6", image_HW, 0).mean() > image_HW.mean() > corrupted("gamma 1.6", image_HW, 0).mean()
 
 
 def test_zooming_in_enlarges_what_is_bright_and_zooming_out_shrinks_it(image_HW: NDArray[np.uint8]) -> None:
     bright = (image_HW > 100).sum()
-    assert (stressed("zoomed in", image_HW, 0) > 100).sum() == pytest.approx(bright * 1.15**2, rel=0.05)
-    assert (stressed("zoomed out", image_HW, 0) > 100).sum() == pytest.approx(bright / 1.15**2, rel=0.05)
+    assert (corrupted("zoomed in", image_HW, 0) > 100).sum() == pytest.approx(bright * 1.15**2, rel=0.05)
+    assert (corrupted("zoomed out", image_HW, 0) > 100).sum() == pytest.approx(bright / 1.15**2, rel=0.05)

@@ -73,7 +73,7 @@ def test_images_that_are_all_new_have_no_unseen_part(bundle_dir: Path, tmp_path:
 
 
 def copy_unseen(bundle_dir: Path, folder: Path) -> None:
-    """Make class folders of two new films."""
+    """Make class folders of two new radiographs."""
     from cxr.phantom import draw_phantom
     from tests.factories import make_png
 
@@ -124,12 +124,12 @@ def test_tta_averages_the_views_of_the_bundles_policy(
 def test_what_cannot_be_read_is_listed_with_its_code_and_counted_nowhere(
     bundle_dir: Path, films_dir: Path, tmp_path: Path
 ) -> None:
-    films = tmp_path / "films"
-    shutil.copytree(films_dir, films)
-    whole = next((films / "train" / "NORMAL").glob("*.png")).read_bytes()
-    (films / "train" / "NORMAL" / "IM-9999-0001.png").write_bytes(whole[: len(whole) // 2])
-    (films / "train" / "NORMAL" / "IM-9999-0002.jpeg").write_bytes(b"no picture at all")
-    metrics = evaluate(bundle_dir, films, tmp_path / "out")
+    radiographs = tmp_path / "films"
+    shutil.copytree(films_dir, radiographs)
+    whole = next((radiographs / "train" / "NORMAL").glob("*.png")).read_bytes()
+    (radiographs / "train" / "NORMAL" / "IM-9999-0001.png").write_bytes(whole[: len(whole) // 2])
+    (radiographs / "train" / "NORMAL" / "IM-9999-0002.jpeg").write_bytes(b"no picture at all")
+    metrics = evaluate(bundle_dir, radiographs, tmp_path / "out")
     assert metrics["n"] == 60
     assert {item["path"].rpartition("/")[2]: item["code"] for item in metrics["unreadable"]} == {
         "IM-9999-0001.png": "corrupt_image",
@@ -153,8 +153,8 @@ def test_the_gallery_shows_films_of_each_kind_with_their_evidence(evaluated: Pat
     metrics, page = figures(evaluated), (evaluated / "report.html").read_text()
     assert {"right-positive", "right-negative", "uncertain"} <= {picture["kind"] for picture in metrics["gallery"]}
     for picture in metrics["gallery"]:
-        with Image.open(evaluated / picture["file"]) as film:
-            assert film.width == 2 * film.height  # the films are square, and beside each is its map
+        with Image.open(evaluated / picture["file"]) as radiograph:
+            assert radiograph.width == 2 * radiograph.height  # the radiographs are square, and beside each is its map
         assert picture["image_id"] in page
     assert page.count("data:image/jpeg;base64,") == len(metrics["gallery"])
 

@@ -12,13 +12,13 @@ from tests.factories import chest, make_dicom, make_png
 from training.__main__ import main
 from training.data.index import read_table, write_table
 from training.evaluation.ood import novelty_lines
-from training.evaluation.ood_images import Foreign, by_kind, count_objects, find_foreign, make_foreign, turn
+from training.evaluation.ood_images import OodImage, by_kind, count_objects, find_ood_images, make_ood_images, turn
 
 SPEC = PreprocessSpec(size=64)
 
 
 def test_made_images_are_the_same_every_time_and_differ_among_themselves() -> None:
-    first, again = (list(make_foreign(SPEC, 3)) for _ in range(2))
+    first, again = (list(make_ood_images(SPEC, 3)) for _ in range(2))
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one.image_HW, other.image_HW)
     for kind, places in by_kind(first).items():
@@ -50,8 +50,8 @@ def test_a_folder_is_read_past_the_scope_check(tmp_path: Path) -> None:
     (tmp_path / "cats" / "cat.png").write_bytes(make_png(chest(64, 64)))
     (tmp_path / "torn.png").write_bytes(make_png(chest(64, 64))[:99])
     (tmp_path / "notes.txt").write_text("no image")
-    found = list(find_foreign(tmp_path, SPEC))
-    kinds = {(image.kind, image.origin) for image in found if isinstance(image, Foreign)}
+    found = list(find_ood_images(tmp_path, SPEC))
+    kinds = {(image.kind, image.origin) for image in found if isinstance(image, OodImage)}
     assert kinds == {("cr hip", "found"), ("cr chest", "chest"), ("ct", "found"), ("cats", "found")}
     assert len(found) == 6  # two are no pictures
 

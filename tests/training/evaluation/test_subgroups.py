@@ -3,14 +3,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.evaluation.prediction import Prediction
+from training.evaluation.prediction import LabelledPrediction
 from training.evaluation.subgroups import subgroup_figures
 
 
 def prediction(
     number: int, label: int, probability: float, *, sex: str | None = None, age_years: float | None = None
-) -> Prediction:
-    return Prediction(
+) -> LabelledPrediction:
+    return LabelledPrediction(
         image_id=str(number),
         path=f"{number}.png",
         sha256="",
@@ -31,7 +31,7 @@ def prediction(
 
 
 @pytest.fixture
-def predictions() -> list[Prediction]:
+def predictions() -> list[LabelledPrediction]:
     """100 men, told apart perfectly; 100 women, not at all; 10 of no stated sex."""
     rng = np.random.default_rng(1)
     men = [prediction(i, i % 2, 0.9 if i % 2 else 0.1, sex="M", age_years=30.0 + i % 3) for i in range(100)]
@@ -43,18 +43,18 @@ def by_group(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {entry["group"]: entry for entry in entries}
 
 
-def test_each_group_is_measured_by_itself(predictions: list[Prediction]) -> None:
+def test_each_group_is_measured_by_itself(predictions: list[LabelledPrediction]) -> None:
     found = by_group(subgroup_figures(predictions, 0.5))
     assert found["M"]["auroc"] == found["M"]["sensitivity"] == found["M"]["specificity"] == 1.0
     assert found["F"]["auroc"] == pytest.approx(0.5, abs=0.15)
     assert (found["18 to under 40 years"]["n"], found["80 years and over"]["n"]) == (100, 100)
 
 
-def test_a_group_with_few_positives_is_counted_and_not_measured(predictions: list[Prediction]) -> None:
+def test_a_group_with_few_positives_is_counted_and_not_measured(predictions: list[LabelledPrediction]) -> None:
     unstated = [entry for entry in subgroup_figures(predictions, 0.5) if entry["group"] == "not stated"]
     assert [(entry["attribute"], entry["n"], entry["n_positive"]) for entry in unstated] == [("age", 10, 5), ("sex", 10, 5)]
     assert all(entry["auroc"] is None and entry["sensitivity"] is None for entry in unstated)
 
 
-def test_what_no_file_states_makes_no_groups(predictions: list[Prediction]) -> None:
+def test_what_no_file_states_makes_no_groups(predictions: list[LabelledPrediction]) -> None:
     assert {entry["attribute"] for entry in subgroup_figures(predictions, 0.5)} == {"age", "sex"}

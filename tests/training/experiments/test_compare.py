@@ -1,4 +1,4 @@
-"""One comparison of two treatments on made films, as small as it can be."""
+"""One comparison of two treatments on made radiographs, as small as it can be."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 from training.__main__ import main
 from training.data.index import read_table
 from training.evaluation.corruptions import STRESSES
-from training.experiments.compare import arm_recipe, split_arms
+from training.experiments.compare import split_variants, variant_recipe_of
 from training.fit.run_dir import load_run
 from training.recipe.catalogue import smoke
 from training.recipe.schema import ConfigError
@@ -21,18 +21,18 @@ SMALL = ("network=resnet-tiny", "epochs=1", "sizes=32")
 
 @pytest.fixture(scope="module")
 def compared(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The folder of a comparison of two arms with two seeds, and the command that made it."""
+    """The folder of a comparison of two variants with two seeds, and the command that made it."""
     out = tmp_path_factory.mktemp("compared")
-    for film in sorted((films_dir / "train/NORMAL").iterdir()):  # out of balance: only some of the normal films
-        name = out / "films/NORMAL" / film.name
+    for radiograph in sorted((films_dir / "train/NORMAL").iterdir()):  # out of balance: only some of the normal radiographs
+        name = out / "films/NORMAL" / radiograph.name
         name.parent.mkdir(parents=True, exist_ok=True)
-        if int(film.stem.split("-")[2]) % 3 == 0:
-            name.write_bytes(film.read_bytes())
-    for film in sorted((films_dir / "train/PNEUMONIA").iterdir()):
+        if int(radiograph.stem.split("-")[2]) % 3 == 0:
+            name.write_bytes(radiograph.read_bytes())
+    for radiograph in sorted((films_dir / "train/PNEUMONIA").iterdir()):
         (out / "films/PNEUMONIA").mkdir(parents=True, exist_ok=True)
-        (out / "films/PNEUMONIA" / film.name).write_bytes(film.read_bytes())
+        (out / "films/PNEUMONIA" / radiograph.name).write_bytes(radiograph.read_bytes())
     words = ["compare", "smoke", "--data", str(out / "films"), "--out", str(out / "out"), "--seeds", "2"]
-    words += ["--arms", "sampler,generated", *(word for setting in SMALL for word in ("--set", setting))]
+    words += ["--variants", "sampler,generated", *(word for setting in SMALL for word in ("--set", setting))]
     assert main(words) == 0
     return out / "out", words
 
@@ -63,17 +63,17 @@ def test_held_back_persons_are_never_copied(compared: tuple[Path, list[str]]) ->
 
 
 def test_a_comparison_has_every_figure_with_its_interval(comparison: dict[str, Any]) -> None:
-    assert set(comparison["arms"]) == {"sampler", "generated"}
+    assert set(comparison["variants"]) == {"sampler", "generated"}
     (pair,) = comparison["pairs"]
-    for figures in (*(arm["mean"] for arm in comparison["arms"].values()), pair["difference"]):
+    for figures in (*(variant["mean"] for variant in comparison["variants"].values()), pair["difference"]):
         for figure in figures.values():
             low, high = figure["ci95"]
             assert low <= figure["value"] <= high or low == pytest.approx(high)
     assert len(pair["mcnemar"]) == 2
-    held_back = int(re.match(r"(\d+) held-back images", comparison["basis"])[1])  # type: ignore[index]
-    for arm in comparison["arms"].values():
-        assert all(np.sum(model["confusion"]) == held_back for model in arm["by_seed"].values())
-    steps = {name: arm["by_seed"]["1"]["steps"] for name, arm in comparison["arms"].items()}
+    held_back = int(re.match(r"(\d+) held-out images", comparison["basis"])[1])  # type: ignore[index]
+    for variant in comparison["variants"].values():
+        assert all(np.sum(model["confusion"]) == held_back for model in variant["by_seed"].values())
+    steps = {name: variant["by_seed"]["1"]["steps"] for name, variant in comparison["variants"].items()}
     assert steps["generated"] > steps["sampler"]
     assert comparison["verdict"].startswith("Fewer than 3 seeds")
 
@@ -105,7 +105,7 @@ def test_the_same_command_goes_on_and_trains_nothing_again(compared: tuple[Path,
 
 
 @pytest.mark.parametrize(
-    ("text", "arms"),
+    ("text", "variants"),
     [
         ("sampler,class-weights,generated", ["sampler", "class-weights", "generated"]),
         ("lr=1e-3,lr=2e-3", ["lr=1e-3", "lr=2e-3"]),
@@ -114,45 +114,45 @@ def test_the_same_command_goes_on_and_trains_nothing_again(compared: tuple[Path,
         ("sampler,magic", ["sampler", "magic"]),
     ],
 )
-def test_arms_are_divided_where_one_begins(text: str, arms: list[str]) -> None:
-    assert split_arms(text) == arms
+def test_arms_are_divided_where_one_begins(text: str, variants: list[str]) -> None:
+    assert split_variants(text) == variants
 
 
 def test_a_plus_may_belong_to_a_value_and_each_field_changes_once() -> None:
-    recipe = arm_recipe(smoke(), "lr=1e+0+generated+epochs=2,3", 5)
+    recipe = variant_recipe_of(smoke(), "lr=1e+0+generated+epochs=2,3", 5)
 
     assert (recipe.lr, recipe.imbalance, recipe.epochs, recipe.seed) == (1.0, "generated", (2, 3), 5)
     with pytest.raises(ConfigError, match="once"):
-        arm_recipe(smoke(), "sampler+generated", 5)
+        variant_recipe_of(smoke(), "sampler+generated", 5)
 
 
-@pytest.mark.parametrize("arm", ["folds=3", "validation=folds", "split_seed=2", "lr=1e-3+seed=4"])
-def test_an_arm_has_the_split_and_the_seeds_of_all(arm: str) -> None:
-    with pytest.raises(ConfigError, match="all arms share one split"):
-        arm_recipe(smoke(), arm, 5)
+@pytest.mark.parametrize("variant", ["folds=3", "validation=folds", "split_seed=2", "lr=1e-3+seed=4"])
+def test_an_arm_has_the_split_and_the_seeds_of_all(variant: str) -> None:
+    with pytest.raises(ConfigError, match="all variants share one split"):
+        variant_recipe_of(smoke(), variant, 5)
 
 
-@pytest.mark.parametrize("arms", ["sampler", "sampler,sampler"])
-def test_one_arm_is_no_comparison(arms: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "smoke", "--data", "x", "--out", "y", "--arms", arms]) == 1
-    assert "two arms or more" in capsys.readouterr().err
+@pytest.mark.parametrize("variants", ["sampler", "sampler,sampler"])
+def test_one_arm_is_no_comparison(variants: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "smoke", "--data", "x", "--out", "y", "--variants", variants]) == 1
+    assert "two variants or more" in capsys.readouterr().err
 
 
 def test_an_arm_may_be_any_field_of_the_recipe_and_films_that_state_nothing_answer_alike(
     compared: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
     words = ["compare", "smoke", "--data", str(compared[0].parent / "films"), "--out", str(tmp_path), "--seeds", "1"]
-    words += ["--arms", "metadata=false,metadata=true+limits=Tests.", "--set", "augment.mixup=0"]
+    words += ["--variants", "metadata=false,metadata=true+limits=Tests.", "--set", "augment.mixup=0"]
 
     assert main([*words, *(word for setting in SMALL for word in ("--set", setting))]) == 0
 
-    bare, fused = (tmp_path / f"metadata={arm}-seed1" for arm in ("false", "true+limits=Tests."))
+    bare, fused = (tmp_path / f"metadata={variant}-seed1" for variant in ("false", "true+limits=Tests."))
     assert (load_run(bare).recipe.metadata, load_run(fused).recipe.metadata) == (False, True)
     assert load_run(fused).recipe.limits == "Tests."
     assert (bare / "held_back.csv").read_bytes() == (fused / "held_back.csv").read_bytes()
 
 
 def test_an_unknown_treatment_is_refused_before_anything_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["compare", "smoke", "--data", "x", "--out", str(tmp_path / "y"), "--arms", "sampler,magic"]) == 1
+    assert main(["compare", "smoke", "--data", "x", "--out", str(tmp_path / "y"), "--variants", "sampler,magic"]) == 1
     assert "imbalance" in capsys.readouterr().err
     assert not (tmp_path / "y").exists()

@@ -1,4 +1,4 @@
-"""Two RUNs on made films, of other networks and sizes, that become one."""
+"""Two run directories on made radiographs, of other networks and sizes, that become one."""
 
 import json
 from pathlib import Path
@@ -15,12 +15,12 @@ from training.fit.run_dir import Run, load_network, load_run
 from training.model.area_pooling import averaging
 from training.model.backbones import AtSize, SmallResNetBackbone
 
-SMALL = ("network=resnet-tiny", "greys=fixed,image", "epochs=1", "sizes=40", "split_seed=1", "seed=2")
+SMALL = ("network=resnet-tiny", "normalisation=fixed,image", "epochs=1", "sizes=40", "split_seed=1", "seed=2")
 
 
 @pytest.fixture(scope="module")
 def small_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A RUN of two small networks of 40 pixels; the other RUN has one of 64."""
+    """A run directory of two small networks of 40 pixels; the other RUN has one of 64."""
     out = tmp_path_factory.mktemp("runs") / "small"
     words = ["train", "smoke", "--data", str(films_dir), "--out", str(out)]
     assert main([*words, *(word for setting in SMALL for word in ("--set", setting))]) == 0
@@ -68,7 +68,7 @@ def test_runs_that_do_not_go_together_are_refused(
     run_dir: Path, folds_run_dir: Path, joined: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for runs, complaint in (
-        ([run_dir], "two RUNs or more"),
+        ([run_dir], "two run directories or more"),
         ([run_dir, run_dir / ".." / run_dir.name], "named twice"),
         ([run_dir, folds_run_dir], "validation differ"),
         ([run_dir, joined.path], "was joined itself"),

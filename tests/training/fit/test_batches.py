@@ -60,9 +60,9 @@ def test_an_epoch_follows_from_its_seed_and_number_alone(samples: Samples) -> No
 def test_masks_move_with_their_images(samples: Samples) -> None:
     ramp_HW = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
     drawn = Samples(np.broadcast_to(ramp_HW, (21, 64, 64)), samples.label_N, np.broadcast_to(ramp_HW, (21, 64, 64)))
-    greys = ("gamma", "contrast", "brightness", "blur", "noise", "mixup")
+    normalisation = ("gamma", "contrast", "brightness", "blur", "noise", "mixup")
 
-    for batch in batches(drawn, *(f"augment.{name}=0" for name in greys), "augment.rotate_degrees=30", epoch=1):
+    for batch in batches(drawn, *(f"augment.{name}=0" for name in normalisation), "augment.rotate_degrees=30", epoch=1):
         assert batch.mask_N1HW is not None
         assert torch.allclose(batch.mask_N1HW, batch.image_N1HW, atol=2e-4)  # gamma keeps a hair above black
         assert float(batch.image_N1HW.std(dim=0).mean()) > 0.1

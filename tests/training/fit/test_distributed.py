@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from training.__main__ import main
-from training.fit.distributed import refuse_empty_parts
+from training.fit.distributed import refuse_empty_shards
 from training.recipe.schema import ConfigError
 
 SETTINGS = [
@@ -28,7 +28,7 @@ def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*launcher, *words], capture_output=True, text=True, check=False, timeout=280)
 
 
-def journal(path: Path) -> list[dict[str, Any]]:
+def log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -38,10 +38,10 @@ def test_two_processes_take_the_steps_of_one(films_dir: Path, tmp_path: Path) ->
     assert two.returncode == 0, two.stderr
     assert main(arguments(films_dir, tmp_path / "one")) == 0
 
-    one_lines, two_lines = (journal(tmp_path / run / "fold-0" / "metrics.jsonl") for run in ("one", "two"))
+    one_lines, two_lines = (log(tmp_path / run / "fold-0" / "metrics.jsonl") for run in ("one", "two"))
     assert [line["loss"] for line in two_lines] == [pytest.approx(line["loss"], rel=1e-4) for line in one_lines]
     assert [line["auroc"] for line in two_lines] == [pytest.approx(line["auroc"], abs=0.02) for line in one_lines]
-    assert journal(tmp_path / "two" / "log.jsonl")[0]["processes"] == 2
+    assert log(tmp_path / "two" / "log.jsonl")[0]["processes"] == 2
     one, other = (load_file(tmp_path / run / "final" / "model.safetensors") for run in ("one", "two"))
     assert one.keys() == other.keys()
     for name in (key for key in one if key.startswith(("backbone", "head"))):
@@ -49,7 +49,7 @@ def test_two_processes_take_the_steps_of_one(films_dir: Path, tmp_path: Path) ->
 
 
 def test_a_batch_that_could_leave_a_process_without_images_is_refused() -> None:
-    refuse_empty_parts(4, 2)
+    refuse_empty_shards(4, 2)
 
     with pytest.raises(ConfigError, match="batch=3 is too small for 2 processes"):
-        refuse_empty_parts(3, 2)
+        refuse_empty_shards(3, 2)

@@ -1,4 +1,4 @@
-"""Lesions that change places between films."""
+"""Lesions that change places between radiographs."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ OUTLINE = (slice(20, 32), slice(8, 20))
 
 
 def make_pair() -> tuple[Tensor, Tensor, Tensor]:
-    """Make a grey film with a dark outlined square, and one with neither."""
+    """Make a grey radiograph with a dark outlined square, and one with neither."""
     image_N1HW = torch.full((2, 1, SIDE, SIDE), 0.6)
     mask_N1HW = torch.zeros(2, 1, SIDE, SIDE)
     image_N1HW[0, 0][OUTLINE] = 0.1
@@ -34,7 +34,7 @@ def test_a_lesion_its_outline_and_its_label_move_to_the_other_film() -> None:
 
 def test_what_lies_far_from_the_outline_stays_in_its_film() -> None:
     image_N1HW, mask_N1HW, target_N = make_pair()
-    image_N1HW[0, 0, 50:, 50:] = 1.0  # a marker of the first film
+    image_N1HW[0, 0, 50:, 50:] = 1.0  # a marker of the first radiograph
 
     swapped, _, _ = swap_lesions(image_N1HW, mask_N1HW, target_N, 1.0, generator())
 
@@ -44,11 +44,11 @@ def test_what_lies_far_from_the_outline_stays_in_its_film() -> None:
 
 def test_what_is_exchanged_takes_the_brightness_of_where_it_comes_to_lie() -> None:
     image_N1HW, mask_N1HW, target_N = make_pair()
-    image_N1HW[1] -= 0.2  # the second film is darker
+    image_N1HW[1] -= 0.2  # the second radiograph is darker
 
     swapped, _, _ = swap_lesions(image_N1HW, mask_N1HW, target_N, 1.0, generator())
 
-    torch.testing.assert_close(swapped[0], torch.full((1, SIDE, SIDE), 0.6))  # no trace of the darker film
+    torch.testing.assert_close(swapped[0], torch.full((1, SIDE, SIDE), 0.6))  # no trace of the darker radiograph
     assert swapped[1, 0, 40, 40] == image_N1HW[1, 0, 40, 40]
 
 

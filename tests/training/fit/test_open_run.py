@@ -14,7 +14,7 @@ from training.model.pretrained import WeightsError
 from training.recipe.catalogue import pneumothorax_efficientnet_b0, smoke
 from training.recipe.schema import override
 
-COMMAND = "python -m training train smoke --data films --out run"
+COMMAND = "python -m training train smoke --data radiographs --out run"
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
 from training.fit.batches import Batch, Samples
-from training.fit.logs import Journal
+from training.fit.logs import JsonLinesLog
 from training.fit.run_dir import load_network
 from training.fit.train import batch_loss, mixed_precision, rate_at, train_epoch, train_model, validate
-from training.fit.train_state import Learner
+from training.fit.train_state import TrainState
 from training.hardware import bf16_instructions
 from training.recipe.catalogue import smoke
 from training.recipe.schema import Recipe, override
@@ -52,7 +52,7 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights_to_the_last_bit(
 ) -> None:
     recipe = override(recipe, ["network=efficientnet-b0"])  # its stochastic depth and dropout must go on as well
     train_model(recipe, samples, samples, tmp_path / "whole", seed=3)
-    cut = Learner.start(recipe, 3, CPU)
+    cut = TrainState.start(recipe, 3, CPU)
     train_epoch(cut, samples, "cut")
     cut.finish_epoch()
     (tmp_path / "cut").mkdir()
@@ -64,14 +64,14 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights_to_the_last_bit(
     whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
-    assert [line["epoch"] for line in journal(tmp_path / "cut")] == [2]
+    assert [line["epoch"] for line in log(tmp_path / "cut")] == [2]
 
 
 def test_learning_from_outlines_resumes_to_the_last_bit_too(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
     drawn = Samples(samples.image_NHW, samples.label_N, np.where(samples.image_NHW > 127, np.uint8(255), np.uint8(0)))
     outlined = override(recipe, ["pool=lse", "mask_weight=0.5", "augment.mixup=0"])
     train_model(outlined, drawn, None, tmp_path / "whole", seed=3)
-    cut = Learner.start(outlined, 3, CPU)
+    cut = TrainState.start(outlined, 3, CPU)
     train_epoch(cut, drawn, "cut")
     cut.finish_epoch()
     (tmp_path / "cut").mkdir()
@@ -86,14 +86,14 @@ def test_learning_from_outlines_resumes_to_the_last_bit_too(recipe: Recipe, samp
 def test_what_was_noted_of_an_epoch_that_is_trained_anew_is_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"event": "epoch", "epoch": 1}\n{"event": "epoch", "epoch": 2}\n{"event": "ep')
-    with Journal(path, last_epoch=1) as journal:
-        journal.write("epoch", epoch=2, loss=0.5)
+    with JsonLinesLog(path, last_epoch=1) as log:
+        log.write("epoch", epoch=2, loss=0.5)
 
     assert [line.get("loss") for line in map(json.loads, path.read_text().splitlines())] == [None, 0.5]
 
 
 def test_outlines_add_to_the_loss_of_a_batch(recipe: Recipe, samples: Samples) -> None:
-    network = Learner.start(override(recipe, ["pool=lse"]), 3, CPU).network.eval()
+    network = TrainState.start(override(recipe, ["pool=lse"]), 3, CPU).network.eval()
     image_N1HW = torch.from_numpy(samples.image_NHW)[:, None] / 255.0
     target_N = torch.from_numpy(samples.label_N).float()
     bare = Batch(image_N1HW, target_N, None)
@@ -114,17 +114,17 @@ def test_a_label_that_only_the_metadata_tell_is_learned_from_them(recipe: Recipe
     metadata_NM[:, 4], metadata_NM[:, 5] = samples.label_N == 1, samples.label_N == 0
     told = Samples(noise_NHW, samples.label_N, metadata_NM=metadata_NM)
     fused = override(recipe, ["metadata=true", "augment.mixup=0", "epochs=10", "lr=1e-2", "ema=0"])
-    learner = Learner.start(fused, 3, CPU)
+    state = TrainState.start(fused, 3, CPU)
     for _ in range(10):
-        train_epoch(learner, told, "fused")
-        learner.finish_epoch()
+        train_epoch(state, told, "fused")
+        state.finish_epoch()
 
-    weights_M = learner.network.late
+    weights_M = state.network.late
     assert weights_M is not None
     assert weights_M[4] > 0.03
     assert weights_M[5] < -0.03
     assert weights_M[:4].abs().max() == 0.0
-    assert (validate(learner.network, told, 32) or 0.0) > 0.9
+    assert (validate(state.network, told, 32) or 0.0) > 0.9
 
 
 def test_another_seed_gives_another_model(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_finished_model_knows_novelty_and_leaves_no_state_behind(recipe: Recip
 def test_each_epoch_is_logged_with_its_held_back_auroc(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
     train_model(recipe, samples, samples, tmp_path, seed=3)
 
-    lines = journal(tmp_path)
+    lines = log(tmp_path)
     assert [(line["event"], line["epoch"], line["size"]) for line in lines] == [("epoch", 1, 32), ("epoch", 2, 32)]
     assert all(0.0 <= line["auroc"] <= 1.0 and math.isfinite(line["loss"]) for line in lines)
 
@@ -164,7 +164,7 @@ def test_each_epochs_figures_are_curves_in_tensorboard(recipe: Recipe, samples: 
 
     (events,) = (tmp_path / "tensorboard").iterdir()
     scalars = [(event.step, value.tag, value.simple_value) for event in read_events(events) for value in event.summary.value]
-    losses = [line["loss"] for line in journal(tmp_path)]
+    losses = [line["loss"] for line in log(tmp_path)]
     assert [(step, figure) for step, name, figure in scalars if name == "loss"] == [
         (epoch, pytest.approx(loss)) for epoch, loss in enumerate(losses, start=1)
     ]
@@ -172,12 +172,12 @@ def test_each_epochs_figures_are_curves_in_tensorboard(recipe: Recipe, samples: 
 
 
 def test_the_mean_of_the_last_epochs_averages_is_kept(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
-    learner = Learner.start(recipe, 3, CPU)
+    state = TrainState.start(recipe, 3, CPU)
     after = []
     for _ in range(2):
-        train_epoch(learner, samples, "mean")
-        learner.finish_epoch()
-        after.append(learner.average.network.head.weight.clone())
+        train_epoch(state, samples, "mean")
+        state.finish_epoch()
+        after.append(state.average.network.head.weight.clone())
 
     train_model(recipe, samples, None, tmp_path, seed=3)
 
@@ -206,9 +206,9 @@ def test_a_cpu_with_bf16_trains_densenets_in_it_and_any_does_where_the_recipe_sa
 
 
 def test_a_network_learns_in_bf16_and_its_weights_stay_in_fp32(recipe: Recipe, samples: Samples) -> None:
-    learners = [Learner.start(override(recipe, [f"precision={precision}"]), 3, CPU) for precision in ("fp32", "bf16")]
+    learners = [TrainState.start(override(recipe, [f"precision={precision}"]), 3, CPU) for precision in ("fp32", "bf16")]
 
-    exact, rounded = (train_epoch(learner, samples, "bf16") for learner in learners)
+    exact, rounded = (train_epoch(state, samples, "bf16") for state in learners)
 
     assert exact != rounded
     assert rounded == pytest.approx(exact, rel=0.05)
@@ -216,11 +216,11 @@ def test_a_network_learns_in_bf16_and_its_weights_stay_in_fp32(recipe: Recipe, s
 
 
 def test_the_loss_falls(recipe: Recipe, samples: Samples) -> None:
-    learner = Learner.start(override(recipe, ["epochs=12", "lr=3e-3", "augment.mixup=0"]), 3, CPU)
+    state = TrainState.start(override(recipe, ["epochs=12", "lr=3e-3", "augment.mixup=0"]), 3, CPU)
     losses = []
     for _ in range(6):
-        losses.append(train_epoch(learner, samples, "fall"))
-        learner.finish_epoch()
+        losses.append(train_epoch(state, samples, "fall"))
+        state.finish_epoch()
 
     assert min(losses[3:]) < losses[0]
 
@@ -238,7 +238,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
 
 
 def test_a_held_back_part_without_one_class_has_no_auroc(samples: Samples) -> None:
-    network = Learner.start(smoke(), 3, CPU).network
+    network = TrainState.start(smoke(), 3, CPU).network
 
     assert validate(network, samples.take(np.array([0, 2, 4])), 32) is None
 
@@ -246,7 +246,7 @@ def test_a_held_back_part_without_one_class_has_no_auroc(samples: Samples) -> No
 def test_another_models_features_are_taken_over_and_its_head_is_not(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
     train_model(override(recipe, ["epochs=1", "average_last=1"]), samples, None, tmp_path, seed=3)
 
-    started = Learner.start(override(recipe, [f"init_weights={tmp_path / 'model.safetensors'}"]), 5, CPU).network
+    started = TrainState.start(override(recipe, [f"init_weights={tmp_path / 'model.safetensors'}"]), 5, CPU).network
 
     old, new = weights_of(tmp_path), started.state_dict()
     assert torch.equal(old["backbone.stem.0.weight"], new["backbone.stem.0.weight"])
@@ -255,7 +255,7 @@ def test_another_models_features_are_taken_over_and_its_head_is_not(recipe: Reci
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
-    decayed, others = Learner.start(smoke(), 3, CPU).optimizer.param_groups
+    decayed, others = TrainState.start(smoke(), 3, CPU).optimizer.param_groups
 
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
     assert {parameter.ndim for parameter in others["params"]} == {1}
@@ -263,8 +263,8 @@ def test_norms_and_biases_are_not_decayed() -> None:
 
 
 def test_the_average_of_weights_moves_quickly_at_first_and_slowly_later() -> None:
-    learner = Learner.start(override(smoke(), ["ema=0.9"]), 3, CPU)
-    average, network = learner.average, learner.network
+    state = TrainState.start(override(smoke(), ["ema=0.9"]), 3, CPU)
+    average, network = state.average, state.network
     torch.nn.init.constant_(network.bias, 1.0)
 
     average.update(network)
@@ -277,7 +277,7 @@ def test_the_average_of_weights_moves_quickly_at_first_and_slowly_later() -> Non
     assert not any(parameter.requires_grad for parameter in average.network.parameters())
 
 
-def journal(folder: Path) -> list[dict[str, Any]]:
+def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -291,13 +291,13 @@ def read_events(path: Path) -> Iterator[Event]:
 
 
 def test_an_ensemble_answers_with_the_mean_of_its_members(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
-    together = override(recipe, ["greys=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"])
-    train_model(together, samples, samples, tmp_path, seed=3)
+    two = override(recipe, ["normalisation=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"])
+    train_model(two, samples, samples, tmp_path, seed=3)
 
-    ensemble = load_network(tmp_path / "model.safetensors", together)
+    ensemble = load_network(tmp_path / "model.safetensors", two)
     members = [
-        load_network(tmp_path / "member-1/model.safetensors", override(together, ["greys=image"])),
-        load_network(tmp_path / "member-2/model.safetensors", override(together, ["greys=high-pass"])),
+        load_network(tmp_path / "member-1/model.safetensors", override(two, ["normalisation=image"])),
+        load_network(tmp_path / "member-2/model.safetensors", override(two, ["normalisation=high-pass"])),
     ]
     image_NHW = torch.from_numpy(samples.image_NHW)
     with torch.inference_mode():
@@ -313,13 +313,13 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(recipe: Recipe, sample
 def test_an_ensemble_that_was_cut_off_keeps_the_members_that_were_finished(
     recipe: Recipe, samples: Samples, tmp_path: Path
 ) -> None:
-    together = override(recipe, ["greys=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"])
-    train_model(together, samples, None, tmp_path / "whole", seed=3)
+    ensemble = override(recipe, ["normalisation=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"])
+    train_model(ensemble, samples, None, tmp_path / "whole", seed=3)
     cut = tmp_path / "cut/member-1"
     cut.mkdir(parents=True)
     (cut / "model.safetensors").write_bytes((tmp_path / "whole/member-1/model.safetensors").read_bytes())
 
-    train_model(together, samples, None, tmp_path / "cut", seed=3)
+    train_model(ensemble, samples, None, tmp_path / "cut", seed=3)
 
     whole, resumed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "cut")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())

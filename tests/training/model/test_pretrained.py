@@ -15,7 +15,7 @@ from torch import Tensor
 from training.model.backbones import BACKBONES
 from training.model.network import ChestNet
 from training.model.pretrained import WeightsError, fit_state, imagenet_origin, load_backbone, read_state
-from training.recipe.schema import IMAGENET, Greys, NetworkName
+from training.recipe.schema import IMAGENET, IntensityNormalisation, NetworkName
 
 SCALES: dict[NetworkName, tuple[float, float]] = {
     "efficientnet-b0": (1.0, 1.0), "efficientnet-b1": (1.0, 1.1), "efficientnet-b2": (1.1, 1.2), "efficientnet-b3": (1.2, 1.4),
@@ -234,8 +234,10 @@ def test_a_pyramid_takes_its_encoder_from_the_package_and_all_from_a_run(tmp_pat
 
 
 @pytest.mark.parametrize(("before", "after"), [("fixed", "high-pass"), ("high-pass", "fixed"), ("image", "high-pass")])
-def test_a_runs_weights_start_a_network_that_reads_other_greys(before: Greys, after: Greys, tmp_path: Path) -> None:
-    old, new = (ChestNet.named("resnet-tiny", greys=(greys,)) for greys in (before, after))
+def test_a_runs_weights_start_a_network_that_reads_other_greys(
+    before: IntensityNormalisation, after: IntensityNormalisation, tmp_path: Path
+) -> None:
+    old, new = (ChestNet.named("resnet-tiny", normalisation=(normalisation,)) for normalisation in (before, after))
     save_file(old.state_dict(), tmp_path / "model.safetensors")
 
     load_backbone(new, "resnet-tiny", str(tmp_path / "model.safetensors"))

@@ -96,7 +96,7 @@ def test_small_resnets_take_sizes_that_deeper_networks_refuse() -> None:
         override(smoke(), ["network=resnet-tiny", "sizes=40,70"])
 
 
-@pytest.mark.parametrize("setting", ["augment.mixup=0.2", "imbalance=generated", "greys=fixed,image"])
+@pytest.mark.parametrize("setting", ["augment.mixup=0.2", "imbalance=generated", "normalisation=fixed,image"])
 def test_metadata_go_with_whole_films_and_one_network(setting: str) -> None:
     plain = override(smoke(), ["augment.mixup=0", "metadata=true"])
 

@@ -116,14 +116,14 @@ def test_one_class_still_gives_every_operating_point_unproven() -> None:
 
 
 def test_novelty_limits_of_many_images_are_their_quantiles() -> None:
-    limits = novelty_limits(np.arange(1, 10_001) / 100, "held back")
+    limits = novelty_limits(np.arange(1, 10_001) / 100, "held-out")
     assert limits.warn == pytest.approx(99.0, abs=0.02)
     assert limits.novel == pytest.approx(99.9, abs=0.02)
-    assert limits.source == "observed 99 % and 99.9 % quantiles of 10000 images, held back"
+    assert limits.source == "observed 99 % and 99.9 % quantiles of 10000 images, held-out"
 
 
 def test_novelty_limits_of_few_images_come_from_a_fitted_tail() -> None:
-    limits = novelty_limits(np.exp(np.random.default_rng(0).normal(2.0, 0.3, 400)), "held back")
+    limits = novelty_limits(np.exp(np.random.default_rng(0).normal(2.0, 0.3, 400)), "held-out")
     assert limits.warn == pytest.approx(np.exp(2.0 + 0.3 * 2.326), rel=0.06)
     assert limits.novel == pytest.approx(np.exp(2.0 + 0.3 * 3.090), rel=0.08)
     assert "log-normal" in limits.source

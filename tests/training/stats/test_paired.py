@@ -11,7 +11,7 @@ PERSONS = [f"p{i // 4}" for i in range(200)]
 
 
 def scores(separation: float, seed: int) -> NDArray[np.float64]:
-    """One model's logits on plain and on two kinds of stressed images [K, N]."""
+    """One model's logits on plain and on two kinds of corrupted images [K, N]."""
     noise = np.random.default_rng(seed).normal(size=(3, 200))
     return separation * (2 * LABELS - 1) + noise
 
@@ -54,7 +54,7 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     steady = np.stack([scores(0.5, 1)] * 3)
     fickle = np.stack([scores(0.2, 1), scores(0.5, 1), scores(0.8, 1)])
 
-    widths = [np.ptp(resample(LABELS, arms[None], PERSONS).mean(0, 0)[1]) for arms in (steady, fickle)]
+    widths = [np.ptp(resample(LABELS, variants[None], PERSONS).mean(0, 0)[1]) for variants in (steady, fickle)]
 
     assert widths[1] > 1.3 * widths[0]
 
