@@ -93,11 +93,6 @@ class Batcher:
         return self._fault
 
     @property
-    def run_line(self) -> tuple[float, float]:
-        """What was learned of the time of a run: seconds that each image adds, and seconds that every run takes."""
-        return self._run_time.line
-
-    @property
     def wait_s(self) -> float:
         """Seconds until a lane would take an image that is admitted now, behind all that was admitted before."""
         now, running = time.monotonic(), list(self._running.values())

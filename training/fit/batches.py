@@ -21,7 +21,6 @@ from training.data.masks import map_masks
 from training.fit.augment import augment, augment_with_masks, mix_pairs
 from training.fit.balance import epoch_order
 from training.fit.late_fusion import encode, forget_some
-from training.fit.lesion_swap import swap_lesions
 from training.fit.run_dir import Run
 from training.recipe.schema import Recipe
 
@@ -92,8 +91,6 @@ def epoch_batches(samples: Samples, recipe: Recipe, epoch: int, seed: int, devic
             image = augment(image, recipe.augment, generator)
         else:
             mask = to_float(samples.mask_NHW[chosen], recipe.size_of_epoch(epoch), device)
-            if recipe.augment.swap:
-                image, mask, target = swap_lesions(image, mask, target, recipe.augment.swap, generator)
             image, mask = augment_with_masks(image, mask, recipe.augment, generator)
         if mixing:
             share = torch.from_numpy(rng.beta(recipe.augment.mixup, recipe.augment.mixup, len(chosen)))

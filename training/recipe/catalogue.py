@@ -82,16 +82,6 @@ def pneumonia_imagenet() -> Recipe:
     )
 
 
-def pneumonia_densenet161_generated() -> Recipe:
-    """The seed's other treatment: the same with the rarer class filled up by changed copies on disk."""
-    return replace(pneumonia_densenet161(), name="pneumonia-densenet161-generated", imbalance="generated")
-
-
-def pneumonia_densenet161_sampler() -> Recipe:
-    """The same with neither: each epoch draws as many images of either class."""
-    return replace(pneumonia_densenet161(), name="pneumonia-densenet161-sampler", imbalance="sampler")
-
-
 def pneumothorax_efficientnet_b0() -> Recipe:
     """Pneumothorax from SIIM-ACR; start it from pneumonia weights with `--weights FILE` where images are few."""
     return Recipe(
@@ -196,8 +186,6 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "pneumonia-densenet161": pneumonia_densenet161,
     "pneumonia-ensemble": pneumonia_ensemble,
     "pneumonia-imagenet": pneumonia_imagenet,
-    "pneumonia-densenet161-generated": pneumonia_densenet161_generated,
-    "pneumonia-densenet161-sampler": pneumonia_densenet161_sampler,
     "pneumothorax-efficientnet-b0": pneumothorax_efficientnet_b0,
     "pneumothorax-masks": pneumothorax_masks,
     "pneumothorax-ensemble": pneumothorax_ensemble,

@@ -72,8 +72,6 @@ class Augmentation:
     """Alpha of the Beta distribution that mixes pairs of images (Zhang et al. 2018); 0 is off."""
     mixup_until: Fraction = 0.8
     """Share of the epochs after which mixing stops, so that the network ends on whole images."""
-    swap: Fraction = 0.0
-    """Probability that a radiograph with a drawn lesion exchanges it with one without (`training.fit.lesion_swap`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
@@ -209,8 +207,6 @@ class Recipe:
             raise ValueError("the segmentation mask of two blended chests means nothing: set mask_weight or augment.mixup to 0")
         if self.mask_weight and self.imbalance == "generated":
             raise ValueError("generated images have no segmentation masks: set mask_weight to 0, or imbalance to sampler")
-        if self.augment.swap and not self.mask_weight:
-            raise ValueError("augment.swap exchanges what lies under segmentation masks, which only mask_weight above 0 reads")
         if self.metadata and (self.augment.mixup or self.imbalance == "generated" or len(self.normalisation) > 1):
             raise ValueError("metadata goes with whole images that somebody took, and one network: no mixup, nothing generated")
         return self

@@ -103,8 +103,3 @@ def test_metadata_go_with_whole_films_and_one_network(setting: str) -> None:
     assert plain.metadata
     with pytest.raises(ConfigError, match="no mixup, nothing generated"):
         override(plain, [setting])
-
-
-def test_lesions_change_places_only_where_outlines_are_read() -> None:
-    with pytest.raises(ConfigError, match="outlines"):
-        override(smoke(), ["augment.swap=0.5"])
