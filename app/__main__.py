@@ -13,7 +13,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the service until it is told to stop; gives the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m app",
-        description="Serve the models of a store over HTTP. Every setting is an environment variable:",
+        description="Serve the models of a store over HTTP. Every setting is an environment "
+        "variable:",
         epilog=describe_settings(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

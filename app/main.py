@@ -56,12 +56,16 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = Service(settings, metrics, classifier, UploadBudget(settings.max_uploads_bytes))
+    app.state.service = Service(
+        settings, metrics, classifier, UploadBudget(settings.max_uploads_bytes)
+    )
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics)
     app.add_middleware(AccessMiddleware, api_keys=ApiKeys.of(settings), metrics=metrics)
-    app.add_middleware(TelemetryMiddleware, metrics=metrics)  # the last one added is the first one to run
+    app.add_middleware(
+        TelemetryMiddleware, metrics=metrics
+    )  # the last one added is the first one to run
     return app
 
 
@@ -73,9 +77,19 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
         gpu_memory_bytes=settings.gpu_memory_bytes,
         cache_dir=settings.cache_dir,
     )
-    overrides = Overrides(run_slots=settings.engine_lanes, threads=settings.engine_threads, max_batch=settings.max_batch)
+    overrides = Overrides(
+        run_slots=settings.engine_lanes,
+        threads=settings.engine_threads,
+        max_batch=settings.max_batch,
+    )
     store = ModelStore(
-        settings.store, Tuner(graph_opener, runtime, cores=max(1, usable_cores() // settings.workers), overrides=overrides)
+        settings.store,
+        Tuner(
+            graph_opener,
+            runtime,
+            cores=max(1, usable_cores() // settings.workers),
+            overrides=overrides,
+        ),
     )
     decoders = Decoders(
         num_threads=settings.decode_threads,
@@ -91,4 +105,8 @@ def _version() -> str:
         return version("cxr-serve")
     except PackageNotFoundError:  # run from a checkout
         project = Path(__file__).parent.parent / "pyproject.toml"
-        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"]) if project.exists() else "0"
+        return (
+            str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+            if project.exists()
+            else "0"
+        )

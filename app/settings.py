@@ -47,99 +47,168 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    store: Path = Field(Path("model_store"), description="Folder of model bundles: <model>/<version>/bundle.json.")
+    store: Path = Field(
+        Path("model_store"), description="Folder of model bundles: <model>/<version>/bundle.json."
+    )
     store_poll_seconds: float = Field(
         5.0, ge=0, le=3600,
-        description="How often the store is looked at for new, changed and removed versions; 0 looks only at the start.",
+        description="How often the store is looked at for new, changed and removed versions; 0 "
+                    "looks only at the start.",
     )  # fmt: skip
-    default_model: Slug = Field("pneumothorax", description="The model that answers where a request names none.")
+    default_model: Slug = Field(
+        "pneumothorax", description="The model that answers where a request names none."
+    )
     operating_point: str = Field(
-        "", max_length=64, description="Operating point of requests that name none; empty takes each model's own."
+        "",
+        max_length=64,
+        description="Operating point of requests that name none; empty takes each model's own.",
     )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(
         1, ge=1, le=64,
-        description="Worker processes that serve on the one port. Decoders, lanes and queues are divided among them.",
+        description="Worker processes that serve on the one port. Decoders, lanes and queues are "
+                    "divided among them.",
     )  # fmt: skip
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the graphs run.")
     scope: Literal["refuse", "warn"] = Field(
-        "refuse", description="What to do where the header says another body part or a lateral view."
+        "refuse",
+        description="What to do where the header says another body part or a lateral view.",
     )
 
-    max_upload_bytes: int = Field(64 * MEBIBYTE, ge=1024, le=2**31, description="Largest file that is taken.")
-    max_pixels: int = Field(64_000_000, ge=4096, le=2**31, description="Largest image that is decoded, in pixels.")
+    max_upload_bytes: int = Field(
+        64 * MEBIBYTE, ge=1024, le=2**31, description="Largest file that is taken."
+    )
+    max_pixels: int = Field(
+        64_000_000, ge=4096, le=2**31, description="Largest image that is decoded, in pixels."
+    )
     max_inflated_bytes: int = Field(
-        128 * MEBIBYTE, ge=1024, le=2**33, description="Largest size that a deflated file may grow to."
+        128 * MEBIBYTE,
+        ge=1024,
+        le=2**33,
+        description="Largest size that a deflated file may grow to.",
     )
-    max_batch_files: int = Field(16, ge=1, le=256, description="Most files in one request to /predict/batch.")
-    max_batch_bytes: int = Field(256 * MEBIBYTE, ge=1024, le=2**33, description="Largest body of /predict/batch.")
+    max_batch_files: int = Field(
+        16, ge=1, le=256, description="Most files in one request to /predict/batch."
+    )
+    max_batch_bytes: int = Field(
+        256 * MEBIBYTE, ge=1024, le=2**33, description="Largest body of /predict/batch."
+    )
     max_uploads_bytes: int = Field(
-        512 * MEBIBYTE, ge=1024, le=2**40, description="Most bytes of uploads that are held at once, over all requests."
+        512 * MEBIBYTE,
+        ge=1024,
+        le=2**40,
+        description="Most bytes of uploads that are held at once, over all requests.",
     )
-    receive_timeout_seconds: Seconds = Field(30.0, description="How long a body may take to arrive.")
+    receive_timeout_seconds: Seconds = Field(
+        30.0, description="How long a body may take to arrive."
+    )
 
-    decode_threads: int = Field(default_factory=usable_cores, ge=1, le=64, description="Files decoded in threads at once.")
+    decode_threads: int = Field(
+        default_factory=usable_cores, ge=1, le=64, description="Files decoded in threads at once."
+    )
     decode_workers: int = Field(
         default_factory=lambda: (usable_cores() + 1) // 2,
         ge=1, le=64, description="Processes for codecs that must be stoppable.",
     )  # fmt: skip
-    decode_seconds: Seconds = Field(10.0, description="How long a worker process may decode one file.")
+    decode_seconds: Seconds = Field(
+        10.0, description="How long a worker process may decode one file."
+    )
     decode_memory_bytes: int = Field(
-        1024 * MEBIBYTE, ge=64 * MEBIBYTE, le=2**36, description="Memory that a worker process may take for one file."
+        1024 * MEBIBYTE,
+        ge=64 * MEBIBYTE,
+        le=2**36,
+        description="Memory that a worker process may take for one file.",
     )
 
     queue_capacity: int = Field(
-        128, ge=1, le=65536, description="Images in work or waiting, for each model; a TTA view counts."
+        128,
+        ge=1,
+        le=65536,
+        description="Images in work or waiting, for each model; a TTA view counts.",
     )
-    max_batch: int = Field(0, ge=0, le=64, description="Most images in one run of a graph; 0 measures what is best.")
-    engine_lanes: int = Field(0, ge=0, le=64, description="Batches that run at once, for each model; 0 measures what is best.")
-    engine_threads: int = Field(0, ge=0, le=256, description="Threads of one run on the CPU; 0 measures what is best.")
+    max_batch: int = Field(
+        0, ge=0, le=64, description="Most images in one run of a graph; 0 measures what is best."
+    )
+    engine_lanes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Batches that run at once, for each model; 0 measures what is best.",
+    )
+    engine_threads: int = Field(
+        0, ge=0, le=256, description="Threads of one run on the CPU; 0 measures what is best."
+    )
     engine: Engine = Field(
-        "onnxruntime", description="What runs the graphs; openvino needs its extra and a CPU, tensorrt a GPU."
+        "onnxruntime",
+        description="What runs the graphs; openvino needs its extra and a CPU, tensorrt a GPU.",
     )
     precision: Precision = Field(
-        "exact", description="exact is fp32, the same answer everywhere; fast serves only bundles that were measured for it."
+        "exact",
+        description="exact is fp32, the same answer everywhere; fast serves only bundles that "
+        "were measured for it.",
     )
     gpu_memory_bytes: int = Field(
-        4096 * MEBIBYTE, ge=256 * MEBIBYTE, le=2**40, description="Most memory that one model takes on the GPU."
+        4096 * MEBIBYTE,
+        ge=256 * MEBIBYTE,
+        le=2**40,
+        description="Most memory that one model takes on the GPU.",
     )
     cache_dir: Path = Field(
-        Path("~/.cache/cxr-serve"), description="Folder for what was measured of this machine; need not be writable."
+        Path("~/.cache/cxr-serve"),
+        description="Folder for what was measured of this machine; need not be writable.",
     )
     default_timeout_seconds: Seconds = Field(
         30.0, description="Deadline of a request that sets none by x-request-timeout-seconds."
     )
     drain_seconds: float = Field(
-        5.0, ge=0, le=600, description="How long new requests are answered 503 after SIGTERM, before the port closes."
+        5.0,
+        ge=0,
+        le=600,
+        description="How long new requests are answered 503 after SIGTERM, before the port closes.",
     )
-    header_timeout_seconds: Seconds = Field(10.0, description="How long a request's headers may take to arrive.")
-    api_keys: str = Field("", repr=False, description="API keys that are let in, as NAME:SHA256, separated by commas.")
-    api_keys_file: Path | None = Field(None, description="File of such keys, one a line; # begins a comment.")
-    waive_api_key: bool = Field(False, description="Listen beyond the loopback without any API key.")
+    header_timeout_seconds: Seconds = Field(
+        10.0, description="How long a request's headers may take to arrive."
+    )
+    api_keys: str = Field(
+        "", repr=False, description="API keys that are let in, as NAME:SHA256, separated by commas."
+    )
+    api_keys_file: Path | None = Field(
+        None, description="File of such keys, one a line; # begins a comment."
+    )
+    waive_api_key: bool = Field(
+        False, description="Listen beyond the loopback without any API key."
+    )
     max_calls_per_minute: int = Field(
         600,
         ge=0,
         le=10**6,
-        description="Calls that each API key may make, counted by each worker process for itself; 0 sets no limit.",
+        description="Calls that each API key may make, counted by each worker process for itself; "
+        "0 sets no limit.",
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe log line to write.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log line to write."
+    )
 
     @property
     def decode_limits(self) -> DecodeLimits:
         """What one upload may cost to decode."""
         return DecodeLimits(
-            max_bytes=self.max_upload_bytes, max_pixels=self.max_pixels, max_inflated_bytes=self.max_inflated_bytes
+            max_bytes=self.max_upload_bytes,
+            max_pixels=self.max_pixels,
+            max_inflated_bytes=self.max_inflated_bytes,
         )
 
     def share(self) -> Self:
-        """Give one of several worker processes its share of what is meant for all together."""
+        """Return one of several worker processes its share of what is meant for all together."""
         names = ("decode_threads", "decode_workers", "engine_lanes", "queue_capacity")
         whole = {name: getattr(self, name) for name in names}
-        return self.model_copy(update={name: max(1, value // self.workers) for name, value in whole.items() if value})
+        return self.model_copy(
+            update={name: max(1, value // self.workers) for name, value in whole.items() if value}
+        )
 
     def key_lines(self) -> list[str]:
-        """Give the lines of all API keys; raises `OSError` where their file can't be read."""
+        """Return the lines of all API keys; raises `OSError` where their file can't be read."""
         text = self.api_keys.replace(",", "\n")
         if self.api_keys_file is not None:
             text += "\n" + self.api_keys_file.read_text(encoding="utf-8")
@@ -164,16 +233,21 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _guard_open_addresses(self) -> Self:
-        """Refuse to listen where others can reach the service, unless they need a key or that was said aloud."""
+        """Refuse to listen where others can reach the service, unless they need a key or that was
+        said aloud.
+        """
         try:
             keys = self.key_lines()
         except OSError as exc:
             raise ValueError("CXR_API_KEYS_FILE can't be read") from exc
         if not all(KEY_LINE.fullmatch(line) for line in keys):
-            raise ValueError("an API key's line is NAME:SHA256, as `python -m app.access NAME` writes it")
+            raise ValueError(
+                "an API key's line is NAME:SHA256, as `python -m app.access NAME` writes it"
+            )
         if not (keys or self.waive_api_key or is_loopback(self.host)):
             raise ValueError(
-                "CXR_HOST is reachable by others: set CXR_API_KEYS or CXR_API_KEYS_FILE, or CXR_WAIVE_API_KEY=true"
+                "CXR_HOST is reachable by others: set CXR_API_KEYS or CXR_API_KEYS_FILE, or "
+                "CXR_WAIVE_API_KEY=true"
             )
         return self
 
@@ -181,13 +255,18 @@ class Settings(BaseSettings):
     def _leave_room_for_one(self) -> Self:
         """Refuse limits under which the largest allowed body would never be taken."""
         if self.max_uploads_bytes < max(self.max_upload_bytes, self.max_batch_bytes):
-            raise ValueError("CXR_MAX_UPLOADS_BYTES holds neither one file nor one batch: set it above both limits")
+            raise ValueError(
+                "CXR_MAX_UPLOADS_BYTES holds neither one file nor one batch: set it above both "
+                "limits"
+            )
         return self
 
     @model_validator(mode="before")
     @classmethod
     def _know_all_variables(cls, data: Any) -> Any:
-        """Refuse `CXR_*` variables that no field reads: pydantic-settings would ignore a misspelt one in silence."""
+        """Refuse `CXR_*` variables that no field reads: pydantic-settings would ignore a misspelt
+        one in silence.
+        """
         unknown = unknown_variables(os.environ)
         if unknown:
             known = ", ".join(sorted(variable_names()))
@@ -211,7 +290,9 @@ def variable_names() -> dict[str, str]:
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """List the variables that carry the prefix and that no field reads."""
     known = variable_names()
-    return sorted(name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return sorted(
+        name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
 
 
 def describe_settings() -> str:
@@ -233,7 +314,10 @@ _BOUNDS = {"exclusiveMinimum": "over", "minimum": "from", "maximum": "to"}
 
 
 def _faults(error: ValidationError) -> list[str]:
-    return [f"{_variable(fault['loc'])}{fault['msg'].removeprefix('Value error, ')}" for fault in error.errors()]
+    return [
+        f"{_variable(fault['loc'])}{fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    ]
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

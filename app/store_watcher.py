@@ -34,9 +34,13 @@ async def watching(classifier: Classifier, settings: Settings) -> AsyncIterator[
         yield
         return
     # An engine's own threads would inherit the low priority, and keep it while they serve.
-    initializer = partial(step_back, _NICENESS) if _runs_on_our_threads(classifier, settings) else None
+    initializer = (
+        partial(step_back, _NICENESS) if _runs_on_our_threads(classifier, settings) else None
+    )
     threads = ThreadPoolExecutor(1, thread_name_prefix="store", initializer=initializer)
-    task = asyncio.create_task(Watcher(classifier, threads).run(settings.store_poll_seconds), name="store-watcher")
+    task = asyncio.create_task(
+        Watcher(classifier, threads).run(settings.store_poll_seconds), name="store-watcher"
+    )
     try:
         yield
     finally:
@@ -47,7 +51,9 @@ async def watching(classifier: Classifier, settings: Settings) -> AsyncIterator[
 
 
 def _runs_on_our_threads(classifier: Classifier, settings: Settings) -> bool:
-    """Tell whether a graph that is opened now will make no threads of its own; it is run as those that serve are."""
+    """Tell whether a graph that is opened now will make no threads of its own; it is run as those
+    that serve are.
+    """
     plans = [model.current.plan for model in classifier.store.models if model.current is not None]
     is_plain = (settings.engine, settings.device) == ("onnxruntime", "cpu")
     return is_plain and bool(plans) and all(plan.threads == 1 for plan in plans)
@@ -62,7 +68,9 @@ class Watcher:
         self._seen: Mapping[str, Marks] = {}
 
     async def run(self, poll_seconds: float) -> None:
-        """Look at each whole multiple of the interval, so that processes with one store swap at about one time."""
+        """Look at each whole multiple of the interval, so that processes with one store swap at
+        about one time.
+        """
         while True:
             await asyncio.sleep(poll_seconds - time.time() % poll_seconds)
             try:
@@ -79,7 +87,9 @@ class Watcher:
         for name in sorted(seen.keys() | decided.keys()):
             marks = seen.get(name, {})
             if marks == before.get(name, {}) and marks != decided.get(name, {}):
-                retired = self._classifier.adopt(await loop.run_in_executor(self._threads, store.prepare, name, marks))
+                retired = self._classifier.adopt(
+                    await loop.run_in_executor(self._threads, store.prepare, name, marks)
+                )
                 if retired is not None:
                     await self._classifier.retire(retired)
                     del retired

@@ -28,7 +28,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 Stage = Literal["receive", "decode", "preprocess", "queue", "run", "interpret"]
 
 CLIENT_CLOSED_REQUEST = 499
-"""Status under which a request is counted whose client left before the answer (nginx's word for it)."""
+"""Status under which a request is counted whose client left before the answer (nginx's word for
+it)."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -47,7 +48,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         registry = self.registry
         self.request_duration = Histogram(
-            "cxr_request_duration_seconds", "From headers read to answer sent.", ("route", "status"),
+            "cxr_request_duration_seconds", "From headers read to answer sent.", ("route",
+            "status"),
             registry=registry, buckets=_SECONDS,
         )  # fmt: skip
         self.stage_duration = Histogram(
@@ -56,36 +58,57 @@ class Metrics:
         )  # fmt: skip
         self._stages = {stage: self.stage_duration.labels(stage) for stage in get_args(Stage)}
         self.batch_size = Histogram(
-            "cxr_batch_size", "Images in one run of a graph.", registry=registry, buckets=(1, 2, 4, 8, 16, 32, 64)
+            "cxr_batch_size",
+            "Images in one run of a graph.",
+            registry=registry,
+            buckets=(1, 2, 4, 8, 16, 32, 64),
         )
         self.queue_depth = Gauge(
-            "cxr_queue_depth", "Images that wait for their run, or in the thread that decodes them for it.",
+            "cxr_queue_depth", "Images that wait for their run, or in the thread that decodes "
+                               "them for it.",
             registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
         self.rejections = Counter(
-            "cxr_rejections", "Requests and files without an answer, by problem.", ("reason",), registry=registry
+            "cxr_rejections",
+            "Requests and files without an answer, by problem.",
+            ("reason",),
+            registry=registry,
         )
-        self.predictions = Counter("cxr_predictions", "Answers given.", ("model", "version", "label"), registry=registry)
+        self.predictions = Counter(
+            "cxr_predictions", "Answers given.", ("model", "version", "label"), registry=registry
+        )
         self.probability = Histogram(
             "cxr_probability", "Probabilities given.", ("model",),
             registry=registry, buckets=[tenth / 10 for tenth in range(1, 11)],
         )  # fmt: skip
-        self.warnings = Counter("cxr_warnings", "Warnings given with answers.", ("code",), registry=registry)
-        self.workers = Gauge("cxr_workers", "Worker processes that run.", registry=registry, multiprocess_mode="livesum")
+        self.warnings = Counter(
+            "cxr_warnings", "Warnings given with answers.", ("code",), registry=registry
+        )
+        self.workers = Gauge(
+            "cxr_workers",
+            "Worker processes that run.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.replaced_workers = Counter(
-            "cxr_replaced_workers", "Workers that took the place of one that died or hung.", registry=registry
+            "cxr_replaced_workers",
+            "Workers that took the place of one that died or hung.",
+            registry=registry,
         )
         self.refused_bundles = Gauge(
             "cxr_refused_bundles", "Versions in the store that are refused now.", ("model",),
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.model_info = Gauge(
-            "cxr_model_info", "1 for each version that serves, 0 for one that did.", ("model", "version", "sha256", "provider"),
+            "cxr_model_info", "1 for each version that serves, 0 for one that did.", ("model",
+            "version", "sha256", "provider"),
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
-        """Write all metrics in the format that a scraper accepts; gives the body and its media type."""
+        """Write all metrics in the format that a scraper accepts; gives the body and its media
+        type.
+        """
         encode, media_type = choose_encoder(accept or "")
         registry = self.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -94,7 +117,9 @@ class Metrics:
         return encode(registry), media_type
 
     def count_unread(self, reason: str, status: int) -> None:
-        """Count a request that ended before it could be read: no HTTP, too late, or its client left."""
+        """Count a request that ended before it could be read: no HTTP, too late, or its client
+        left.
+        """
         self.rejections.labels(reason).inc()
         self.request_duration.labels(UNMATCHED, str(status)).observe(0.0)
 
@@ -128,7 +153,7 @@ _current: ContextVar[RequestTrace | None] = ContextVar("current_request", defaul
 
 
 def current_request_id() -> str:
-    """Give the id of the request in work, or an empty text outside of one."""
+    """Return the id of the request in work, or an empty text outside of one."""
     trace = _current.get()
     return trace.request_id if trace else ""
 
@@ -136,14 +161,14 @@ def current_request_id() -> str:
 def choose_request_id(sent: str | None) -> str:
     """Keep the sender's id where it is short and plain, else make one.
 
-    It is no secret, so it need not be drawn by the kernel: for that the event loop would let go of the
-    interpreter, and wait until the threads that decode give it back.
+    It is no secret, so it need not be drawn by the kernel: for that the event loop would let go of
+    the interpreter, and wait until the threads that decode give it back.
     """
     return sent if sent and _SANE_ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"
 
 
 class TelemetryMiddleware:
-    """Give each request its id, its access line and its duration.
+    """Return each request its id, its access line and its duration.
 
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
@@ -178,7 +203,9 @@ class TelemetryMiddleware:
         seconds = time.perf_counter() - trace.started
         route = route_template(scope)
         self._metrics.request_duration.labels(route, str(status)).observe(seconds)
-        _log_request(scope["method"] if route != UNMATCHED else "-", route, status, seconds, trace.stages_ms)
+        _log_request(
+            scope["method"] if route != UNMATCHED else "-", route, status, seconds, trace.stages_ms
+        )
 
 
 def log_unread(request_id: str, status: int) -> None:
@@ -188,9 +215,17 @@ def log_unread(request_id: str, status: int) -> None:
     _current.reset(token)
 
 
-def _log_request(method: str, route: str, status: int, seconds: float, stages_ms: dict[str, float]) -> None:
+def _log_request(
+    method: str, route: str, status: int, seconds: float, stages_ms: dict[str, float]
+) -> None:
     duration_ms = round(1000 * seconds, 3)
-    facts = {"method": method, "route": route, "status": status, "duration_ms": duration_ms, "stages_ms": stages_ms}
+    facts = {
+        "method": method,
+        "route": route,
+        "status": status,
+        "duration_ms": duration_ms,
+        "stages_ms": stages_ms,
+    }
     logger.info("request", extra=facts)
 
 
@@ -199,7 +234,7 @@ UNMATCHED = "unmatched"
 
 
 def route_template(scope: Scope) -> str:
-    """Give the template of the route that took a request, as in `/models/{name}`."""
+    """Return the template of the route that took a request, as in `/models/{name}`."""
     return getattr(scope.get("route"), "path", UNMATCHED)
 
 

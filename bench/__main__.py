@@ -93,19 +93,40 @@ class Bench:
         self.results.servers = {name: medians(rounds) for name, rounds in found.items() if rounds}
         self.results.rounds = {name: len(rounds) for name, rounds in self.found.items()}
 
-    async def _try(self, server: Server, what: str, measure: Callable[[Server], Awaitable[Figures]]) -> None:
+    async def _try(
+        self, server: Server, what: str, measure: Callable[[Server], Awaitable[Figures]]
+    ) -> None:
         """Measure a server, and go on without it where that fails."""
         self.say(f"{what}: {server.name}")
         try:
             figures = await measure(server)
-        except (DidNotStart, OSError, KeyError, ValueError, ZeroDivisionError, ExceptionGroup) as error:
-            self.results.failures[server.name] = f"{what}: {type(error).__name__}: {error}".replace("\n", " ")
+        except (
+            DidNotStart,
+            OSError,
+            KeyError,
+            ValueError,
+            ZeroDivisionError,
+            ExceptionGroup,
+        ) as error:
+            self.results.failures[server.name] = f"{what}: {type(error).__name__}: {error}".replace(
+                "\n", " "
+            )
             self.say(f"  failed: {self.results.failures[server.name]}")
             return
         self.found[server.name].append(figures)
         if "c16_per_s" in figures:
-            told = ("c1_p50_ms", "c16_per_s", "x1.5_good_share", "x3_good_share", "x3_idle_s", "storm_s", "memory_mb")
-            self.say("  " + ", ".join(f"{name} {figures[name]:.3g}" for name in told if name in figures))
+            told = (
+                "c1_p50_ms",
+                "c16_per_s",
+                "x1.5_good_share",
+                "x3_good_share",
+                "x3_idle_s",
+                "storm_s",
+                "memory_mb",
+            )
+            self.say(
+                "  " + ", ".join(f"{name} {figures[name]:.3g}" for name in told if name in figures)
+            )
 
     async def _round(self, server: Server) -> Figures:
         with running(server, self.uploads[0]) as served:
@@ -116,7 +137,9 @@ class Bench:
         with running(server, self.uploads[0]) as served:
             for upload in self.uploads[1:]:
                 target = served.upload(upload)
-                figures |= await closed_phase(served, target, 16, 2 * self.seconds, prefix=f"{upload.name}_")
+                figures |= await closed_phase(
+                    served, target, 16, 2 * self.seconds, prefix=f"{upload.name}_"
+                )
         return figures
 
     async def _ours_alone(self) -> None:
@@ -140,7 +163,9 @@ class Bench:
         """Start the whole store with an empty cache, and again with what that start learned."""
         rounds = []
         for number in range(self.rounds):
-            server = our_server(self.store, self.folder / f"cache-{number}", self.bundle.manifest.model)
+            server = our_server(
+                self.store, self.folder / f"cache-{number}", self.bundle.manifest.model
+            )
             with running(server, self.uploads[0]) as first:
                 pass
             with running(server, self.uploads[0]) as again:
@@ -152,11 +177,17 @@ class Bench:
         """Ask for one view and for four in turn."""
         rounds = []
         store = four_view_store(self.bundle, self.folder)
-        with running(our_server(store, self.folder / "cache", self.bundle.manifest.model), self.uploads[0]) as served:
+        with running(
+            our_server(store, self.folder / "cache", self.bundle.manifest.model), self.uploads[0]
+        ) as served:
             for _ in range(self.rounds):
-                plain = await closed_phase(served, served.upload(self.uploads[0]), 1, self.seconds, prefix="plain_")
+                plain = await closed_phase(
+                    served, served.upload(self.uploads[0]), 1, self.seconds, prefix="plain_"
+                )
                 views = served.upload(self.uploads[0], query="?tta=true")
-                rounds.append(plain | await closed_phase(served, views, 1, self.seconds, prefix="tta_"))
+                rounds.append(
+                    plain | await closed_phase(served, views, 1, self.seconds, prefix="tta_")
+                )
         return medians(rounds)
 
     def _bare(self) -> Figures:
@@ -164,9 +195,15 @@ class Bench:
         self.say("the bare loop")
         file = self.folder / "upload"
         file.write_bytes(self.uploads[0].data)
-        environment = {**clean_environment(), "PYTHONPATH": str(ROOT), **graph_environment(self.bundle)}
+        environment = {
+            **clean_environment(),
+            "PYTHONPATH": str(ROOT),
+            **graph_environment(self.bundle),
+        }
         command = [sys.executable, "-m", "bench.bare", str(file), str(self.seconds)]
-        said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
         figures: Figures = json.loads(said.stdout)
         return figures
 
@@ -182,42 +219,71 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> Bench:
     results = Results(
         machine=describe_machine(arguments.peers),
         failures={} if bundle.manifest.fast else {FAST: "the bundle allows no precision fast"},
-        plan=f"{len(servers)} servers in turn, {rounds} rounds, {seconds:g} s a phase, medians; {arguments.model} version "
+        plan=f"{len(servers)} servers in turn, {rounds} rounds, {seconds:g} s a phase, medians; "
+        f"{arguments.model} version "
         f"{bundle.manifest.version}, graph {bundle.sha256[:12]}",
         uploads=[upload.description for upload in uploads],
         titles={server.name: server.title for server in servers},
     )
-    return Bench(bundle, arguments.store, uploads, servers, folder, rounds, seconds, minutes, arguments.quick, results)
+    return Bench(
+        bundle,
+        arguments.store,
+        uploads,
+        servers,
+        folder,
+        rounds,
+        seconds,
+        minutes,
+        arguments.quick,
+        results,
+    )
 
 
 def read_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="one round in about five minutes")
-    parser.add_argument("--minutes", type=float, default=44.0, help="how long the whole may take (44)")
-    parser.add_argument("--seconds", type=float, help="length of a phase; else chosen from the minutes")
+    parser.add_argument(
+        "--minutes", type=float, default=44.0, help="how long the whole may take (44)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="length of a phase; else chosen from the minutes"
+    )
     parser.add_argument("--data", type=Path, help="a real DICOM file in place of the drawn one")
     parser.add_argument("--store", type=Path, default=ROOT / "model_store")
-    parser.add_argument("--model", default="pneumothorax", help="whose graph all servers run (pneumothorax)")
+    parser.add_argument(
+        "--model", default="pneumothorax", help="whose graph all servers run (pneumothorax)"
+    )
     parser.add_argument("--only", nargs="+", help="names of servers, as in ours litserve_onnx")
     parser.add_argument(
-        "--out", type=Path, default=HERE / "RESULTS.md", help="the page, or its folder; results/ lies beside it"
+        "--out",
+        type=Path,
+        default=HERE / "RESULTS.md",
+        help="the page, or its folder; results/ lies beside it",
     )
     peers = os.environ.get("BENCH_PEERS", str(ROOT / ".venv-bench"))
-    parser.add_argument("--peers", type=Path, default=Path(peers) / "bin/python", help="the peers' Python")
+    parser.add_argument(
+        "--peers", type=Path, default=Path(peers) / "bin/python", help="the peers' Python"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     """Run, and write RESULTS.md and what it is made of."""
     arguments = read_arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are ended before we are
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # so that servers are ended before we are
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bench = prepare(arguments, Path(folder))
         uvloop.run(bench.run())
     page = arguments.out / "RESULTS.md" if arguments.out.is_dir() else arguments.out
     results = bench.results
-    beside = page.parent / ("results" if page.name == "RESULTS.md" else f"results-{page.stem.lower()}")
+    beside = page.parent / (
+        "results" if page.name == "RESULTS.md" else f"results-{page.stem.lower()}"
+    )
     plots = draw_plots(results.servers, results.titles, beside)
     (beside / "results.json").write_text(json.dumps(asdict(results), indent=1) + "\n")
     page.write_text(write_report(results, [f"{beside.name}/{plot}" for plot in plots]))

@@ -2,9 +2,8 @@
 
     python -m bench.bare FILE SECONDS      # BENCH_GRAPH and BENCH_SIZE as the peers have them
 
-First one thread, which gives the stages, the single answer and the processor time of an image; then as many
-threads as there are cores, which give the throughput that no server can exceed by much.
-"""
+First one thread, which gives the stages, the single answer and the processor time of an image; then
+as many threads as there are cores, which give the throughput that no server can exceed by much."""
 
 import json
 import sys
@@ -22,7 +21,14 @@ def main() -> None:
     sessions = [open_session() for _ in range(CONCURRENT_RUNS)]
     for session in sessions:
         run(session, read(data))
-    print(json.dumps({**one_thread(data, sessions[0], seconds), "per_s": all_threads(data, sessions, seconds)}))
+    print(
+        json.dumps(
+            {
+                **one_thread(data, sessions[0], seconds),
+                "per_s": all_threads(data, sessions, seconds),
+            }
+        )
+    )
 
 
 def one_thread(data: bytes, session: object, seconds: float) -> dict[str, float]:

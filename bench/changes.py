@@ -1,8 +1,9 @@
-"""Requests that are lost while versions are swapped and while the service ends: there should be none.
+"""Requests that are lost while versions are swapped and while the service ends: there should be
+none.
 
-A lost request is one whose headers were received and that got no HTTP answer.  A sender sees a broken connection,
-also where the service closed an idle one just as the next request was written, so what is counted is an upper bound.
-"""
+A lost request is one whose headers were received and that got no HTTP answer.  A sender sees a
+broken connection, also where the service closed an idle one just as the next request was written,
+so what is counted is an upper bound."""
 
 import asyncio
 import json
@@ -24,8 +25,11 @@ SENDERS = 4
 MAX_SWAP_S = 20.0
 
 
-def copy_version(bundle: Bundle, store: Path, model: str, version: int, *, tta_policy: str | None = None) -> Path:
-    """Put a bundle into a store under another number, and with another TTA policy if one is named."""
+def copy_version(
+    bundle: Bundle, store: Path, model: str, version: int, *, tta_policy: str | None = None
+) -> Path:
+    """Put a bundle into a store under another number, and with another TTA policy if one is
+    named."""
     manifest = bundle.manifest.model_copy(update={"model": model, "version": version})
     if tta_policy is not None:
         readings = {**manifest.readings, tta_policy: manifest.readings[manifest.tta_policy]}
@@ -45,7 +49,9 @@ async def swaps(bundle: Bundle, folder: Path, upload: Upload, *, count: int) -> 
     server = our_server(store, folder / "cache", model, store_poll_seconds="0.1")
     with running(server, upload) as served:
         tally, stop = Tally(), asyncio.Event()
-        senders = [asyncio.create_task(send(served.upload(upload), tally, stop)) for _ in range(SENDERS)]
+        senders = [
+            asyncio.create_task(send(served.upload(upload), tally, stop)) for _ in range(SENDERS)
+        ]
         done = 0
         for version in range(first + 1, first + 1 + count):
             copy_version(bundle, store, model, version)
@@ -53,7 +59,11 @@ async def swaps(bundle: Bundle, folder: Path, upload: Upload, *, count: int) -> 
             shutil.rmtree(store / model / str(version - 1))
         stop.set()
         await asyncio.gather(*senders)
-    return {"swaps": float(done), "swap_requests": float(sum(tally.counts().values())), "swap_lost": float(lost(tally))}
+    return {
+        "swaps": float(done),
+        "swap_requests": float(sum(tally.counts().values())),
+        "swap_lost": float(lost(tally)),
+    }
 
 
 async def _serves(served: Running, model: str, version: int) -> bool:
@@ -61,7 +71,11 @@ async def _serves(served: Running, model: str, version: int) -> bool:
 
     def current() -> int:
         with urllib.request.urlopen(f"{served.url}/models/{model}", timeout=10) as response:
-            return max(int(entry["version"]) for entry in json.load(response)["versions"] if entry["state"] == "current")
+            return max(
+                int(entry["version"])
+                for entry in json.load(response)["versions"]
+                if entry["state"] == "current"
+            )
 
     deadline = time.monotonic() + MAX_SWAP_S
     while time.monotonic() < deadline:
@@ -78,9 +92,14 @@ async def drains(bundle: Bundle, folder: Path, upload: Upload, *, count: int) ->
     copy_version(bundle, store, bundle.manifest.model, bundle.manifest.version)
     figures = {"drains": 0.0, "drain_requests": 0.0, "drain_lost": 0.0}
     for _ in range(count):
-        with running(our_server(store, folder / "cache", bundle.manifest.model, drain_seconds="0.5"), upload) as served:
+        with running(
+            our_server(store, folder / "cache", bundle.manifest.model, drain_seconds="0.5"), upload
+        ) as served:
             tally, stop = Tally(), asyncio.Event()
-            senders = [asyncio.create_task(send(served.upload(upload), tally, stop)) for _ in range(SENDERS)]
+            senders = [
+                asyncio.create_task(send(served.upload(upload), tally, stop))
+                for _ in range(SENDERS)
+            ]
             await asyncio.sleep(0.5)
             served.processes.main.send_signal(signal.SIGTERM)
             await asyncio.to_thread(served.processes.main.wait, 4 * MAX_STOP_S)
@@ -114,7 +133,13 @@ def lost(tally: Tally) -> int:
 
 def four_view_store(bundle: Bundle, folder: Path) -> Path:
     """Make a store whose model has a test-time augmentation of four views."""
-    copy_version(bundle, folder / "views", bundle.manifest.model, bundle.manifest.version, tta_policy="mirror-tilt")
+    copy_version(
+        bundle,
+        folder / "views",
+        bundle.manifest.model,
+        bundle.manifest.version,
+        tta_policy="mirror-tilt",
+    )
     return folder / "views"
 
 

@@ -12,14 +12,16 @@ ROUND_OVERHEAD_S = 11.0
 """What a server costs in each round besides its phases: start, warming up, storm, probe, end."""
 
 PHASES = 11.5
-"""Phases of equal length for a server in a round; two and a half of them are backlogs that run off."""
+"""Phases of equal length for a server in a round; two and a half of them are backlogs that run
+off."""
 
 EXTRAS_S = 150.0
 """The measurements that only we go through."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give the smallest value that at least this share of all does not exceed (nearest rank); NaN of none."""
+    """Give the smallest value that at least this share of all does not exceed (nearest rank); NaN
+    of none."""
     if not values:
         return math.nan
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
@@ -33,12 +35,16 @@ def goodput(seconds: Sequence[float], *, deadline_s: float, duration_s: float) -
 def medians(rounds: Sequence[Mapping[str, float]]) -> Figures:
     """Give each figure's median over the rounds that have it."""
     names = dict.fromkeys(name for figures in rounds for name in figures)
-    found = {name: [figures[name] for figures in rounds if math.isfinite(figures.get(name, math.nan))] for name in names}
+    found = {
+        name: [figures[name] for figures in rounds if math.isfinite(figures.get(name, math.nan))]
+        for name in names
+    }
     return {name: median(values) for name, values in found.items() if values}
 
 
 def poisson_times(rate: float, duration_s: float, seed: int) -> Iterator[float]:
-    """Give the arrival times, in seconds from the start, of a Poisson process; the same ones for the same seed."""
+    """Give the arrival times, in seconds from the start, of a Poisson process; the same ones for
+    the same seed."""
     draw = random.Random(seed)
     due_s = draw.expovariate(rate)
     while due_s < duration_s:

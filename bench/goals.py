@@ -1,4 +1,5 @@
-"""What the service is to reach, and whether it did: ratios within one run, so that another machine can repeat them."""
+"""What the service is to reach, and whether it did: ratios within one run, so that another machine
+can repeat them."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,11 @@ class Goal:
     def verdict(self) -> str:
         if not math.isfinite(self.value):
             return "unmeasured"
-        return "met" if (self.value >= self.limit if self.is_least else self.value <= self.limit) else "**not met**"
+        return (
+            "met"
+            if (self.value >= self.limit if self.is_least else self.value <= self.limit)
+            else "**not met**"
+        )
 
     @property
     def row(self) -> tuple[str, str, str, str]:
@@ -35,7 +40,11 @@ class Goal:
 
 def best_peer(servers: Mapping[str, Figures]) -> str | None:
     """Name the peer that answers most at sixteen connections."""
-    peers = {name: figures["c16_per_s"] for name, figures in servers.items() if not name.startswith("ours")}
+    peers = {
+        name: figures["c16_per_s"]
+        for name, figures in servers.items()
+        if not name.startswith("ours")
+    }
     return max(peers, key=lambda name: peers[name]) if peers else None
 
 
@@ -46,34 +55,73 @@ def check_goals(servers: Mapping[str, Figures], bare: Figures, extras: Figures) 
     return [
         *_overload(ours),
         *_throughput(ours, fast, best, servers.get(TORCH, {}), bare),
-        Goal("single answer / bare decode and run", _of(ours, "c1_p50_ms", bare, "single_ms"), 1.15),
-        Goal("p99 at 0.8x capacity / single answer", _of(ours, "x0.8_p99_ms", ours, "c1_p50_ms"), 7),
-        Goal("p99 at 0.6x capacity / single answer", _of(ours, "x0.6_p99_ms", ours, "c1_p50_ms"), 4),
+        Goal(
+            "single answer / bare decode and run", _of(ours, "c1_p50_ms", bare, "single_ms"), 1.15
+        ),
+        Goal(
+            "p99 at 0.8x capacity / single answer", _of(ours, "x0.8_p99_ms", ours, "c1_p50_ms"), 7
+        ),
+        Goal(
+            "p99 at 0.6x capacity / single answer", _of(ours, "x0.6_p99_ms", ours, "c1_p50_ms"), 4
+        ),
         Goal("server CPU per request / bare loop", _of(ours, "c16_cpu_ms", bare, "cpu_ms"), 1.15),
         Goal("resident memory after the load", _get(ours, "memory_mb"), 350, " MB"),
         Goal("start to ready, two bundles, tuned before", _get(extras, "ready_tuned_s"), 2, " s"),
         Goal("start to ready, two bundles, first time", _get(extras, "ready_first_s"), 6, " s"),
-        Goal(f"requests lost over {extras.get('swaps', 0):.0f} swaps under load", _get(extras, "swap_lost"), 0),
-        Goal(f"requests lost over {extras.get('drains', 0):.0f} SIGTERM drains under load", _get(extras, "drain_lost"), 0),
-        Goal("four views / one answer, one connection", _of(extras, "tta_c1_p50_ms", extras, "plain_c1_p50_ms"), 3),
+        Goal(
+            f"requests lost over {extras.get('swaps', 0):.0f} swaps under load",
+            _get(extras, "swap_lost"),
+            0,
+        ),
+        Goal(
+            f"requests lost over {extras.get('drains', 0):.0f} SIGTERM drains under load",
+            _get(extras, "drain_lost"),
+            0,
+        ),
+        Goal(
+            "four views / one answer, one connection",
+            _of(extras, "tta_c1_p50_ms", extras, "plain_c1_p50_ms"),
+            3,
+        ),
     ]
 
 
 def _overload(ours: Figures) -> Iterator[Goal]:
-    yield Goal("goodput within 500 ms at 1.5x / own capacity", _get(ours, "x1.5_good_share"), 0.90, is_least=True)
-    yield Goal("goodput within 500 ms at 3x / own capacity", _get(ours, "x3_good_share"), 0.80, is_least=True)
-    yield Goal("refusal at 3x, p99 in the server", _get(ours, "x3_refused_in_server_p99_ms"), 5, " ms")
+    yield Goal(
+        "goodput within 500 ms at 1.5x / own capacity",
+        _get(ours, "x1.5_good_share"),
+        0.90,
+        is_least=True,
+    )
+    yield Goal(
+        "goodput within 500 ms at 3x / own capacity",
+        _get(ours, "x3_good_share"),
+        0.80,
+        is_least=True,
+    )
+    yield Goal(
+        "refusal at 3x, p99 in the server", _get(ours, "x3_refused_in_server_p99_ms"), 5, " ms"
+    )
     yield Goal("refusal at 3x, p99 seen by the client", _get(ours, "x3_refused_p99_ms"), 20, " ms")
     yield Goal("probe after a storm of abandoned uploads", _get(ours, "storm_s"), 0.1, " s")
     yield Goal("back to idle after 3x stops", _get(ours, "x3_idle_s"), 0.5, " s")
     yield Goal("`/livez` at 3x, p99", _get(ours, "x3_health_p99_ms"), 50, " ms")
 
 
-def _throughput(ours: Figures, fast: Figures, best: Figures, torch: Figures, bare: Figures) -> Iterator[Goal]:
+def _throughput(
+    ours: Figures, fast: Figures, best: Figures, torch: Figures, bare: Figures
+) -> Iterator[Goal]:
     name = "c16_per_s"
-    yield Goal("throughput `exact` / bare two-thread loop", _of(ours, name, bare, "per_s"), 0.85, is_least=True)
+    yield Goal(
+        "throughput `exact` / bare two-thread loop",
+        _of(ours, name, bare, "per_s"),
+        0.85,
+        is_least=True,
+    )
     yield Goal("throughput `exact` / best peer", _of(ours, name, best, name), 1.15, is_least=True)
-    yield Goal("throughput `exact` / FastAPI + torch eager", _of(ours, name, torch, name), 4, is_least=True)
+    yield Goal(
+        "throughput `exact` / FastAPI + torch eager", _of(ours, name, torch, name), 4, is_least=True
+    )
     yield Goal("throughput `fast` / best peer", _of(fast, name, best, name), 1.5, is_least=True)
 
 

@@ -17,7 +17,10 @@ _SERVED = {
 
 def gpu_page(found: Mapping[str, Any]) -> str:
     """Write the page; what was not measured is left out, or shown as a dash with its reason."""
-    return "\n".join([*_head(found), *_graphs(found), *_served(found), *found.get("remarks", ())]) + "\n"
+    return (
+        "\n".join([*_head(found), *_graphs(found), *_served(found), *found.get("remarks", ())])
+        + "\n"
+    )
 
 
 def _head(found: Mapping[str, Any]) -> Iterator[str]:
@@ -29,8 +32,10 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
 def _graphs(found: Mapping[str, Any]) -> Iterator[str]:
     yield "## The graphs alone\n"
     yield (
-        "Images a second by size of a batch, with two runs at once, as the service has them. `off by` is the largest "
-        "difference of a logit from the CPU's over the golden images; TF32 and fp16 are what `fast` would take.\n"
+        "Images a second by size of a batch, with two runs at once, as the service has them. `off "
+        "by` is the largest "
+        "difference of a logit from the CPU's over the golden images; TF32 and fp16 are what "
+        "`fast` would take.\n"
     )
     graphs = {
         f"{model} {entry['version']}, {entry['size']} px, {name}": graph
@@ -39,7 +44,11 @@ def _graphs(found: Mapping[str, Any]) -> Iterator[str]:
     }
     sizes = sorted({int(size) for graph in graphs.values() for size in graph.get("batches", {})})
     rows = [
-        [title, f"{graph['off_by']:.1e}" if "off_by" in graph else graph.get("error", "-"), *_rates(graph, sizes)]
+        [
+            title,
+            f"{graph['off_by']:.1e}" if "off_by" in graph else graph.get("error", "-"),
+            *_rates(graph, sizes),
+        ]
         for title, graph in graphs.items()
     ]
     yield from table(["", "off by", *(f"n = {size}" for size in sizes)], rows)
@@ -60,18 +69,27 @@ def _served(found: Mapping[str, Any]) -> Iterator[str]:
     ceiling = min(best, decoded)
     yield "## Whole answers\n"
     yield (
-        f"{model}: the cores decode {decoded:,.0f} a second with a process each, the graph answers {best:,.0f}, so "
-        f"{ceiling:,.0f} is the ceiling. Percentiles are those of the generator that waited longest; the CPU is that of all "
+        f"{model}: the cores decode {decoded:,.0f} a second with a process each, the graph "
+        f"answers {best:,.0f}, so "
+        f"{ceiling:,.0f} is the ceiling. Percentiles are those of the generator that waited "
+        f"longest; the CPU is that of all "
         "the service did, refusals among it.\n"
     )
     rows = [
-        [workers, *_answers(figures), f"{figures['per_s'] / ceiling:.2f}" if "per_s" in figures else "-"]
+        [
+            workers,
+            *_answers(figures),
+            f"{figures['per_s'] / ceiling:.2f}" if "per_s" in figures else "-",
+        ]
         for workers, figures in found.get("served", {}).items()
     ]
     yield from table(["processes", *_SERVED, "of the ceiling"], rows)
     if views := found.get("views"):
         plain_ms, tta_ms = views["plain_c1_p50_ms"], views["tta_c1_p50_ms"]
-        yield f"Four views of one upload take {tta_ms / plain_ms:.1f} times one view ({tta_ms:.1f} and {plain_ms:.1f} ms).\n"
+        yield (
+            f"Four views of one upload take {tta_ms / plain_ms:.1f} times one view "
+            f"({tta_ms:.1f} and {plain_ms:.1f} ms).\n"
+        )
 
 
 def _answers(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """How long `/livez` and ordinary uploads take while something heavy or hostile comes in.
 
-    python bench/liveness.py [SECONDS [LOAD]]   (a free port of the loopback, the store of this checkout)
+    python bench/liveness.py [SECONDS [LOAD]]   (a free port of the loopback, the store of this
+                                                checkout)
 
 For each load it starts the service, measures a while without the load and a while with
 it, and prints the percentiles of both.  Figures of one run compare; those of two machines do not.
@@ -61,7 +62,8 @@ def open_slowly(url: str, _: list[bytes]) -> None:
     connections: list[socket.socket] = []
     while True:
         connections += [
-            socket.create_connection((place.hostname or "", place.port or 0)) for _ in range(100 - len(connections))
+            socket.create_connection((place.hostname or "", place.port or 0))
+            for _ in range(100 - len(connections))
         ]
         time.sleep(1)
         connections = [connection for connection in connections if is_taken(connection)]
@@ -96,7 +98,8 @@ def loads() -> Iterator[tuple[str, Load]]:
 
 
 def measure(url: str, upload: bytes, seconds: float) -> dict[str, list[float]]:
-    """Ask `/livez` twenty times a second, and send an ordinary upload now and then; gives milliseconds."""
+    """Ask `/livez` twenty times a second, and send an ordinary upload now and then; gives
+    milliseconds."""
     took: dict[str, list[float]] = {"livez": [], "predict": []}
     end = time.monotonic() + seconds
     with httpx.Client(timeout=60) as client:
@@ -118,7 +121,8 @@ def ask(times_ms: list[float], prediction_request: Callable[[], httpx.Response])
 def summary(took: dict[str, list[float]]) -> str:
     """Give median and 99th percentile of each."""
     return "   ".join(
-        f"{name} p50 {np.percentile(times, 50):6.1f} p99 {np.percentile(times, 99):6.1f} ms (n {len(times)})"
+        f"{name} p50 {np.percentile(times, 50):6.1f} p99 {np.percentile(times, 99):6.1f} ms (n "
+        f"{len(times)})"
         for name, times in took.items()
     )
 
@@ -129,15 +133,23 @@ def main(seconds: float, wanted: str) -> None:
     for name, (send, files, senders) in loads():
         if not name.startswith(wanted):
             continue
-        with tempfile.TemporaryDirectory() as folder, running_server(STORE, Path(folder) / "log") as server:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            running_server(STORE, Path(folder) / "log") as server,
+        ):
             measure(server.url, upload, 2)
             print(f"{name:26} before  {summary(measure(server.url, upload, seconds))}")
-            processes = [multiprocessing.Process(target=send, args=(server.url, files)) for _ in range(senders)]
+            processes = [
+                multiprocessing.Process(target=send, args=(server.url, files))
+                for _ in range(senders)
+            ]
             for process in processes:
                 process.start()
             try:
                 time.sleep(1)
-                print(f"{'':26} during  {summary(measure(server.url, upload, seconds))}", flush=True)
+                print(
+                    f"{'':26} during  {summary(measure(server.url, upload, seconds))}", flush=True
+                )
             finally:
                 for process in processes:
                     process.kill()

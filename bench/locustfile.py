@@ -1,4 +1,5 @@
-"""Load on a composed service: radiographs drawn on the spot, in three formats, some with test-time augmentation.
+"""Load on a composed service: radiographs drawn on the spot, in three formats, some with test-time
+augmentation.
 
 make load                                   # ten users for a minute, against http://127.0.0.1:8000
 make load LOAD="-u 50 -r 10 -t 2m"
@@ -29,14 +30,21 @@ class Sender(HttpUser):
 
     @task(8)
     def send_jpeg(self) -> None:
-        self.client.post("/predict", data=JPEG, headers={"content-type": "image/jpeg"}, name="/predict jpeg")
+        self.client.post(
+            "/predict", data=JPEG, headers={"content-type": "image/jpeg"}, name="/predict jpeg"
+        )
 
     @task(4)
     def send_png(self) -> None:
-        self.client.post("/predict", data=PNG, headers={"content-type": "image/png"}, name="/predict png")
+        self.client.post(
+            "/predict", data=PNG, headers={"content-type": "image/png"}, name="/predict png"
+        )
 
     @task(1)
     def ask_for_everything(self) -> None:
         self.client.post(
-            "/predict?tta=true&heatmap=true", data=JPEG, headers={"content-type": "image/jpeg"}, name="/predict tta heatmap"
+            "/predict?tta=true&heatmap=true",
+            data=JPEG,
+            headers={"content-type": "image/jpeg"},
+            name="/predict tta heatmap",
         )

@@ -13,7 +13,17 @@ from app.models.tuning import processor
 from bench.processes import ROOT
 from bench.servers import peer_versions
 
-OURS = ("onnxruntime", "openvino", "numpy", "pillow", "imagecodecs", "fastapi", "uvicorn", "uvloop", "torch")
+OURS = (
+    "onnxruntime",
+    "openvino",
+    "numpy",
+    "pillow",
+    "imagecodecs",
+    "fastapi",
+    "uvicorn",
+    "uvloop",
+    "torch",
+)
 
 
 def describe_machine(peers_python: Path) -> dict[str, str]:
@@ -24,10 +34,16 @@ def describe_machine(peers_python: Path) -> dict[str, str]:
         "load average before": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
         "busy before": f"{100 * busy_share():.0f} % of all cores",
         "date": time.strftime("%Y-%m-%d %H:%M %Z"),
-        "commit": _git("rev-parse", "--short", "HEAD") + (" with changes" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD")
+        + (" with changes" if _git("status", "--porcelain", "-uno") else ""),
         "versions, ours": ", ".join(f"{name} {_version(name)}" for name in OURS),
-        "versions, peers": ", ".join(f"{name} {is_at}" for name, is_at in peer_versions(peers_python).items()) or "none",
-        "command": " ".join(["python -m bench", *("PATH" if os.sep in word else word for word in sys.argv[1:])]),
+        "versions, peers": ", ".join(
+            f"{name} {is_at}" for name, is_at in peer_versions(peers_python).items()
+        )
+        or "none",
+        "command": " ".join(
+            ["python -m bench", *("PATH" if os.sep in word else word for word in sys.argv[1:])]
+        ),
     }
 
 
@@ -44,7 +60,9 @@ def _cpu_times() -> list[int]:
 
 
 def _git(*arguments: str) -> str:
-    said = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    said = subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     return said.stdout.strip()
 
 

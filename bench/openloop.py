@@ -1,12 +1,16 @@
-"""Load on a service over raw sockets: closed loop, open loop (Poisson), and a storm of uploads that are given up.
+"""Load on a service over raw sockets: closed loop, open loop (Poisson), and a storm of uploads that
+are given up.
 
-    python -m bench.openloop URL FILE --closed 16              # capacity: 16 connections, one request after the other
-    python -m bench.openloop URL FILE --rate 120               # goodput: arrivals do not wait for answers
-    python -m bench.openloop URL FILE --storm 64               # 64 at a time are given up after 50 ms, then one probe
+    python -m bench.openloop URL FILE --closed 16              # capacity: 16 connections, one
+                                                               request after the other
+    python -m bench.openloop URL FILE --rate 120               # goodput: arrivals do not wait for
+                                                               answers
+    python -m bench.openloop URL FILE --storm 64               # 64 at a time are given up after 50
+                                                               ms, then one probe
 
-A request counts as good when its 200 is there within the deadline, counted from when it was due, so that a
-stalled generator can't flatter the service.  The generator shares the machine: it is as cheap as Python lets it be.
-"""
+A request counts as good when its 200 is there within the deadline, counted from when it was due, so
+that a stalled generator can't flatter the service.  The generator shares the machine: it is as
+cheap as Python lets it be."""
 
 import argparse
 import asyncio
@@ -39,7 +43,8 @@ class Target:
 
 @dataclass
 class Tally:
-    """What came back: seconds by status; 0 stands for a connection that broke, 408 for patience that ended."""
+    """What came back: seconds by status; 0 stands for a connection that broke, 408 for patience
+    that ended."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
 
@@ -66,7 +71,9 @@ class Exchange(asyncio.Protocol):
         self.answer: asyncio.Future[int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one without being of its class
+        self.transport = cast(
+            "asyncio.Transport", transport
+        )  # uvloop's is one without being of its class
 
     def ask(self, request: bytes) -> asyncio.Future[int]:
         assert self.transport is not None
@@ -104,7 +111,9 @@ class Connections:
         exchange = None
         while self._idle and (exchange is None or exchange.transport is None):
             exchange = self._idle.pop()
-        if exchange is None or exchange.transport is None:  # none is idle, or all were closed by the service
+        if (
+            exchange is None or exchange.transport is None
+        ):  # none is idle, or all were closed by the service
             exchange = await self._connect()
         try:
             async with asyncio.timeout(patience_s):
@@ -142,8 +151,11 @@ async def closed_loop(target: Target, *, connections: int, seconds: float) -> Ta
     return tally
 
 
-async def open_loop(target: Target, *, rate: float, seconds: float, patience_s: float, seed: int = 1) -> tuple[Tally, float]:
-    """Ask at Poisson times, whatever the answers do; gives also the seconds until the last answer after the end."""
+async def open_loop(
+    target: Target, *, rate: float, seconds: float, patience_s: float, seed: int = 1
+) -> tuple[Tally, float]:
+    """Ask at Poisson times, whatever the answers do; gives also the seconds until the last answer
+    after the end."""
     tally, pool, started = Tally(), Connections(target), time.perf_counter()
     asking = set[asyncio.Task[None]]()
 
@@ -165,8 +177,11 @@ async def open_loop(target: Target, *, rate: float, seconds: float, patience_s: 
     return tally, time.perf_counter() - ended
 
 
-async def storm(target: Target, *, abandoned: int, seconds: float, patience_s: float = 0.05) -> float:
-    """Give up uploads, so many at a time, then ask once in earnest; gives the seconds until that answer."""
+async def storm(
+    target: Target, *, abandoned: int, seconds: float, patience_s: float = 0.05
+) -> float:
+    """Give up uploads, so many at a time, then ask once in earnest; gives the seconds until that
+    answer."""
     end = time.perf_counter() + seconds
 
     async def abandon() -> None:
@@ -184,15 +199,21 @@ def multipart_request(url: str, data: bytes, headers: Mapping[str, str]) -> Targ
     """Build the bytes of one upload as a form has it."""
     part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     body = part.encode() + data + f"\r\n--{BOUNDARY}--\r\n".encode()
-    return make_request("POST", url, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers})
+    return make_request(
+        "POST", url, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", **headers}
+    )
 
 
-def make_request(method: str, url: str, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})) -> Target:
+def make_request(
+    method: str, url: str, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})
+) -> Target:
     """Build the bytes of any request."""
     place = urllib.parse.urlsplit(url)
     fields = {"Host": place.netloc, "Content-Length": str(len(body)), **headers}
     path = place.path + (f"?{place.query}" if place.query else "")
-    head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    head = f"{method} {path} HTTP/1.1\r\n" + "".join(
+        f"{name}: {value}\r\n" for name, value in fields.items()
+    )
     return Target(place.hostname or "127.0.0.1", place.port or 80, f"{head}\r\n".encode() + body)
 
 
@@ -202,25 +223,37 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
     headers = {} if arguments.closed else {"x-request-timeout-seconds": str(deadline_s)}
     target = multipart_request(arguments.url, arguments.file.read_bytes(), headers)
     if arguments.storm:
-        return {"storm": arguments.storm, "probe_s": await storm(target, abandoned=arguments.storm, seconds=arguments.seconds)}
+        return {
+            "storm": arguments.storm,
+            "probe_s": await storm(target, abandoned=arguments.storm, seconds=arguments.seconds),
+        }
     if arguments.closed:
-        tally, idle_s = await closed_loop(target, connections=arguments.closed, seconds=arguments.seconds), 0.0
+        tally, idle_s = (
+            await closed_loop(target, connections=arguments.closed, seconds=arguments.seconds),
+            0.0,
+        )
     else:
-        tally, idle_s = await open_loop(target, rate=arguments.rate, seconds=arguments.seconds, patience_s=patience_s)
+        tally, idle_s = await open_loop(
+            target, rate=arguments.rate, seconds=arguments.seconds, patience_s=patience_s
+        )
     refused = 429 if 429 in tally.seconds else 503
     return {
         "counts": tally.counts(),
         "good_per_second": round(tally.good(deadline_s) / arguments.seconds, 1),
         "answered_per_second": round(len(tally.seconds.get(200, ())) / arguments.seconds, 1),
         "good_ms": {f"p{share:g}": tally.percentile_ms(200, share / 100) for share in (50, 95, 99)},
-        "refused_ms": {f"p{share:g}": tally.percentile_ms(refused, share / 100) for share in (50, 99)},
+        "refused_ms": {
+            f"p{share:g}": tally.percentile_ms(refused, share / 100) for share in (50, 99)
+        },
         "idle_after_s": round(idle_s, 3),
     }
 
 
 def main() -> None:
     """Measure, and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("url", help="as in http://127.0.0.1:8000/predict")
     parser.add_argument("file", type=Path)
     mode = parser.add_mutually_exclusive_group(required=True)
@@ -228,8 +261,15 @@ def main() -> None:
     mode.add_argument("--rate", type=float, metavar="PER_SECOND")
     mode.add_argument("--storm", type=int, metavar="CONNECTIONS")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--deadline", type=float, default=0.5, help="seconds within which an answer is good")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds after which an open loop's client leaves")
+    parser.add_argument(
+        "--deadline", type=float, default=0.5, help="seconds within which an answer is good"
+    )
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=60.0,
+        help="seconds after which an open loop's client leaves",
+    )
     print(json.dumps(uvloop.run(measure(parser.parse_args()))))
 
 

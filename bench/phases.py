@@ -19,7 +19,8 @@ STORM_S = 3.0
 STORM_SIZE = 64
 STORM_PATIENCE_S = 0.3
 HASTY_PATIENCE_S = 0.05
-"""Clients that leave six times as soon come six times as often: more connections than a server can even read."""
+"""Clients that leave six times as soon come six times as often: more connections than a server can
+even read."""
 CONNECTIONS = (1, 16, 64)
 LOADS = (0.5, 0.8, 1.0, 1.5, 3.0)
 OUR_LOADS = (0.5, 0.6, 0.8, 1.0, 1.5, 3.0)
@@ -46,13 +47,19 @@ async def whole_round(served: Running, upload: Upload, *, seconds: float) -> Fig
         figures |= await open_phase(served, upload, load, figures["c16_per_s"], seconds)
     figures["memory_mb"] = served.processes.resident_mb()
     target = served.upload(upload)
-    figures["storm_s"] = await storm(target, abandoned=STORM_SIZE, seconds=STORM_S, patience_s=STORM_PATIENCE_S)
+    figures["storm_s"] = await storm(
+        target, abandoned=STORM_SIZE, seconds=STORM_S, patience_s=STORM_PATIENCE_S
+    )
     if served.server.is_ours:
-        figures["hasty_storm_s"] = await storm(target, abandoned=STORM_SIZE, seconds=STORM_S, patience_s=HASTY_PATIENCE_S)
+        figures["hasty_storm_s"] = await storm(
+            target, abandoned=STORM_SIZE, seconds=STORM_S, patience_s=HASTY_PATIENCE_S
+        )
     return figures
 
 
-async def closed_phase(served: Running, target: Target, connections: int, seconds: float, prefix: str = "") -> Figures:
+async def closed_phase(
+    served: Running, target: Target, connections: int, seconds: float, prefix: str = ""
+) -> Figures:
     """Ask over some connections, on each again as soon as it was answered."""
     marker, costs = log_end(served), Costs()
     async with costing(served, costs):
@@ -69,12 +76,17 @@ async def closed_phase(served: Running, target: Target, connections: int, second
     return figures | (stage_figures(served, marker, name) if served.server.is_ours else {})
 
 
-async def open_phase(served: Running, upload: Upload, load: float, capacity: float, seconds: float) -> Figures:
-    """Ask at Poisson times, at a multiple of what the server can do, and ask for its health meanwhile."""
+async def open_phase(
+    served: Running, upload: Upload, load: float, capacity: float, seconds: float
+) -> Figures:
+    """Ask at Poisson times, at a multiple of what the server can do, and ask for its health
+    meanwhile."""
     marker, costs, health = log_end(served), Costs(), Tally()
     target = served.upload(upload, deadline_s=DEADLINE_S)
     async with costing(served, costs), probing(served.health(), health):
-        tally, idle_s = await open_loop(target, rate=load * capacity, seconds=seconds, patience_s=PATIENCE_S)
+        tally, idle_s = await open_loop(
+            target, rate=load * capacity, seconds=seconds, patience_s=PATIENCE_S
+        )
     good = tally.seconds.get(200, [])
     refused = [second for status in REFUSED for second in tally.seconds.get(status, [])]
     name = f"x{load:g}"
@@ -95,7 +107,11 @@ async def open_phase(served: Running, upload: Upload, load: float, capacity: flo
 @asynccontextmanager
 async def costing(served: Running, costs: Costs) -> AsyncIterator[None]:
     """Note what the block costs, the server and this process."""
-    server_s, generator_s, started = served.processes.cpu_s(), time.process_time(), time.perf_counter()
+    server_s, generator_s, started = (
+        served.processes.cpu_s(),
+        time.process_time(),
+        time.perf_counter(),
+    )
     yield
     costs.duration_s = time.perf_counter() - started
     costs.generator_s = time.process_time() - generator_s
@@ -130,22 +146,34 @@ def requests_since(log: Path, marker: int) -> list[dict[str, object]]:
     """Read our access lines that were written after a mark."""
     with log.open("rb") as file:
         file.seek(marker)
-        lines = [json.loads(line) for line in file if b'"stages_ms"' in line and line.endswith(b"}\n")]
+        lines = [
+            json.loads(line) for line in file if b'"stages_ms"' in line and line.endswith(b"}\n")
+        ]
     return [line for line in lines if line["route"] == "/predict"]
 
 
 def in_server_ms(served: Running, marker: int, status: int) -> float:
-    """Give the p99 of our own durations, from headers read to answer sent, of answers with a status."""
+    """Give the p99 of our own durations, from headers read to answer sent, of answers with a
+    status."""
     if not served.server.is_ours:
         return float("nan")
     lines = requests_since(served.processes.log, marker)
-    return percentile([float(str(line["duration_ms"])) for line in lines if line["status"] == status], 0.99)
+    return percentile(
+        [float(str(line["duration_ms"])) for line in lines if line["status"] == status], 0.99
+    )
 
 
 def stage_figures(served: Running, marker: int, name: str) -> Figures:
-    """Give the median of each stage of our answers since a mark; what no stage took is `respond`."""
+    """Give the median of each stage of our answers since a mark; what no stage took is
+    `respond`."""
     lines = [line for line in requests_since(served.processes.log, marker) if line["status"] == 200]
     stages = [line["stages_ms"] for line in lines if isinstance(line["stages_ms"], dict)]
-    figures = {f"{name}_{stage}_stage_ms": percentile([took.get(stage, 0.0) for took in stages], 0.5) for stage in STAGES}
-    rest = [float(str(line["duration_ms"])) - sum(took.values()) for line, took in zip(lines, stages, strict=True)]
+    figures = {
+        f"{name}_{stage}_stage_ms": percentile([took.get(stage, 0.0) for took in stages], 0.5)
+        for stage in STAGES
+    }
+    rest = [
+        float(str(line["duration_ms"])) - sum(took.values())
+        for line, took in zip(lines, stages, strict=True)
+    ]
     return figures | {f"{name}_respond_stage_ms": percentile(rest, 0.5)}

@@ -1,8 +1,8 @@
-"""The processes of one server under test: start it, wait until it answers, weigh it, and leave none behind.
+"""The processes of one server under test: start it, wait until it answers, weigh it, and leave none
+behind.
 
-A server's processes are its descendants, and whoever still carries its mark in the environment after
-their parents are gone; nothing is ever ended by its name.
-"""
+A server's processes are its descendants, and whoever still carries its mark in the environment
+after their parents are gone; nothing is ever ended by its name."""
 
 import os
 import shutil
@@ -49,8 +49,11 @@ class Processes:
         return sorted(found)
 
     def resident_mb(self) -> float:
-        """Add up what each process holds in memory; what several share counts for each, as `ps` has it."""
-        pages = sum(int((_read(process, "statm").split() or [b"0", b"0"])[1]) for process in self.alive())
+        """Add up what each process holds in memory; what several share counts for each, as `ps` has
+        it."""
+        pages = sum(
+            int((_read(process, "statm").split() or [b"0", b"0"])[1]) for process in self.alive()
+        )
         return pages * os.sysconf("SC_PAGE_SIZE") / MEBIBYTE
 
     def cpu_s(self) -> float:
@@ -85,10 +88,18 @@ def started(
     """
     mark = f"bench-{uuid.uuid4().hex}"
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    own = {**clean_environment(), "PYTHONPATH": str(ROOT), "BENCH_MARK": mark, "TMPDIR": str(folder), **environment}
+    own = {
+        **clean_environment(),
+        "PYTHONPATH": str(ROOT),
+        "BENCH_MARK": mark,
+        "TMPDIR": str(folder),
+        **environment,
+    }
     with (folder / "log").open("wb") as log:
         began = time.perf_counter()
-        main = subprocess.Popen(command, cwd=ROOT, env=own, stdout=log, stderr=log, start_new_session=True)
+        main = subprocess.Popen(
+            command, cwd=ROOT, env=own, stdout=log, stderr=log, start_new_session=True
+        )
         processes = Processes(main, mark, folder / "log")
         try:
             while not answers():
@@ -104,7 +115,9 @@ def started(
 
 def clean_environment() -> dict[str, str]:
     """Give this process's environment without what would change a server's settings."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("CXR_", "BENCH_"))}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("CXR_", "BENCH_"))
+    }
 
 
 def _last_words(log: Path) -> str:

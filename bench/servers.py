@@ -41,12 +41,15 @@ class Running:
     ready_s: float
 
     def upload(self, upload: Upload, *, deadline_s: float | None = None, query: str = "") -> Target:
-        """Build a request; a deadline goes with it as a header, which is understood by us and by Ray Serve."""
+        """Build a request; a deadline goes with it as a header, which is understood by us and by
+        Ray Serve."""
         headers = {} if deadline_s is None else {"x-request-timeout-seconds": str(deadline_s)}
         url = f"{self.url}{self.server.path}{query}"
         if self.server.takes_form:
             return multipart_request(url, upload.data, headers)
-        return make_request("POST", url, upload.data, {"Content-Type": upload.media_type, **headers})
+        return make_request(
+            "POST", url, upload.data, {"Content-Type": upload.media_type, **headers}
+        )
 
     def health(self) -> Target:
         """Build the request that asks whether the server lives."""
@@ -146,16 +149,33 @@ def all_servers(bundle: Bundle, store: Path, cache: Path, peers_python: Path) ->
 
 def graph_environment(bundle: Bundle) -> dict[str, str]:
     """Say to a peer, or to the bare loop, which graph to open and what it reads."""
-    return {"BENCH_GRAPH": str(bundle.graph_path.resolve()), "BENCH_SIZE": str(bundle.manifest.input_size)}
+    return {
+        "BENCH_GRAPH": str(bundle.graph_path.resolve()),
+        "BENCH_SIZE": str(bundle.manifest.input_size),
+    }
 
 
 def peer_versions(python: Path) -> dict[str, str]:
     """Ask the peers' environment what it holds."""
-    names = ("litserve", "bentoml", "ray", "mosec", "fastapi", "uvicorn", "onnxruntime", "numpy", "pillow")
-    script = f"from importlib.metadata import version\nfor name in {names}: print(name, version(name))"
+    names = (
+        "litserve",
+        "bentoml",
+        "ray",
+        "mosec",
+        "fastapi",
+        "uvicorn",
+        "onnxruntime",
+        "numpy",
+        "pillow",
+    )
+    script = (
+        f"from importlib.metadata import version\nfor name in {names}: print(name, version(name))"
+    )
     command = [str(python), "-c", script]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=clean_environment(), check=True)
+        said = subprocess.run(
+            command, capture_output=True, text=True, cwd=ROOT, env=clean_environment(), check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return {}
     return dict(line.split() for line in said.stdout.splitlines())

@@ -1,4 +1,5 @@
-"""The files that are sent: drawn chests, so that anybody can repeat the measurement, or one real file."""
+"""The files that are sent: drawn chests, so that anybody can repeat the measurement, or one real
+file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,8 @@ class Upload:
 
 
 def make_uploads(real: Path | None = None) -> list[Upload]:
-    """Make the files; the first is the one that all servers are measured on, and `real` takes its place."""
+    """Make the files; the first is the one that all servers are measured on, and `real` takes its
+    place."""
     pixels_HW = draw_phantom(1024, 1024)
     deep_HW = draw_phantom(2500, 2000).astype(np.uint16) * 16
     title = "the DICOM file given by --data" if real else "DICOM, JPEG baseline, 1024 x 1024, drawn"

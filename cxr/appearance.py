@@ -1,4 +1,5 @@
-"""Cheap rules about a model's input that need no model: greys, polarity, and the coarse shape of a chest.
+"""Cheap rules about a model's input that need no model: greys, polarity, and the coarse shape of a
+chest.
 
 The limits were set on 790 frontal radiographs of two hospitals, adults and
 children, of which they flag fewer than one in a hundred.
@@ -17,13 +18,15 @@ from cxr.phantom import draw_phantom
 from cxr.radiograph import ImageWarning, WarningCode
 
 MIN_CONTRAST = 0.04
-"""Standard deviation of the greys, as a share of the range; of the 790 radiographs none was under 0.08."""
+"""Standard deviation of the greys, as a share of the range; of the 790 radiographs none was under
+0.08."""
 
 MIN_ENTROPY_BITS = 5.0
 """Entropy of the 256 greys; of the 790 radiographs, at 224 pixels a side, none was under 5.6."""
 
 MIN_LIKENESS = 0.15
-"""Correlation with a drawn chest, 16 by 16 pixels; of the 790 radiographs one in a hundred adults' and no child's was under it."""
+"""Correlation with a drawn chest, 16 by 16 pixels; of the 790 radiographs one in a hundred adults'
+and no child's was under it."""
 
 _GREYS = np.arange(256.0)
 
@@ -35,16 +38,24 @@ _MIN_PIXELS = 64 * 64
 
 
 def appearance_warnings(image_HW: NDArray[np.uint8]) -> Iterator[ImageWarning]:
-    """Say where a model's input (uint8, as `preprocess` makes it) does not look like a frontal radiograph."""
+    """Say where a model's input (uint8, as `preprocess` makes it) does not look like a frontal
+    radiograph.
+    """
     if has_few_greys(image_HW):
-        yield ImageWarning(WarningCode.FEW_GREYS, "The image has hardly any contrast, or fewer greys than a radiograph has.")
+        yield ImageWarning(
+            WarningCode.FEW_GREYS,
+            "The image has hardly any contrast, or fewer greys than a radiograph has.",
+        )
         return
     shape = likeness(image_HW)
     if shape < -MIN_LIKENESS and polarity(image_HW) < 0:
-        yield ImageWarning(WarningCode.LOOKS_INVERTED, "The image looks as if black and white were exchanged.")
+        yield ImageWarning(
+            WarningCode.LOOKS_INVERTED, "The image looks as if black and white were exchanged."
+        )
     elif shape < MIN_LIKENESS:
         yield ImageWarning(
-            WarningCode.LOOKS_UNLIKE_A_CHEST, "The image does not have the coarse shape of an upright frontal chest."
+            WarningCode.LOOKS_UNLIKE_A_CHEST,
+            "The image does not have the coarse shape of an upright frontal chest.",
         )
 
 
@@ -56,11 +67,15 @@ def has_few_greys(image_HW: NDArray[np.uint8]) -> bool:
     if variance < (MIN_CONTRAST * 255) ** 2:
         return True
     share_G = share_G[share_G > 0]
-    return image_HW.size >= _MIN_PIXELS and float(-(share_G * np.log2(share_G)).sum()) < MIN_ENTROPY_BITS
+    return (
+        image_HW.size >= _MIN_PIXELS
+        and float(-(share_G * np.log2(share_G)).sum()) < MIN_ENTROPY_BITS
+    )
 
 
 def polarity(image_HW: NDArray[np.uint8]) -> float:
-    """Measure how much brighter the mediastinum is than the lungs, and the picture than its upper corners.
+    """Measure how much brighter the mediastinum is than the lungs, and the picture than its upper
+    corners.
 
     Bone and soft tissue are white in MONOCHROME2, air black.
 
@@ -78,20 +93,26 @@ def polarity(image_HW: NDArray[np.uint8]) -> float:
 
 
 def likeness(image_HW: NDArray[np.uint8]) -> float:
-    """Compare an image's thumbnail with a drawn chest's: their correlation, -1 to 1, 0 for a blank image."""
+    """Compare an image's thumbnail with a drawn chest's: their correlation, -1 to 1, 0 for a blank
+    image.
+    """
     return float(_thumbnail(image_HW) @ _drawn_chest())
 
 
 @cache
 def _drawn_chest() -> NDArray[np.float64]:
     """Average the thumbnails of a few phantoms: `chest_T`, of length 1."""
-    chest_T = np.mean([_thumbnail(draw_phantom(256, 256, seed=seed)) for seed in range(_PHANTOMS)], axis=0)
+    chest_T = np.mean(
+        [_thumbnail(draw_phantom(256, 256, seed=seed)) for seed in range(_PHANTOMS)], axis=0
+    )
     return np.asarray(chest_T / np.linalg.norm(chest_T), dtype=np.float64)
 
 
 def _thumbnail(image_HW: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Average an image to a few pixels: `thumbnail_T`, about its mean and of length 1."""
-    small = Image.fromarray(image_HW).resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
+    small = Image.fromarray(image_HW).resize(
+        (_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX
+    )
     thumbnail_T = np.asarray(small, dtype=np.float64).ravel()
     thumbnail_T = thumbnail_T - thumbnail_T.mean()
     return np.asarray(thumbnail_T / max(float(np.linalg.norm(thumbnail_T)), 1e-9))
@@ -100,4 +121,6 @@ def _thumbnail(image_HW: NDArray[np.uint8]) -> NDArray[np.float64]:
 def _mean(image_HW: NDArray[np.uint8], left: float, right: float) -> float:
     """Mean grey of an upright strip between two shares of the width."""
     width = image_HW.shape[1]
-    return float(image_HW[:, int(left * width) : max(int(right * width), int(left * width) + 1)].mean())
+    return float(
+        image_HW[:, int(left * width) : max(int(right * width), int(left * width) + 1)].mean()
+    )

@@ -13,7 +13,8 @@ MAX_READS = 50_000
 """Reads of one file: an element or a chunk takes two or three; real files have hundreds."""
 
 _BYTES_A_READ = 2048
-"""One more read is granted for so many bytes: values of unknown length are searched in pieces of 8 KiB."""
+"""One more read is granted for so many bytes: values of unknown length are searched in pieces of 8
+KiB."""
 
 
 class BoundedReads(BytesIO):

@@ -53,7 +53,9 @@ class TrainingData(Part):
 
     @property
     def prevalence(self) -> float | None:
-        """The share of positives that probabilities refer to; None where the images are all of one class."""
+        """The share of positives that probabilities refer to; None if the images are all of one
+        class.
+        """
         return self.positives / self.images if 0 < self.positives < self.images else None
 
 
@@ -85,8 +87,8 @@ MAX_FAST_FLIPS = 0.01
 
 
 class FastPrecision(Part):
-    """A faster and less exact way to run the fp32 graph, allowed because it was measured on images that the network had not
-    learned from.
+    """A faster and less exact way to run the fp32 graph, allowed because it was measured on images
+    that the network had not learned from.
     """
 
     engine: str
@@ -117,7 +119,8 @@ class Manifest(InterpretSpec):
     intended_use: str
     limits: str
     metrics: dict[str, Any]
-    """As in metrics.json: out-of-fold or held-out figures with intervals, and what they were measured on."""
+    """As in metrics.json: out-of-fold or held-out figures with intervals, and what they were
+    measured on."""
     training_data: TrainingData
     recipe: dict[str, Any]
     command: str
@@ -125,7 +128,8 @@ class Manifest(InterpretSpec):
     tools: dict[str, str]
     graphs: Annotated[tuple[GraphFile, ...], Field(min_length=1)]
     fast: FastPrecision | None = None
-    """Whether `CXR_PRECISION=fast` may serve this model; None where that was not measured, or cost too much."""
+    """Whether `CXR_PRECISION=fast` may serve this model; None if that was not measured, or cost
+    too much."""
 
     @model_validator(mode="after")
     def _files_agree(self) -> Self:
@@ -156,18 +160,24 @@ class Golden:
     """What is told beside the images, to graphs that read it."""
 
     def tolerance(self, engine: str, precision: str) -> float:
-        """Give the tolerance of an engine and precision; raises `BundleError` where none is stated."""
+        """Return the tolerance of an engine and precision; raises `BundleError` where none is
+        stated.
+        """
         try:
             return self.tolerances[f"{engine}/{precision}"]
         except KeyError as exc:
-            raise BundleError(f"golden.npz states no tolerance for {engine} in {precision}") from exc
+            raise BundleError(
+                f"golden.npz states no tolerance for {engine} in {precision}"
+            ) from exc
 
     def save(self, path: Path) -> None:
         """Write `golden.npz`."""
         names = sorted(self.tolerances)
         arrays: dict[str, NDArray[Any]] = {
-            "image": self.image_NHW, "logit": self.logit_N, "cam": self.cam_Nhw, "novelty": self.novelty_N,
-            "tolerance_names": np.array(names), "tolerances": np.array([self.tolerances[name] for name in names]),
+            "image": self.image_NHW, "logit": self.logit_N, "cam": self.cam_Nhw,
+            "novelty": self.novelty_N,
+            "tolerance_names": np.array(names),
+            "tolerances": np.array([self.tolerances[name] for name in names]),
         }  # fmt: skip
         if self.metadata_NM is not None:
             arrays["metadata"] = self.metadata_NM
@@ -178,9 +188,18 @@ class Golden:
         """Read `golden.npz`; raises `BundleError`."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                tolerances = zip(arrays["tolerance_names"].tolist(), arrays["tolerances"].tolist(), strict=True)
+                tolerances = zip(
+                    arrays["tolerance_names"].tolist(), arrays["tolerances"].tolist(), strict=True
+                )
                 beside = arrays.get("metadata")
-                return cls(arrays["image"], arrays["logit"], arrays["cam"], arrays["novelty"], dict(tolerances), beside)
+                return cls(
+                    arrays["image"],
+                    arrays["logit"],
+                    arrays["cam"],
+                    arrays["novelty"],
+                    dict(tolerances),
+                    beside,
+                )
         except (OSError, EOFError, ValueError, KeyError, BadZipFile) as exc:
             raise BundleError(f"golden.npz can't be read: {type(exc).__name__}") from exc
 
@@ -205,7 +224,9 @@ class Bundle:
 
     @property
     def card(self) -> str:
-        """The text of MODEL_CARD.md, with a mark in place of what is no UTF-8; raises `OSError` where it can't be read."""
+        """The text of MODEL_CARD.md, with a mark in place of what is no UTF-8; raises `OSError`
+        where it can't be read.
+        """
         return (self.path / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
 
 
@@ -223,15 +244,18 @@ _NAME: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Slug, Version])
 
 @contextmanager
 def write_bundle(store: Path, model: str, version: int) -> Iterator[Path]:
-    """Give an empty folder to fill; it becomes `store/model/version` if the block ends well.
+    """Return an empty folder to fill; it becomes `store/model/version` if the block ends well.
 
-    Raises `BundleError` where that version is there already, for versions are never changed, and for a name or number that none
-    may have.
+    Raises `BundleError` where that version is there already, for versions are never changed, and
+    for a name or number that none may have.
     """
     try:
         _NAME.validate_python((model, version))
     except ValidationError as exc:
-        raise BundleError(f"{model!r} {version}: a model's name is of a-z, 0-9, - and _, its versions count from 1") from exc
+        raise BundleError(
+            f"{model!r} {version}: a model's name is of a-z, 0-9, - and _, its versions count "
+            f"from 1"
+        ) from exc
     target = store / model / str(version)
     if target.exists():
         raise BundleError(f"{model} version {version} exists already; export under the next number")
@@ -246,7 +270,7 @@ def write_bundle(store: Path, model: str, version: int) -> Iterator[Path]:
 
 
 def file_sha256(path: Path) -> str:
-    """Give the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -257,7 +281,9 @@ def _read_manifest(path: Path) -> Manifest:
     except OSError as exc:
         raise BundleError("bundle.json can't be read") from exc
     except ValidationError as exc:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in exc.errors()[:3])
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in exc.errors()[:3]
+        )
         raise BundleError(f"bundle.json breaks its schema: {faults}") from exc
 
 
@@ -274,4 +300,7 @@ def _verify(path: Path, graph: GraphFile) -> None:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write `bundle.json`, readable by people."""
-    path.write_text(json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(manifest.model_dump(mode="json", by_alias=True), indent=2) + "\n",
+        encoding="utf-8",
+    )

@@ -1,4 +1,5 @@
-"""What a compressed picture says of itself before it is decoded: its size, its scans, whether its end is there.
+"""What a compressed picture says of itself before it is decoded: its size, its scans, whether its
+end is there.
 
 Files lie.  A header may state a small image over a huge codestream, hide a second
 picture in a comment, or bring thousands of scans.  What stands here walks the
@@ -19,19 +20,22 @@ MAX_SEGMENTS = 1024
 """Segments before the first scan; files have tens."""
 
 MAX_SCANS = 100
-"""Scans of one JPEG.  Progressive ones have about ten; each costs a walk over the whole image, whatever its bytes."""
+"""Scans of one JPEG.  Progressive ones have about ten; each costs a walk over the whole image,
+whatever its bytes."""
 
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """JPEG's start-of-frame markers (T.81 table B.1), and JPEG-LS's (T.87)."""
 
 _STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
-"""Markers without a length (T.81 B.1.1.3), and the stuffed byte that some writers leave between segments."""
+"""Markers without a length (T.81 B.1.1.3), and the stuffed byte that some writers leave between
+segments."""
 
 _START_OF_SCAN = 0xDA
 _END_OF_IMAGE = b"\xff\xd9"
 _EXIF = 0xE1
 _UNSEEN = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}
-"""Application segments and comments that make no pixel; APP0 (JFIF) and APP14 (Adobe) say which colours are meant."""
+"""Application segments and comments that make no pixel; APP0 (JFIF) and APP14 (Adobe) say which
+colours are meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,17 @@ def read_jpeg_outline(data: bytes) -> JpegStructure:
         raise CorruptImage("The compressed image has no frame header.")
     if data.count(b"\xff\xda", scan) > MAX_SCANS:
         raise DecodeLimit(f"The compressed image has more than {MAX_SCANS} scans.")
-    if data.rfind(_END_OF_IMAGE) < scan:  # entropy-coded bytes never look like a marker, so this is the end itself
+    if (
+        data.rfind(_END_OF_IMAGE) < scan
+    ):  # entropy-coded bytes never look like a marker, so this is the end itself
         raise CorruptImage("The compressed image has no end.")
     return JpegStructure(*size, b"".join((*kept, data[scan:])), exif)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment (ITU-T T.81 B.1.1), as long as they follow each other."""
+    """Marker, start and end of each segment (ITU-T T.81 B.1.1), as long as they follow each
+    other.
+    """
     if not data.startswith(JPEG_START):
         raise CorruptImage("The compressed image has no start.")
     place = 2
@@ -124,7 +132,9 @@ def read_jpeg_2000_outline(data: bytes) -> Jpeg2000Structure:
 
 
 def _codestream_start(data: bytes) -> int:
-    """Find the codestream in the boxes of a JP2 file (ITU-T T.800 I.4), which DICOM forbids and some archives send."""
+    """Find the codestream in the boxes of a JP2 file (ITU-T T.800 I.4), which DICOM forbids and
+    some archives send.
+    """
     if not data.startswith(JP2_START):
         return 0
     place = 0

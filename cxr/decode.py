@@ -31,7 +31,9 @@ class DecodeLimits:
 
 def sniff(data: bytes) -> Format:
     """Tell the format by its first bytes, never by a name; raises `UnsupportedFormat`."""
-    if dicom.is_dicom(data):  # first, for DICOM leaves its preamble to other formats' headers (PS3.10 section 7.1)
+    if dicom.is_dicom(
+        data
+    ):  # first, for DICOM leaves its preamble to other formats' headers (PS3.10 section 7.1)
         return "dicom"
     if data.startswith(PNG_MAGIC):
         return "png"
@@ -56,7 +58,8 @@ def decode(
         size: side of the model's input: where the codec can average by a power of two for
             nothing (JPEG), it does so as far as `preprocess` would; None decodes every pixel.
         scope: refuse another body part or a lateral view, or only warn.
-        can_be_stopped: whether the caller runs where it can be killed over a slow file, as a process can and a thread can't.
+        can_be_stopped: whether the caller runs where it can be killed over a slow file, as a
+            process can and a thread can't.
 
     Raises:
         ImageError: any of its kinds; the message is for the sender.
@@ -65,7 +68,9 @@ def decode(
     if len(data) > limits.max_bytes:
         raise TooLarge(f"The file has more than {limits.max_bytes} bytes.")
     radiograph = _read(data, limits, size, scope, math.inf if can_be_stopped else MAX_THREAD_PIXELS)
-    return replace(radiograph, warnings=(*radiograph.warnings, *_size_warnings(radiograph.processing, size)))
+    return replace(
+        radiograph, warnings=(*radiograph.warnings, *_size_warnings(radiograph.processing, size))
+    )
 
 
 def quiet_libraries() -> None:
@@ -74,11 +79,15 @@ def quiet_libraries() -> None:
     Called once by each process that decodes.
     """
     dicom.quiet_pydicom()
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # at debug level it writes out EXIF and text chunks
+    logging.getLogger("PIL").setLevel(
+        logging.CRITICAL
+    )  # at debug level it writes out EXIF and text chunks
     warnings.filterwarnings("ignore", module=r"(PIL|pydicom|cxr)\b")
 
 
-def _read(data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy, max_pixels_here: float) -> Radiograph:
+def _read(
+    data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy, max_pixels_here: float
+) -> Radiograph:
     format_ = sniff(data)
     if format_ == "dicom":
         bounds = dicom.DicomLimits(limits.max_pixels, limits.max_inflated_bytes, max_pixels_here)
@@ -92,6 +101,11 @@ def _read(data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolic
 
 def _size_warnings(processing: Processing, size: int | None) -> Iterator[ImageWarning]:
     if not USUAL_ASPECT[0] <= processing.columns / processing.rows <= USUAL_ASPECT[1]:
-        yield ImageWarning(WarningCode.ASPECT_UNUSUAL, "One side is more than twice as long as the other.")
+        yield ImageWarning(
+            WarningCode.ASPECT_UNUSUAL, "One side is more than twice as long as the other."
+        )
     if size is not None and min(processing.rows, processing.columns) < size:
-        yield ImageWarning(WarningCode.LOW_RESOLUTION, f"A side has fewer pixels than the {size} that the model reads.")
+        yield ImageWarning(
+            WarningCode.LOW_RESOLUTION,
+            f"A side has fewer pixels than the {size} that the model reads.",
+        )

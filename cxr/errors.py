@@ -9,7 +9,8 @@
     │   ├── NotAChest             not_a_chest
     │   ├── NotFrontal            not_frontal
     │   └── DecodeLimit           decode_limit
-    ├── NeedsWorker           decoding the upload may take long, and may only be tried where it can be stopped
+    ├── NeedsWorker           decoding the upload may take long, and may only be tried where it can
+                              be stopped
     ├── BundleError           a bundle that can't be served; the message says why
     └── GraphError            the graph failed on a batch
 
@@ -73,7 +74,9 @@ class DecodeLimit(ImageError):
 
 
 class NeedsWorker(CxrError):
-    """Decoding this upload may take long or much memory, and whoever asked can't be stopped; nothing was decoded."""
+    """Decoding this upload may take long or much memory, and whoever asked can't be stopped;
+    nothing was decoded.
+    """
 
 
 class BundleError(CxrError):

@@ -59,13 +59,19 @@ class Calibration(Part):
     intercept: float
 
     def probability(self, logit: float) -> float:
-        """Give the calibrated probability of a raw logit."""
+        """Return the calibrated probability of a raw logit."""
         score = self.slope * logit + self.intercept
-        return 1.0 / (1.0 + math.exp(-score)) if score >= 0 else math.exp(score) / (1.0 + math.exp(score))
+        return (
+            1.0 / (1.0 + math.exp(-score))
+            if score >= 0
+            else math.exp(score) / (1.0 + math.exp(score))
+        )
 
 
 class DecisionProfile(Part):
-    """How logits become labels under one way of looking: the plain image, or a TTA policy's mean."""
+    """How logits become labels under one way of looking: the plain image, or a TTA policy's
+    mean.
+    """
 
     calibration: Calibration
     thresholds: Annotated[dict[str, Probability], Field(min_length=1)]
@@ -130,7 +136,8 @@ class InterpretSpec(Part):
 
 @dataclass(frozen=True, slots=True)
 class PrevalenceShift:
-    """From the share of positives that a model learned from to the share where it is used (Saerens et al. 2002).
+    """From the share of positives that a model learned from to the share where it is used (Saerens
+    et al. 2002).
 
         logit(p') = logit(p) + logit(stated) - logit(training)
 
@@ -150,7 +157,9 @@ class PrevalenceShift:
             raise ValueError("a prevalence lies between 0 and 1, both excluded")
 
     def apply(self, probability: float) -> float:
-        """Shift a probability or a threshold, written in odds so that 0 and 1 stay what they are."""
+        """Shift a probability or a threshold, written in odds so that 0 and 1 stay what they
+        are.
+        """
         ratio = self.stated / (1 - self.stated) * (1 - self.training) / self.training
         return probability * ratio / (probability * ratio + (1 - probability))
 
@@ -193,9 +202,14 @@ class Finding:
 
 
 def interpret(
-    outputs: Outputs, spec: InterpretSpec, *, operating_point: str | None = None, shift: PrevalenceShift | None = None
+    outputs: Outputs,
+    spec: InterpretSpec,
+    *,
+    operating_point: str | None = None,
+    shift: PrevalenceShift | None = None,
 ) -> Finding:
-    """Read the outputs of one image's views: the plain one alone, or the bundle's TTA policy in order.
+    """Read the outputs of one image's views: the plain one alone, or the bundle's TTA policy in
+    order.
 
     Logits of views are averaged (their mean is what the policy's calibration
     was fitted on), maps too, each after its view was undone.  Novelty is the
@@ -209,7 +223,9 @@ def interpret(
     name = operating_point or spec.default_operating_point
     move = shift.apply if shift else _stay
     threshold = move(profile.thresholds[name])
-    probability = move(profile.calibration.probability(float(outputs.logit_N.mean(dtype=np.float64))))
+    probability = move(
+        profile.calibration.probability(float(outputs.logit_N.mean(dtype=np.float64)))
+    )
     novelty = _novelty(float(outputs.novelty_N[0]), spec)
     maps = [undo_view(cam_hw, view) for cam_hw, view in zip(outputs.cam_Nhw, views, strict=True)]
     return Finding(
@@ -226,25 +242,36 @@ def interpret(
 
 
 def scope_warnings(metadata: Metadata, scope: Scope) -> Iterator[ImageWarning]:
-    """Say where the stated age, sex or view lies outside what the model was made for, or is missing."""
+    """Say where the stated age, sex or view lies outside what the model was made for, or is
+    missing.
+    """
     age = metadata.age_years
     low, high = scope.min_age_years, scope.max_age_years
     if (low, high) != (None, None):
         if age is None:
             yield ImageWarning(
-                WarningCode.AGE_MISSING, f"The age is not stated; the model was made for {_range_years(low, high)}."
+                WarningCode.AGE_MISSING,
+                f"The age is not stated; the model was made for {_range_years(low, high)}.",
             )
         elif (low is not None and age < low) or (high is not None and age > high):
-            yield ImageWarning(WarningCode.OUTSIDE_AGE_SCOPE, f"The model was made for {_range_years(low, high)}.")
+            yield ImageWarning(
+                WarningCode.OUTSIDE_AGE_SCOPE, f"The model was made for {_range_years(low, high)}."
+            )
     if scope.views is not None:
         if metadata.view_position is None:
             yield ImageWarning(
-                WarningCode.VIEW_MISSING, f"The view is not stated; the model was made for {' and '.join(scope.views)}."
+                WarningCode.VIEW_MISSING,
+                f"The view is not stated; the model was made for {' and '.join(scope.views)}.",
             )
         elif metadata.view_position not in scope.views:
-            yield ImageWarning(WarningCode.OUTSIDE_VIEW_SCOPE, f"The model was made for {' and '.join(scope.views)} views.")
+            yield ImageWarning(
+                WarningCode.OUTSIDE_VIEW_SCOPE,
+                f"The model was made for {' and '.join(scope.views)} views.",
+            )
     if scope.sexes is not None and metadata.sex is not None and metadata.sex not in scope.sexes:
-        yield ImageWarning(WarningCode.OUTSIDE_SEX_SCOPE, "The model was not made for patients of this sex.")
+        yield ImageWarning(
+            WarningCode.OUTSIDE_SEX_SCOPE, "The model was not made for patients of this sex."
+        )
 
 
 def draw_heatmap(cam_hw: NDArray[np.float32], picture_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -269,18 +296,23 @@ def draw_heatmap(cam_hw: NDArray[np.float32], picture_HW: NDArray[np.uint8]) -> 
 FULL_EVIDENCE = 10.0
 """Map value at full colour: one cell in fifty that is this strong moves a mean-pooled logit by 0.2.
 
-Under an `lse` pool, where a cell of 0 pulls neither way, one in fifty of half this strength adds up to a
-logit of about 1 by itself.
-"""
+Under an `lse` pool, where a cell of 0 pulls neither way, one in fifty of half this strength adds up
+to a logit of about 1 by itself. """
 
 _MAX_ALPHA = 0.7
 
 
 def _color_ramp() -> NDArray[np.float32]:
-    """Ramp [256, 3] from deep blue over violet and orange to pale yellow; brightness rises throughout."""
-    stops = np.array([[20, 10, 80], [120, 20, 140], [220, 60, 80], [250, 150, 30], [252, 250, 160]], np.float32)
+    """Ramp [256, 3] from deep blue over violet and orange to pale yellow; brightness rises
+    throughout.
+    """
+    stops = np.array(
+        [[20, 10, 80], [120, 20, 140], [220, 60, 80], [250, 150, 30], [252, 250, 160]], np.float32
+    )
     places = np.linspace(0, 1, len(stops))
-    return np.stack([np.interp(np.linspace(0, 1, 256), places, stops[:, c]) for c in range(3)], axis=1).astype(np.float32)
+    return np.stack(
+        [np.interp(np.linspace(0, 1, 256), places, stops[:, c]) for c in range(3)], axis=1
+    ).astype(np.float32)
 
 
 COLORS_256_3 = _color_ramp()
@@ -301,10 +333,16 @@ def _novelty(score: float, spec: InterpretSpec) -> Novelty:
 
 def _novelty_warnings(score: float, spec: InterpretSpec) -> Iterator[ImageWarning]:
     if score > spec.novelty.warn:
-        yield ImageWarning(WarningCode.NOVEL_INPUT, "The image differs from those that the model has learned from.")
+        yield ImageWarning(
+            WarningCode.NOVEL_INPUT, "The image differs from those that the model has learned from."
+        )
 
 
 def _range_years(low: float | None, high: float | None) -> str:
     if low is None:
         return f"patients up to {high:g} years"
-    return f"patients from {low:g} years on" if high is None else f"patients from {low:g} to {high:g} years"
+    return (
+        f"patients from {low:g} years on"
+        if high is None
+        else f"patients from {low:g} to {high:g} years"
+    )

@@ -53,7 +53,7 @@ class ImageWarning:
 
 @dataclass(frozen=True, slots=True)
 class MetadataSource:
-    """Where each fact came from: a DICOM keyword, "request", or None where the fact is None."""
+    """Where each fact came from: a DICOM keyword, "request", or None if the fact is None."""
 
     age_years: str | None = None
     sex: str | None = None
@@ -62,7 +62,7 @@ class MetadataSource:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What the file states of the patient and the exposure; None where it states nothing.
+    """What the file states of the patient and the exposure; None if it states nothing.
 
     `age_years` is in years, also for infants (six months is 0.5).
     """
@@ -75,7 +75,9 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """What decoding found and did: size as stored (after an EXIF turn), polarity and grey mapping."""
+    """What decoding found and did: size as stored (after an EXIF turn), polarity and grey
+    mapping.
+    """
 
     format: Format
     rows: int

@@ -21,14 +21,16 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
 
 DEPTHS_BITS = (8, 10, 12, 14, 16)
-"""Depths at which detectors write; a 16-bit PNG is read at the smallest that holds its brightest pixel."""
+"""Depths at which detectors write; a 16-bit PNG is read at the smallest that holds its brightest
+pixel."""
 
 SCALABLE_MODES = {"L": "L", "RGB": "YCbCr"}
 """JPEGs that libjpeg can give at a power of two less, and how they are asked for."""
 
 NEUTRAL_CHROMA = 128
 MAX_GREY_CHROMA = 6
-"""Distance from neutral that JPEG's rounding may leave in a grey picture; about 10 levels between channels."""
+"""Distance from neutral that JPEG's rounding may leave in a grey picture; about 10 levels between
+channels."""
 
 MAX_EXIF_TAGS = 512
 
@@ -52,7 +54,8 @@ def read_png(data: bytes, *, max_pixels: int) -> Radiograph:
 
 
 def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
-    """Read a JPEG, turned as its EXIF says, averaged while decoding as far as `preprocess` would for `size`.
+    """Read a JPEG, turned as its EXIF says, averaged while decoding as far as `preprocess` would
+    for `size`.
 
     Raises:
         ImageError: too small, too large, or not decodable to its end.
@@ -63,17 +66,22 @@ def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
         columns, rows = image.width, image.height
         reduction = jpeg_reduction(rows, columns, size) if image.mode in SCALABLE_MODES else 1
         if image.mode in SCALABLE_MODES:
-            # YCbCr as it is stored: Y is the brightness, and Cb and Cr tell whether there is colour at all.
+            # YCbCr as it is stored: Y is the brightness, and Cb and Cr tell whether there is colour
+            # at all.
             image.draft(SCALABLE_MODES[image.mode], (columns // reduction, rows // reduction))
         color = _has_color(image)
         upright = _upright(_grey(image), outline.exif)
     turned = upright.shape != (-(-rows // reduction), -(-columns // reduction))
-    processing = Processing(format="jpeg", rows=columns if turned else rows, columns=rows if turned else columns)
+    processing = Processing(
+        format="jpeg", rows=columns if turned else rows, columns=rows if turned else columns
+    )
     return Radiograph(upright, Metadata(), processing, _color_warnings(color=color), reduction)
 
 
 def picture_pixels(data: bytes) -> int:
-    """Tell how many pixels a PNG or JPEG says it has; 0 where it says nothing sensible, and will be refused."""
+    """Tell how many pixels a PNG or JPEG says it has; 0 where it says nothing sensible, and will be
+    refused.
+    """
     try:
         if data.startswith(PNG_MAGIC):
             columns, rows = struct.unpack_from(">2L", data, 16)
@@ -97,7 +105,9 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Iterator[Image.Image]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise TooLarge(f"The image has more than {max_pixels} pixels.") from exc
-    except Exception as exc:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, zlib.error and more
+    except (
+        Exception
+    ) as exc:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, zlib.error and more
         raise CorruptImage(f"The {kind} can't be decoded whole.") from exc
 
 
@@ -135,7 +145,9 @@ def _orientation(tiff: bytes) -> int:
     return 1
 
 
-def _scale_depth(stored_HW: NDArray[np.uint16] | NDArray[np.int32]) -> tuple[NDArray[np.uint8], tuple[ImageWarning, ...]]:
+def _scale_depth(
+    stored_HW: NDArray[np.uint16] | NDArray[np.int32],
+) -> tuple[NDArray[np.uint8], tuple[ImageWarning, ...]]:
     """Bring a 16-bit grey picture to 8 bits from the depth that it really uses."""
     brightest = int(stored_HW.max())
     bits = next(bits for bits in DEPTHS_BITS if brightest < 2**bits)
@@ -143,12 +155,17 @@ def _scale_depth(stored_HW: NDArray[np.uint16] | NDArray[np.int32]) -> tuple[NDA
     pixels_HW = np.empty(stored_HW.shape, np.uint8)
     for row, stored_W in zip(pixels_HW, stored_HW, strict=True):  # numpy widens what it indexes
         np.take(table_V, stored_W, out=row, mode="clip")
-    guessed = ImageWarning(WarningCode.INTENSITY_GUESSED, f"The PNG has 16 bits and uses {bits}; its grey scale was guessed.")
+    guessed = ImageWarning(
+        WarningCode.INTENSITY_GUESSED,
+        f"The PNG has 16 bits and uses {bits}; its grey scale was guessed.",
+    )
     return pixels_HW, () if bits == DEPTHS_BITS[-1] else (guessed,)
 
 
 def _has_color(image: Image.Image) -> bool:
-    """Tell whether any pixel is visibly coloured; many grey radiographs are stored with three equal channels."""
+    """Tell whether any pixel is visibly coloured; many grey radiographs are stored with three equal
+    channels.
+    """
     if image.mode in GREY_MODES:
         return False
     chroma = (image if image.mode == "YCbCr" else image.convert("RGB").convert("YCbCr")).split()[1:]
@@ -157,4 +174,12 @@ def _has_color(image: Image.Image) -> bool:
 
 
 def _color_warnings(*, color: bool) -> tuple[ImageWarning, ...]:
-    return (ImageWarning(WarningCode.COLOR_INPUT, "The picture has colours; their brightness was used."),) if color else ()
+    return (
+        (
+            ImageWarning(
+                WarningCode.COLOR_INPUT, "The picture has colours; their brightness was used."
+            ),
+        )
+        if color
+        else ()
+    )

@@ -23,7 +23,7 @@ def check_size(rows: int, columns: int, *, max_pixels: int) -> None:
 
 
 def halvings(rows: int, columns: int, size: int) -> int:
-    """Give the largest power of two that leaves both sides at or above `size` (at least 1)."""
+    """Return the largest power of two that leaves both sides at or above `size` (at least 1)."""
     factor = 1
     while min(rows, columns) >= 2 * factor * size:
         factor *= 2
@@ -31,5 +31,7 @@ def halvings(rows: int, columns: int, size: int) -> int:
 
 
 def jpeg_reduction(rows: int, columns: int, size: int | None) -> int:
-    """Give the power of two by which a JPEG may be averaged while decoding it for an input of `size`."""
+    """Return the power of two by which a JPEG may be averaged while decoding it for an input of
+    `size`.
+    """
     return 1 if size is None else min(halvings(rows, columns, size), MAX_JPEG_REDUCTION)

@@ -21,7 +21,9 @@ Affine = tuple[float, float, float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class TtaView:
-    """Mirror left to right, rotate anticlockwise by `degrees`, enlarge by `scale`, in that order."""
+    """Mirror left to right, rotate anticlockwise by `degrees`, enlarge by `scale`, in that
+    order.
+    """
 
     mirror: bool = False
     degrees: float = 0.0
@@ -32,7 +34,12 @@ PLAIN = TtaView()
 
 POLICIES: dict[str, tuple[TtaView, ...]] = {
     "mirror": (PLAIN, TtaView(mirror=True)),
-    "mirror-tilt": (PLAIN, TtaView(mirror=True), TtaView(degrees=4.0), TtaView(mirror=True, degrees=-4.0)),
+    "mirror-tilt": (
+        PLAIN,
+        TtaView(mirror=True),
+        TtaView(degrees=4.0),
+        TtaView(mirror=True, degrees=-4.0),
+    ),
 }
 
 
@@ -46,7 +53,11 @@ def apply_view(image_HW: NDArray[np.uint8], view: TtaView) -> NDArray[np.uint8]:
     if view == PLAIN:
         return image_HW
     image = Image.fromarray(image_HW)
-    return np.asarray(image.transform(image.size, Image.Transform.AFFINE, _affine(view, image.size), Image.Resampling.BILINEAR))
+    return np.asarray(
+        image.transform(
+            image.size, Image.Transform.AFFINE, _affine(view, image.size), Image.Resampling.BILINEAR
+        )
+    )
 
 
 def undo_view(map_hw: NDArray[np.float32], view: TtaView) -> NDArray[np.float32]:
@@ -61,7 +72,9 @@ def undo_view(map_hw: NDArray[np.float32], view: TtaView) -> NDArray[np.float32]
     height, width = map_hw.shape
     padded = Image.fromarray(np.pad(map_hw, _MARGIN, mode="edge"))
     size = (width + 2 * _MARGIN, height + 2 * _MARGIN)
-    restored = padded.transform(size, Image.Transform.AFFINE, _invert(_affine(view, size)), Image.Resampling.BILINEAR)
+    restored = padded.transform(
+        size, Image.Transform.AFFINE, _invert(_affine(view, size)), Image.Resampling.BILINEAR
+    )
     return np.asarray(restored, dtype=np.float32)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 
 

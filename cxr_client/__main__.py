@@ -1,4 +1,6 @@
-"""`cxr-serve predict`, also `python -m cxr_client predict`: send files or whole folders, write a table."""
+"""`cxr-serve predict`, also `python -m cxr_client predict`: send files or whole folders, write a
+table.
+"""
 
 import argparse
 import os
@@ -67,7 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Table(options.csv, urlencode(sorted(asking.items()))) as table,
             Client(options.url, key=key, patience_s=options.patience) as client,
         ):
-            return _run(client, table, list(_files(options.files, done=table.done)), asking, jobs=options.jobs)
+            return _run(
+                client,
+                table,
+                list(_files(options.files, done=table.done)),
+                asking,
+                jobs=options.jobs,
+            )
     except (TableError, OSError) as exc:
         _say(f"cxr-serve: {exc}")
         return UNFINISHED
@@ -81,13 +89,20 @@ def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *,
     problems = unfinished = unanswered = 0
     with (
         closing(_answers(client, paths, asking, jobs)) as answers,
-        tqdm(total=len(paths) + len(table.done), initial=len(table.done), unit="file", dynamic_ncols=True) as progress,
+        tqdm(
+            total=len(paths) + len(table.done),
+            initial=len(table.done),
+            unit="file",
+            dynamic_ncols=True,
+        ) as progress,
     ):
         for path, answer in answers:
             if _is_of_the_question(path, answer):
                 _say(f"cxr-serve: {answer}")
                 return UNFINISHED
-            unanswered = unanswered + 1 if isinstance(answer, ClientError) and answer.may_pass else 0
+            unanswered = (
+                unanswered + 1 if isinstance(answer, ClientError) and answer.may_pass else 0
+            )
             if isinstance(answer, Problem) and not answer.may_pass:
                 problems += 1
                 table.add(str(path), answer)
@@ -107,10 +122,16 @@ def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *,
 
 def _is_of_the_question(path: Path, answer: Answer) -> bool:
     """Tell a fault of how was asked from one of the file; an empty file is malformed by itself."""
-    return isinstance(answer, Problem) and answer.status in _OF_THE_QUESTION and path.stat().st_size > 0
+    return (
+        isinstance(answer, Problem)
+        and answer.status in _OF_THE_QUESTION
+        and path.stat().st_size > 0
+    )
 
 
-def _answers(client: Client, paths: Iterable[Path], asking: Asking, jobs: int) -> Generator[tuple[Path, Answer], None, None]:
+def _answers(
+    client: Client, paths: Iterable[Path], asking: Asking, jobs: int
+) -> Generator[tuple[Path, Answer], None, None]:
     """Ask about files in threads, a few ahead, and give the answers in the files' order."""
 
     def ask(path: Path) -> Answer:
@@ -130,7 +151,8 @@ def _answers(client: Client, paths: Iterable[Path], asking: Asking, jobs: int) -
             yield _oldest(sent)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        # What is on its way comes to its end before the client closes; closing it ends what still waits to try again.
+        # What is on its way comes to its end before the client closes; closing it ends what still
+        # waits to try again.
         wait([future for _, future in sent], timeout=_LAST_ANSWERS_S)
 
 
@@ -140,10 +162,16 @@ def _oldest(sent: "deque[tuple[Path, Future[Answer]]]") -> tuple[Path, Answer]:
 
 
 def _files(named: Iterable[Path], *, done: Container[str]) -> Iterator[Path]:
-    """List the files to send, folders sorted and searched at any depth; raises `FileNotFoundError`."""
+    """List the files to send, folders sorted and searched at any depth; raises
+    `FileNotFoundError`.
+    """
     for path in named:
         if path.is_dir():
-            yield from (file for file in _walk(path) if str(file) not in done and _begins_like_an_image(file))
+            yield from (
+                file
+                for file in _walk(path)
+                if str(file) not in done and _begins_like_an_image(file)
+            )
         elif not path.exists():
             raise FileNotFoundError(f"there is no {path}")
         elif str(path) not in done:
@@ -176,7 +204,9 @@ def _asking(options: argparse.Namespace) -> Asking:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cxr-serve", description="Ask a running cxr-serve service.")
+    parser = argparse.ArgumentParser(
+        prog="cxr-serve", description="Ask a running cxr-serve service."
+    )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     predict = commands.add_parser(
         "predict",
@@ -186,7 +216,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.add_argument("files", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
-    predict.add_argument("--url", default=DEFAULT_URL, help=f"where the service is (default: {DEFAULT_URL})")
+    predict.add_argument(
+        "--url", default=DEFAULT_URL, help=f"where the service is (default: {DEFAULT_URL})"
+    )
     predict.add_argument("--model", help="the model that answers (default: the service's)")
     predict.add_argument("--tta", action="store_true", help="average several views of each image")
     predict.add_argument(
@@ -200,11 +232,24 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="share of positives among your patients, such as 0.05",
     )
-    predict.add_argument("--csv", type=Path, metavar="OUT", help="table to write or to go on with (default: standard output)")
-    predict.add_argument("--key", help=f"API key (default: the environment variable {KEY_VARIABLE})")
-    predict.add_argument("--jobs", type=_count, default=4, metavar="N", help="files in work at once (default: 4)")
     predict.add_argument(
-        "--patience", type=float, default=120.0, metavar="SECONDS", help="how long to go on trying a file (default: 120)"
+        "--csv",
+        type=Path,
+        metavar="OUT",
+        help="table to write or to go on with (default: standard output)",
+    )
+    predict.add_argument(
+        "--key", help=f"API key (default: the environment variable {KEY_VARIABLE})"
+    )
+    predict.add_argument(
+        "--jobs", type=_count, default=4, metavar="N", help="files in work at once (default: 4)"
+    )
+    predict.add_argument(
+        "--patience",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long to go on trying a file (default: 120)",
     )
     return parser
 

@@ -63,7 +63,9 @@ class Problem(ClientError):
 
 
 class Client:
-    """One service; may be used from several threads at once. Close it, or use it in a `with` block."""
+    """One service; may be used from several threads at once. Close it, or use it in a `with`
+    block.
+    """
 
     def __init__(
         self,
@@ -84,14 +86,21 @@ class Client:
             transport: how requests travel; by default over the network.
         """
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=timeout_s, transport=transport
+        )
         self._patience_s = patience_s
         self._closed = threading.Event()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -99,12 +108,18 @@ class Client:
         self._closed.set()
         self._http.close()
 
-    def predict(self, file: Path | bytes, *, heatmap: bool = False, **asking: Unpack[Asking]) -> Prediction:
-        """Classify one radiograph; its name is not sent. Raises `ClientError`, or `OSError` where it can't be read."""
+    def predict(
+        self, file: Path | bytes, *, heatmap: bool = False, **asking: Unpack[Asking]
+    ) -> Prediction:
+        """Classify one radiograph; its name is not sent. Raises `ClientError`, or `OSError` where
+        it can't be read.
+        """
         parameters = {**asking, **({"heatmap": True} if heatmap else {})}
         return cast("Prediction", self._post("predict", file, parameters).json())
 
-    def predict_dicom(self, file: Path | bytes, *, result: Literal["sr", "sc"], **asking: Unpack[Asking]) -> bytes:
+    def predict_dicom(
+        self, file: Path | bytes, *, result: Literal["sr", "sc"], **asking: Unpack[Asking]
+    ) -> bytes:
         """Classify one DICOM radiograph; gives the answer as a DICOM file. Raises as `predict`."""
         return self._post("predict/dicom", file, {"result": result, **asking}).content
 
@@ -114,12 +129,18 @@ class Client:
 
     def model(self, name: str) -> dict[str, Any]:
         """Describe a model: versions, scope, thresholds, metrics. Raises `ClientError`."""
-        return cast("dict[str, Any]", self._send(self._http.build_request("GET", f"models/{name}")).json())
+        return cast(
+            "dict[str, Any]", self._send(self._http.build_request("GET", f"models/{name}")).json()
+        )
 
     def _post(self, path: str, file: Path | bytes, parameters: Mapping[str, Any]) -> httpx.Response:
         content = file.read_bytes() if isinstance(file, Path) else file
         headers = {"content-type": "application/octet-stream"}
-        return self._send(self._http.build_request("POST", path, params=dict(parameters), content=content, headers=headers))
+        return self._send(
+            self._http.build_request(
+                "POST", path, params=dict(parameters), content=content, headers=headers
+            )
+        )
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         """Send until there is an answer, or a problem that stays, or patience ends."""
@@ -143,13 +164,17 @@ class Client:
 def _problem(response: httpx.Response) -> ClientError:
     try:
         document = response.json()
-        return Problem(response.status_code, document["code"], document["detail"], document["request_id"])
+        return Problem(
+            response.status_code, document["code"], document["detail"], document["request_id"]
+        )
     except (ValueError, TypeError, KeyError):  # a proxy's own page, not the service's words
-        return Problem(response.status_code, f"http_{response.status_code}", response.reason_phrase, "")
+        return Problem(
+            response.status_code, f"http_{response.status_code}", response.reason_phrase, ""
+        )
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
-    """Read Retry-After in both its forms (RFC 9110 section 10.2.3); None where it says nothing."""
+    """Read Retry-After in both its forms (RFC 9110 section 10.2.3); None if it says nothing."""
     stated = response.headers.get("retry-after", "")
     if stated.isascii() and stated.isdigit():
         return float(stated)

@@ -13,11 +13,13 @@ from cxr_client.answers import Prediction
 from cxr_client.client import Problem
 
 COLUMNS = (
-    "file", "code", "detail", "finding", "probability", "label", "threshold", "operating_point", "tta_spread",
+    "file", "code", "detail", "finding", "probability", "label", "threshold", "operating_point",
+    "tta_spread",
     "novelty", "is_novel", "warnings", "age_years", "sex", "view_position",
     "model", "version", "sha256", "request_id", "asked",
 )  # fmt: skip
-"""`code` is empty where there is an answer, else the problem's; `asked` is the question that the whole table answers."""
+"""`code` is empty where there is an answer, else the problem's; `asked` is the question that the
+whole table answers."""
 
 
 class TableError(Exception):
@@ -32,7 +34,9 @@ class Table:
     """
 
     def __init__(self, path: Path | None, asked: str) -> None:
-        """Open or make a table; None writes to standard output and remembers nothing. Raises `TableError`."""
+        """Open or make a table; None writes to standard output and remembers nothing. Raises
+        `TableError`.
+        """
         self._asked = asked
         self.done: frozenset[str] = frozenset()
         if path is None:
@@ -48,7 +52,12 @@ class Table:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._file is not sys.stdout:
             self._file.close()
 
@@ -62,7 +71,17 @@ class Table:
 def _answer_cells(answer: Prediction) -> Mapping[str, Any]:
     metadata, tta = answer["metadata"], answer["tta"]
     return {
-        **{name: answer[name] for name in ("finding", "probability", "label", "threshold", "operating_point", "request_id")},
+        **{
+            name: answer[name]
+            for name in (
+                "finding",
+                "probability",
+                "label",
+                "threshold",
+                "operating_point",
+                "request_id",
+            )
+        },
         **{name: metadata[name] for name in ("age_years", "sex", "view_position")},
         "tta_spread": tta["spread"] if tta else None,
         "novelty": answer["novelty"]["score"],
@@ -92,7 +111,10 @@ def _read_done(path: Path, asked: str) -> frozenset[str]:
         done = set()
         for row in reader:
             if row["asked"] != asked:
-                raise TableError(f"{path} holds answers to another question ({row['asked'] or 'defaults'}); name another file.")
+                raise TableError(
+                    f"{path} holds answers to another question ({row['asked'] or 'defaults'}); "
+                    f"name another file."
+                )
             done.add(row["file"])
     return frozenset(done)
 

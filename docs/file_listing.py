@@ -11,7 +11,8 @@ PAGE = ROOT / "docs/files.md"
 _PACKAGES = ("cxr", "app", "training", "cxr_client", "gateway", "bulk")
 _HEAD = """# Files
 
-Every source file and what is in it. `python docs/file_listing.py` writes this page from the docstrings.
+Every source file and what is in it.
+`python docs/file_listing.py` writes this page from the docstrings.
 """
 
 

@@ -28,7 +28,10 @@ def test_one_input(data: bytes) -> None:
         radiograph = _decode(data)
     except ImageError:
         return
-    expected = tuple(-(-side // radiograph.reduction) for side in (radiograph.processing.rows, radiograph.processing.columns))
+    expected = tuple(
+        -(-side // radiograph.reduction)
+        for side in (radiograph.processing.rows, radiograph.processing.columns)
+    )
     assert radiograph.pixels_HW.shape == expected
 
 
@@ -41,7 +44,9 @@ def _decode(data: bytes) -> Radiograph:
 
 
 def main() -> None:
-    """Run libFuzzer on the corpus folder that is the first argument, filled with seeds if it is new."""
+    """Run libFuzzer on the corpus folder that is the first argument, filled with seeds if it is
+    new.
+    """
     corpus = Path(sys.argv[1])
     if not corpus.exists():
         from fuzz.seeds import write_seeds  # noqa: PLC0415

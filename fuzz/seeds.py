@@ -29,7 +29,8 @@ def seeds() -> Iterator[bytes]:
     yield make_jpeg(shallow)
     yield make_jpeg(shallow, progressive=True)
     for syntax in (
-        ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit,
+        ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian, RLELossless,
+        JPEGBaseline8Bit,
         JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless,
     ):  # fmt: skip
         yield make_dicom(shallow, syntax=syntax)
@@ -38,9 +39,16 @@ def seeds() -> Iterator[bytes]:
     lut = Dataset()
     lut.LUTDescriptor, lut.LUTData = [256, 0, 16], [value * 257 for value in range(256)]
     lut["LUTDescriptor"].VR = lut["LUTData"].VR = "US"
-    yield make_dicom(shallow, VOILUTSequence=Sequence([lut]), PhotometricInterpretation="MONOCHROME1")
     yield make_dicom(
-        deep, WindowCenter=[2000, 1], WindowWidth=[4000, 2], RescaleSlope=1, RescaleIntercept=0, PixelPaddingValue=0
+        shallow, VOILUTSequence=Sequence([lut]), PhotometricInterpretation="MONOCHROME1"
+    )
+    yield make_dicom(
+        deep,
+        WindowCenter=[2000, 1],
+        WindowWidth=[4000, 2],
+        RescaleSlope=1,
+        RescaleIntercept=0,
+        PixelPaddingValue=0,
     )
 
 

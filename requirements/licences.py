@@ -1,4 +1,5 @@
-"""List the licences of everything that the image ships; fail on one that would bind what uses it (GPL, AGPL).
+"""List the licences of everything that the image ships; fail on one that would bind what uses it
+(GPL, AGPL).
 
 Compiled libraries inside wheels have licences of their own, in each wheel's
 `licenses` folder.  GCC's run-time libraries (libgomp, libgfortran, libquadmath) come under the GPL
@@ -15,15 +16,27 @@ BINDING = re.compile(r"\bA?GPL|GNU (Affero )?General Public", re.IGNORECASE)
 
 
 def licence_of(described: PackageMetadata) -> str:
-    """Give a package's licence: the SPDX expression, the classifiers, or the first line of its text."""
-    classifiers = [line.split(" :: ")[-1] for line in described.get_all("Classifier") or [] if line.startswith("License ::")]
+    """Give a package's licence: the SPDX expression, the classifiers, or the first line of its
+    text.
+    """
+    classifiers = [
+        line.split(" :: ")[-1]
+        for line in described.get_all("Classifier") or []
+        if line.startswith("License ::")
+    ]
     text = (described.get("License") or "").strip().splitlines()
-    return described.get("License-Expression") or ", ".join(classifiers) or (text[0] if text else "unstated")
+    return (
+        described.get("License-Expression")
+        or ", ".join(classifiers)
+        or (text[0] if text else "unstated")
+    )
 
 
 def shipped(lock: Path) -> list[str]:
     """List the packages of a lock file."""
-    return [line.split("==")[0].split("[")[0] for line in lock.read_text().splitlines() if "==" in line]
+    return [
+        line.split("==")[0].split("[")[0] for line in lock.read_text().splitlines() if "==" in line
+    ]
 
 
 def main() -> int:

@@ -23,17 +23,23 @@ LOCKS = {
     "test.txt": ("openvino", "train", "dev"),
 }
 BENCH_LOCKS = {"bench.txt": ("cpu", "bench")}
-"""Written from an environment of its own, for the peers would move what the service is pinned to."""
+"""Written from an environment of its own, for the peers would move what the service is pinned
+to."""
 PLATFORM_ONLY = re.compile(r"^(nvidia-|cuda-|triton$)")
 GPU_RUNTIME = "onnxruntime-gpu[cuda,cudnn]==1.31.1"
-"""Pinned by hand: it can't be installed beside onnxruntime, and brings the CUDA libraries itself."""
+"""Pinned by hand: it can't be installed beside onnxruntime, and brings the CUDA libraries
+itself."""
 
 
 def needed(names: Iterator[Requirement], extras: tuple[str, ...], found: dict[str, str]) -> None:
     """Collect the installed version of each requirement and of all that it requires."""
     for requirement in names:
         name = canonicalize_name(requirement.name)
-        wanted = any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)) if requirement.marker else True
+        wanted = (
+            any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
+            if requirement.marker
+            else True
+        )
         if not wanted or name in found or PLATFORM_ONLY.match(name) or name == "onnxruntime-gpu":
             continue
         try:
@@ -57,8 +63,12 @@ def main() -> None:
     for file, extras in (BENCH_LOCKS if sys.argv[1:] == ["bench"] else LOCKS).items():
         found: dict[str, str] = {}
         needed(project_requirements(extras), (), found)
-        pins = [f"{name}=={version}" for name, version in found.items()] + [GPU_RUNTIME] * ("gpu" in extras)
-        (HERE / file).write_text("# Made by `make lock` from pyproject.toml.\n" + "\n".join(sorted(pins)) + "\n")
+        pins = [f"{name}=={version}" for name, version in found.items()] + [GPU_RUNTIME] * (
+            "gpu" in extras
+        )
+        (HERE / file).write_text(
+            "# Made by `make lock` from pyproject.toml.\n" + "\n".join(sorted(pins)) + "\n"
+        )
 
 
 if __name__ == "__main__":

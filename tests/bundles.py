@@ -13,7 +13,16 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cxr.bundle import Golden, GraphFile, Manifest, Parity, TrainingData, file_sha256, write_bundle, write_manifest
+from cxr.bundle import (
+    Golden,
+    GraphFile,
+    Manifest,
+    Parity,
+    TrainingData,
+    file_sha256,
+    write_bundle,
+    write_manifest,
+)
 from cxr.graph import OnnxGraph
 from cxr.interpret import Calibration, Cam, DecisionProfile, Labels, NoveltyLimits, Scope
 from cxr.phantom import draw_phantom
@@ -25,7 +34,9 @@ WEIGHTS = np.array([1.0, 0.5, 2.0, -2.0, 0.25, -0.25], np.float32)
 """Of the columns of `cxr.metadata_features`, where a made graph reads them."""
 
 
-def write_made_bundle(store: Path, model: str, version: int, *, size: int = 32, **changes: Any) -> Path:
+def write_made_bundle(
+    store: Path, model: str, version: int, *, size: int = 32, **changes: Any
+) -> Path:
     """Write a whole bundle into a store; `changes` override the manifest's fields."""
     with write_bundle(store, model, version) as draft:
         reads_facts = bool(changes.get("metadata"))
@@ -33,7 +44,9 @@ def write_made_bundle(store: Path, model: str, version: int, *, size: int = 32, 
         golden = _golden(draft / "model.onnx", size, reads_facts=reads_facts)
         golden.save(draft / "golden.npz")
         (draft / "metrics.json").write_text("{}")
-        (draft / "MODEL_CARD.md").write_text(f"# {model}\n\nA made model for tests. <script>alert(1)</script>\n")
+        (draft / "MODEL_CARD.md").write_text(
+            f"# {model}\n\nA made model for tests. <script>alert(1)</script>\n"
+        )
         write_manifest(draft / "bundle.json", _manifest(draft, model, version, size, changes))
     return store / model / str(version)
 
@@ -48,7 +61,9 @@ def made_graph(size: int, *, reads_facts: bool = False) -> onnx.ModelProto:
     nodes = [
         helper.make_node("Cast", ["image"], ["grey"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["grey", "one"], ["grey4"]),
-        helper.make_node("AveragePool", ["grey4"], ["cells"], kernel_shape=[cell, cell], strides=[cell, cell]),
+        helper.make_node(
+            "AveragePool", ["grey4"], ["cells"], kernel_shape=[cell, cell], strides=[cell, cell]
+        ),
         helper.make_node("Mul", ["cells", "gain"], ["cam4"]),
         helper.make_node("Squeeze", ["cam4", "one"], ["cam"]),
         helper.make_node("ReduceMean", ["cam", "axes"], ["mean"], keepdims=0),
@@ -66,13 +81,21 @@ def made_graph(size: int, *, reads_facts: bool = False) -> onnx.ModelProto:
         "made",
         [
             helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size]),
-            *([helper.make_tensor_value_info("metadata", TensorProto.FLOAT, ["N", len(WEIGHTS)])] if reads_facts else []),
+            *(
+                [helper.make_tensor_value_info("metadata", TensorProto.FLOAT, ["N", len(WEIGHTS)])]
+                if reads_facts
+                else []
+            ),
         ],
         [
             helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"]),
             helper.make_tensor_value_info("cam", TensorProto.FLOAT, ["N", CELLS, CELLS]),
             helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["N"]),
-            *([helper.make_tensor_value_info("bias", TensorProto.FLOAT, ["N"])] if reads_facts else []),
+            *(
+                [helper.make_tensor_value_info("bias", TensorProto.FLOAT, ["N"])]
+                if reads_facts
+                else []
+            ),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -90,28 +113,46 @@ def _golden(path: Path, size: int, *, reads_facts: bool) -> Golden:
         "openvino-cpu/bf16": 0.2,
         "fake/fp32": 1e9,
     }
-    return Golden(images_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, tolerances, metadata_NM)
+    return Golden(
+        images_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, tolerances, metadata_NM
+    )
 
 
-def _manifest(draft: Path, model: str, version: int, size: int, changes: dict[str, Any]) -> Manifest:
-    profile = DecisionProfile(calibration=Calibration(slope=1.0, intercept=0.0), thresholds={"balanced": 0.5, "screen": 0.2})
+def _manifest(
+    draft: Path, model: str, version: int, size: int, changes: dict[str, Any]
+) -> Manifest:
+    profile = DecisionProfile(
+        calibration=Calibration(slope=1.0, intercept=0.0),
+        thresholds={"balanced": 0.5, "screen": 0.2},
+    )
     graph = GraphFile(
         file="model.onnx", precision="fp32", sha256=file_sha256(draft / "model.onnx"),
         bytes=(draft / "model.onnx").stat().st_size, opset=20,
         parity=Parity(
-            images=3, max_logit_error=0, max_cam_error=0, max_novelty_error=0, max_cam_identity_error=0, max_batch_error=0
+            images=3, max_logit_error=0, max_cam_error=0, max_novelty_error=0,
+            max_cam_identity_error=0, max_batch_error=0
         ),
     )  # fmt: skip
     data = TrainingData(
-        name="made", licence="none", images=3, positives=1, person_groups=3, sha256="0" * 64, splits_sha256="0" * 64
+        name="made",
+        licence="none",
+        images=3,
+        positives=1,
+        person_groups=3,
+        sha256="0" * 64,
+        splits_sha256="0" * 64,
     )
     fields: dict[str, Any] = {
-        "model": model, "version": version, "finding": "brightness", "labels": Labels(negative="dark", positive="bright"),
-        "input_size": size, "preprocess": PreprocessSpec(size=size), "readings": {"plain": profile, "mirror": profile},
-        "default_operating_point": "balanced", "tta_policy": "mirror", "cam": Cam(pool="mean", bias=BIAS),
+        "model": model, "version": version, "finding": "brightness",
+        "labels": Labels(negative="dark", positive="bright"),
+        "input_size": size, "preprocess": PreprocessSpec(size=size), "readings": {"plain": profile,
+        "mirror": profile},
+        "default_operating_point": "balanced", "tta_policy": "mirror", "cam": Cam(pool="mean",
+        bias=BIAS),
         "novelty": NoveltyLimits(warn=30.0, novel=60.0, source="made"),
         "scope": Scope(min_age_years=18.0, views=("PA", "AP"), modalities=("CR", "DX")),
-        "intended_use": "tests", "limits": "tests", "metrics": {"auroc": 0.5}, "training_data": data, "recipe": {},
+        "intended_use": "tests", "limits": "tests", "metrics": {"auroc": 0.5},
+        "training_data": data, "recipe": {},
         "command": "none", "git_commit": "none", "tools": {}, "graphs": (graph,),
     }  # fmt: skip
     return Manifest.model_validate({**fields, **changes})

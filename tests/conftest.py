@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SKIPS = {line.strip() for line in (ROOT / "tests/skips.txt").read_text().splitlines() if line and not line.startswith("#")}
+SKIPS = {
+    line.strip()
+    for line in (ROOT / "tests/skips.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+}
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,9 @@ Pixels = NDArray[Any]
 
 def ramp(rows: int = 96, columns: int = 128, *, top: int = 255) -> Pixels:
     """A horizontal ramp from 0 to `top`, uint8 or uint16."""
-    return np.tile(np.rint(np.linspace(0, top, columns)), (rows, 1)).astype(np.uint8 if top <= 255 else np.uint16)
+    return np.tile(np.rint(np.linspace(0, top, columns)), (rows, 1)).astype(
+        np.uint8 if top <= 255 else np.uint16
+    )
 
 
 def chest(rows: int = 256, columns: int = 256, *, seed: int = 0) -> Pixels:
@@ -49,12 +51,19 @@ def make_jpeg(pixels: Pixels, *, quality: int = 95, **options: Any) -> bytes:
 
 
 def make_flat_jpeg(rows: int, columns: int, *, level: int = 90) -> bytes:
-    """A whole baseline JPEG of one grey, of whatever size: one row of blocks, repeated between restart markers."""
+    """A whole baseline JPEG of one grey, of whatever size: one row of blocks, repeated between
+    restart markers."""
     strip = make_jpeg(np.full((8, columns), level, np.uint8))
     frame, scan = strip.index(b"\xff\xc0"), strip.rindex(b"\xff\xda")
     coded = scan + 2 + int.from_bytes(strip[scan + 2 : scan + 4], "big")
     interval = b"\xff\xdd" + struct.pack(">HH", 4, -(-columns // 8))
-    head = strip[: frame + 5] + struct.pack(">H", rows) + strip[frame + 7 : scan] + interval + strip[scan:coded]
+    head = (
+        strip[: frame + 5]
+        + struct.pack(">H", rows)
+        + strip[frame + 7 : scan]
+        + interval
+        + strip[scan:coded]
+    )
     restarts = (bytes((0xFF, 0xD0 + row % 8)) for row in range(-(-rows // 8) - 1))
     return head + b"".join(strip[coded:-2] + restart for restart in restarts) + strip[coded:]
 
@@ -69,16 +78,19 @@ def make_dicom(
 ) -> bytes:
     """A CR chest file of the pixels.
 
-    `tags` override or, with None, remove elements; `extra` has further ones.  `raw` patches values byte for byte after
-    writing, for texts that pydicom would not write: {"058Y": b"62  "} must keep the length.
-    """
+    `tags` override or, with None, remove elements; `extra` has further ones.  `raw` patches values
+    byte for byte after writing, for texts that pydicom would not write: {"058Y": b"62  "} must keep
+    the length."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["tests"])
     meta.TransferSyntaxUID = syntax
     dataset = Dataset()
     dataset.file_meta = meta
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    dataset.SOPClassUID, dataset.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
     for keyword, value in {**_defaults(pixels), **tags}.items():
         if value is not None:
             setattr(dataset, keyword, value)
@@ -99,22 +111,29 @@ def _defaults(pixels: Pixels) -> dict[str, Any]:
     bits = 8 * pixels.itemsize
     color = pixels.ndim == 3
     return {
-        "PatientName": "Marked^Name", "PatientID": "MARKED-ID", "PatientBirthDate": "", "PatientSex": "F", "PatientAge": "041Y",
+        "PatientName": "Marked^Name", "PatientID": "MARKED-ID", "PatientBirthDate": "",
+        "PatientSex": "F", "PatientAge": "041Y",
         "Modality": "CR", "BodyPartExamined": "CHEST", "ViewPosition": "PA",
         "Rows": pixels.shape[0], "Columns": pixels.shape[1], "SamplesPerPixel": 3 if color else 1,
         "PhotometricInterpretation": "RGB" if color else "MONOCHROME2",
-        "BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        "BitsAllocated": bits, "BitsStored": bits, "HighBit": bits - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
         **({"PlanarConfiguration": 0} if color else {}),
     }  # fmt: skip
 
 
 def _set_pixels(dataset: Dataset, pixels: Pixels, syntax: UID) -> None:
-    if syntax in (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian) or not syntax.is_compressed:
+    if (
+        syntax in (ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+        or not syntax.is_compressed
+    ):
         order: Literal["<", ">"] = "<" if syntax.is_little_endian else ">"
         dataset.PixelData = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
         dataset["PixelData"].VR = "OB" if pixels.itemsize == 1 else "OW"
     elif syntax == RLELossless:
-        dataset.compress(RLELossless, pixels, encoding_plugin="pydicom", generate_instance_uid=False)
+        dataset.compress(
+            RLELossless, pixels, encoding_plugin="pydicom", generate_instance_uid=False
+        )
     else:
         dataset.PixelData = encapsulate([encode_frame(pixels, syntax)])
         dataset["PixelData"].VR = "OB"
@@ -127,7 +146,9 @@ def encode_frame(pixels: Pixels, syntax: UID) -> bytes:
     encoders = {
         JPEGLosslessSV1: lambda: imagecodecs.ljpeg_encode(pixels),
         JPEGLSLossless: lambda: imagecodecs.jpegls_encode(pixels),
-        JPEG2000Lossless: lambda: imagecodecs.jpeg2k_encode(pixels, codecformat="j2k", level=0, reversible=True),
+        JPEG2000Lossless: lambda: imagecodecs.jpeg2k_encode(
+            pixels, codecformat="j2k", level=0, reversible=True
+        ),
     }
     return bytes(encoders[syntax]())
 

@@ -1,4 +1,5 @@
-"""Files that carry marked patients wherever a file can carry one, sound and broken in every way that is answered.
+"""Files that carry marked patients wherever a file can carry one, sound and broken in every way
+that is answered.
 
 `find_marks` tells what of them can be read in a text, however it was written there.
 """
@@ -36,12 +37,14 @@ FOREIGN = "標識山田"
 """A name in another script: as it is, and as escapes and other encodings would show it."""
 
 _TRACES = (
-    MARK, BORN, STUDIED, AT, "1947-08-11", FOREIGN, ascii(FOREIGN).strip("'"), repr(FOREIGN.encode())[2:-1], quote(FOREIGN),
+    MARK, BORN, STUDIED, AT, "1947-08-11", FOREIGN, ascii(FOREIGN).strip("'"),
+    repr(FOREIGN.encode())[2:-1], quote(FOREIGN),
     base64.b64encode(MARK.encode() * 3).decode()[4:16], MARK.encode().hex(),
 )  # fmt: skip
 
 SYNTAXES = (
-    ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit, JPEGLosslessSV1, JPEGLSLossless,
+    ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless, JPEGBaseline8Bit,
+    JPEGLosslessSV1, JPEGLSLossless,
     JPEG2000Lossless,
 )  # fmt: skip
 
@@ -51,25 +54,34 @@ def find_marks(text: str) -> set[str]:
     return {trace for trace in _TRACES if re.search(re.escape(trace), text, re.IGNORECASE)}
 
 
-def marked_dicom(pixels: Pixels | None = None, *, syntax: UID = ExplicitVRLittleEndian, **tags: Any) -> bytes:
+def marked_dicom(
+    pixels: Pixels | None = None, *, syntax: UID = ExplicitVRLittleEndian, **tags: Any
+) -> bytes:
     """A file whose names, numbers, dates, comments, items and private elements are all marked."""
     texts = {
         keyword: f"{MARK} {keyword}"
         for keyword in (
-            "PatientID", "IssuerOfPatientID", "PatientComments", "ImageComments", "StudyDescription", "ProtocolName",
-            "InstitutionName", "OperatorsName", "ReferringPhysicianName", "AdditionalPatientHistory",
+            "PatientID", "IssuerOfPatientID", "PatientComments", "ImageComments",
+            "StudyDescription", "ProtocolName",
+            "InstitutionName", "OperatorsName", "ReferringPhysicianName",
+            "AdditionalPatientHistory",
             "RequestedProcedureDescription", "SeriesDescription",
         )
     }  # fmt: skip
     identity = {
-        **texts, "SpecificCharacterSet": "ISO_IR 192", "PatientName": f"{MARK}^Anna={FOREIGN}", "StationName": MARK,
-        "PatientBirthDate": BORN, "StudyDate": STUDIED, "StudyTime": AT, "StudyID": MARK, "AccessionNumber": MARK,
+        **texts, "SpecificCharacterSet": "ISO_IR 192", "PatientName": f"{MARK}^Anna={FOREIGN}",
+        "StationName": MARK,
+        "PatientBirthDate": BORN, "StudyDate": STUDIED, "StudyTime": AT, "StudyID": MARK,
+        "AccessionNumber": MARK,
         "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4",
         "AnatomicRegionSequence": Sequence([item(CodeValue="51185008", CodeMeaning=MARK)]),
         "OtherPatientIDsSequence": Sequence([item(PatientID=MARK)]),
     }  # fmt: skip
     return make_dicom(
-        chest(128, 128) if pixels is None else pixels, syntax=syntax, extra=_private_elements(), **{**identity, **tags}
+        chest(128, 128) if pixels is None else pixels,
+        syntax=syntax,
+        extra=_private_elements(),
+        **{**identity, **tags},
     )
 
 
@@ -95,12 +107,23 @@ def marked_png(rows: int = 128, columns: int = 128) -> bytes:
     texts.add_text("PatientName", f"{MARK}^Anna")
     texts.add_text("Comment", f"{MARK} {BORN}", zip=True)
     texts.add_itxt("PatientName", FOREIGN, tkey=MARK)
-    return saved(Image.fromarray(chest(rows, columns)), "PNG", pnginfo=texts, exif=_marked_exif(), icc_profile=MARK.encode())
+    return saved(
+        Image.fromarray(chest(rows, columns)),
+        "PNG",
+        pnginfo=texts,
+        exif=_marked_exif(),
+        icc_profile=MARK.encode(),
+    )
 
 
 def marked_jpeg(rows: int = 128, columns: int = 128) -> bytes:
     """A JPEG with marks in its comment, its EXIF and its profile."""
-    return make_jpeg(chest(rows, columns), comment=f"{MARK} {BORN}", exif=_marked_exif(), icc_profile=MARK.encode())
+    return make_jpeg(
+        chest(rows, columns),
+        comment=f"{MARK} {BORN}",
+        exif=_marked_exif(),
+        icc_profile=MARK.encode(),
+    )
 
 
 def _marked_exif() -> Image.Exif:
@@ -113,10 +136,24 @@ def sound_files() -> Iterator[tuple[str, bytes]]:
     """Marked files that are answered."""
     for syntax in SYNTAXES:
         yield f"a DICOM file of {syntax.name}", marked_dicom(syntax=syntax)
-    yield "a DICOM file of strange facts", marked_dicom(PatientSex="Z", ViewPosition=MARK, raw={"041Y": MARK[:4].encode()})
-    yield "a DICOM file of an unknown character set", marked_dicom(raw={"ISO_IR 192": b"ISO_ZQMARK"})
-    numbers: dict[str, Any] = {"WindowCenter": 123456, "WindowWidth": 234567, "RescaleSlope": 345678, "RescaleIntercept": 0}
-    yield "a DICOM file of marked numbers", marked_dicom(**numbers, raw={"123456": b"ZQMARK", "345678": b"ZQMARK"})
+    yield (
+        "a DICOM file of strange facts",
+        marked_dicom(PatientSex="Z", ViewPosition=MARK, raw={"041Y": MARK[:4].encode()}),
+    )
+    yield (
+        "a DICOM file of an unknown character set",
+        marked_dicom(raw={"ISO_IR 192": b"ISO_ZQMARK"}),
+    )
+    numbers: dict[str, Any] = {
+        "WindowCenter": 123456,
+        "WindowWidth": 234567,
+        "RescaleSlope": 345678,
+        "RescaleIntercept": 0,
+    }
+    yield (
+        "a DICOM file of marked numbers",
+        marked_dicom(**numbers, raw={"123456": b"ZQMARK", "345678": b"ZQMARK"}),
+    )
     yield "a PNG", marked_png()
     yield "a JPEG", marked_jpeg()
 
@@ -140,12 +177,24 @@ def _unreadable_files() -> Iterator[tuple[str, bytes]]:
     text = f"{MARK} {BORN} {FOREIGN} ".encode() * 9
     yield "a text", text
     yield "a text that says DICM", text.ljust(128)[:128] + b"DICM" + text
-    yield "an unknown transfer syntax", marked_dicom(raw={ExplicitVRLittleEndian: b"1.2.840.10008.ZQMARK"[:19]})
+    yield (
+        "an unknown transfer syntax",
+        marked_dicom(raw={ExplicitVRLittleEndian: b"1.2.840.10008.ZQMARK"[:19]}),
+    )
     yield "meta information that is text", marked_dicom()[:140] + text
     yield "a header that turns into text", marked_dicom()[:600] + text
-    yield "frames that are text", marked_dicom(syntax=JPEG2000Lossless, PixelData=encapsulate([text]))
-    yield "a sequence that is text", marked_dicom(raw={"51185008": b"\xfe\xff\x00\xe0\xff\xff\xff\x7f"})
-    yield "texts that are none of their character set", marked_dicom(raw={"Anna=": b"\xff\xfe\xff\xfe\xff"})
+    yield (
+        "frames that are text",
+        marked_dicom(syntax=JPEG2000Lossless, PixelData=encapsulate([text])),
+    )
+    yield (
+        "a sequence that is text",
+        marked_dicom(raw={"51185008": b"\xfe\xff\x00\xe0\xff\xff\xff\x7f"}),
+    )
+    yield (
+        "texts that are none of their character set",
+        marked_dicom(raw={"Anna=": b"\xff\xfe\xff\xfe\xff"}),
+    )
 
 
 def _unsuitable_files() -> Iterator[tuple[str, bytes]]:
@@ -153,7 +202,10 @@ def _unsuitable_files() -> Iterator[tuple[str, bytes]]:
         "another modality": {"Modality": MARK},
         "another body part": {"BodyPartExamined": MARK},
         "a lateral view": {"ViewPosition": "LATERAL"},
-        "a number of frames that is text": {"NumberOfFrames": 123456, "raw": {"123456": MARK.encode()}},
+        "a number of frames that is text": {
+            "NumberOfFrames": 123456,
+            "raw": {"123456": MARK.encode()},
+        },
         "no rows": {"Rows": None},
         "no sense in its bits": {"BitsStored": 0},
         "an unknown photometric interpretation": {"PhotometricInterpretation": MARK},
@@ -190,7 +242,12 @@ def png_bomb(side: int = 30_000) -> bytes:
     """A whole PNG with right sums that is black and far too large."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", zlib.crc32(kind + content))
+        return (
+            struct.pack(">L", len(content))
+            + kind
+            + content
+            + struct.pack(">L", zlib.crc32(kind + content))
+        )
 
     deflater = zlib.compressobj(9)
     row = bytes(1 + side)

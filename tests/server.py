@@ -30,14 +30,17 @@ class Server:
         """The processes that the service has started."""
         found: list[int] = []
         for thread in Path(f"/proc/{self.process.pid}/task").iterdir():
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+            with suppress(
+                FileNotFoundError, ProcessLookupError
+            ):  # it has ended since it was listed
                 found += map(int, (thread / "children").read_text().split())
         return found
 
 
 @contextmanager
 def running_server(store: Path, log: Path, **settings: object) -> Iterator[Server]:
-    """Run `python -m app` on a free port of the loopback until the block ends; ready when entered."""
+    """Run `python -m app` on a free port of the loopback until the block ends; ready when
+    entered."""
     port = free_port()
     named = {
         "STORE": store,

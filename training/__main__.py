@@ -1,4 +1,6 @@
-"""`python -m training`: look at the data, train a recipe, export what came of it, measure the bundle."""
+"""`python -m training`: look at the data, train a recipe, export what came of it, measure the
+bundle.
+"""
 
 import argparse
 import os
@@ -31,23 +33,34 @@ Train a recipe on a data folder and keep everything in a run directory folder.
       --weights runs/pneumonia/final/model.safetensors
 
 The same command takes an interrupted RUN up again, after its last finished epoch.
-Several GPUs share a training under `torchrun --standalone --nproc-per-node 4 -m training train ...`.
+Several GPUs share a training under
+`torchrun --standalone --nproc-per-node 4 -m training train ...`.
 DIR is a SIIM tree (.dcm files at any depth, a csv with ImageId and EncodedPixels, and
 beside it groups.csv where persons recur), or a folder with NORMAL/ and PNEUMONIA/, or
 one that holds such a train/."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; give the exit status: 0, 1 after a message of one sentence, or 130 after Ctrl-C."""
+    """Run a command; give the exit status: 0, 1 after a message of one sentence, or 130 after
+    Ctrl-C.
+    """
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(words)
     try:
         return int(options.run(options, words) or 0)
-    except (CxrError, TrainingError, OSError) as exc:  # a full disk or a file without permission is no fault of the program
+    except (
+        CxrError,
+        TrainingError,
+        OSError,
+    ) as exc:  # a full disk or a file without permission is no fault of the program
         print(f"training: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on after the last finished epoch" if options.run in (_train, _compare) else ""
+        goes_on = (
+            "; the same command goes on after the last finished epoch"
+            if options.run in (_train, _compare)
+            else ""
+        )
         print(f"\ntraining: interrupted{goes_on}", file=sys.stderr)
         return 130  # as a shell says it of what SIGINT ended
 
@@ -59,7 +72,9 @@ def _explore(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _train(options: argparse.Namespace, words: list[str]) -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin on a busy machine slow each other down
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # threads that spin on a busy machine slow each other down
     from training.data.fold_balance import balance_lines  # noqa: PLC0415
     from training.fit.distributed import barrier, is_main_process, process_group  # noqa: PLC0415
     from training.fit.open_run import open_run  # noqa: PLC0415
@@ -78,7 +93,10 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
         train(load_run(options.out))
         if is_main_process():
             out = options.out
-            print(f"finished: {out}; next: python -m training export {out} --store model_store --model NAME --version N")
+            print(
+                f"finished: {out}; next: python -m training export {out} --store model_store "
+                f"--model NAME --version N"
+            )
 
 
 def _compare(options: argparse.Namespace, words: list[str]) -> None:
@@ -88,20 +106,34 @@ def _compare(options: argparse.Namespace, words: list[str]) -> None:
     recipe = override(recipe_named(options.recipe), options.set)
     command = shlex.join(["python", "-m", "training", *words])
     variants = split_variants(options.variants)
-    compare(recipe, options.data, options.out, variants=variants, seeds=options.seeds, command=command, groups=options.groups)
+    compare(
+        recipe,
+        options.data,
+        options.out,
+        variants=variants,
+        seeds=options.seeds,
+        command=command,
+        groups=options.groups,
+    )
 
 
 def _join(options: argparse.Namespace, words: list[str]) -> None:
     from training.experiments.ensemble import join  # noqa: PLC0415 - torch comes with it
 
-    run = join(options.runs, options.out, options.name, shlex.join(["python", "-m", "training", *words]))
-    print(f"joined: {run.path}; next: python -m training export {run.path} --store model_store --model NAME --version N")
+    run = join(
+        options.runs, options.out, options.name, shlex.join(["python", "-m", "training", *words])
+    )
+    print(
+        f"joined: {run.path}; next: python -m training export {run.path} --store model_store "
+        f"--model NAME --version N"
+    )
 
 
 def _say_what_was_found(facts: dict[str, Any]) -> None:
     data = facts["data"]
     print(
-        f"{data['images']:,} images, {data['positives']:,} positive, {data['person_groups']:,} person groups ({data['name']})"
+        f"{data['images']:,} images, {data['positives']:,} positive, {data['person_groups']:,} "
+        f"person groups ({data['name']})"
     )
     for image in facts["unreadable"]:
         print(f"takes no part: {image['image_id']}: {image['reason']}")
@@ -119,9 +151,20 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         require_bf16()
     wants_novelty = options.novelty or (options.state and not options.fast)
     foreign = options.foreign or ([] if wants_novelty else None)
-    metrics = evaluate(options.bundle, options.data, options.out, tta=options.tta, foreign=foreign, groups=options.groups)
-    judged = judge_bundle(options.bundle, options.data, groups=options.groups) if options.fast else None
-    if options.state and "novelty_gate" in metrics:  # what can't be measured has said so by now: all is stated, or nothing
+    metrics = evaluate(
+        options.bundle,
+        options.data,
+        options.out,
+        tta=options.tta,
+        foreign=foreign,
+        groups=options.groups,
+    )
+    judged = (
+        judge_bundle(options.bundle, options.data, groups=options.groups) if options.fast else None
+    )
+    if (
+        options.state and "novelty_gate" in metrics
+    ):  # what can't be measured has said so by now: all is stated, or nothing
         state_gate(options.bundle, metrics["novelty_gate"])
     if judged:
         verdict, fast = judged
@@ -136,7 +179,9 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
     max_bytes = options.max_megabytes * 1_000_000
     precisions = tuple(dict.fromkeys(options.precision))
     run_dir, store, model = options.run_dir, options.store, options.model
-    print(export(run_dir, store, model, options.version, max_bytes=max_bytes, precisions=precisions))
+    print(
+        export(run_dir, store, model, options.version, max_bytes=max_bytes, precisions=precisions)
+    )
 
 
 def _report(options: argparse.Namespace, _: list[str]) -> None:
@@ -147,7 +192,9 @@ def _report(options: argparse.Namespace, _: list[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m training", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m training",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_explore(commands)
@@ -165,12 +212,17 @@ def _add_explore(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "explore",
         help="report on a data folder before training on it",
         description=(
-            "Read every file of a SIIM tree or of class folders; write report.html, explore.json and, where pictures are "
+            "Read every file of a SIIM tree or of class folders; write report.html, explore.json "
+            "and, where pictures are "
             "nearly the same, near_duplicates.csv (a table for --groups) to OUT."
         ),
     )
     explore.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="SIIM tree, class folders, or both parts of them"
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="SIIM tree, class folders, or both parts of them",
     )
     explore.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
     _add_groups(explore)
@@ -179,7 +231,9 @@ def _add_explore(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     recipes = "\n".join(f"  {name:30} {make.__doc__}" for name, make in RECIPES.items())
-    keys = "keys that --set knows (tuples with commas, none for nothing):\n  " + ", ".join(known_keys())
+    keys = "keys that --set knows (tuples with commas, none for nothing):\n  " + ", ".join(
+        known_keys()
+    )
     train = commands.add_parser(
         "train",
         help="train a recipe, or resume a run directory",
@@ -188,40 +242,75 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, see below")
-    train.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the images")
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write, or to take up again")
+    train.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder with the images"
+    )
+    train.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="RUN",
+        help="folder to write, or to take up again",
+    )
     _add_groups(train)
     train.add_argument(
         "--weights",
         metavar="FILE",
-        help="start from a run directory's weights, torchvision's, or `imagenet` (init_weights=FILE)",
+        help="start from a run directory's weights, torchvision's, or `imagenet` "
+        "(init_weights=FILE)",
     )
-    train.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="change one field of the recipe",
+    )
     train.set_defaults(run=_train)
 
 
 def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     compare = commands.add_parser(
         "compare",
-        help="train a recipe under several treatments of its imbalance, or other changes, and compare them",
+        help="train a recipe under several treatments of its imbalance, or other changes, and "
+        "compare them",
         description=(
-            "Train RECIPE once for each variant and seed, on one split; write OUT/comparison.json and OUT/report.html: the variants' "
-            "figures, paired intervals of their differences, confusion matrices. The same command goes on after a stop."
+            "Train RECIPE once for each variant and seed, on one split; write OUT/comparison.json "
+            "and OUT/report.html: the variants' "
+            "figures, paired intervals of their differences, confusion matrices. The same command "
+            "goes on after a stop."
         ),
     )
     compare.add_argument("recipe", metavar="RECIPE", help="name of a recipe, as train takes it")
-    compare.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the images")
-    compare.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write, or to take up again")
+    compare.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder with the images"
+    )
+    compare.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="folder to write, or to take up again",
+    )
     compare.add_argument(
         "--variants",
         "--arms",  # its name until version 0.2
         default="sampler,class-weights,generated",
         metavar="A,B",
-        help="treatments, or key=value, or several joined by + (generated+epochs=8); default: %(default)s",
+        help="treatments, or key=value, or several joined by + (generated+epochs=8); default: "
+        "%(default)s",
     )
-    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds a variant; default: %(default)s")
+    compare.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="seeds a variant; default: %(default)s"
+    )
     _add_groups(compare)
-    compare.add_argument("--set", action="append", default=[], metavar="key=value", help="change one field of the recipe")
+    compare.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="change one field of the recipe",
+    )
     compare.set_defaults(run=_compare)
 
 
@@ -230,13 +319,22 @@ def _add_join(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "join",
         help="make one run directory of several, whose networks answer with the mean of theirs",
         description=(
-            "Put the networks of finished run directories side by side: one task, one split, any networks and sizes. Each RUN counts as "
-            "one. What comes of it is exported and evaluated as any RUN; give the run directories the same split_seed."
+            "Put the networks of finished run directories side by side: one task, one split, any "
+            "networks and sizes. Each RUN counts as "
+            "one. What comes of it is exported and evaluated as any RUN; give the run directories "
+            "the same split_seed."
         ),
     )
-    join.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="two folders or more that train wrote")
+    join.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN", help="two folders or more that train wrote"
+    )
     join.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
-    join.add_argument("--name", default="joined", metavar="NAME", help="what its recipe is called; default: %(default)s")
+    join.add_argument(
+        "--name",
+        default="joined",
+        metavar="NAME",
+        help="what its recipe is called; default: %(default)s",
+    )
     join.set_defaults(run=_join)
 
 
@@ -244,38 +342,60 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     evaluate = commands.add_parser(
         "evaluate",
         help="measure a bundle on a data folder; needs no torch",
-        description="Run a bundle's graph over a data folder as serving does, and write OUT/metrics.json and OUT/report.html.",
+        description="Run a bundle's graph over a data folder as serving does, and write "
+        "OUT/metrics.json and OUT/report.html.",
     )
-    evaluate.add_argument("bundle", type=Path, metavar="BUNDLE", help="model_store/<model>/<version>")
     evaluate.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="SIIM tree, class folders, or a folder with test/"
+        "bundle", type=Path, metavar="BUNDLE", help="model_store/<model>/<version>"
+    )
+    evaluate.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="SIIM tree, class folders, or a folder with test/",
     )
     evaluate.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
     _add_groups(evaluate)
-    evaluate.add_argument("--tta", action="store_true", help="average the views of the bundle's test-time augmentation")
     evaluate.add_argument(
-        "--novelty", action="store_true", help="also measure how well the bundle tells what is no upright frontal chest"
+        "--tta",
+        action="store_true",
+        help="average the views of the bundle's test-time augmentation",
     )
     evaluate.add_argument(
-        "--foreign", type=Path, action="append", metavar="DIR", help="the same, on this folder's images too; may be repeated"
+        "--novelty",
+        action="store_true",
+        help="also measure how well the bundle tells what is no upright frontal chest",
+    )
+    evaluate.add_argument(
+        "--foreign",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="the same, on this folder's images too; may be repeated",
     )
     evaluate.add_argument(
         "--fast",
         action="store_true",
-        help="also measure what CXR_PRECISION=fast would cost, on images that the bundle had not learned from; "
+        help="also measure what CXR_PRECISION=fast would cost, on images that the bundle had not "
+        "learned from; "
         "needs OpenVINO and a processor with bf16",
     )
     evaluate.add_argument(
         "--state",
         action="store_true",
-        help="state what --novelty (the default) and --fast measured in the bundle's files; fast is then allowed, or not",
+        help="state what --novelty (the default) and --fast measured in the bundle's files; fast "
+        "is then allowed, or not",
     )
     evaluate.set_defaults(run=_evaluate)
 
 
 def _add_groups(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--groups", type=Path, metavar="CSV", help="images of one person (ImageId,person_group), beyond what DIR itself tells"
+        "--groups",
+        type=Path,
+        metavar="CSV",
+        help="images of one person (ImageId,person_group), beyond what DIR itself tells",
     )
 
 
@@ -283,25 +403,39 @@ def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     export = commands.add_parser(
         "export",
         help="write a bundle from a finished run directory",
-        description="Write STORE/NAME/N from a finished run directory, or say which gate failed and write nothing.",
+        description="Write STORE/NAME/N from a finished run directory, or say which gate failed "
+        "and write nothing.",
     )
     export.add_argument("run_dir", type=Path, metavar="RUN", help="folder that train wrote")
-    export.add_argument("--store", type=Path, default=Path("model_store"), help="default: model_store")
-    export.add_argument("--model", required=True, metavar="NAME", help="name of the model in the store")
-    export.add_argument("--version", type=int, required=True, metavar="N", help="a version that is not there yet")
     export.add_argument(
-        "--max-megabytes", type=int, default=30, metavar="N", help="largest graph that is accepted; default: 30, what we ship"
+        "--store", type=Path, default=Path("model_store"), help="default: model_store"
+    )
+    export.add_argument(
+        "--model", required=True, metavar="NAME", help="name of the model in the store"
+    )
+    export.add_argument(
+        "--version", type=int, required=True, metavar="N", help="a version that is not there yet"
+    )
+    export.add_argument(
+        "--max-megabytes",
+        type=int,
+        default=30,
+        metavar="N",
+        help="largest graph that is accepted; default: 30, what we ship",
     )
     export.add_argument(
         "--precision", action="append", default=[], choices=("fp16", "int8"),
-        help="also write model.fp16.onnx or model.int8.onnx, where held-out images allow it; may be repeated",
+        help="also write model.fp16.onnx or model.int8.onnx, where held-out images allow it; may "
+             "be repeated",
     )  # fmt: skip
     export.set_defaults(run=_export)
 
 
 def _add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     report = commands.add_parser(
-        "report", help="draw OUT/report.html again", description="Draw OUT/report.html again from what evaluate wrote to OUT."
+        "report",
+        help="draw OUT/report.html again",
+        description="Draw OUT/report.html again from what evaluate wrote to OUT.",
     )
     report.add_argument("out", type=Path, metavar="OUT", help="folder that evaluate wrote")
     report.set_defaults(run=_report)

@@ -1,4 +1,6 @@
-"""The base of what can go wrong with a recipe, a data folder or a run directory; each kind stands where it is raised."""
+"""The base of what can go wrong with a recipe, a data folder or a run directory; each kind stands
+where it is raised.
+"""
 
 
 class TrainingError(Exception):

@@ -4,7 +4,9 @@ from pathlib import Path
 
 
 def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """Name this processor's own bf16 instructions as the Linux kernel does; None where it has none, or can't be asked."""
+    """Name this processor's own bf16 instructions as the Linux kernel does; None if it has none,
+    or can't be asked.
+    """
     if not cpuinfo.is_file():
         return None
     flags = set(cpuinfo.read_text(encoding="ascii", errors="replace").split())

@@ -11,4 +11,6 @@ _LOG_INTERVAL_S = 20.0
 def progress_bar(**options: Any) -> "tqdm[Any]":
     """Make a tqdm bar with rate and ETA."""
     interval = 0.2 if sys.stderr.isatty() else _LOG_INTERVAL_S
-    return tqdm(mininterval=interval, maxinterval=max(10.0, interval), dynamic_ncols=True, **options)
+    return tqdm(
+        mininterval=interval, maxinterval=max(10.0, interval), dynamic_ncols=True, **options
+    )

@@ -34,7 +34,9 @@ from app.telemetry import Metrics
 _BURST_SECONDS = 10.0
 """Calls of this long at the allowed rate may come at once."""
 
-_OPEN = re.compile(r"/(livez|readyz|startupz|metrics|openapi\.json|docs|docs/.*|[\w-]+\.(html|css|js|svg|png|ico|woff2|dcm))?")
+_OPEN = re.compile(
+    r"/(livez|readyz|startupz|metrics|openapi\.json|docs|docs/.*|[\w-]+\.(html|css|js|svg|png|ico|woff2|dcm))?"
+)
 
 
 @dataclass(slots=True)
@@ -54,7 +56,10 @@ class Caller:
         burst = max(1.0, rate * _BURST_SECONDS)
         self.allowance, self.seen = min(burst, self.allowance + (now - self.seen) * rate), now
         if self.allowance < 1:
-            raise RateLimited("This key has used up its calls.", retry_after_s=math.ceil((1 - self.allowance) / rate))
+            raise RateLimited(
+                "This key has used up its calls.",
+                retry_after_s=math.ceil((1 - self.allowance) / rate),
+            )
         self.allowance -= 1
 
 
@@ -89,7 +94,9 @@ def parse_key(line: str) -> Caller:
     """Read `NAME:SHA256`; raises `ValueError` without quoting it."""
     match = KEY_LINE.fullmatch(line.strip())
     if match is None:
-        raise ValueError("an API key's line is NAME:SHA256, as `python -m app.access NAME` writes it")
+        raise ValueError(
+            "an API key's line is NAME:SHA256, as `python -m app.access NAME` writes it"
+        )
     return Caller(match[1], bytes.fromhex(match[2]))
 
 
@@ -124,11 +131,16 @@ def _is_public(scope: Scope) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make a key; gives the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m app.access", description="Make an API key for the service.")
+    parser = argparse.ArgumentParser(
+        prog="python -m app.access", description="Make an API key for the service."
+    )
     parser.add_argument("name", help="who will use it; letters, digits, dot, dash, underscore")
     name = parser.parse_args(arguments).name
     key = secrets.token_urlsafe(32)
     line = f"{name}:{hashlib.sha256(key.encode()).hexdigest()}"
     parse_key(line)
-    sys.stdout.write(f"key, for the client, shown once:      {key}\nline, for CXR_API_KEYS or its file:  {line}\n")
+    sys.stdout.write(
+        f"key, for the client, shown once:      {key}\nline, for CXR_API_KEYS or its file:  "
+        f"{line}\n"
+    )
     return 0

@@ -79,7 +79,9 @@ class ProblemDocument(BaseModel):
     title: str = Field(description="The kind of problem in words.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What is wrong with this request, for people.")
-    code: str = Field(description="The kind of problem, for programs.", json_schema_extra={"enum": list(CODES)})
+    code: str = Field(
+        description="The kind of problem, for programs.", json_schema_extra={"enum": list(CODES)}
+    )
     request_id: str = Field(description="The id under which the log knows this request.")
 
 
@@ -89,7 +91,9 @@ def problem_of(error: ServiceError | ImageError) -> ProblemDocument:
 
 
 def make_problem(code: str, detail: str, *, request_id: str | None = None) -> ProblemDocument:
-    """Write a problem of one of the public codes, about the current request unless told otherwise."""
+    """Write a problem of one of the public codes, about the current request unless told
+    otherwise.
+    """
     kind = PROBLEM_KINDS[code]
     return ProblemDocument(
         type=_TYPE_PREFIX + code,
@@ -129,13 +133,23 @@ class _ProblemHandlers:
 
     async def on_bad_parameters(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return self._answer(make_problem(MalformedRequest.code, "; ".join(map(_fault, error.errors()))))
+        return self._answer(
+            make_problem(MalformedRequest.code, "; ".join(map(_fault, error.errors())))
+        )
 
     async def on_http(self, _: Request, error: Exception) -> Response:
-        """Translate what the framework itself raises: unknown paths and methods, and bodies it can't read."""
+        """Translate what the framework itself raises: unknown paths and methods, and bodies it
+        can't read.
+        """
         assert isinstance(error, HTTPException)
-        code = {404: NotFound.code, 405: "method_not_allowed"}.get(error.status_code, MalformedRequest.code)
-        detail = "See /docs for what this service offers." if error.status_code in (404, 405) else "The request can't be read."
+        code = {404: NotFound.code, 405: "method_not_allowed"}.get(
+            error.status_code, MalformedRequest.code
+        )
+        detail = (
+            "See /docs for what this service offers."
+            if error.status_code in (404, 405)
+            else "The request can't be read."
+        )
         return self._answer(make_problem(code, detail), dict(error.headers or {}))
 
     def _answer(self, problem: ProblemDocument, headers: dict[str, str] | None = None) -> Response:
@@ -144,7 +158,8 @@ class _ProblemHandlers:
 
 
 class CrashMiddleware:
-    """Turns an exception that nothing else caught into the one 500 that exists, and logs it; the process's end into a 503.
+    """Turns an exception that nothing else caught into the one 500 that exists, and logs it; the
+    process's end into a 503.
 
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
@@ -164,7 +179,9 @@ class CrashMiddleware:
 
         try:
             await self._app(scope, receive, watched_send)
-        except asyncio.CancelledError:  # the process ends now, and this request would have taken longer
+        except (
+            asyncio.CancelledError
+        ):  # the process ends now, and this request would have taken longer
             if scope["type"] != "http" or has_begun:
                 raise
             error = NotReady("The service went down before the answer was there.", retry_after_s=5)
@@ -173,7 +190,9 @@ class CrashMiddleware:
             logger.exception("a request crashed")
             if scope["type"] != "http" or has_begun:
                 raise
-            await self._answer(InferenceFailed("The service could not answer this request."))(scope, receive, send)
+            await self._answer(InferenceFailed("The service could not answer this request."))(
+                scope, receive, send
+            )
 
     def _answer(self, error: ServiceError) -> Response:
         self._metrics.rejections.labels(error.code).inc()
@@ -181,7 +200,9 @@ class CrashMiddleware:
 
 
 def headers_for(error: ServiceError | ImageError) -> dict[str, str]:
-    """Give the headers that belong to an error: when to come back, or that the connection is done for."""
+    """Return the headers that belong to an error: when to come back, or that the connection is done
+    for.
+    """
     if isinstance(error, Unavailable):
         return {"retry-after": str(error.retry_after_s)}
     if isinstance(error, Unauthorized):

@@ -34,26 +34,42 @@ class RequestParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model: str | None = Field(
-        None, max_length=64, description="The model that answers; the service's default where none is named.",
+        None, max_length=64, description="The model that answers; the service's default where "
+                                         "none is named.",
         examples=["pneumothorax"],
     )  # fmt: skip
-    tta: Flag = Field(False, description="Look at several views of the image and average them (test-time augmentation).")
+    tta: Flag = Field(
+        False,
+        description="Look at several views of the image and average them (test-time augmentation).",
+    )
     operating_point: str | None = Field(
         None,
         max_length=64,
-        description="The threshold to decide by, one of the model's; where none is named, the service's or else the model's.",
+        description="The threshold to decide by, one of the model's; where none is named, the "
+        "service's or else the model's.",
     )
     prevalence: float | None = Field(
         None, ge=0.0001, le=0.9999, allow_inf_nan=False, examples=[0.05],
-        description="Share of positives among your patients. Probability p and threshold both become "
-        "logit(p') = logit(p) + logit(prevalence) - logit(training prevalence), with logit(x) = ln(x / (1 - x)) and the "
-        "model's `training_prevalence`; so the label, sensitivity and specificity stay what they are.",
+        description="Share of positives among your patients. Probability p and threshold both "
+                    "become "
+        "logit(p') = logit(p) + logit(prevalence) - logit(training prevalence), with logit(x) = "
+        "ln(x / (1 - x)) and the "
+        "model's `training_prevalence`; so the label, sensitivity and specificity stay what they "
+        "are.",
     )  # fmt: skip
     age_years: float | None = Field(
-        None, ge=0, le=120, allow_inf_nan=False, description="The patient's age, used where the file does not state it."
+        None,
+        ge=0,
+        le=120,
+        allow_inf_nan=False,
+        description="The patient's age, used where the file does not state it.",
     )
-    sex: Sex | None = Field(None, description="The patient's sex, used where the file does not state it.")
-    view_position: View | None = Field(None, description="The view, used where the file does not state it.")
+    sex: Sex | None = Field(
+        None, description="The patient's sex, used where the file does not state it."
+    )
+    view_position: View | None = Field(
+        None, description="The view, used where the file does not state it."
+    )
 
     def prediction_request(self) -> PredictionRequest:
         """Say what is asked, in the classifier's words."""
@@ -61,14 +77,17 @@ class RequestParameters(BaseModel):
         source = {name: FROM_REQUEST for name in names if getattr(self, name) is not None}
         stated = Metadata(self.age_years, self.sex, self.view_position, MetadataSource(**source))
         return PredictionRequest(
-            tta=self.tta, operating_point=self.operating_point, prevalence=self.prevalence, stated=stated
+            tta=self.tta, operating_point=self.operating_point, prevalence=self.prevalence,
+            stated=stated
         )  # fmt: skip
 
 
 class PredictParameters(RequestParameters):
     """The query of `/predict` and `/predict/batch`."""
 
-    heatmap: Flag = Field(False, description="Draw where the evidence lies, as a PNG over the radiograph.")
+    heatmap: Flag = Field(
+        False, description="Draw where the evidence lies, as a PNG over the radiograph."
+    )
 
     def prediction_request(self) -> PredictionRequest:
         """Say what is asked, the heat map included."""
@@ -130,7 +149,9 @@ class ProcessingAnswer(Answer):
     """What the service found and did to the pixels."""
 
     format: Format
-    transfer_syntax: str | None = Field(description="DICOM transfer syntax UID; null for PNG and JPEG.")
+    transfer_syntax: str | None = Field(
+        description="DICOM transfer syntax UID; null for PNG and JPEG."
+    )
     rows: int
     columns: int
     inverted: bool = Field(description="Whether black and white were exchanged (MONOCHROME1).")
@@ -202,9 +223,14 @@ class PredictionAnswer(Answer):
             threshold=finding.threshold,
             operating_point=finding.operating_point,
             metadata=MetadataAnswer.model_validate(prediction.metadata, from_attributes=True),
-            tta=TtaAnswer.model_validate(finding.tta, from_attributes=True) if finding.tta else None,
+            tta=TtaAnswer.model_validate(finding.tta, from_attributes=True)
+            if finding.tta
+            else None,
             novelty=NoveltyAnswer.model_validate(finding.novelty, from_attributes=True),
-            warnings=[WarningAnswer(code=warning.code, detail=warning.detail) for warning in prediction.warnings],
+            warnings=[
+                WarningAnswer(code=warning.code, detail=warning.detail)
+                for warning in prediction.warnings
+            ],
             processing=ProcessingAnswer(
                 format=processing.format,
                 transfer_syntax=processing.transfer_syntax,
@@ -223,7 +249,9 @@ class VersionAnswer(Answer):
     """One version in the store."""
 
     version: int
-    state: Literal["current", "refused", "superseded"] = Field(description="Only the current version answers.")
+    state: Literal["current", "refused", "superseded"] = Field(
+        description="Only the current version answers."
+    )
     reason: str | None = Field(None, description="Why the version is refused.")
 
 
@@ -233,7 +261,9 @@ class PlanAnswer(Answer):
     run_slots: int = Field(description="Batches that run at once.")
     threads: int = Field(description="Threads of one run on the CPU.")
     max_batch: int = Field(description="Most images in one run.")
-    ms_per_image: float = Field(description="What each image adds to a run, as measured before the first request.")
+    ms_per_image: float = Field(
+        description="What each image adds to a run, as measured before the first request."
+    )
     ms_per_run: float = Field(description="What a run takes besides its images.")
     source: Literal["measured", "remembered"] = Field(
         description="Whether that was measured at this start, or at an earlier one."
@@ -243,8 +273,10 @@ class PlanAnswer(Answer):
     def write(cls, plan: ExecutionPlan) -> Self:
         """Tell what was chosen."""
         return cls(
-            run_slots=plan.run_slots, threads=plan.threads, max_batch=plan.max_batch, source=plan.source,
-            ms_per_image=round(1000 * plan.seconds_per_image, 3), ms_per_run=round(1000 * plan.seconds_per_run, 3),
+            run_slots=plan.run_slots, threads=plan.threads, max_batch=plan.max_batch,
+            source=plan.source,
+            ms_per_image=round(1000 * plan.seconds_per_image, 3),
+            ms_per_run=round(1000 * plan.seconds_per_run, 3),
         )  # fmt: skip
 
 
@@ -256,18 +288,25 @@ class CurrentAnswer(Answer):
     finding: str
     labels: Labels
     scope: Scope = Field(description="Whom and what the model was made for.")
-    operating_points: dict[str, float] = Field(description="Smallest positive probability of a plain image, by name.")
+    operating_points: dict[str, float] = Field(
+        description="Smallest positive probability of a plain image, by name."
+    )
     operating_points_tta: dict[str, float] = Field(description="The same with tta=true.")
-    default_operating_point: str = Field(description="Decides where a request names no operating point.")
+    default_operating_point: str = Field(
+        description="Decides where a request names no operating point."
+    )
     tta_policy: str
     training_prevalence: float | None = Field(
-        description="Share of positives that probabilities refer to where a request states no `prevalence`."
+        description="Share of positives that probabilities refer to where a request states no "
+        "`prevalence`."
     )
     novelty_limit: float
     input_size: int
     intended_use: str
     limits: str
-    metrics: dict[str, Any] = Field(description="As measured on the exported model, with intervals.")
+    metrics: dict[str, Any] = Field(
+        description="As measured on the exported model, with intervals."
+    )
 
     @classmethod
     def write(cls, version: ServedVersion, settings: Settings) -> Self:
@@ -282,7 +321,9 @@ class CurrentAnswer(Answer):
             scope=manifest.scope,
             operating_points=manifest.readings["plain"].thresholds,
             operating_points_tta=manifest.readings[manifest.tta_policy].thresholds,
-            default_operating_point=settings.operating_point if is_set else manifest.default_operating_point,
+            default_operating_point=settings.operating_point
+            if is_set
+            else manifest.default_operating_point,
             tta_policy=manifest.tta_policy,
             training_prevalence=manifest.training_data.prevalence,
             novelty_limit=manifest.novelty.novel,
@@ -319,7 +360,10 @@ class ModelsAnswer(Answer):
     @classmethod
     def write(cls, store: ModelStore, settings: Settings) -> Self:
         """Describe all models of the store."""
-        return cls(default=settings.default_model, models=[ModelAnswer.write(model, settings) for model in store.models])
+        return cls(
+            default=settings.default_model,
+            models=[ModelAnswer.write(model, settings) for model in store.models],
+        )
 
 
 class LivenessAnswer(Answer):
@@ -332,7 +376,9 @@ class ReadinessAnswer(Answer):
     """The default model answers."""
 
     status: Literal["ready"] = "ready"
-    notes: list[str] = Field([], description="What should be looked at although the service is sound: refused bundles.")
+    notes: list[str] = Field(
+        [], description="What should be looked at although the service is sound: refused bundles."
+    )
 
 
 def _identity(version: ServedVersion) -> ModelIdentity:

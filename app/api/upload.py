@@ -22,7 +22,8 @@ from cxr.errors import TooLarge, UnsupportedFormat
 T = TypeVar("T")
 
 RAW_TYPES = ("application/dicom", "image/png", "image/jpeg", "application/octet-stream")
-"""Media types of a body that is the file itself; which of them it really is, is told by its content."""
+"""Media types of a body that is the file itself; which of them it really is, is told by its
+content."""
 
 MULTIPART = "multipart/form-data"
 
@@ -46,7 +47,9 @@ class UploadedFile:
 
     filename: str | None
     max_bytes: int
-    _content: BytesIO = field(default_factory=BytesIO, init=False)  # grows in place, and gives its bytes without another copy
+    _content: BytesIO = field(
+        default_factory=BytesIO, init=False
+    )  # grows in place, and gives its bytes without another copy
     _num_bytes: int = field(default=0, init=False)
 
     def add(self, piece: bytes | memoryview) -> None:
@@ -58,7 +61,7 @@ class UploadedFile:
             self._content.write(piece)
 
     def read(self) -> bytes:
-        """Give the file whole; raises `TooLarge` or `MalformedRequest`."""
+        """Return the file whole; raises `TooLarge` or `MalformedRequest`."""
         if self._num_bytes > self.max_bytes:
             raise TooLarge("The file has more bytes than are taken.")
         if not self._num_bytes:
@@ -94,7 +97,9 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Reser
     return file.read()
 
 
-async def read_uploads(request: Request, limits: UploadLimits, reservation: Reservation) -> list[UploadedFile]:
+async def read_uploads(
+    request: Request, limits: UploadLimits, reservation: Reservation
+) -> list[UploadedFile]:
     """Read the files of a multipart body, in order; raises as `read_upload`."""
     _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, reservation)
     media_type, boundary = _content_type(request)
@@ -107,7 +112,8 @@ async def read_uploads(request: Request, limits: UploadLimits, reservation: Rese
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await work on a body that was read whole; cancel it and raise `ClientGone` if the client leaves.
+    """Await work on a body that was read whole; cancel it and raise `ClientGone` if the client
+    leaves.
 
     The work is done in the request's own task: each further one would have to wait its turn for the
     event loop, and so for the interpreter, which threads that decode want too.
@@ -117,7 +123,9 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
     def leave(watch: asyncio.Task[None]) -> None:
         nonlocal is_gone
-        if not watch.cancelled() and not is_done:  # it may have been called up already when the work was done
+        if (
+            not watch.cancelled() and not is_done
+        ):  # it may have been called up already when the work was done
             is_gone = True
             task.cancel()
 
@@ -150,7 +158,7 @@ async def _in_time(timeout_s: float) -> AsyncIterator[None]:
 
 
 def announced_bytes(request: Request) -> int:
-    """Give the length of the body as its header states it; 0 where it does not."""
+    """Return the length of the body as its header states it; 0 where it does not."""
     announced = request.headers.get("content-length", "")
     return int(announced) if announced.isdigit() else 0
 
@@ -162,8 +170,12 @@ def _check_announced_size(request: Request, max_bytes: int, reservation: Reserva
     reservation.check(announced_bytes(request))
 
 
-async def _chunks(request: Request, max_bytes: int, reservation: Reservation) -> AsyncIterator[bytes]:
-    """Give a body as it arrives, up to the caps; raises `TooLarge`, `Overloaded` or `ClientGone`."""
+async def _chunks(
+    request: Request, max_bytes: int, reservation: Reservation
+) -> AsyncIterator[bytes]:
+    """Return a body as it arrives, up to the caps; raises `TooLarge`, `Overloaded` or
+    `ClientGone`.
+    """
     received = 0
     try:
         async for chunk in request.stream():
@@ -177,7 +189,9 @@ async def _chunks(request: Request, max_bytes: int, reservation: Reservation) ->
 
 
 def _content_type(request: Request) -> tuple[str, bytes]:
-    """Read media type and boundary; a body without a type is taken as octets, as RFC 9110 section 8.3 allows."""
+    """Read media type and boundary; a body without a type is taken as octets, as RFC 9110 section
+    8.3 allows.
+    """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedFormat("Send the file as it is, without a Content-Encoding.")
     media_type, options = parse_options_header(request.headers.get("content-type") or RAW_TYPES[-1])
@@ -185,9 +199,15 @@ def _content_type(request: Request) -> tuple[str, bytes]:
 
 
 def _media_type_advice(media_type: str) -> str:
-    advice = f"Send {MULTIPART} with a part named file, or the file itself as one of {', '.join(RAW_TYPES)}."
+    advice = (
+        f"Send {MULTIPART} with a part named file, or the file itself as one of "
+        f"{', '.join(RAW_TYPES)}."
+    )
     if media_type == "application/x-www-form-urlencoded":
-        return f"{advice} With curl that is -F file=@FILE, or --data-binary @FILE -H 'Content-Type: application/octet-stream'."
+        return (
+            f"{advice} With curl that is -F file=@FILE, or --data-binary @FILE -H "
+            f"'Content-Type: application/octet-stream'."
+        )
     return advice
 
 
@@ -238,7 +258,7 @@ class _Form:
             raise MalformedRequest("The multipart body is broken.") from exc
 
     def finish(self) -> list[UploadedFile]:
-        """Give the files; raises `MalformedRequest` where the body ended too early."""
+        """Return the files; raises `MalformedRequest` where the body ended too early."""
         if not self._is_complete:
             raise MalformedRequest("The multipart body has no end.")
         return self._files
@@ -260,7 +280,10 @@ class _Form:
     def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         if options.get(b"name") != self._name.encode():
-            raise MalformedRequest(f"A part is not named {self._name}. Parameters belong into the query, not into the form.")
+            raise MalformedRequest(
+                f"A part is not named {self._name}. Parameters belong into the query, not into "
+                f"the form."
+            )
         if len(self._files) == self._limits.max_files:
             raise MalformedRequest(self._too_many())
         filename = options.get(b"filename")

@@ -25,7 +25,7 @@ class UploadBudget:
 
     @contextmanager
     def reserve(self) -> Iterator["Reservation"]:
-        """Give one request's share; what it holds is let go when the block ends."""
+        """Return one request's share; what it holds is let go when the block ends."""
         reservation = Reservation(self)
         try:
             yield reservation

@@ -33,16 +33,20 @@ def require_dicom(data: bytes) -> None:
     """Refuse an upload that no DICOM object could refer to; raises `UnsupportedFormat`."""
     if sniff(data) != "dicom":
         raise UnsupportedFormat(
-            "A DICOM result refers to the DICOM image that it is about, and a PNG or JPEG has no identity to refer to. "
+            "A DICOM result refers to the DICOM image that it is about, and a PNG or JPEG has no "
+            "identity to refer to. "
             "Send the DICOM file, or send this one to /predict."
         )
 
 
-def write_result(kind: ResultKind, data: bytes, prediction: Prediction, *, max_inflated_bytes: int) -> bytes:
+def write_result(
+    kind: ResultKind, data: bytes, prediction: Prediction, *, max_inflated_bytes: int
+) -> bytes:
     """Write the answer about an upload as a DICOM file.
 
     Args:
-        kind: `sr` for a structured report, `sc` for a picture; that needs the prediction's heat map.
+        kind: `sr` for a structured report, `sc` for a picture; that needs the prediction's heat
+            map.
         data: the upload, a DICOM file that was classified.
         prediction: the answer.
         max_inflated_bytes: bound on a deflated header.
@@ -56,7 +60,9 @@ def write_result(kind: ResultKind, data: bytes, prediction: Prediction, *, max_i
         return write(source, prediction)
     except (ImageError, MemoryError):
         raise
-    except Exception as exc:  # pydicom and highdicom raise errors of many kinds on values that they can't write
+    except (
+        Exception
+    ) as exc:  # pydicom and highdicom raise errors of many kinds on values that they can't write
         logger.exception("a result could not be written")
         raise CorruptImage("The file's header can't be carried over into a DICOM result.") from exc
 

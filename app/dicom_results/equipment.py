@@ -14,7 +14,9 @@ _UTF_8 = "ISO_IR 192"
 
 
 def equipment(prediction: Prediction) -> dict[str, Any]:
-    """Give what highdicom asks of the equipment: the model is the device, its hash the serial number."""
+    """Return what highdicom asks of the equipment: the model is the device, its hash the serial
+    number.
+    """
     manifest = prediction.version.manifest
     return {
         "manufacturer": MANUFACTURER,

@@ -32,7 +32,12 @@ def instance_uid(source: Source, prediction: Prediction, kind: str) -> str:
     """
     finding = prediction.finding
     views = finding.tta.views if finding.tta else 1
-    asked = (finding.operating_point, repr(finding.threshold), str(views), *(warning.code for warning in prediction.warnings))
+    asked = (
+        finding.operating_point,
+        repr(finding.threshold),
+        str(views),
+        *(warning.code for warning in prediction.warnings),
+    )
     return make_uid("instance", kind, source.instance_uid, prediction.version.bundle.sha256, *asked)
 
 

@@ -1,4 +1,5 @@
-"""A prediction's heat map as a Secondary Capture image (PS3.3 A.8.1), its caveat burnt into the pixels.
+"""A prediction's heat map as a Secondary Capture image (PS3.3 A.8.1), its caveat burnt into the
+pixels.
 
 Every archive and viewer shows one.  The words stand in bars above and below the
 picture, never over the anatomy.
@@ -62,7 +63,9 @@ def _describe(image: SCImage, source: Source, prediction: Prediction) -> None:
     image.PatientOrientation = list(source.orientation)
     image.Laterality = source.laterality
     image.ConversionType = "WSD"
-    image.DerivationDescription = f"Evidence of {prediction.version.manifest.model} drawn over the radiograph; {CAVEAT}."
+    image.DerivationDescription = (
+        f"Evidence of {prediction.version.manifest.model} drawn over the radiograph; {CAVEAT}."
+    )
     image.SourceImageSequence = [_reference(source)]
     if source.is_lossy:
         image.LossyImageCompression = "01"
@@ -70,13 +73,17 @@ def _describe(image: SCImage, source: Source, prediction: Prediction) -> None:
 
 def _reference(source: Source) -> Dataset:
     reference = Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.class_uid, source.instance_uid
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = (
+        source.class_uid,
+        source.instance_uid,
+    )
     reference.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(terms.SOURCE_IMAGE)]
     return reference
 
 
 def draw_capture(prediction: Prediction) -> NDArray[np.uint8]:
-    """Draw the heat map between a bar with the caveat and one with the answer and the colours' scale.
+    """Draw the heat map between a bar with the caveat and one with the answer and the colours'
+    scale.
 
     Returns:
         `capture_HW3`, uint8.
@@ -101,17 +108,28 @@ def _answer_lines(prediction: Prediction) -> tuple[str, ...]:
     sign = ">=" if finding.probability >= finding.threshold else "<"
     warnings = ", ".join(warning.code for warning in prediction.warnings)
     return (
-        f"{manifest.finding}: {finding.probability:.3f} {sign} {finding.threshold:.3f} ({finding.operating_point})",
+        (
+            f"{manifest.finding}: {finding.probability:.3f} {sign} {finding.threshold:.3f} "
+            f"({finding.operating_point})"
+        ),
         f"{manifest.model} {manifest.version}, SHA-256 {prediction.version.bundle.sha256[:16]}",
         *((f"warnings: {warnings}",) if warnings else ()),
     )
 
 
 def _draw_scale(canvas: Image.Image, y: int) -> None:
-    """Draw the colours' scale with its ends: evidence in units of the logit, the same in every picture."""
+    """Draw the colours' scale with its ends: evidence in units of the logit, the same in every
+    picture.
+    """
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(_TEXT_SIZE)
     left, width = 100, 200
     draw.text((_MARGIN, y), "evidence 0", _WHITE, font)
-    colors_1W3 = np.rint(COLORS_256_3[np.linspace(0, 255, width).astype(int)]).astype(np.uint8)[None]
-    canvas.paste(Image.fromarray(colors_1W3).resize((width, 12), Image.Resampling.NEAREST), (left, y + 4))
-    draw.text((left + width + _MARGIN, y), f"{FULL_EVIDENCE:g} (no outline of a lesion)", _WHITE, font)
+    colors_1W3 = np.rint(COLORS_256_3[np.linspace(0, 255, width).astype(int)]).astype(np.uint8)[
+        None
+    ]
+    canvas.paste(
+        Image.fromarray(colors_1W3).resize((width, 12), Image.Resampling.NEAREST), (left, y + 4)
+    )
+    draw.text(
+        (left + width + _MARGIN, y), f"{FULL_EVIDENCE:g} (no outline of a lesion)", _WHITE, font
+    )

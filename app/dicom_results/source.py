@@ -47,7 +47,7 @@ class Source:
     identity: Dataset
 
     def as_evidence(self) -> Dataset:
-        """Give a data set that names the image, without its patient."""
+        """Return a data set that names the image, without its patient."""
         evidence = Dataset()
         evidence.SOPClassUID, evidence.SOPInstanceUID = self.class_uid, self.instance_uid
         evidence.StudyInstanceUID, evidence.SeriesInstanceUID = self.study_uid, self.series_uid
@@ -57,7 +57,9 @@ class Source:
 
 
 def read_source(data: bytes, *, max_inflated_bytes: int) -> Source:
-    """Read what a result needs of a DICOM file's header; raises `CorruptImage` where it can't be referred to."""
+    """Read what a result needs of a DICOM file's header; raises `CorruptImage` where it can't be
+    referred to.
+    """
     header = read_header(data, max_inflated_bytes=max_inflated_bytes)
     class_uid, instance_uid, series_uid, study_uid = (_uid(header, keyword) for keyword in _UIDS)
     number, lossy = text(header, "InstanceNumber"), text(header, "LossyImageCompression")
@@ -70,7 +72,9 @@ def read_source(data: bytes, *, max_inflated_bytes: int) -> Source:
         study_uid=study_uid,
         instance_number=int(number) if re.fullmatch(r"[1-9]\d{0,8}", number) else 1,
         is_lossy=lossy == "01",
-        orientation=orientation if all(re.fullmatch("[APRLHF]{1,3}", letters) for letters in orientation) else (),
+        orientation=orientation
+        if all(re.fullmatch("[APRLHF]{1,3}", letters) for letters in orientation)
+        else (),
         laterality=laterality if laterality in ("L", "R") else "",
         identity=_identity(header),
     )
@@ -79,7 +83,10 @@ def read_source(data: bytes, *, max_inflated_bytes: int) -> Source:
 def _uid(header: Dataset, keyword: str) -> str:
     uid = text(header, keyword)
     if not _UID.fullmatch(uid):
-        raise CorruptImage("The header does not name the study, series and instance that a DICOM result must refer to.")
+        raise CorruptImage(
+            "The header does not name the study, series and instance that a DICOM result must "
+            "refer to."
+        )
     return uid
 
 
@@ -89,7 +96,9 @@ def _identity(header: Dataset) -> Dataset:
         value = _REPAIRS[keyword](header, keyword)
         if value or keyword in _TYPE_2:
             # pydicom's own check of values would be said aloud, and quote them
-            identity.add(DataElement(_tag(keyword), dictionary_VR(keyword), value, validation_mode=IGNORE))
+            identity.add(
+                DataElement(_tag(keyword), dictionary_VR(keyword), value, validation_mode=IGNORE)
+            )
     return identity
 
 
@@ -100,14 +109,18 @@ def _tag(keyword: str) -> int:
 
 
 def _plain(header: Dataset, keyword: str) -> str:
-    """Give a text in the file's own character set, whatever it says: an identity is never shortened."""
+    """Return a text in the file's own character set, whatever it says: an identity is never
+    shortened.
+    """
     stored = getattr(header.get_item(keyword), "value", None) if keyword in header else None
     if isinstance(stored, bytes) and len(stored) > MAX_TEXT_BYTES:
         raise CorruptImage("The header's texts are longer than any that can be carried over.")
     try:
         value = header[keyword].value if keyword in header else ""
     except Exception as exc:  # its bytes are none of its character set's
-        raise CorruptImage("The header's texts can't be read in the character set that it states.") from exc
+        raise CorruptImage(
+            "The header's texts can't be read in the character set that it states."
+        ) from exc
     return "\\".join(map(str, value)) if isinstance(value, MultiValue) else str(value or "")
 
 
@@ -130,7 +143,7 @@ def _sex(header: Dataset, keyword: str) -> str:
 
 
 def _age(header: Dataset, keyword: str) -> str:
-    """Give an age its unit, which public data sets leave out; drop what is no age."""
+    """Return an age its unit, which public data sets leave out; drop what is no age."""
     value = text(header, keyword).upper()
     years, unit_assumed = parse_age(value)
     if years is None or years > MAX_AGE_YEARS:
@@ -149,7 +162,10 @@ _TYPE_2 = (
 _OPTIONAL = ("PatientAge", "IssuerOfPatientID", "StudyDescription")
 
 _REPAIRS: dict[str, Callable[[Dataset, str], Any]] = {
-    "PatientName": _name, "PatientID": _plain, "PatientBirthDate": _matching(_DATE), "PatientSex": _sex,
-    "StudyDate": _matching(_DATE), "StudyTime": _matching(_TIME), "StudyID": _plain, "AccessionNumber": _plain,
-    "ReferringPhysicianName": _name, "PatientAge": _age, "IssuerOfPatientID": _plain, "StudyDescription": _plain,
+    "PatientName": _name, "PatientID": _plain, "PatientBirthDate": _matching(_DATE),
+    "PatientSex": _sex,
+    "StudyDate": _matching(_DATE), "StudyTime": _matching(_TIME), "StudyID": _plain,
+    "AccessionNumber": _plain,
+    "ReferringPhysicianName": _name, "PatientAge": _age, "IssuerOfPatientID": _plain,
+    "StudyDescription": _plain,
 }  # fmt: skip

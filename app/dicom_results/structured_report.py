@@ -47,13 +47,16 @@ def write_report(source: Source, prediction: Prediction) -> bytes:
         content=root,
         series_instance_uid=series_uid(source, prediction, "sr"),
         series_number=SERIES_NUMBER,
-        series_description=f"{prediction.version.manifest.finding[:32]} by {MANUFACTURER}, preliminary",
+        series_description=f"{prediction.version.manifest.finding[:32]} by {MANUFACTURER}, "
+        f"preliminary",
         sop_instance_uid=instance_uid(source, prediction, "sr"),
         instance_number=source.instance_number,
         is_complete=True,
         is_final=False,
         is_verified=False,
-        coding_schemes=[CodingSchemeIdentificationItem(terms.OWN_SCHEME, name=f"Concepts of {MANUFACTURER}")],
+        coding_schemes=[
+            CodingSchemeIdentificationItem(terms.OWN_SCHEME, name=f"Concepts of {MANUFACTURER}")
+        ],
         **equipment(prediction),
     )
     report.ContentSequence = tree
@@ -79,12 +82,16 @@ def _content(source: Source, prediction: Prediction) -> MeasurementReport:
         procedure_reported=terms.PLAIN_CHEST_RADIOGRAPHY,
         imaging_measurements=[_measurements(source, prediction)],
         title=terms.IMAGING_MEASUREMENT_REPORT,
-        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept.from_code(terms.ENGLISH)),
+        language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
+            CodedConcept.from_code(terms.ENGLISH)
+        ),
     )
 
 
 def _measurements(source: Source, prediction: Prediction) -> MeasurementsAndQualitativeEvaluations:
-    """Write the one group of the report: certainty, threshold, presence, and the image they are about."""
+    """Write the one group of the report: certainty, threshold, presence, and the image they are
+    about.
+    """
     manifest, finding = prediction.version.manifest, prediction.finding
     is_positive = finding.label == manifest.labels.positive
     group = MeasurementsAndQualitativeEvaluations(

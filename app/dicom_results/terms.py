@@ -1,4 +1,6 @@
-"""Coded concepts of results: SNOMED CT and DICOM where they have one, our own where they have none."""
+"""Coded concepts of results: SNOMED CT and DICOM where they have one, our own where they have
+none.
+"""
 
 from pydicom.sr.coding import Code
 
@@ -27,6 +29,8 @@ _FINDINGS = {
 
 
 def finding_code(finding: str) -> Code:
-    """Give the code of a bundle's finding; one that SNOMED's list above lacks is coded as the bundle names it."""
+    """Return the code of a bundle's finding; one that SNOMED's list above lacks is coded as the
+    bundle names it.
+    """
     # a code value has at most 16 characters (PS3.5 section 6.2, SH), a meaning at most 64
     return _FINDINGS.get(finding, Code(finding[:16], OWN_SCHEME, finding[:64]))

@@ -9,7 +9,8 @@ A view of test-time augmentation is one image of a batch; the views of one
 upload may lie in several batches, so that idle lanes share them.  The queue
 never grows beyond `capacity`, because only admitted images enter it.
 
-Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns, M columns of metadata.
+Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns, M columns of
+metadata.
 """
 
 import asyncio
@@ -54,7 +55,9 @@ class _Running:
 class RunHere(Protocol):
     """Runs one image in the calling thread, or gives None; see `Batcher.at_once`."""
 
-    def __call__(self, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None, /) -> InferenceResult | None:
+    def __call__(
+        self, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None, /
+    ) -> InferenceResult | None:
         """Run `image_HW`, of the graph's input size."""
         ...
 
@@ -62,7 +65,9 @@ class RunHere(Protocol):
 class Batcher:
     """Runs one graph for many requests at once; belongs to one event loop."""
 
-    def __init__(self, graph: Graph, metrics: Metrics, plan: ExecutionPlan, *, capacity: int) -> None:
+    def __init__(
+        self, graph: Graph, metrics: Metrics, plan: ExecutionPlan, *, capacity: int
+    ) -> None:
         self._graph = graph
         self._metrics = metrics
         self._max_batch = plan.max_batch
@@ -76,14 +81,22 @@ class Batcher:
         self._idle = plan.run_slots
         self.num_run_slots = plan.run_slots
         self._run_time = LinearTime(plan.seconds_per_image, plan.seconds_per_run)
-        self._running: dict[object, _Running] = {}  # by lane, or by the image that runs at once, told by its thread
+        self._running: dict[
+            object, _Running
+        ] = {}  # by lane, or by the image that runs at once, told by its thread
         self._arrived = asyncio.Event()
         self._open = True
         self._fault: str | None = None
         self._threads = ThreadPoolExecutor(
-            plan.run_slots, thread_name_prefix="lane", initializer=step_back, initargs=(COMPUTE_NICENESS,)
+            plan.run_slots,
+            thread_name_prefix="lane",
+            initializer=step_back,
+            initargs=(COMPUTE_NICENESS,),
         )
-        self._runners = [asyncio.create_task(self._serve(), name=f"lane-{number}") for number in range(plan.run_slots)]
+        self._runners = [
+            asyncio.create_task(self._serve(), name=f"lane-{number}")
+            for number in range(plan.run_slots)
+        ]
         for lane in self._runners:
             lane.add_done_callback(self._on_runner_end)
 
@@ -94,27 +107,40 @@ class Batcher:
 
     @property
     def wait_s(self) -> float:
-        """Seconds until a lane would take an image that is admitted now, behind all that was admitted before."""
+        """Seconds until a lane would take an image that is admitted now, behind all that was
+        admitted before.
+        """
         now, running = time.monotonic(), list(self._running.values())
         num_running = sum(run.num_images for run in running)
-        left_s = sum(max(0.0, run.started + self._run_time.seconds(run.num_images) - now) for run in running)
+        left_s = sum(
+            max(0.0, run.started + self._run_time.seconds(run.num_images) - now) for run in running
+        )
         num_ahead = max(0, self._admitted - num_running)
-        return (left_s + self._run_time.seconds_of_many(num_ahead, self._max_batch)) / self.num_run_slots
+        return (
+            left_s + self._run_time.seconds_of_many(num_ahead, self._max_batch)
+        ) / self.num_run_slots
 
     def seconds(self, num_views: int) -> float:
         """Forecast the run of one upload's views on lanes that are idle, which share them."""
-        return self._run_time.seconds_of_many(math.ceil(num_views / self.num_run_slots), self._max_batch)
+        return self._run_time.seconds_of_many(
+            math.ceil(num_views / self.num_run_slots), self._max_batch
+        )
 
     def check(self, num_views: int) -> None:
         """Refuse what could not be admitted now; raises `Overloaded` or `NotReady`."""
         if self._fault or not self._open:
             raise NotReady(self._fault or "The service is going down.")
         if self._admitted + num_views > self._capacity:
-            raise Overloaded("More images are waiting than may wait.", retry_after_s=max(1, math.ceil(self.wait_s)))
+            raise Overloaded(
+                "More images are waiting than may wait.",
+                retry_after_s=max(1, math.ceil(self.wait_s)),
+            )
 
     @contextmanager
     def admit(self, num_views: int) -> Iterator[None]:
-        """Hold places for all views of one upload, from its decoding to its answer; raises as `check`."""
+        """Hold places for all views of one upload, from its decoding to its answer; raises as
+        `check`.
+        """
         self.check(num_views)
         self._admitted += num_views
         try:
@@ -125,7 +151,11 @@ class Batcher:
                 self._arrived.set()
 
     async def run(
-        self, views_KHW: NDArray[np.uint8], *, deadline: float, metadata_M: NDArray[np.float32] | None = None
+        self,
+        views_KHW: NDArray[np.uint8],
+        *,
+        deadline: float,
+        metadata_M: NDArray[np.float32] | None = None,
     ) -> InferenceResult:
         """Answer the views of one admitted upload, uint8 [K, H, W].
 
@@ -141,7 +171,9 @@ class Batcher:
         """
         if self._fault:
             raise NotReady(self._fault)
-        pending = PendingRequest(views_KHW, deadline, self._loop.create_future(), time.monotonic(), metadata_M)
+        pending = PendingRequest(
+            views_KHW, deadline, self._loop.create_future(), time.monotonic(), metadata_M
+        )
         self._queue.append(pending)
         self._count_waiting(len(views_KHW))
         self._arrived.set()
@@ -152,11 +184,13 @@ class Batcher:
 
     @contextmanager
     def at_once(self) -> Iterator[RunHere]:
-        """Give the way to answer one image in the thread that makes it: `run`, without a lane to wait for.
+        """Return the way to answer one image in the thread that makes it: `run`, without a lane to
+        wait for.
 
-        It is for any thread, and raises `InferenceFailed`.  It runs nothing and gives None where a run takes more
-        cores than one, where others wait or as many run as may, and where there are others to make a batch with:
-        those wait for a lane.  Until it runs, or the block ends, the image counts as waiting.
+        It is for any thread, and raises `InferenceFailed`.  It runs nothing and gives None if a
+        run takes more cores than one, where others wait or as many run as may, and where there are
+        others to make a batch with: those wait for a lane.  Until it runs, or the block ends, the
+        image counts as waiting.
         """
         if not self._runs_on_one_core:
             yield _leave_it
@@ -165,7 +199,10 @@ class Batcher:
             yield partial(self._run_here, waiting)
 
     def _run_here(
-        self, waiting: WaitingImage, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None
+        self,
+        waiting: WaitingImage,
+        image_HW: NDArray[np.uint8],
+        metadata_M: NDArray[np.float32] | None = None,
     ) -> InferenceResult | None:
         would_fill_batches = self._max_batch > 1 and self._admitted > self.num_run_slots
         if self._fault or self._waiting or would_fill_batches or not self._run_slots.try_acquire():
@@ -174,7 +211,9 @@ class Batcher:
         started = time.monotonic()
         self._running[waiting] = _Running(1, started)
         try:
-            (row,) = run_rows(self._graph, image_HW[None], None if metadata_M is None else metadata_M[None])
+            (row,) = run_rows(
+                self._graph, image_HW[None], None if metadata_M is None else metadata_M[None]
+            )
         except GraphError as exc:
             logger.exception("the graph failed on an image")
             raise InferenceFailed("The model could not answer for this image.") from exc
@@ -185,7 +224,9 @@ class Batcher:
             del self._running[waiting]
             self._run_slots.release()
         run_s = time.monotonic() - started
-        self._loop.call_soon_threadsafe(self._run_time.observe, 1, run_s)  # also of a run that nobody waits for any more
+        self._loop.call_soon_threadsafe(
+            self._run_time.observe, 1, run_s
+        )  # also of a run that nobody waits for any more
         self._metrics.batch_size.observe(1)
         return InferenceResult(row, 0.0, run_s)
 
@@ -197,7 +238,9 @@ class Batcher:
         self._threads.shutdown(wait=False)
 
     async def _serve(self) -> None:
-        """Be one lane: take a batch, run it in a thread, hand out its rows; ends when closed and nothing is admitted."""
+        """Be one lane: take a batch, run it in a thread, hand out its rows; ends when closed and
+        nothing is admitted.
+        """
         while True:
             while not self._queue:
                 if not self._open and not self._admitted:
@@ -222,7 +265,9 @@ class Batcher:
             self._idle += 1
 
     def _take(self) -> list[Item]:
-        """Take the oldest views, at most this lane's share of what waits; drops what expired or was given up."""
+        """Take the oldest views, at most this lane's share of what waits; drops what expired or was
+        given up.
+        """
         room = min(self._max_batch, math.ceil(self._waiting / max(1, self._idle)))
         batch: list[Item] = []
         now = time.monotonic()
@@ -279,7 +324,9 @@ class Batcher:
         lane = asyncio.current_task()
         self._running[lane] = _Running(len(batch), started)
         try:
-            rows = await self._loop.run_in_executor(self._threads, run_rows, self._graph, batch_NHW, metadata_NM)
+            rows = await self._loop.run_in_executor(
+                self._threads, run_rows, self._graph, batch_NHW, metadata_NM
+            )
         finally:
             del self._running[lane]
         self._run_time.observe(len(batch), time.monotonic() - started)

@@ -2,7 +2,8 @@
 
 `Classifier` owns everything that this path runs through, opens it and closes it.
 
-Shape suffixes: K views of one image, H and W picture rows and columns, h and w map rows and columns.
+Shape suffixes: K views of one image, H and W picture rows and columns, h and w map rows and
+columns.
 """
 
 import asyncio
@@ -41,7 +42,9 @@ _PNG_EFFORT = 1
 
 @dataclass(frozen=True, slots=True)
 class AdmittedRequest:
-    """A question that was let in: which version answers it, and by when on `time.monotonic`'s clock."""
+    """A question that was let in: which version answers it, and by when on `time.monotonic`'s
+    clock.
+    """
 
     version: ServedVersion
     request: PredictionRequest
@@ -52,7 +55,9 @@ class AdmittedRequest:
 class Classifier:
     """The models, decoders and queues of one service process; belongs to one event loop."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, store: ModelStore, decoders: Decoders) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, store: ModelStore, decoders: Decoders
+    ) -> None:
         self.store = store
         self._settings = settings
         self._metrics = metrics
@@ -69,14 +74,18 @@ class Classifier:
         self._decoders.start()
 
     def adopt(self, model: StoredModel) -> ServedVersion | None:
-        """Let a model's prepared state serve from here on; gives the version that serves no more, to `retire`."""
+        """Let a model's prepared state serve from here on; gives the version that serves no more,
+        to `retire`.
+        """
         if model.current is not None and model.current not in self._batchers:
             self._batchers[model.current] = self._start_batcher(model.current)
         self._metrics.refused_bundles.labels(model.name).set(len(model.refused))
         return self.store.switch(model)
 
     async def retire(self, version: ServedVersion) -> None:
-        """Wait until a version that serves no more has answered all who hold it, and let go of its memory."""
+        """Wait until a version that serves no more has answered all who hold it, and let go of its
+        memory.
+        """
         await version.wait_until_free()
         await self._batchers[version].close()
         del self._batchers[version]
@@ -121,13 +130,17 @@ class Classifier:
 
         Raises:
             UnknownModel: the store has no such model.
-            MalformedRequest: the model has no such operating point, also where it is the service's own default,
+            MalformedRequest: the model has no such operating point, also where it is the service's
+                own default,
                 or no prevalence to shift from.
             NotReady: it has no good version, or the service is going down.
             Overloaded: the answer would come too late, or too much is waiting.
         """
         with self.store.lease(name or self._settings.default_model) as version:
-            request = replace(request, operating_point=request.operating_point or self._settings.operating_point or None)
+            request = replace(
+                request,
+                operating_point=request.operating_point or self._settings.operating_point or None,
+            )
             request.check(version.manifest)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
@@ -157,7 +170,9 @@ class Classifier:
                 prepared, answer = await self._prepare_and_run(data, preparation, admitted, views)
                 with self._metrics.time_stage("interpret"):
                     point, shift = request.operating_point, request.shift(manifest)
-                    finding = interpret(answer.outputs, manifest, operating_point=point, shift=shift)
+                    finding = interpret(
+                        answer.outputs, manifest, operating_point=point, shift=shift
+                    )
                     heatmap_png = await self._draw(finding, prepared.preview_HW)
         metadata = merge_metadata(prepared.metadata, request.stated)
         prediction = Prediction(
@@ -165,7 +180,9 @@ class Classifier:
             finding=finding,
             metadata=metadata,
             processing=prepared.processing,
-            warnings=distinct(prepared.warnings, scope_warnings(metadata, manifest.scope), finding.warnings),
+            warnings=distinct(
+                prepared.warnings, scope_warnings(metadata, manifest.scope), finding.warnings
+            ),
             heatmap_png=heatmap_png,
             timings_ms=Timings.of(prepared, answer, started=started),
         )
@@ -173,24 +190,40 @@ class Classifier:
         return prediction
 
     async def _prepare_and_run(
-        self, data: bytes, preparation: Preparation, admitted: AdmittedRequest, views: tuple[TtaView, ...]
+        self,
+        data: bytes,
+        preparation: Preparation,
+        admitted: AdmittedRequest,
+        views: tuple[TtaView, ...],
     ) -> tuple[Prepared, InferenceResult]:
-        """Decode, preprocess and run: in one thread where an image need not wait, else through the model's queue."""
+        """Decode, preprocess and run: in one thread where an image need not wait, else through the
+        model's queue.
+        """
         started, deadline, request = time.monotonic(), admitted.deadline, admitted.request
         manifest, batcher = admitted.version.manifest, self._batchers[admitted.version]
 
         def facts(prepared: Prepared) -> NDArray[np.float32] | None:
             """Write down what is known beside the image, where the model reads it."""
             return (
-                encode_metadata_features([merge_metadata(prepared.metadata, request.stated)])[0] if manifest.metadata else None
+                encode_metadata_features([merge_metadata(prepared.metadata, request.stated)])[0]
+                if manifest.metadata
+                else None
             )
 
-        if views == (PLAIN,) and self._decoders.num_threads >= batcher.num_run_slots:  # fewer threads would leave lanes idle
+        if (
+            views == (PLAIN,) and self._decoders.num_threads >= batcher.num_run_slots
+        ):  # fewer threads would leave lanes idle
             with batcher.at_once() as run_here:
                 done = await self._decoders.prepare_in_thread(
-                    lambda prepared: run_here(prepared.image_HW, facts(prepared)), data, preparation, deadline=deadline
+                    lambda prepared: run_here(prepared.image_HW, facts(prepared)),
+                    data,
+                    preparation,
+                    deadline=deadline,
                 )
-            prepared, answer = done or (await self._decoders.prepare_in_worker(data, preparation, deadline=deadline), None)
+            prepared, answer = done or (
+                await self._decoders.prepare_in_worker(data, preparation, deadline=deadline),
+                None,
+            )
             if answer is not None:
                 waited_s = time.monotonic() - started - prepared.seconds - answer.run_s
                 return prepared, replace(answer, queue_s=max(0.0, waited_s))
@@ -202,7 +235,8 @@ class Classifier:
         return prepared, replace(answer, queue_s=answer.queue_s + max(0.0, waited_s))
 
     async def preview(self, data: bytes, admitted: AdmittedRequest) -> bytes:
-        """Draw an upload as the service reads it: grey, upright, black as the header says; gives a PNG.
+        """Draw an upload as the service reads it: grey, upright, black as the header says; gives a
+        PNG.
 
         While it is drawn it takes one place in the version's queue, so that pictures
         are bounded as predictions are.
@@ -215,7 +249,9 @@ class Classifier:
         with self._batchers[admitted.version].admit(1):
             async with by_deadline(admitted.deadline):
                 preparation = self._preparation(admitted.version.manifest, PREVIEW_SIDE)
-                prepared = await self._decoders.prepare(data, preparation, deadline=admitted.deadline)
+                prepared = await self._decoders.prepare(
+                    data, preparation, deadline=admitted.deadline
+                )
                 self._metrics.observe_stage("decode", prepared.decode_s)
                 assert prepared.preview_HW is not None
                 return await self._decoders.run_in_thread(_png, prepared.preview_HW)
@@ -232,17 +268,27 @@ class Classifier:
         return Batcher(version.graph, self._metrics, version.plan, capacity=settings.queue_capacity)
 
     def _operating_point_faults(self) -> list[str]:
-        """Say that the default model lacks the service's operating point, and so refuses who names none."""
+        """Say that the default model lacks the service's operating point, and so refuses who names
+        none.
+        """
         name, point = self._settings.default_model, self._settings.operating_point
         current = next((model.current for model in self.store.models if model.name == name), None)
         has_point = current is None or point in ("", *current.manifest.operating_points)
-        return [] if has_point else [f"{name} has no operating point {point}, which CXR_OPERATING_POINT names."]
+        return (
+            []
+            if has_point
+            else [f"{name} has no operating point {point}, which CXR_OPERATING_POINT names."]
+        )
 
     def _preparation(self, manifest: Manifest, preview_side: int | None) -> Preparation:
         settings = self._settings
-        return Preparation(manifest.preprocess, settings.decode_limits, settings.scope, preview_side)
+        return Preparation(
+            manifest.preprocess, settings.decode_limits, settings.scope, preview_side
+        )
 
-    async def _make_views(self, image_HW: NDArray[np.uint8], views: tuple[TtaView, ...]) -> NDArray[np.uint8]:
+    async def _make_views(
+        self, image_HW: NDArray[np.uint8], views: tuple[TtaView, ...]
+    ) -> NDArray[np.uint8]:
         if len(views) == 1:
             return image_HW[None]
         return await self._decoders.run_in_thread(make_views, image_HW, views)

@@ -14,7 +14,8 @@ _OUTLIER = 4.0
 """Times its forecast that one observation may count for: a single stall is no trend."""
 
 _ANCHOR = 0.5
-"""Weight, in squared images, of the line through the origin: it decides alone while all batches are of one size."""
+"""Weight, in squared images, of the line through the origin: it decides alone while all batches are
+of one size."""
 
 
 class LinearTime:
@@ -38,7 +39,9 @@ class LinearTime:
 
     @property
     def line(self) -> tuple[float, float]:
-        """The seconds that each image adds, and the seconds that every run takes; neither is negative."""
+        """The seconds that each image adds, and the seconds that every run takes; neither is
+        negative.
+        """
         return self._line
 
     def _fit(self) -> tuple[float, float]:
@@ -80,7 +83,9 @@ class DecodeTimes:
         self._typical = _MEMORY * self._typical + (1 - _MEMORY) * seconds
 
     def seconds(self, num_bytes: int) -> float:
-        """Forecast one file; a length that is not known, or was never seen, is forecast as a typical one."""
+        """Forecast one file; a length that is not known, or was never seen, is forecast as a
+        typical one.
+        """
         return self._seconds.get(num_bytes.bit_length(), self._typical)
 
 
@@ -97,7 +102,9 @@ class LatencyBias:
         self.factor = 1.0
 
     def observe(self, estimate_s: float, actual_s: float) -> None:
-        """Learn from one answer: a step up for each that came late, smaller ones down for those that did not."""
+        """Learn from one answer: a step up for each that came late, smaller ones down for those
+        that did not.
+        """
         came_late = actual_s > self.factor * estimate_s
         change = self._quantile if came_late else self._quantile - 1
         self.factor = min(max(self.factor * (1 + self._step * change), 0.25), 4.0)

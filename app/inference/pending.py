@@ -1,6 +1,7 @@
 """One upload's views on their way through a queue, and the outputs that come back for them.
 
-Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns, M columns of metadata.
+Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns, M columns of
+metadata.
 """
 
 import asyncio
@@ -45,7 +46,9 @@ class PendingRequest:
         if len(self.rows) == len(self.views_KHW) and not self.answer.done():
             rows = [self.rows[admitted] for admitted in range(len(self.rows))]
             self.answer.set_result(
-                InferenceResult(_join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run)
+                InferenceResult(
+                    _join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run
+                )
             )
 
     def fail(self, error: Exception) -> None:
@@ -58,13 +61,19 @@ Item = tuple[PendingRequest, int]
 """One view: its ticket and its place among the ticket's views."""
 
 
-def run_rows(graph: Graph, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> list[Outputs]:
-    """Run a batch and split its outputs by image; raises `GraphError` where they are not whole and finite."""
+def run_rows(
+    graph: Graph, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+) -> list[Outputs]:
+    """Run a batch and split its outputs by image; raises `GraphError` where they are not whole and
+    finite.
+    """
     try:
         outputs = graph.run(batch_NHW, metadata_NM)
     except GraphError:
         raise
-    except Exception as exc:  # a foreign graph may raise what it likes: it fails its batch, not its lane
+    except (
+        Exception
+    ) as exc:  # a foreign graph may raise what it likes: it fails its batch, not its lane
         raise GraphError(f"the graph raised {type(exc).__name__}") from exc
     arrays = (outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N)
     if any(len(array) != len(batch_NHW) or not np.isfinite(array).all() for array in arrays):

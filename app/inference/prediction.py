@@ -35,7 +35,12 @@ class Timings:
     def of(cls, prepared: Prepared, answer: InferenceResult, *, started: float) -> Self:
         """Sum up an answer that is ready now; it was `started` on `time.monotonic`'s clock."""
         total_s = time.monotonic() - started
-        return cls(*(round(1000 * seconds, 3) for seconds in (prepared.seconds, answer.queue_s, answer.run_s, total_s)))
+        return cls(
+            *(
+                round(1000 * seconds, 3)
+                for seconds in (prepared.seconds, answer.queue_s, answer.run_s, total_s)
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,9 @@ def merge_metadata(of_file: Metadata, stated: Metadata) -> Metadata:
     """Fill what the file does not state from what the request states; the file's own values win."""
     filled = {name: getattr(stated, name) for name in _FACTS if getattr(of_file, name) is None}
     filled = {name: value for name, value in filled.items() if value is not None}
-    return replace(of_file, **filled, source=replace(of_file.source, **dict.fromkeys(filled, FROM_REQUEST)))
+    return replace(
+        of_file, **filled, source=replace(of_file.source, **dict.fromkeys(filled, FROM_REQUEST))
+    )
 
 
 def distinct(*groups: Iterable[ImageWarning]) -> tuple[ImageWarning, ...]:

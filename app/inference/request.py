@@ -24,16 +24,21 @@ class PredictionRequest:
     def check(self, manifest: Manifest) -> None:
         """Refuse what the model can't be asked; raises `MalformedRequest`."""
         if self.operating_point not in (None, *manifest.operating_points):
-            raise MalformedRequest(f"operating_point: must be one of {', '.join(manifest.operating_points)}")
+            raise MalformedRequest(
+                f"operating_point: must be one of {', '.join(manifest.operating_points)}"
+            )
         if self.prevalence is not None and manifest.training_data.prevalence is None:
-            raise MalformedRequest("prevalence: this model learned from images of one class, so there is nothing to shift from")
+            raise MalformedRequest(
+                "prevalence: this model learned from images of one class, so there is nothing to "
+                "shift from"
+            )
 
     def views(self, manifest: Manifest) -> tuple[TtaView, ...]:
-        """Give the views of the image that the model is to see."""
+        """Return the views of the image that the model is to see."""
         return POLICIES[manifest.tta_policy] if self.tta else (PLAIN,)
 
     def shift(self, manifest: Manifest) -> PrevalenceShift | None:
-        """Give the way from the model's prevalence to the one that was asked for, if any was."""
+        """Return the way from the model's prevalence to the one that was asked for, if any was."""
         training = manifest.training_data.prevalence
         if training is None or self.prevalence is None:
             return None

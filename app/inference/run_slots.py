@@ -1,4 +1,5 @@
-"""How many runs of a graph may go on at once, in lanes of the event loop and in threads that decode.
+"""How many runs of a graph may go on at once, in lanes of the event loop and in threads that
+decode.
 
     Turns      taken by a thread if one is free, by a lane as soon as one is
     Waiting    one image that waits for its run, as the queue's depth counts it

@@ -28,7 +28,8 @@ from cxr.graph import Graph
 logger = logging.getLogger("cxr.store")
 
 Mark = tuple[tuple[str, int, int, int], ...]
-"""What tells that a version's files changed: each one's name, size, and times of its content and its inode in ns."""
+"""What tells that a version's files changed: each one's name, size, and times of its content and
+its inode in ns."""
 
 Marks = Mapping[int, Mark]
 """The versions in a model's folder."""
@@ -68,7 +69,9 @@ class ServedVersion:
 
 @dataclass(slots=True)
 class StoredModel:
-    """One model's folder: the versions it has, the one that is current, and why others were refused."""
+    """One model's folder: the versions it has, the one that is current, and why others were
+    refused.
+    """
 
     name: str
     marks: Marks
@@ -84,11 +87,16 @@ class StoredModel:
     @property
     def refusal_reasons(self) -> list[str]:
         """Say why each refused version is."""
-        return [f"{self.name} version {version} is refused: {why}" for version, why in self.refused.items()]
+        return [
+            f"{self.name} version {version} is refused: {why}"
+            for version, why in self.refused.items()
+        ]
 
 
 class ModelStore:
-    """The models of one folder: read by `load`, asked for by every request, kept up by `prepare` and `switch`."""
+    """The models of one folder: read by `load`, asked for by every request, kept up by `prepare`
+    and `switch`.
+    """
 
     def __init__(self, path: Path, tuner: Tuner) -> None:
         self._path = path
@@ -109,20 +117,28 @@ class ModelStore:
         """See which versions of which models stand in the folder; blocks."""
         folders = _folders(self._path)
         marks = {
-            folder.name: {int(entry.name): _mark(entry) for entry in _folders(folder) if _is_version(entry.name)}
+            folder.name: {
+                int(entry.name): _mark(entry)
+                for entry in _folders(folder)
+                if _is_version(entry.name)
+            }
             for folder in folders
         }
         return {name: versions for name, versions in marks.items() if versions}
 
     def load(self) -> None:
-        """Open the best version of each model, before anybody asks; blocks for as long as that takes."""
+        """Open the best version of each model, before anybody asks; blocks for as long as that
+        takes.
+        """
         for name, marks in self.look().items():
             self.switch(self.prepare(name, marks))
 
     def prepare(self, name: str, marks: Marks) -> StoredModel:
-        """Open the best version in a model's folder, beside the one that serves; blocks, and changes nothing.
+        """Open the best version in a model's folder, beside the one that serves; blocks, and
+        changes nothing.
 
-        Neither the version that serves nor one that was refused is opened again while its files are the same.
+        Neither the version that serves nor one that was refused is opened again while its files are
+        the same.
         """
         before = self._models.get(name, StoredModel(name, {}))
         after = StoredModel(name, marks)
@@ -139,14 +155,16 @@ class ModelStore:
         return after
 
     def switch(self, after: StoredModel) -> ServedVersion | None:
-        """Let a model's prepared state serve; gives the version that serves no more, which its holders still use."""
+        """Let a model's prepared state serve; gives the version that serves no more, which its
+        holders still use.
+        """
         before = self._models.pop(after.name, StoredModel(after.name, {}))
         if after.marks or after.current:
             self._models[after.name] = after
         return before.current if before.current is not after.current else None
 
     def model(self, name: str) -> StoredModel:
-        """Give a model's state; raises `UnknownModel`."""
+        """Return a model's state; raises `UnknownModel`."""
         try:
             return self._models[name]
         except KeyError as exc:
@@ -154,7 +172,7 @@ class ModelStore:
             raise UnknownModel(f"There is no model of this name. Known are: {known}.") from exc
 
     def current(self, name: str) -> ServedVersion:
-        """Give the version that answers for a model; raises `UnknownModel` or `NotReady`."""
+        """Return the version that answers for a model; raises `UnknownModel` or `NotReady`."""
         version = self.model(name).current
         if version is None:
             raise NotReady(f"No good version of {name} is in the store.", retry_after_s=30)
@@ -162,7 +180,9 @@ class ModelStore:
 
     @contextmanager
     def lease(self, name: str) -> Iterator[ServedVersion]:
-        """Hold the current version for one request, so that it is not closed under it; raises as `current`."""
+        """Hold the current version for one request, so that it is not closed under it; raises as
+        `current`.
+        """
         version = self.current(name)
         with version.lease():
             yield version
@@ -180,7 +200,11 @@ class ModelStore:
         try:
             opened = self._open(model.name, version)
         except Exception as exc:  # whatever is wrong with a bundle, the others must be served
-            reason = str(exc) if isinstance(exc, CxrError) else f"it can't be opened: {type(exc).__name__}"
+            reason = (
+                str(exc)
+                if isinstance(exc, CxrError)
+                else f"it can't be opened: {type(exc).__name__}"
+            )
             model.refused[version] = reason
             logger.warning("bundle refused", extra={**facts, "reason": reason})
             return None
@@ -203,10 +227,16 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _mark(folder: Path) -> Mark:
-    """Tell a version's files as they are now; one that vanishes meanwhile shows at the next look."""
+    """Tell a version's files as they are now; one that vanishes meanwhile shows at the next
+    look.
+    """
     with suppress(OSError), os.scandir(folder) as entries:
         facts = ((entry.name, entry.stat()) for entry in entries)
-        return tuple(sorted((name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) for name, facts in facts))
+        return tuple(
+            sorted(
+                (name, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns) for name, facts in facts
+            )
+        )
     return ()
 
 

@@ -1,6 +1,8 @@
-"""Open graphs the way this machine runs them best: measured once, remembered, and warm before anybody asks.
+"""Open graphs the way this machine runs them best: measured once, remembered, and warm before
+anybody asks.
 
-    open(bundle)    a plan: remembered from an earlier start, or measured now where the settings leave a choice
+    open(bundle)    a plan: remembered from an earlier start, or measured now where the settings
+                    leave a choice
                     the graph, proved on its golden images, run once at every size of a batch
 
 Shape suffixes: N images, H and W input rows and columns.
@@ -36,7 +38,8 @@ _WORTH = 1.1
 """How many times quicker a larger batch must be for each image to be chosen."""
 
 _CLEARLY = 1.5
-"""How many times less of the processor another way of running must take for an image to be chosen."""
+"""How many times less of the processor another way of running must take for an image to be
+chosen."""
 
 _ROUNDS = 3
 """Times that each size of a batch is timed; the best counts."""
@@ -94,10 +97,18 @@ class Overrides:
 
 
 class Tuner:
-    """Opens the graphs of one service process; what it measures, it keeps in a folder where it may write."""
+    """Opens the graphs of one service process; what it measures, it keeps in a folder where it may
+    write.
+    """
 
     def __init__(
-        self, opener: GraphOpener, runtime: Runtime, *, cores: int, overrides: Overrides, clocks: Clocks = Clocks()
+        self,
+        opener: GraphOpener,
+        runtime: Runtime,
+        *,
+        cores: int,
+        overrides: Overrides,
+        clocks: Clocks = Clocks(),
     ) -> None:
         self._clocks = clocks
         self._opener = opener
@@ -113,34 +124,54 @@ class Tuner:
         if plan is None:
             plan = self._measure(bundle)
             self._remember(bundle, plan)
-        # Opened anew after measuring: an engine keeps the memory of the largest batch that it ever ran.
+        # Opened anew after measuring: an engine keeps the memory of the largest batch that it ever
+        # ran.
         graph = self._opener(bundle, self._runtime_of(plan.run_slots, plan.threads, plan.max_batch))
         for size in self._sizes(plan.max_batch):
             _warm(graph, _black(size, bundle.manifest.input_size), plan.run_slots)
-        self._plans[model] = plan  # for the next version: beside live traffic nothing can be measured but the traffic
-        facts = {"model": model, "version": bundle.manifest.version, "cores": self._cores, **asdict(plan)}
-        logger.info("graph opened", extra={**facts, "engine": graph.engine, "precision": graph.precision})
+        self._plans[model] = (
+            # for the next version: beside live traffic nothing can be measured but the traffic
+            plan
+        )
+        facts = {
+            "model": model,
+            "version": bundle.manifest.version,
+            "cores": self._cores,
+            **asdict(plan),
+        }
+        logger.info(
+            "graph opened", extra={**facts, "engine": graph.engine, "precision": graph.precision}
+        )
         return graph, plan
 
     def _measure(self, bundle: Bundle) -> ExecutionPlan:
-        """Try every way that the settings leave open, and take the usual one unless another is clearly thriftier."""
+        """Try every way that the settings leave open, and take the usual one unless another is
+        clearly thriftier.
+        """
         tried = [self._try(bundle, *way) for way in self._ways()]
         usual = tried[0][1]
         if len(tried) == 1:
             return usual
-        rounds = [[self._processor_seconds(graph, plan, bundle) for graph, plan in tried] for _ in range(2)]
+        rounds = [
+            [self._processor_seconds(graph, plan, bundle) for graph, plan in tried]
+            for _ in range(2)
+        ]
         seconds = [min(of_way) for of_way in zip(*rounds, strict=True)]
         best = min(range(len(tried)), key=seconds.__getitem__)
         return tried[best][1] if _CLEARLY * seconds[best] < seconds[0] else usual
 
     def _ways(self) -> Iterator[tuple[int, int]]:
-        """Give lanes and threads that together never exceed the cores, the usually best first; all models take the same."""
+        """Return lanes and threads that together never exceed the cores, the usually best first;
+        all models take the same."""
         overrides, cores = self._overrides, self._cores
         chosen = next(iter(self._plans.values()), None)
         if chosen is not None:
             yield chosen.run_slots, chosen.threads
         elif self._runtime.device == "gpu":
-            yield overrides.run_slots or 2, overrides.threads or 1  # one fills its batch while the other runs
+            yield (
+                overrides.run_slots or 2,
+                overrides.threads or 1,
+            )  # one fills its batch while the other runs
         elif overrides.run_slots or overrides.threads:
             yield (
                 overrides.run_slots or max(1, cores // overrides.threads),
@@ -154,15 +185,17 @@ class Tuner:
     def _try(self, bundle: Bundle, run_slots: int, threads: int) -> tuple[Graph, ExecutionPlan]:
         """Measure one way: what runs take, and so which batch is worth it."""
         graph = self._opener(bundle, self._runtime_of(run_slots, threads, self._largest))
-        seconds = _time_batches(graph, bundle.manifest.input_size, _buckets(self._largest), self._clocks.wall)
+        seconds = _time_batches(
+            graph, bundle.manifest.input_size, _buckets(self._largest), self._clocks.wall
+        )
         max_batch = self._overrides.max_batch or _smallest_good(seconds)
         return graph, ExecutionPlan(run_slots, threads, max_batch, *_line(seconds))
 
     def _processor_seconds(self, graph: Graph, plan: ExecutionPlan, bundle: Bundle) -> float:
         """Measure what one image takes of the processor with all lanes busy.
 
-        While requests wait, the cores are full and this alone decides how many are answered; unlike the
-        time on the clock, it is not that of other processes on the same cores.
+        While requests wait, the cores are full and this alone decides how many are answered; unlike
+        the time on the clock, it is not that of other processes on the same cores.
         """
         batch_NHW = _black(plan.max_batch, bundle.manifest.input_size)
         _warm(graph, batch_NHW, plan.run_slots)
@@ -176,34 +209,46 @@ class Tuner:
             return runs
 
         with ThreadPoolExecutor(plan.run_slots) as threads:
-            runs = sum(future.result() for future in [threads.submit(run) for _ in range(plan.run_slots)])
+            runs = sum(
+                future.result() for future in [threads.submit(run) for _ in range(plan.run_slots)]
+            )
         return (self._clocks.processor() - started) / (runs * len(batch_NHW))
 
     @property
     def _largest(self) -> int:
-        return self._overrides.max_batch or (_MAX_GPU_BATCH if self._runtime.device == "gpu" else _MAX_CPU_BATCH)
+        return self._overrides.max_batch or (
+            _MAX_GPU_BATCH if self._runtime.device == "gpu" else _MAX_CPU_BATCH
+        )
 
     def _runtime_of(self, run_slots: int, threads: int, max_batch: int) -> Runtime:
-        """Say how a graph is to be opened; only a GPU pays for each new size, so only there are batches filled up."""
+        """Say how a graph is to be opened; only a GPU pays for each new size, so only there are
+        batches filled up.
+        """
         buckets = _buckets(max_batch) if self._runtime.device == "gpu" else ()
         return replace(self._runtime, run_slots=run_slots, threads=threads, buckets=buckets)
 
     def _sizes(self, max_batch: int) -> tuple[int, ...]:
-        """Give every size that a batch may be run at."""
-        return _buckets(max_batch) if self._runtime.device == "gpu" else tuple(range(1, max_batch + 1))
+        """Return every size that a batch may be run at."""
+        return (
+            _buckets(max_batch) if self._runtime.device == "gpu" else tuple(range(1, max_batch + 1))
+        )
 
     def _recall(self, bundle: Bundle) -> ExecutionPlan | None:
-        """Give the plan that an earlier start made for the same graph on the same machine."""
+        """Return the plan that an earlier start made for the same graph on the same machine."""
         path = self._memory_of(bundle)
         if path is None or not path.exists():
             return None
         try:
-            return ExecutionPlan(**(json.loads(path.read_text(encoding="utf-8")) | {"source": "remembered"}))
+            return ExecutionPlan(
+                **(json.loads(path.read_text(encoding="utf-8")) | {"source": "remembered"})
+            )
         except (OSError, ValueError, TypeError):
             return None
 
     def _remember(self, bundle: Bundle, plan: ExecutionPlan) -> None:
-        """Keep a plan for the next start, where that can be written; it appears whole or not at all."""
+        """Keep a plan for the next start, where that can be written; it appears whole or not at
+        all.
+        """
         path = self._memory_of(bundle)
         if path is None:
             return
@@ -221,30 +266,39 @@ class Tuner:
             return None
         runtime, overrides = self._runtime, self._overrides
         facts = (
-            bundle.sha256, runtime.name, runtime.precision, processor(), self._cores, ort.__version__,
+            bundle.sha256, runtime.name, runtime.precision, processor(), self._cores,
+            ort.__version__,
             overrides.run_slots, overrides.threads, overrides.max_batch,
         )  # fmt: skip
-        return self._runtime.cache_dir / "plans" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
+        return (
+            self._runtime.cache_dir
+            / "plans"
+            / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
+        )
 
 
 def processor() -> str:
     """Name the processor's model, as the kernel does where it is Linux."""
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        ):
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
 def _buckets(largest: int) -> tuple[int, ...]:
-    """Give the powers of two below the largest size, and that size."""
+    """Return the powers of two below the largest size, and that size."""
     return (*(2**power for power in range(7) if 2**power < largest), largest)
 
 
 def _time_batches(graph: Graph, size: int, counts: Iterable[int], clock: Clock) -> dict[int, float]:
-    """Measure a run at each size of a batch, for as long as the budget lasts; each round takes all sizes in turn.
+    """Measure a run at each size of a batch, for as long as the budget lasts; each round takes all
+    sizes in turn.
 
-    So a moment in which other processes have the cores spoils one round of several sizes, not all rounds of one.
+    So a moment in which other processes have the cores spoils one round of several sizes, not all
+    rounds of one.
     """
     seconds: dict[int, float] = {}
     deadline = clock() + _BUDGET_S
@@ -256,7 +310,10 @@ def _time_batches(graph: Graph, size: int, counts: Iterable[int], clock: Clock) 
         graph.run(batch_NHW)
         seconds[count] = longest_s = _time(graph, batch_NHW, clock)
     for _ in range(_ROUNDS - 1):
-        seconds = {count: min(best_s, _time(graph, _black(count, size), clock)) for count, best_s in seconds.items()}
+        seconds = {
+            count: min(best_s, _time(graph, _black(count, size), clock))
+            for count, best_s in seconds.items()
+        }
     return seconds
 
 
@@ -267,17 +324,23 @@ def _time(graph: Graph, batch_NHW: NDArray[np.uint8], clock: Clock) -> float:
 
 
 def _smallest_good(seconds: Mapping[int, float]) -> int:
-    """Choose the smallest batch that no larger one beats by much: larger ones cost memory, and others their time."""
+    """Choose the smallest batch that no larger one beats by much: larger ones cost memory, and
+    others their time.
+    """
     best = min(took / count for count, took in seconds.items())
     return min(count for count, took in seconds.items() if took / count <= _WORTH * best)
 
 
 def _line(seconds: Mapping[int, float]) -> tuple[float, float]:
-    """Give the seconds that each image adds and that every run takes, from the smallest and the largest batch."""
+    """Return the seconds that each image adds and that every run takes, from the smallest and the
+    largest batch.
+    """
     small, large = min(seconds), max(seconds)
     if small == large:
         return seconds[small] / small, 0.0
-    slope = min(max(0.0, (seconds[large] - seconds[small]) / (large - small)), seconds[small] / small)
+    slope = min(
+        max(0.0, (seconds[large] - seconds[small]) / (large - small)), seconds[small] / small
+    )
     return slope, seconds[small] - slope * small
 
 

@@ -25,8 +25,9 @@ from app.server.supervisor import WorkerSlot
 from app.settings import Settings
 
 _FAREWELL_S = 0.5
-"""Seconds after the port has closed in which open connections may still ask. A request that meets the closing of its connection
-is lost, and its sender can't know whether it was read; only a connection that was silent all this time can lose one."""
+"""Seconds after the port has closed in which open connections may still ask. A request that meets
+the closing of its connection is lost, and its sender can't know whether it was read; only a
+connection that was silent all this time can lose one."""
 
 
 def work(settings: Settings, worker_slot: WorkerSlot) -> None:
@@ -64,7 +65,9 @@ def serve(settings: Settings, worker_slot: WorkerSlot | None = None) -> int:
         config,
         drain_seconds=settings.drain_seconds,
         on_drain=service.classifier.drain,
-        alongside=worker_slot.send_heartbeats(lambda: not service.classifier.faults()) if worker_slot else None,
+        alongside=worker_slot.send_heartbeats(lambda: not service.classifier.faults())
+        if worker_slot
+        else None,
     )
     server.run(sockets=[worker_slot.listener] if worker_slot else None)
     return 0 if server.started else 1
@@ -101,7 +104,9 @@ class DrainingServer(uvicorn.Server):
                 task.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Load what is served, then listen: on a port of its own, or with others on the sockets that are given."""
+        """Load what is served, then listen: on a port of its own, or with others on the sockets
+        that are given.
+        """
         await super().startup(None if sockets is None else [])
         self._ports = tuple(
             SharedPort(listener, self._make_protocol, self._count_open, backlog=self.config.backlog)
@@ -123,7 +128,9 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the port, let open connections have a last answer, and end when all are answered."""
+        """Close the port, let open connections have a last answer, and end when all are
+        answered.
+        """
         for server in self.servers:
             server.close()
         for port in self._ports:
@@ -135,7 +142,9 @@ class DrainingServer(uvicorn.Server):
     def _make_protocol(self) -> asyncio.Protocol:
         """Make what speaks on one connection, as uvicorn does for its own listeners."""
         make = self.config.http_protocol_class
-        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)  # type: ignore[call-arg]
+        return make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg]
 
     def _count_open(self) -> int:
         return len(self.server_state.connections)

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 _LEFT = frozenset({7, 8})
-"""States CLOSE and CLOSE_WAIT of a TCP connection (Linux, include/net/tcp_states.h): the other end has closed it."""
+"""States CLOSE and CLOSE_WAIT of a TCP connection (Linux, include/net/tcp_states.h): the other end
+has closed it."""
 
 _MAX_HEAD_BYTES = 64 * 1024
-"""What a request may have besides its body: headers, trailers, and what frames its chunks beyond a byte for each of theirs."""
+"""What a request may have besides its body: headers, trailers, and what frames its chunks beyond a
+byte for each of theirs."""
 
 
 class ProblemProtocol(HttpToolsProtocol):
@@ -39,13 +41,17 @@ class ProblemProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, and wait for its first headers only so long."""
         super().connection_made(transport)
-        if _has_left(transport):  # it waited longer for being accepted than its client for the answer
+        if _has_left(
+            transport
+        ):  # it waited longer for being accepted than its client for the answer
             self._drop()
         else:
             self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Read on as uvicorn does, but within a cap on headers, and passing over an upgrade, which would cut off the body."""
+        """Read on as uvicorn does, but within a cap on headers, and passing over an upgrade, which
+        would cut off the body.
+        """
         self._unset_keepalive_if_required()
         self._num_beside_body += len(data)
         try:
@@ -57,13 +63,17 @@ class ProblemProtocol(HttpToolsProtocol):
             self.send_400_response("This is no HTTP request.")
         else:
             if self._num_beside_body > _MAX_HEAD_BYTES and not self.transport.is_closing():
-                self._refuse("malformed_request", f"The headers have more than {_MAX_HEAD_BYTES} bytes.")
+                self._refuse(
+                    "malformed_request", f"The headers have more than {_MAX_HEAD_BYTES} bytes."
+                )
 
     def _read_without_upgrade(self, rest: bytes) -> None:
-        """Read a request again without its offer of another protocol, and with what followed its headers.
+        """Read a request again without its offer of another protocol, and with what followed its
+        headers.
 
-        A server may pass over an `Upgrade` (RFC 9110 section 7.8).  The parser takes what comes after one for
-        the other protocol, and what is sent as a body would be read as further requests.
+        A server may pass over an `Upgrade` (RFC 9110 section 7.8).  The parser takes what comes
+        after one for the other protocol, and what is sent as a body would be read as further
+        requests.
         """
         method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         if method == b"CONNECT":
@@ -97,9 +107,13 @@ class ProblemProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on reading an unfinished body for a while, so that the client can read its answer; then close."""
+        """Go on reading an unfinished body for a while, so that the client can read its answer;
+        then close.
+        """
         super().on_response_complete()
-        is_the_last = self.cycle.response_complete  # else the open body is that of the request behind it
+        is_the_last = (
+            self.cycle.response_complete
+        )  # else the open body is that of the request behind it
         if self._is_body_open and is_the_last and self._timer is None:
             self._timer = self.loop.call_later(self.header_timeout_s, self.transport.close)
 
@@ -141,17 +155,32 @@ class ProblemProtocol(HttpToolsProtocol):
     def _give_up(self) -> None:
         if self.transport.is_closing():
             return
-        has_begun = self._num_beside_body > 0  # browsers and load balancers open connections in advance, and may never use them
-        self._refuse("slow_client", f"The headers did not arrive within {self.header_timeout_s:g} seconds.", counts=has_begun)
+        has_begun = (
+            self._num_beside_body > 0
+        )  # browsers and load balancers open connections in advance, and may never use them
+        self._refuse(
+            "slow_client",
+            f"The headers did not arrive within {self.header_timeout_s:g} seconds.",
+            counts=has_begun,
+        )
 
     def _refuse(self, code: str, detail: str, *, counts: bool = True) -> None:
-        if self.cycle is not None and self.cycle.scope is self.scope and self.cycle.response_started:
+        if (
+            self.cycle is not None
+            and self.cycle.scope is self.scope
+            and self.cycle.response_started
+        ):
             self.transport.close()  # the request has its answer, and its client still sends
             return
         problem = make_problem(code, detail, request_id=choose_request_id(None))
         body = problem.model_dump_json().encode()
-        head = f"content-type: {PROBLEM_MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nx-request-id: {problem.request_id}\r\n"
-        self.transport.write(STATUS_LINE[problem.status] + head.encode() + b"connection: close\r\n\r\n" + body)
+        head = (
+            f"content-type: {PROBLEM_MEDIA_TYPE}\r\ncontent-length: "
+            f"{len(body)}\r\nx-request-id: {problem.request_id}\r\n"
+        )
+        self.transport.write(
+            STATUS_LINE[problem.status] + head.encode() + b"connection: close\r\n\r\n" + body
+        )
         self.transport.close()
         if counts:
             self.metrics.count_unread(code, problem.status)
@@ -160,11 +189,17 @@ class ProblemProtocol(HttpToolsProtocol):
 
 def make_protocol(header_timeout_s: float, metrics: Metrics) -> type[ProblemProtocol]:
     """Make the protocol with a limit on how long headers may take, and with where it counts."""
-    return type("ProblemProtocol", (ProblemProtocol,), {"header_timeout_s": header_timeout_s, "metrics": metrics})
+    return type(
+        "ProblemProtocol",
+        (ProblemProtocol,),
+        {"header_timeout_s": header_timeout_s, "metrics": metrics},
+    )
 
 
 def _has_left(transport: asyncio.Transport) -> bool:
-    """Ask the kernel whether the client has closed its end, though its bytes are still being read."""
+    """Ask the kernel whether the client has closed its end, though its bytes are still being
+    read.
+    """
     connection = transport.get_extra_info("socket")
     if connection is None or not hasattr(socket, "TCP_INFO"):  # only Linux tells
         return False

@@ -1,7 +1,8 @@
-"""A listening socket that several worker processes take connections from, each one at a time, the idler one first.
+"""A listening socket that several worker processes take connections from, each one at a time, the
+idler one first.
 
-An event loop's own server takes all that wait as soon as it wakes: of the connections that a client opens together,
-one process would now and then get all, and answer them alone.
+An event loop's own server takes all that wait as soon as it wakes: of the connections that a client
+opens together, one process would now and then get all, and answer them alone.
 """
 
 import asyncio
@@ -16,10 +17,12 @@ _STAND_BACK_S = 0.0002
 """Seconds for which a process leaves the next connection to others, for each one that it has."""
 
 _LONGEST_S = 0.002
-"""Seconds that it stands back at most: senders may open a connection for each request, and all others be as busy."""
+"""Seconds that it stands back at most: senders may open a connection for each request, and all
+others be as busy."""
 
 _PAUSE_S = 1.0
-"""After a connection could not be taken, for want of file descriptors: trying again at once would keep a core busy."""
+"""After a connection could not be taken, for want of file descriptors: trying again at once would
+keep a core busy."""
 
 
 class SharedPort:
@@ -47,7 +50,9 @@ class SharedPort:
         self._open()
 
     def close(self) -> None:
-        """Take whoever waits, and close this process's hold on the socket; with the last one the port closes."""
+        """Take whoever waits, and close this process's hold on the socket; with the last one the
+        port closes.
+        """
         self._stand_back()
         with suppress(OSError):
             while True:
@@ -70,14 +75,20 @@ class SharedPort:
         """Take one connection; whatever else waits is for whoever is idler."""
         try:
             connection, _ = self._listener.accept()
-        except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # another process was quicker, or the client left
+        except (
+            BlockingIOError,
+            InterruptedError,
+            ConnectionAbortedError,
+        ):  # another process was quicker, or the client left
             return
         except OSError as error:
             logger.error("a connection can't be taken", extra={"kind": type(error).__name__})  # noqa: TRY400 - its stack says no more
             self._open_later(_PAUSE_S)
             return
         self._begin_soon(connection)
-        self._open_later(min(_STAND_BACK_S * (self._count_open() + len(self._beginning)), _LONGEST_S))
+        self._open_later(
+            min(_STAND_BACK_S * (self._count_open() + len(self._beginning)), _LONGEST_S)
+        )
 
     def _begin_soon(self, connection: socket.socket) -> None:
         task = self._loop.create_task(self._begin(connection))

@@ -54,7 +54,8 @@ class WorkerSlot:
     """Whether another worker had the place before."""
 
     def take(self) -> None:
-        """Count under the place's number instead of a process id; before `app.telemetry` is imported.
+        """Count under the place's number instead of a process id; before `app.telemetry` is
+        imported.
 
         A replacement goes on with its predecessor's files, so that counters never fall
         and files never pile up, however often workers die.
@@ -65,7 +66,9 @@ class WorkerSlot:
         os.setpgrp()  # Ctrl-C at a terminal reaches the parent alone, which speaks for all
 
     async def send_heartbeats(self, is_sound: Callable[[], bool]) -> None:
-        """Tell the parent from the event loop that it turns; goes down as on SIGTERM when there is no parent any more."""
+        """Tell the parent from the event loop that it turns; goes down as on SIGTERM when there is
+        no parent any more.
+        """
         os.set_blocking(self.heartbeat.fileno(), False)
         while True:
             try:
@@ -118,18 +121,25 @@ class Supervisor:
     """The parent of all workers; lives in the main thread, which gets the signals."""
 
     def __init__(
-        self, settings: Settings, work: Callable[[Settings, WorkerSlot], None], limits: SupervisionLimits | None = None
+        self,
+        settings: Settings,
+        work: Callable[[Settings, WorkerSlot], None],
+        limits: SupervisionLimits | None = None,
     ) -> None:
         self._settings = settings
         self._work = work
         self._limits = limits or SupervisionLimits()
-        self._context = multiprocessing.get_context("spawn")  # a worker starts from nothing, as a single service does
+        self._context = multiprocessing.get_context(
+            "spawn"
+        )  # a worker starts from nothing, as a single service does
         self._slots = [_Worker(number) for number in range(settings.workers)]
         self._signals: deque[int] = deque()
         """Signals that came and were not yet obeyed: never in the middle of a worker's start."""
         self._is_ending = False
         self._status = 0
-        self._kill_after_s = settings.default_timeout_seconds + 5.0  # an answer's time, and some to close
+        self._kill_after_s = (
+            settings.default_timeout_seconds + 5.0
+        )  # an answer's time, and some to close
 
     def run(self) -> int:
         """Keep the workers serving until SIGTERM, SIGINT or a crash loop; gives the exit status."""
@@ -138,16 +148,24 @@ class Supervisor:
             _listen(self._settings.host, self._settings.port) as listener,
             self._catching_signals(),
         ):
-            logger.info("listening", extra={"port": listener.getsockname()[1], "workers": len(self._slots)})
+            logger.info(
+                "listening", extra={"port": listener.getsockname()[1], "workers": len(self._slots)}
+            )
             while not self._is_ending or any(slot.process for slot in self._slots):
                 while self._signals:
                     self._end(self._signals.popleft())
                 if self._is_ending:
-                    listener.close()  # else it would take connections that no worker is left to answer
+                    # else it would take connections that no worker is left to answer
+                    listener.close()
                 for slot in self._slots:
                     self._supervise(slot, listener, metrics)
-                heartbeats: dict[object, _Worker] = {slot.heartbeat: slot for slot in self._slots if slot.heartbeat}
-                for heartbeat in wait([slot.heartbeat for slot in heartbeats.values() if slot.heartbeat], _TICK_SECONDS):
+                heartbeats: dict[object, _Worker] = {
+                    slot.heartbeat: slot for slot in self._slots if slot.heartbeat
+                }
+                for heartbeat in wait(
+                    [slot.heartbeat for slot in heartbeats.values() if slot.heartbeat],
+                    _TICK_SECONDS,
+                ):
                     self._read_heartbeat(heartbeats[heartbeat])
         return self._status
 
@@ -160,8 +178,13 @@ class Supervisor:
             return
         if not slot.process.is_alive():
             self._reap(slot, metrics)
-        elif now > slot.ends_by or self._silence(slot, now) > (limits.silence_s if slot.last_heartbeat else limits.start_s):
-            logger.error("a worker hangs and is killed", extra={"worker": slot.number, "pid": slot.process.pid})
+        elif now > slot.ends_by or self._silence(slot, now) > (
+            limits.silence_s if slot.last_heartbeat else limits.start_s
+        ):
+            logger.error(
+                "a worker hangs and is killed",
+                extra={"worker": slot.number, "pid": slot.process.pid},
+            )
             slot.process.kill()
             slot.process.join()
             self._reap(slot, metrics)
@@ -169,7 +192,9 @@ class Supervisor:
     def _start(self, slot: _Worker, listener: socket.socket) -> None:
         slot.heartbeat, far_end = self._context.Pipe(duplex=False)
         worker_slot = WorkerSlot(slot.number, listener, far_end, replaces=slot.starts > 0)
-        slot.process = self._context.Process(target=self._work, args=(self._settings.share(), worker_slot))
+        slot.process = self._context.Process(
+            target=self._work, args=(self._settings.share(), worker_slot)
+        )
         slot.process.start()
         far_end.close()
         slot.started, slot.last_heartbeat, slot.ends_by = time.monotonic(), None, float("inf")
@@ -177,7 +202,9 @@ class Supervisor:
         logger.info("worker started", extra={"worker": slot.number, "pid": slot.process.pid})
 
     def _read_heartbeat(self, slot: _Worker) -> None:
-        """Take a worker's beats; one that says that a part of it has died is told to finish and go."""
+        """Take a worker's beats; one that says that a part of it has died is told to finish and
+        go.
+        """
         assert slot.heartbeat is not None
         assert slot.process is not None
         received = os.read(slot.heartbeat.fileno(), 4096)
@@ -187,10 +214,15 @@ class Supervisor:
             return
         now = time.monotonic()
         if slot.last_heartbeat and now - slot.last_heartbeat > self._limits.slow_s:
-            logger.warning("a worker is slow", extra={"worker": slot.number, "silent_s": round(now - slot.last_heartbeat, 1)})
+            logger.warning(
+                "a worker is slow",
+                extra={"worker": slot.number, "silent_s": round(now - slot.last_heartbeat, 1)},
+            )
         slot.last_heartbeat = now
         if _FAULTY in received and slot.ends_by == float("inf"):
-            logger.error("a part of a worker has died; it is replaced", extra={"worker": slot.number})
+            logger.error(
+                "a part of a worker has died; it is replaced", extra={"worker": slot.number}
+            )
             self._signal_worker(slot, signal.SIGINT, within_s=self._kill_after_s)
 
     def _silence(self, slot: _Worker, now: float) -> float:
@@ -211,14 +243,21 @@ class Supervisor:
         slot.failures = slot.failures + 1 if lived_s < self._limits.short_life_s else 0
         pause_s = self._limits.backoff_s * 2 ** (slot.failures - 1) if slot.failures else 0.0
         slot.due = time.monotonic() + pause_s
-        logger.error("a worker has ended", extra={"worker": slot.number, "status": status, "next_in_s": pause_s})
+        logger.error(
+            "a worker has ended",
+            extra={"worker": slot.number, "status": status, "next_in_s": pause_s},
+        )
         if slot.failures >= self._limits.max_failures:
-            logger.critical("workers end again and again: giving up, so that the service is started anew")
+            logger.critical(
+                "workers end again and again: giving up, so that the service is started anew"
+            )
             self._status = 1
             self._end(signal.SIGTERM)
 
     def _end(self, sig: int) -> None:
-        """Tell all workers to drain, or on SIGINT to finish at once; one that does not is killed."""
+        """Tell all workers to drain, or on SIGINT to finish at once; one that does not is
+        killed.
+        """
         self._is_ending = True
         drain_s = self._settings.drain_seconds if sig == signal.SIGTERM else 0.0
         for slot in self._slots:
@@ -245,7 +284,9 @@ class Supervisor:
 
 @contextmanager
 def _folder_for_metrics() -> Iterator[Path]:
-    """Give a folder in which the workers count, and tell it to every process that is started meanwhile."""
+    """Return a folder in which the workers count, and tell it to every process that is started
+    meanwhile.
+    """
     with tempfile.TemporaryDirectory(prefix="cxr-metrics-") as folder:
         os.environ[_METRICS_VARIABLE] = folder
         try:
@@ -255,7 +296,9 @@ def _folder_for_metrics() -> Iterator[Path]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bind the port that all workers share; connections are refused until the first of them listens."""
+    """Bind the port that all workers share; connections are refused until the first of them
+    listens.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,5 @@
-"""BentoML: a worker process for each run at once, and a bound on what waits, answered 429 beyond it."""
+"""BentoML: a worker process for each run at once, and a bound on what waits, answered 429 beyond
+it."""
 
 import os
 import sys
@@ -9,7 +10,9 @@ import bentoml
 from bench.peers.profile import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
 
 
-@bentoml.service(workers=CONCURRENT_RUNS, threads=1, traffic={"timeout": 30, "max_concurrency": MAX_WAITING})
+@bentoml.service(
+    workers=CONCURRENT_RUNS, threads=1, traffic={"timeout": 30, "max_concurrency": MAX_WAITING}
+)
 class Reader:
     def __init__(self) -> None:
         self.session = open_session()

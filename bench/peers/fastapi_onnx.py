@@ -1,4 +1,5 @@
-"""FastAPI with a `def` route: decode and run in the thread pool, which has as many threads as there are runs at once.
+"""FastAPI with a `def` route: decode and run in the thread pool, which has as many threads as there
+are runs at once.
 
 Starlette's own limit is 40 threads, which contend for the interpreter: two are faster.
 """

@@ -1,4 +1,5 @@
-"""FastAPI with eager PyTorch, as most tutorials have it: an EfficientNet-B0 of the same shape with random weights.
+"""FastAPI with eager PyTorch, as most tutorials have it: an EfficientNet-B0 of the same shape with
+random weights.
 
 The weights make no difference to the time; one thread a run, as the other peers have it.
 """

@@ -1,4 +1,5 @@
-"""LitServe: a worker process for each run at once; no batches, for on a CPU they make nothing faster."""
+"""LitServe: a worker process for each run at once; no batches, for on a CPU they make nothing
+faster."""
 
 from typing import Any
 

@@ -1,4 +1,5 @@
-"""mosec: a front in Rust that takes raw bodies, and a worker process for each run at once; beyond its queue, 429."""
+"""mosec: a front in Rust that takes raw bodies, and a worker process for each run at once; beyond
+its queue, 429."""
 
 import sys
 from typing import Any
@@ -21,7 +22,16 @@ class Reader(mosec.Worker):
 
 
 if __name__ == "__main__":
-    sys.argv += ["--address", "127.0.0.1", "--port", str(port()), "--capacity", str(MAX_WAITING), "--timeout", "30000"]
+    sys.argv += [
+        "--address",
+        "127.0.0.1",
+        "--port",
+        str(port()),
+        "--capacity",
+        str(MAX_WAITING),
+        "--timeout",
+        "30000",
+    ]
     server = mosec.Server()
     server.append_worker(Reader, num=CONCURRENT_RUNS)
     server.run()

@@ -1,4 +1,5 @@
-"""Ray Serve: a replica that decodes and runs in two threads, a short queue before it, and 429 beyond that."""
+"""Ray Serve: a replica that decodes and runs in two threads, a short queue before it, and 429
+beyond that."""
 
 import asyncio
 import os
@@ -42,7 +43,12 @@ if __name__ == "__main__":
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     environment = {name: os.environ[name] for name in ("PYTHONPATH", "BENCH_GRAPH", "BENCH_SIZE")}
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": environment})
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": environment},
+    )
     serve.start(http_options={"host": "127.0.0.1", "port": port()})
     serve.run(Reader.bind())
     stopped.wait()

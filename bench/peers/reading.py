@@ -1,4 +1,5 @@
-"""What every peer does with an upload: our own decoding and preprocessing, the same graph, the same options.
+"""What every peer does with an upload: our own decoding and preprocessing, the same graph, the same
+options.
 
 BENCH_GRAPH   the ONNX file
 BENCH_SIZE    rows and columns of its input
@@ -35,7 +36,9 @@ def open_session() -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(os.environ["BENCH_GRAPH"], options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        os.environ["BENCH_GRAPH"], options, providers=["CPUExecutionProvider"]
+    )
 
 
 def read(data: bytes) -> NDArray[np.uint8]:
@@ -45,7 +48,8 @@ def read(data: bytes) -> NDArray[np.uint8]:
 
 
 def run(session: Any, image_NHW: NDArray[np.uint8]) -> float:
-    """Give one image's logit; the map and the novelty are computed as in the service, and dropped."""
+    """Give one image's logit; the map and the novelty are computed as in the service, and
+    dropped."""
     logit_N, *_ = session.run(["logit", "cam", "novelty"], {"image": image_NHW})
     return float(logit_N[0])
 

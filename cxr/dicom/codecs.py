@@ -30,7 +30,9 @@ Stored = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One way to read a frame, and where it may run: codecs that can take long run where they can be stopped."""
+    """One way to read a frame, and where it may run: codecs that can take long run where they can
+    be stopped.
+    """
 
     name: Literal["native", "rle", "pillow", "jpeg", "jpeg-ls", "jpeg-2000"]
     in_worker: bool
@@ -73,11 +75,13 @@ _DECODE: dict[str, Callable[[bytes], Stored]] = {
 
 
 def codec_of(syntax: UID) -> Codec:
-    """Give the codec of a transfer syntax; raises `UnsupportedFormat`."""
+    """Return the codec of a transfer syntax; raises `UnsupportedFormat`."""
     try:
         return CODECS[syntax]
     except KeyError as exc:
-        raise UnsupportedFormat("The DICOM file's transfer syntax can't be read by this service.") from exc
+        raise UnsupportedFormat(
+            "The DICOM file's transfer syntax can't be read by this service."
+        ) from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,8 @@ def read_frame(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Fram
     ybr = text(dataset, "PhotometricInterpretation").startswith("YBR")
     try:
         if codec is _NATIVE:
-            # Unused bits are left to `pixels`: pydicom would take the stored ones to be the lowest, whatever HighBit says.
+            # Unused bits are left to `pixels`: pydicom would take the stored ones to be the lowest,
+            # whatever HighBit says.
             stored = pixel_array(dataset, raw=True, index=0, correct_unused_bits=False)
             return Frame(stored, is_compressed=False, is_ybr=ybr)
         stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
@@ -117,7 +122,11 @@ def read_frame(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Fram
         if codec is _JPEG_2000:
             outline = read_jpeg_2000_outline(stream)
             _check_stated(outline.rows, outline.columns, rows, columns, max_pixels)
-            frame = Frame(imagecodecs.jpeg2k_decode(stream), is_compressed=True, is_ybr=ybr and not outline.undoes_ybr)
+            frame = Frame(
+                imagecodecs.jpeg2k_decode(stream),
+                is_compressed=True,
+                is_ybr=ybr and not outline.undoes_ybr,
+            )
         else:
             frame = _decode_jpeg(stream, dataset, codec, max_pixels, reduction)
     except (ImageError, MemoryError):
@@ -129,16 +138,24 @@ def read_frame(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Fram
     return frame
 
 
-def _decode_jpeg(stream: bytes, dataset: Dataset, codec: Codec, max_pixels: int, reduction: int) -> Frame:
+def _decode_jpeg(
+    stream: bytes, dataset: Dataset, codec: Codec, max_pixels: int, reduction: int
+) -> Frame:
     """Decode JPEG or JPEG-LS; only DCT-based decoders undo a colour transform by themselves."""
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     photometric = text(dataset, "PhotometricInterpretation")
     outline = read_jpeg_outline(stream)
     _check_stated(outline.rows, outline.columns, rows, columns, max_pixels)
     if codec is _PILLOW:
-        return Frame(_decode_pillow(outline.bare, reduction, photometric), is_compressed=True, is_ybr=False)
+        return Frame(
+            _decode_pillow(outline.bare, reduction, photometric), is_compressed=True, is_ybr=False
+        )
     is_dct = codec is _JPEG and transfer_syntax(dataset.file_meta) == uids.JPEGExtended12Bit
-    return Frame(_DECODE[codec.name](stream), is_compressed=True, is_ybr=photometric.startswith("YBR") and not is_dct)
+    return Frame(
+        _DECODE[codec.name](stream),
+        is_compressed=True,
+        is_ybr=photometric.startswith("YBR") and not is_dct,
+    )
 
 
 def _decode_pillow(stream: bytes, reduction: int, photometric: str) -> Stored:
@@ -146,12 +163,18 @@ def _decode_pillow(stream: bytes, reduction: int, photometric: str) -> Stored:
         if image.mode == "L" and reduction > 1:
             image.draft("L", (image.width // reduction, image.height // reduction))
         elif photometric == "RGB" and "adobe_transform" not in image.info:
-            image.draft("YCbCr", image.size)  # libjpeg would undo a transform that the header says was never done
+            image.draft(
+                "YCbCr", image.size
+            )  # libjpeg would undo a transform that the header says was never done
         return np.asarray(image)
 
 
-def _check_stated(rows: int, columns: int, header_rows: int, header_columns: int, max_pixels: int) -> None:
-    """Compare the size that the codestream states with the header's, before any memory is taken for it."""
+def _check_stated(
+    rows: int, columns: int, header_rows: int, header_columns: int, max_pixels: int
+) -> None:
+    """Compare the size that the codestream states with the header's, before any memory is taken for
+    it.
+    """
     if rows * columns > max_pixels:
         raise TooLarge(f"The compressed image has more than {max_pixels} pixels.")
     if (rows, columns) != (header_rows, header_columns):
@@ -159,9 +182,14 @@ def _check_stated(rows: int, columns: int, header_rows: int, header_columns: int
 
 
 def _decode_rle(frame: bytes, dataset: Dataset) -> Stored:
-    """Decode RLE Lossless (PS3.5 Annex G): one PackBits segment for each byte of each sample, high bytes first."""
+    """Decode RLE Lossless (PS3.5 Annex G): one PackBits segment for each byte of each sample, high
+    bytes first.
+    """
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
-    samples, width = whole_number(dataset, "SamplesPerPixel"), whole_number(dataset, "BitsAllocated") // 8
+    samples, width = (
+        whole_number(dataset, "SamplesPerPixel"),
+        whole_number(dataset, "BitsAllocated") // 8,
+    )
     count, *starts = struct.unpack("<16L", frame[:64])
     if count != samples * width:
         raise CorruptImage("The RLE frame has another number of segments than its samples need.")

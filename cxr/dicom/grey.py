@@ -1,4 +1,5 @@
-"""From a header to its grey scale: modality LUT or rescaling, then VOI LUT, window, or what the depth suggests.
+"""From a header to its grey scale: modality LUT or rescaling, then VOI LUT, window, or what the
+depth suggests.
 
 The scale is a table over all values that BitsStored allows, so that a
 five-megapixel image costs one look-up a pixel.
@@ -33,7 +34,7 @@ MAX_STATED = 1e9
 class GreyScale:
     """What a header says about grey levels, before polarity.
 
-    `share_V` is the brightness of each bit pattern, about 0 to 1, or None where it takes the
+    `share_V` is the brightness of each bit pattern, about 0 to 1, or None if it takes the
     image's own percentiles of `modality_V`.  `padding_V` are the patterns of pixel padding.
     `is_repaired` tells that something of the header was unusable and left aside.
     """
@@ -45,7 +46,8 @@ class GreyScale:
     is_repaired: bool
 
     def table(self, counts_V: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        """Give the grey level of each bit pattern; `counts_V` says how often each occurs where that matters."""
+        """Return the grey level of each bit pattern; `counts_V` says how often each occurs where
+        that matters."""
         share_V = self.share_V
         if share_V is None:
             assert counts_V is not None
@@ -56,7 +58,9 @@ class GreyScale:
 
 
 def read_grey_scale(dataset: Dataset, bits: int) -> GreyScale:
-    """Choose how stored values of so many bits become grey; raises `CorruptImage` where a modality LUT is broken."""
+    """Choose how stored values of so many bits become grey; raises `CorruptImage` where a modality
+    LUT is broken.
+    """
     values_V = _stored_values(dataset, bits)
     modality_V, is_repaired = _modality(dataset, values_V)
     padding_V, padding_fault = _padding(dataset, values_V)
@@ -69,7 +73,11 @@ def read_grey_scale(dataset: Dataset, bits: int) -> GreyScale:
             continue
         if found is not None:
             return GreyScale(intensity, modality_V, found[0], padding_V, is_repaired or found[1])
-    plain = bits <= DISPLAY_READY_BITS and not items(dataset, "ModalityLUTSequence") and not is_signed(dataset)
+    plain = (
+        bits <= DISPLAY_READY_BITS
+        and not items(dataset, "ModalityLUTSequence")
+        and not is_signed(dataset)
+    )
     if plain and modality_V[0] < modality_V[-1]:
         return GreyScale("identity", modality_V, values_V / (2**bits - 1), padding_V, is_repaired)
     return GreyScale("percentile", modality_V, None, padding_V, is_repaired)
@@ -83,11 +91,17 @@ def is_signed(dataset: Dataset) -> bool:
 def _stored_values(dataset: Dataset, bits: int) -> NDArray[np.int32]:
     """The stored value of each bit pattern: int32 [2 ** bits]."""
     values_V = np.arange(2**bits, dtype=np.int32)
-    return np.where(values_V >= 2 ** (bits - 1), values_V - 2**bits, values_V) if is_signed(dataset) else values_V
+    return (
+        np.where(values_V >= 2 ** (bits - 1), values_V - 2**bits, values_V)
+        if is_signed(dataset)
+        else values_V
+    )
 
 
 def _modality(dataset: Dataset, values_V: NDArray[np.int32]) -> tuple[NDArray[np.float64], bool]:
-    """Apply the modality LUT or rescaling (PS3.3 C.11.1); a slope that is no number, or 0, counts as absent."""
+    """Apply the modality LUT or rescaling (PS3.3 C.11.1); a slope that is no number, or 0, counts
+    as absent.
+    """
     luts = items(dataset, "ModalityLUTSequence")
     if luts:
         try:
@@ -95,14 +109,19 @@ def _modality(dataset: Dataset, values_V: NDArray[np.int32]) -> tuple[NDArray[np
         except ValueError as exc:
             raise CorruptImage("The modality LUT can't be read.") from exc
     try:
-        slope, intercept = _number(text(dataset, "RescaleSlope") or "1"), _number(text(dataset, "RescaleIntercept") or "0")
+        slope, intercept = (
+            _number(text(dataset, "RescaleSlope") or "1"),
+            _number(text(dataset, "RescaleIntercept") or "0"),
+        )
     except ValueError:
         slope = 0.0
     modality_V = np.asarray(values_V, np.float64)
     return (modality_V * slope + intercept, False) if slope else (modality_V, True)
 
 
-def _through_voi_lut(dataset: Dataset, modality_V: NDArray[np.float64]) -> tuple[Shares, bool] | None:
+def _through_voi_lut(
+    dataset: Dataset, modality_V: NDArray[np.float64]
+) -> tuple[Shares, bool] | None:
     """First VOI LUT (PS3.3 C.11.2.1.1)."""
     luts = items(dataset, "VOILUTSequence")
     if not luts:
@@ -111,7 +130,9 @@ def _through_voi_lut(dataset: Dataset, modality_V: NDArray[np.float64]) -> tuple
     return lut.share(modality_V), lut.is_repaired
 
 
-def _through_window(dataset: Dataset, modality_V: NDArray[np.float64]) -> tuple[Shares, bool] | None:
+def _through_window(
+    dataset: Dataset, modality_V: NDArray[np.float64]
+) -> tuple[Shares, bool] | None:
     """First usable window: LINEAR, LINEAR_EXACT or SIGMOID (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
     if not (text(dataset, "WindowCenter") or text(dataset, "WindowWidth")):
         return None
@@ -129,12 +150,17 @@ def _through_window(dataset: Dataset, modality_V: NDArray[np.float64]) -> tuple[
     return (modality_V - (center - 0.5)) / (width - 1) + 0.5, False
 
 
-_RULES: tuple[tuple[Intensity, _Rule], ...] = (("lut", _through_voi_lut), ("window", _through_window))
+_RULES: tuple[tuple[Intensity, _Rule], ...] = (
+    ("lut", _through_voi_lut),
+    ("window", _through_window),
+)
 """A VOI LUT wins over a window where both are stated."""
 
 
 def _windows(dataset: Dataset, min_width: float) -> Iterator[tuple[float, float]]:
-    for center, width in zip(texts(dataset, "WindowCenter"), texts(dataset, "WindowWidth"), strict=False):
+    for center, width in zip(
+        texts(dataset, "WindowCenter"), texts(dataset, "WindowWidth"), strict=False
+    ):
         try:
             window = _number(center), _number(width)
         except ValueError:
@@ -151,7 +177,9 @@ def _number(value: str) -> float:
     return number
 
 
-def _percentiles(modality_V: NDArray[np.float64], counts_V: NDArray[np.int64]) -> tuple[float, float]:
+def _percentiles(
+    modality_V: NDArray[np.float64], counts_V: NDArray[np.int64]
+) -> tuple[float, float]:
     """Modality values below which `PERCENTILES` percent of the counted pixels lie."""
     order_V = np.argsort(modality_V, kind="stable")
     cumulative_V = np.cumsum(counts_V[order_V])
@@ -161,7 +189,9 @@ def _percentiles(modality_V: NDArray[np.float64], counts_V: NDArray[np.int64]) -
 
 
 def _padding(dataset: Dataset, values_V: NDArray[np.int32]) -> tuple[NDArray[np.intp], bool]:
-    """Bit patterns of pixel padding (PS3.3 C.7.5.1.1.2), and whether what the header says of it was unusable."""
+    """Bit patterns of pixel padding (PS3.3 C.7.5.1.1.2), and whether what the header says of it was
+    unusable.
+    """
     nothing = np.empty(0, np.intp)
     if "PixelPaddingValue" not in dataset:
         return nothing, False

@@ -24,9 +24,8 @@ PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
 
 MAX_TEXT_BYTES = 4096
-"""Longest text that is looked at.  The standard's own limits are far lower, and some of Python's decoders,
-which a file may choose by its character set, take time by the square of the length.
-"""
+"""Longest text that is looked at.  The standard's own limits are far lower, and some of Python's
+decoders, which a file may choose by its character set, take time by the square of the length. """
 
 
 def is_dicom(data: bytes) -> bool:
@@ -45,7 +44,9 @@ def read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
     stream = BoundedReads(data)
     stream.seek(PREAMBLE_BYTES + len(MAGIC))
     try:
-        meta = read_dataset(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_group_2)
+        meta = read_dataset(
+            stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_group_2
+        )
         file_meta = FileMetaDataset(meta)
     except (TooLarge, MemoryError):
         raise
@@ -57,11 +58,13 @@ def read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
 
 
 def transfer_syntax(meta: FileMetaDataset) -> UID:
-    """Give the transfer syntax that the file says it has."""
+    """Return the transfer syntax that the file says it has."""
     return UID(text(meta, "TransferSyntaxUID"))
 
 
-def read_header(data: bytes, *, max_inflated_bytes: int, meta: tuple[FileMetaDataset, int] | None = None) -> Dataset:
+def read_header(
+    data: bytes, *, max_inflated_bytes: int, meta: tuple[FileMetaDataset, int] | None = None
+) -> Dataset:
     """Read the whole data set, values still raw; a deflated one is inflated up to the limit.
 
     Args:
@@ -92,12 +95,12 @@ def read_header(data: bytes, *, max_inflated_bytes: int, meta: tuple[FileMetaDat
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """Give an element's first value as plain text, "" where it is absent; never raises."""
+    """Return an element's first value as plain text, "" where it is absent; never raises."""
     return texts(dataset, keyword)[0]
 
 
 def texts(dataset: Dataset, keyword: str) -> list[str]:
-    r"""Give all values (separated by a backslash) as plain text; [""] where it is absent.
+    r"""Return all values (separated by a backslash) as plain text; [""] where it is absent.
 
     Only bytes of ASCII's range mean anything to us, so the character set does not matter.
     """
@@ -111,23 +114,33 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
     if isinstance(raw, bytes):
         values = raw[:MAX_TEXT_BYTES].decode("latin-1").split("\\")
     else:  # pydicom has converted it already
-        values = [str(raw)] if isinstance(raw, str) or not isinstance(raw, Iterable) else [str(one) for one in raw] or [""]
+        values = (
+            [str(raw)]
+            if isinstance(raw, str) or not isinstance(raw, Iterable)
+            else [str(one) for one in raw] or [""]
+        )
     return [value.strip(" \0\t\r\n") for value in values]
 
 
 def words(dataset: Dataset, keyword: str) -> str:
-    """Give a text in the file's character set, full-width letters as plain ones; "" where it is absent, never raises."""
+    """Return a text in the file's character set, full-width letters as plain ones; "" where it is
+    absent, never raises.
+    """
     try:
         raw: Any = dataset.get_item(keyword).value
         if isinstance(raw, bytes):
-            raw = decode_bytes(raw[:MAX_TEXT_BYTES], convert_encodings(texts(dataset, "SpecificCharacterSet")), {0x5C})
+            raw = decode_bytes(
+                raw[:MAX_TEXT_BYTES],
+                convert_encodings(texts(dataset, "SpecificCharacterSet")),
+                {0x5C},
+            )
     except Exception:  # an unknown character set, or bytes that are none of it
         raw = text(dataset, keyword)
     return unicodedata.normalize("NFKC", str(raw or "")).strip(" \0\t\r\n")
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Give the items of a sequence, read within bounds, values still raw; [] where it is absent.
+    """Return the items of a sequence, read within bounds, values still raw; [] where it is absent.
 
     Raises:
         TooLarge: it has more elements than are read.
@@ -140,7 +153,11 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         if isinstance(element.value, bytes):
             implicit = element.is_implicit_VR or element.VR == "UN"
             stream = BoundedReads(element.value)
-            return list(read_sequence(stream, implicit, element.is_little_endian, len(element.value), "iso8859"))
+            return list(
+                read_sequence(
+                    stream, implicit, element.is_little_endian, len(element.value), "iso8859"
+                )
+            )
         return list(element.value or [])
     except (TooLarge, MemoryError):
         raise
@@ -149,7 +166,9 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
 
 
 def quiet_pydicom() -> None:
-    """Keep pydicom from checking values aloud, where it would quote patients, and from failing over a name."""
+    """Keep pydicom from checking values aloud, where it would quote patients, and from failing over
+    a name.
+    """
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.logger.disabled = True
     pydicom.charset.python_encoding = _CharacterSets(pydicom.charset.python_encoding)
@@ -158,7 +177,8 @@ def quiet_pydicom() -> None:
 class _CharacterSets(dict[str, str]):
     """Character sets by DICOM's names (PS3.3 C.12.1.1.2).
 
-    pydicom asks Python about a name that it does not know, and Python refuses to be asked about one with a NUL in it.
+    pydicom asks Python about a name that it does not know, and Python refuses to be asked about one
+    with a NUL in it.
     """
 
     def __missing__(self, name: str) -> str:

@@ -28,7 +28,11 @@ class Lut:
 
     def map(self, values_V: NDArray[Any]) -> NDArray[np.float64]:
         """Look values up; gives the entries as they are stored."""
-        lowest = self.first - 65536 if self.first >= 32768 and self.first > values_V.max() else self.first
+        lowest = (
+            self.first - 65536
+            if self.first >= 32768 and self.first > values_V.max()
+            else self.first
+        )
         places_V = np.clip(np.rint(values_V) - lowest, 0, len(self.entries_E) - 1).astype(np.intp)
         return np.asarray(self.entries_E[places_V], np.float64)
 
@@ -38,12 +42,16 @@ class Lut:
 
 
 def read_lut(dataset: Dataset, prefix: str = "LUT") -> Lut:
-    """Read `<prefix>Descriptor` and `<prefix>Data` (PS3.3 C.11.1.1.1); raises `ValueError` where they are broken."""
+    """Read `<prefix>Descriptor` and `<prefix>Data` (PS3.3 C.11.1.1.1); raises `ValueError` where
+    they are broken.
+    """
     count, first, bits = (int(one) for one in _words(dataset, f"{prefix}Descriptor", 3))
     entries_E = _entries(dataset, f"{prefix}Data", count or 65536)
     highest = int(entries_E.max())
     fits = 8 <= bits <= 16 and 2 ** (bits - 3) <= highest + 1 <= 2**bits
-    return Lut(first, bits if fits else max(8, highest.bit_length()), entries_E, is_repaired=not fits)
+    return Lut(
+        first, bits if fits else max(8, highest.bit_length()), entries_E, is_repaired=not fits
+    )
 
 
 def _entries(dataset: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
@@ -62,7 +70,7 @@ def _words(dataset: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
 
 
 def _raw(dataset: Dataset, keyword: str) -> tuple[bytes, str]:
-    """Give an element's bytes and their order; raises `ValueError` where it is absent."""
+    """Return an element's bytes and their order; raises `ValueError` where it is absent."""
     element: Any = dataset.get_item(keyword) if keyword in dataset else None
     value = getattr(element, "value", None)
     if isinstance(value, bytes):

@@ -20,27 +20,37 @@ MAX_AGE_YEARS = 120.0
 SEXES: dict[str, Sex] = {"M": "M", "F": "F", "O": "O"}
 
 VIEW_POSITIONS: dict[str, View] = {
-    "PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LAT": "LATERAL", "LL": "LATERAL", "RL": "LATERAL",
+    "PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LAT": "LATERAL", "LL": "LATERAL",
+    "RL": "LATERAL",
     "LLAT": "LATERAL", "RLAT": "LATERAL",
 }  # fmt: skip
 
 VIEW_CODES: dict[str, View] = {
     "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP",
-    "399067008": "LATERAL", "399173006": "LATERAL", "399198007": "LATERAL", "R-10236": "LATERAL", "R-10232": "LATERAL",
+    "399067008": "LATERAL", "399173006": "LATERAL", "399198007": "LATERAL", "R-10236": "LATERAL",
+    "R-10232": "LATERAL",
 }  # fmt: skip
 """View codes of SNOMED CT, and the older SNOMED-RT identifiers (PS3.16 CID 4010)."""
 
-VIEW_WORD = re.compile(r"(?<![A-Z0-9])(?:PA|AP|P\.A\.|A\.P\.|LATERAL|LAT|LL|RL|LLAT|RLAT)(?![A-Z0-9])", re.ASCII)
+VIEW_WORD = re.compile(
+    r"(?<![A-Z0-9])(?:PA|AP|P\.A\.|A\.P\.|LATERAL|LAT|LL|RL|LLAT|RLAT)(?![A-Z0-9])", re.ASCII
+)
 """A view named in a text; letters of other scripts may touch it."""
 
 
 def read_metadata(dataset: Dataset) -> tuple[Metadata, tuple[ImageWarning, ...]]:
-    """Read the patient's age, sex and the view position, each with the keyword that it came from."""
+    """Read the patient's age, sex and the view position, each with the keyword that it came
+    from.
+    """
     age_years, age_source, age_warnings = _age(dataset)
     sex, sex_warnings = _sex(dataset)
     view, view_source = _view(dataset)
     source = MetadataSource(age_source, "PatientSex" if sex else None, view_source)
-    return Metadata(age_years, sex, view, source), (*age_warnings, *sex_warnings, *_character_set_warnings(dataset))
+    return Metadata(age_years, sex, view, source), (
+        *age_warnings,
+        *sex_warnings,
+        *_character_set_warnings(dataset),
+    )
 
 
 def parse_age(value: str) -> tuple[float | None, bool]:
@@ -62,11 +72,17 @@ def _age(dataset: Dataset) -> tuple[float | None, str | None, list[ImageWarning]
     age_years, unit_assumed = parse_age(stated)
     if age_years is None or age_years > MAX_AGE_YEARS:
         return None, None, [_IMPLAUSIBLE]
-    assumed = [ImageWarning(WarningCode.AGE_UNIT_ASSUMED, "The file's age has no unit; it was read as years.")]
+    assumed = [
+        ImageWarning(
+            WarningCode.AGE_UNIT_ASSUMED, "The file's age has no unit; it was read as years."
+        )
+    ]
     return age_years, "PatientAge", assumed if unit_assumed else []
 
 
-_IMPLAUSIBLE = ImageWarning(WarningCode.AGE_IMPLAUSIBLE, "The file's age can't be a patient's; it was left out.")
+_IMPLAUSIBLE = ImageWarning(
+    WarningCode.AGE_IMPLAUSIBLE, "The file's age can't be a patient's; it was left out."
+)
 
 
 def _age_at_study(dataset: Dataset) -> tuple[float | None, str | None, list[ImageWarning]]:
@@ -76,11 +92,17 @@ def _age_at_study(dataset: Dataset) -> tuple[float | None, str | None, list[Imag
     if born is None or studied is None:
         return None, None, []
     years = (studied - born).days / DAYS_A_YEAR
-    return (years, "PatientBirthDate", []) if 0 <= years <= MAX_AGE_YEARS else (None, None, [_IMPLAUSIBLE])
+    return (
+        (years, "PatientBirthDate", [])
+        if 0 <= years <= MAX_AGE_YEARS
+        else (None, None, [_IMPLAUSIBLE])
+    )
 
 
 def _date(value: str) -> date | None:
-    digits = value.replace(".", "") if re.fullmatch(r"\d{4}\.\d\d\.\d\d", value, re.ASCII) else value  # ACR-NEMA's form
+    digits = (
+        value.replace(".", "") if re.fullmatch(r"\d{4}\.\d\d\.\d\d", value, re.ASCII) else value
+    )  # ACR-NEMA's form
     try:
         is_date = re.fullmatch(r"\d{8}", digits, re.ASCII)
         return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8])) if is_date else None
@@ -92,20 +114,30 @@ def _sex(dataset: Dataset) -> tuple[Sex | None, list[ImageWarning]]:
     stated = text(dataset, "PatientSex").upper()
     sex = SEXES.get(stated)
     if stated and sex is None:
-        return None, [ImageWarning(WarningCode.SEX_UNREADABLE, "The file's sex is none of M, F and O; it was left out.")]
+        return None, [
+            ImageWarning(
+                WarningCode.SEX_UNREADABLE, "The file's sex is none of M, F and O; it was left out."
+            )
+        ]
     return sex, []
 
 
 def _view(dataset: Dataset) -> tuple[View | None, str | None]:
     """Try ViewPosition, ViewCodeSequence, PatientOrientation, SeriesDescription, in that order."""
-    return next(((view, source) for view, source in _views(dataset) if view is not None), (None, None))
+    return next(
+        ((view, source) for view, source in _views(dataset) if view is not None), (None, None)
+    )
 
 
 def _views(dataset: Dataset) -> Iterator[tuple[View | None, str]]:
     yield _view_in_words(text(dataset, "ViewPosition")), "ViewPosition"
     yield VIEW_CODES.get(_view_code(dataset)), "ViewCodeSequence"
-    # Rows that run towards the front or the back mean that the patient stands sideways (PS3.3 C.7.6.1.1.1).
-    yield "LATERAL" if texts(dataset, "PatientOrientation")[0][:1].upper() in ("A", "P") else None, "PatientOrientation"
+    # Rows that run towards the front or the back mean that the patient stands sideways (PS3.3
+    # C.7.6.1.1.1).
+    yield (
+        "LATERAL" if texts(dataset, "PatientOrientation")[0][:1].upper() in ("A", "P") else None,
+        "PatientOrientation",
+    )
     yield _view_in_words(words(dataset, "SeriesDescription")), "SeriesDescription"
 
 
@@ -117,12 +149,19 @@ def _view_code(dataset: Dataset) -> str:
 
 
 def _view_in_words(description: str) -> View | None:
-    """Find one view in a text ("AP SEMI-ERECT", "view: PA"); "PA and lateral" names two and proves none."""
-    found = {VIEW_POSITIONS[word.replace(".", "")] for word in VIEW_WORD.findall(description.upper())}
+    """Find one view in a text ("AP SEMI-ERECT", "view: PA"); "PA and lateral" names two and proves
+    none.
+    """
+    found = {
+        VIEW_POSITIONS[word.replace(".", "")] for word in VIEW_WORD.findall(description.upper())
+    }
     return found.pop() if len(found) == 1 else None
 
 
 def _character_set_warnings(dataset: Dataset) -> Iterator[ImageWarning]:
     if not python_encoding.keys() >= {*texts(dataset, "SpecificCharacterSet")}:
-        detail = "The header's character set is unknown or misspelt; its texts were read as well as could be."
+        detail = (
+            "The header's character set is unknown or misspelt; its texts were read as well "
+            "as could be."
+        )
         yield ImageWarning(WarningCode.HEADER_REPAIRED, detail)

@@ -73,13 +73,19 @@ def _render_grey(dataset: Dataset, max_pixels: int, reduction: int) -> Rendering
     patterns_HW, true_bits = _patterns(frame, dataset, bits)
     if true_bits != bits:
         scale = read_grey_scale(dataset, true_bits)
-    table_V = scale.table(_count(_inside_borders(patterns_HW), true_bits) if scale.share_V is None else None)
+    table_V = scale.table(
+        _count(_inside_borders(patterns_HW), true_bits) if scale.share_V is None else None
+    )
     inverted = text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
     if inverted:
         table_V = 255 - table_V
     table_V[scale.padding_V] = 0
-    warnings = _warnings(dataset, scale.intensity, inverted=inverted, repaired=scale.is_repaired or true_bits != bits)
-    return Rendering(_look_up(table_V, patterns_HW), inverted, scale.intensity, reduction, tuple(warnings))
+    warnings = _warnings(
+        dataset, scale.intensity, inverted=inverted, repaired=scale.is_repaired or true_bits != bits
+    )
+    return Rendering(
+        _look_up(table_V, patterns_HW), inverted, scale.intensity, reduction, tuple(warnings)
+    )
 
 
 def _bits_stored(dataset: Dataset) -> int:
@@ -98,7 +104,9 @@ def _patterns(frame: Frame, dataset: Dataset, bits: int) -> tuple[Patterns, int]
     stored_HW = frame.stored
     if stored_HW.ndim != 2:
         raise CorruptImage("The pixel data has other samples than the header states.")
-    unsigned_HW = stored_HW.view(f"u{stored_HW.itemsize}") if stored_HW.dtype.kind == "i" else stored_HW
+    unsigned_HW = (
+        stored_HW.view(f"u{stored_HW.itemsize}") if stored_HW.dtype.kind == "i" else stored_HW
+    )
     depth = 8 * unsigned_HW.itemsize
     if bits >= depth:
         return unsigned_HW, bits
@@ -135,7 +143,9 @@ def _count(patterns_HW: Patterns, bits: int) -> NDArray[np.int64]:
 
 
 def _inside_borders(patterns_HW: Patterns) -> Patterns:
-    """Leave out rows and columns of one value at the edges: a collimator's border says nothing of the radiograph."""
+    """Leave out rows and columns of one value at the edges: a collimator's border says nothing of
+    the radiograph.
+    """
     rows = np.flatnonzero(patterns_HW.min(axis=1) != patterns_HW.max(axis=1))
     columns = np.flatnonzero(patterns_HW.min(axis=0) != patterns_HW.max(axis=0))
     if not rows.size or not columns.size:
@@ -151,10 +161,16 @@ def _render_color(dataset: Dataset, max_pixels: int) -> Rendering:
         pixels_HW = _palette_luma(dataset, *_patterns(frame, dataset, _bits_stored(dataset)))
     elif samples.ndim == 3 and samples.shape[2] == 3 and samples.dtype.kind == "u":
         top = 2 ** min(_bits_stored(dataset), 8 * samples.itemsize) - 1
-        pixels_HW = _luma(samples & samples.dtype.type(top), np.array([1.0, 0.0, 0.0]) if frame.is_ybr else LUMA, top)
+        pixels_HW = _luma(
+            samples & samples.dtype.type(top),
+            np.array([1.0, 0.0, 0.0]) if frame.is_ybr else LUMA,
+            top,
+        )
     else:
         raise CorruptImage("The colour image has neither three samples nor a palette.")
-    warning = ImageWarning(WarningCode.COLOR_INPUT, "The file stores colours; their brightness was used.")
+    warning = ImageWarning(
+        WarningCode.COLOR_INPUT, "The file stores colours; their brightness was used."
+    )
     return Rendering(pixels_HW, inverted=False, intensity="identity", warnings=(warning,))
 
 
@@ -162,11 +178,18 @@ def _palette_luma(dataset: Dataset, patterns_HW: Patterns, bits: int) -> Grey:
     """Brightness of a palette's colours (PS3.3 C.7.6.3.1.5)."""
     values_V = np.arange(2**bits)
     try:
-        shares = [read_lut(dataset, f"{color}PaletteColorLookupTable") for color in ("Red", "Green", "Blue")]
+        shares = [
+            read_lut(dataset, f"{color}PaletteColorLookupTable")
+            for color in ("Red", "Green", "Blue")
+        ]
     except ValueError as exc:
         raise CorruptImage("The palette can't be read.") from exc
-    tops = max(2**lut.bits - 1 for lut in shares)  # a channel may well be darker than its depth allows
-    table_V = sum(weight * lut.map(values_V) for weight, lut in zip(LUMA, shares, strict=True)) / tops
+    tops = max(
+        2**lut.bits - 1 for lut in shares
+    )  # a channel may well be darker than its depth allows
+    table_V = (
+        sum(weight * lut.map(values_V) for weight, lut in zip(LUMA, shares, strict=True)) / tops
+    )
     return _look_up(_to_grey(table_V), patterns_HW)
 
 
@@ -177,11 +200,18 @@ def _luma(samples_HWS: NDArray[Any], weights_S: NDArray[np.float64], top: int) -
     return grey_HW
 
 
-def _warnings(dataset: Dataset, intensity: Intensity, *, inverted: bool, repaired: bool) -> Iterator[ImageWarning]:
+def _warnings(
+    dataset: Dataset, intensity: Intensity, *, inverted: bool, repaired: bool
+) -> Iterator[ImageWarning]:
     if intensity == "percentile":
-        yield ImageWarning(WarningCode.INTENSITY_GUESSED, "The file states no window; the grey scale was guessed.")
+        yield ImageWarning(
+            WarningCode.INTENSITY_GUESSED, "The file states no window; the grey scale was guessed."
+        )
     if repaired:
-        yield ImageWarning(WarningCode.HEADER_REPAIRED, "The header's grey scale has a fault; that part was left aside.")
+        yield ImageWarning(
+            WarningCode.HEADER_REPAIRED,
+            "The header's grey scale has a fault; that part was left aside.",
+        )
     if texts(dataset, "PresentationLUTShape")[0] == ("IDENTITY" if inverted else "INVERSE"):
         detail = "The header contradicts itself on which end of the scale is black."
         yield ImageWarning(WarningCode.POLARITY_CONTRADICTION, detail)

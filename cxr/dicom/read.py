@@ -24,13 +24,16 @@ class DicomLimits:
     max_pixels: int
     max_inflated_bytes: int
     max_pixels_here: float = math.inf
-    """Pixels of a compressed image; what has more, has a slow codec, or is to be inflated, is left to a worker.
+    """Pixels of a compressed image; what has more, has a slow codec, or is to be inflated, is left
+    to a worker.
 
     Infinite in a worker.
     """
 
 
-def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_scope: bool) -> Radiograph:
+def read_dicom(
+    data: bytes, *, limits: DicomLimits, size: int | None, refuse_scope: bool
+) -> Radiograph:
     """Read a DICOM radiograph: header, then scope, then pixels.
 
     Args:
@@ -55,7 +58,9 @@ def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_sco
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
     if rows * columns > limits.max_pixels_here and not _is_native(transfer_syntax(meta)):
         raise NeedsWorker
-    rendering = render(dataset, max_pixels=limits.max_pixels, reduction=jpeg_reduction(rows, columns, size))
+    rendering = render(
+        dataset, max_pixels=limits.max_pixels, reduction=jpeg_reduction(rows, columns, size)
+    )
     processing = Processing(
         format="dicom",
         rows=rows,
@@ -69,10 +74,16 @@ def read_dicom(data: bytes, *, limits: DicomLimits, size: int | None, refuse_sco
 
 
 def _is_slow(syntax: UID) -> bool:
-    """Tell whether a file of this transfer syntax may take long to decode, or swell while its header is read."""
-    return syntax == DeflatedExplicitVRLittleEndian or (syntax in CODECS and CODECS[syntax].in_worker)
+    """Tell whether a file of this transfer syntax may take long to decode, or swell while its
+    header is read.
+    """
+    return syntax == DeflatedExplicitVRLittleEndian or (
+        syntax in CODECS and CODECS[syntax].in_worker
+    )
 
 
 def _is_native(syntax: UID) -> bool:
-    """Tell whether pixels are stored as they are, so that the file's own length bounds what they cost."""
+    """Tell whether pixels are stored as they are, so that the file's own length bounds what they
+    cost.
+    """
     return syntax in CODECS and CODECS[syntax].name == "native"

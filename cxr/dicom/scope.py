@@ -23,8 +23,11 @@ CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TORACE", "LUNG", "THX", "CXR")
 
 UNSTATED = frozenset({"", "UNKNOWN", "OTHER", "UNDEFINED", "UNSPECIFIED", "NONE", "NA", "N/A"})
 
-CHEST_CODES = frozenset({"51185008", "T-D3000", "816094009", "39607008", "T-28000", "43799004", "T-D3050"})
-"""Chest, lung and thoracic cavity in AnatomicRegionSequence (PS3.16 CID 4031), new and old codes."""
+CHEST_CODES = frozenset(
+    {"51185008", "T-D3000", "816094009", "39607008", "T-28000", "43799004", "T-D3050"}
+)
+"""Chest, lung and thoracic cavity in AnatomicRegionSequence (PS3.16 CID 4031), new and old
+codes."""
 
 
 def check_image(dataset: Dataset, *, max_pixels: int) -> None:
@@ -44,8 +47,13 @@ def check_image(dataset: Dataset, *, max_pixels: int) -> None:
         raise NotARadiograph("The image has neither 8 nor 16 bits a sample.")
     intent = text(dataset, "PresentationIntentType").upper()
     if intent == FOR_PROCESSING or text(dataset, "SOPClassUID") == DX_FOR_PROCESSING_UID:
-        raise NotARadiograph("The image is raw detector data (for processing); send the one for presentation.")
-    if whole_number(dataset, "NumberOfFrames", default=1) not in (0, 1):  # 0 is written by mistake where there is one
+        raise NotARadiograph(
+            "The image is raw detector data (for processing); send the one for presentation."
+        )
+    if whole_number(dataset, "NumberOfFrames", default=1) not in (
+        0,
+        1,
+    ):  # 0 is written by mistake where there is one
         raise NotARadiograph("The file holds several frames; one radiograph is expected.")
     if whole_number(dataset, "SamplesPerPixel", default=1) not in (1, 3):
         raise CorruptImage("The image has neither one nor three samples a pixel.")
@@ -60,20 +68,30 @@ def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Itera
         NotAChest, NotFrontal: only where `refuse` is set.
     """
     if text(dataset, "Modality").upper() in TOLERATED:
-        yield ImageWarning(WarningCode.MODALITY_UNUSUAL, "The file does not say that it is a plain radiograph (CR, DX or RG).")
+        yield ImageWarning(
+            WarningCode.MODALITY_UNUSUAL,
+            "The file does not say that it is a plain radiograph (CR, DX or RG).",
+        )
     body_part = text(dataset, "BodyPartExamined").upper()
     if body_part in UNSTATED and _names_chest(dataset):
         body_part = CHEST_WORDS[0]
     if body_part in UNSTATED:
-        yield ImageWarning(WarningCode.BODY_PART_UNSTATED, "The file does not say which body part it shows.")
+        yield ImageWarning(
+            WarningCode.BODY_PART_UNSTATED, "The file does not say which body part it shows."
+        )
     elif not any(word in body_part for word in CHEST_WORDS):
         if refuse:
             raise NotAChest("The file says that it shows another body part than the chest.")
-        yield ImageWarning(WarningCode.NOT_A_CHEST, "The file says that it shows another body part than the chest.")
+        yield ImageWarning(
+            WarningCode.NOT_A_CHEST, "The file says that it shows another body part than the chest."
+        )
     if view == "LATERAL":
         if refuse:
             raise NotFrontal("The file says that it is a lateral view; a frontal one is expected.")
-        yield ImageWarning(WarningCode.NOT_FRONTAL, "The file says that it is a lateral view; the model reads frontal ones.")
+        yield ImageWarning(
+            WarningCode.NOT_FRONTAL,
+            "The file says that it is a lateral view; the model reads frontal ones.",
+        )
 
 
 def _names_chest(dataset: Dataset) -> bool:
@@ -86,7 +104,9 @@ def _names_chest(dataset: Dataset) -> bool:
 
 
 def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
-    """Give an element as a whole number; raises `CorruptImage` where it is none, without quoting it."""
+    """Return an element as a whole number; raises `CorruptImage` where it is none, without quoting
+    it.
+    """
     if default is not None and not _is_stated(dataset, keyword):
         return default
     try:

@@ -19,7 +19,17 @@ from cxr.graph.openvino import OpenVinoGraph
 from cxr.graph.runtime import Device, Engine, Precision, Runtime
 from cxr.interpret import Outputs
 
-__all__ = ["Device", "Engine", "Graph", "OnnxGraph", "OpenVinoGraph", "Precision", "Runtime", "check_golden", "open_graph"]
+__all__ = [
+    "Device",
+    "Engine",
+    "Graph",
+    "OnnxGraph",
+    "OpenVinoGraph",
+    "Precision",
+    "Runtime",
+    "check_golden",
+    "open_graph",
+]
 
 
 class Graph(Protocol):
@@ -30,10 +40,13 @@ class Graph(Protocol):
     num_facts: int
     """Columns of the second input; 0 where the graph reads the image alone."""
 
-    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
+    def run(
+        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+    ) -> Outputs:
         """Answer a batch, in order; safe to call from several threads. Raises `GraphError`.
 
-        `metadata_NM` is what is known beside the images, as `cxr.metadata_features` writes it; None where nothing is.
+        `metadata_NM` is what is known beside the images, as `cxr.metadata_features` writes it; None
+        where nothing is.
         """
         ...
 
@@ -50,15 +63,24 @@ def open_graph(bundle: Bundle, runtime: Runtime = Runtime()) -> Graph:  # noqa: 
 
 
 def _choose_file(bundle: Bundle, runtime: Runtime) -> tuple[Path, str]:
-    """Give the graph's file and the precision of its run; raises `BundleError` where the bundle does not allow `fast`."""
+    """Return the graph's file and the precision of its run; raises `BundleError` where the bundle
+    does not allow `fast`.
+    """
     if runtime.precision == "exact":
         return bundle.graph_path, "fp32"
     fast = bundle.manifest.fast
     if fast is None:
-        raise BundleError("precision fast is not allowed: its cost was not measured for this model, or was too high")
+        raise BundleError(
+            "precision fast is not allowed: its cost was not measured for this model, or was too "
+            "high"
+        )
     if fast.engine != runtime.name:
-        raise BundleError(f"precision fast is not allowed on {runtime.name}: it was measured on {fast.engine}")
-    stored = "fp16" if fast.precision == "fp16" else "fp32"  # bf16 is made of the fp32 graph while it is opened
+        raise BundleError(
+            f"precision fast is not allowed on {runtime.name}: it was measured on {fast.engine}"
+        )
+    stored = (
+        "fp16" if fast.precision == "fp16" else "fp32"
+    )  # bf16 is made of the fp32 graph while it is opened
     files = [graph.file for graph in bundle.manifest.graphs if graph.precision == stored]
     if not files:
         raise BundleError(f"the bundle has no {stored} graph")
@@ -69,7 +91,10 @@ def check_golden(graph: Graph, golden: Golden) -> None:
     """Compare a graph's answers with the bundle's golden ones; raises `BundleError`."""
     try:  # one at a time: an engine keeps the memory of the largest batch that it ever ran
         answers = [
-            graph.run(golden.image_NHW[i : i + 1], None if golden.metadata_NM is None else golden.metadata_NM[i : i + 1])
+            graph.run(
+                golden.image_NHW[i : i + 1],
+                None if golden.metadata_NM is None else golden.metadata_NM[i : i + 1],
+            )
             for i in range(len(golden.image_NHW))
         ]
     except GraphError as exc:
@@ -81,7 +106,11 @@ def check_golden(graph: Graph, golden: Golden) -> None:
         ("novelty", golden.novelty_N, np.concatenate([answer.novelty_N for answer in answers])),
     ):
         if wanted.shape != got.shape:
-            raise BundleError(f"golden check: {name} has the shape {got.shape} instead of {wanted.shape}")
+            raise BundleError(
+                f"golden check: {name} has the shape {got.shape} instead of {wanted.shape}"
+            )
         worst = float(np.max(np.abs(wanted - got) / np.maximum(1.0, np.abs(wanted))))
         if not worst <= tolerance:  # written so that a NaN fails
-            raise BundleError(f"golden check: {name} is off by {worst:.2g}, more than {tolerance:.2g}")
+            raise BundleError(
+                f"golden check: {name} is off by {worst:.2g}, more than {tolerance:.2g}"
+            )

@@ -3,7 +3,8 @@
 Inputs lie in memory of the device that was bound once for each size of a batch, so
 that a run allocates nothing; the CPU takes the same way as a GPU.
 
-Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of metadata.
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of
+metadata.
 """
 
 import hashlib
@@ -28,7 +29,13 @@ _MORE_OUTPUTS = (*_OUTPUTS, "bias")
 class OnnxGraph:
     """A `model.onnx` in ONNX Runtime; `run` may be called from several threads at once."""
 
-    def __init__(self, path: Path, runtime: Runtime = Runtime(), *, precision: str = "fp32") -> None:  # noqa: B008 -- frozen
+    def __init__(
+        self,
+        path: Path,
+        runtime: Runtime = Runtime(),  # noqa: B008 - frozen
+        *,
+        precision: str = "fp32",
+    ) -> None:
         """Open `path`; raises `BundleError`.
 
         A graph that was asked for on the GPU never falls back to the CPU in silence.
@@ -38,25 +45,39 @@ class OnnxGraph:
         providers = _providers(path, runtime)
         wanted = providers[0][0]
         if wanted not in ort.get_available_providers():
-            raise BundleError(f"this ONNX Runtime has no {wanted}; install the gpu extra, or set the device to cpu")
+            raise BundleError(
+                f"this ONNX Runtime has no {wanted}; install the gpu extra, or set the device to "
+                f"cpu"
+            )
         try:
-            self._session = ort.InferenceSession(path, _options(runtime.threads), providers=providers)
+            self._session = ort.InferenceSession(
+                path, _options(runtime.threads), providers=providers
+            )
         except Exception as exc:  # ONNX Runtime raises classes of its own without a common base
-            raise BundleError(f"the graph does not open in ONNX Runtime: {type(exc).__name__}") from exc
+            raise BundleError(
+                f"the graph does not open in ONNX Runtime: {type(exc).__name__}"
+            ) from exc
         if self._session.get_providers()[0] != wanted:
-            raise BundleError(f"ONNX Runtime could not start {wanted}; see its own message above, or set the device to cpu")
+            raise BundleError(
+                f"ONNX Runtime could not start {wanted}; see its own message above, or set the "
+                f"device to cpu"
+            )
         self.engine = runtime.name
         self.precision = precision
         self.num_facts = _num_facts(self._session)
         self._runtime = runtime
-        self._idle: defaultdict[tuple[int, ...], SimpleQueue[_BoundBatch]] = defaultdict(SimpleQueue)
+        self._idle: defaultdict[tuple[int, ...], SimpleQueue[_BoundBatch]] = defaultdict(
+            SimpleQueue
+        )
 
     @property
     def properties(self) -> dict[str, str]:
         """The essentials that the file carries about itself (ONNX metadata_props)."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
+    def run(
+        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+    ) -> Outputs:
         """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`."""
         shape = (self._runtime.fill(len(batch_NHW)), *batch_NHW.shape[1:])
         try:
@@ -71,13 +92,20 @@ class OnnxGraph:
         try:
             return self._idle[shape].get_nowait()
         except Empty:
-            return _BoundBatch(self._session, shape, self.num_facts, "cuda" if self._runtime.device == "gpu" else "cpu")
+            return _BoundBatch(
+                self._session,
+                shape,
+                self.num_facts,
+                "cuda" if self._runtime.device == "gpu" else "cpu",
+            )
 
 
 class _BoundBatch:
     """Memory for one batch on the device, bound to a session; does one run at a time."""
 
-    def __init__(self, session: ort.InferenceSession, shape: tuple[int, ...], num_facts: int, device: str) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, shape: tuple[int, ...], num_facts: int, device: str
+    ) -> None:
         self._host_NHW = np.zeros(shape, np.uint8)
         self._host_NM = np.zeros((shape[0], num_facts), np.float32)
         self._image = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.uint8, device, 0)
@@ -87,9 +115,14 @@ class _BoundBatch:
             self._binding.bind_output(name, "cpu")
 
     def run(
-        self, session: ort.InferenceSession, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None
+        self,
+        session: ort.InferenceSession,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None,
     ) -> list[NDArray[np.float32]]:
-        """Run a batch of at most this size; rows that fill it up hold what was there before, and are cut off again."""
+        """Run a batch of at most this size; rows that fill it up hold what was there before, and
+        are cut off again.
+        """
         self._host_NHW[: len(batch_NHW)] = batch_NHW
         self._image.update_inplace(self._host_NHW)
         if self._host_NM.shape[1]:
@@ -97,12 +130,16 @@ class _BoundBatch:
             self._binding.bind_cpu_input("metadata", self._host_NM)
         session.run_with_iobinding(self._binding)
         # The outputs' memory is used again by the next run.
-        return [np.array(output.numpy()[: len(batch_NHW)]) for output in self._binding.get_outputs()]
+        return [
+            np.array(output.numpy()[: len(batch_NHW)]) for output in self._binding.get_outputs()
+        ]
 
 
 def _num_facts(session: ort.InferenceSession) -> int:
     """Count the columns of the input `metadata`; 0 where there is none."""
-    return next((int(entry.shape[1]) for entry in session.get_inputs() if entry.name == "metadata"), 0)
+    return next(
+        (int(entry.shape[1]) for entry in session.get_inputs() if entry.name == "metadata"), 0
+    )
 
 
 def _providers(path: Path, runtime: Runtime) -> list[tuple[str, dict[str, Any]]]:
@@ -111,20 +148,28 @@ def _providers(path: Path, runtime: Runtime) -> list[tuple[str, dict[str, Any]]]
     cuda = (
         "CUDAExecutionProvider",
         {
-            "cudnn_conv_algo_search": "HEURISTIC",  # the exhaustive search takes up to a second for each size of a batch
-            "arena_extend_strategy": "kSameAsRequested",  # doubling would keep memory that nothing needs
+            # the exhaustive search takes up to a second for each size of a batch
+            "cudnn_conv_algo_search": "HEURISTIC",
+            # doubling would keep memory that nothing needs
+            "arena_extend_strategy": "kSameAsRequested",
             "gpu_mem_limit": runtime.gpu_memory_bytes,
             "use_tf32": int(runtime.precision == "fast"),  # ten bits of a factor are not fp32
         },
     )
-    return [("TensorrtExecutionProvider", _tensorrt(path, runtime)), cuda] if runtime.engine == "tensorrt" else [cuda]
+    return (
+        [("TensorrtExecutionProvider", _tensorrt(path, runtime)), cuda]
+        if runtime.engine == "tensorrt"
+        else [cuda]
+    )
 
 
 def _tensorrt(path: Path, runtime: Runtime) -> dict[str, Any]:
     """Set TensorRT up so that it builds an engine once for all sizes of a batch, and keeps it."""
     options: dict[str, Any] = {"trt_max_workspace_size": runtime.gpu_memory_bytes}
     if runtime.cache_dir is not None:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]  # TensorRT adds the GPU's architecture to its names
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[
+            :16
+        ]  # TensorRT adds the GPU's architecture to its names
         folder = runtime.cache_dir / "tensorrt" / f"{digest}-{_gpu_name()}-ort{ort.__version__}"
         options |= {
             "trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder),
@@ -136,7 +181,11 @@ def _tensorrt(path: Path, runtime: Runtime) -> dict[str, Any]:
 def _gpu_name() -> str:
     """Name the first GPU as its driver does (Linux), in letters that a folder's name may hold."""
     for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        model = information.read_text(encoding="utf-8", errors="replace").partition("\n")[0].partition(":")[2]
+        model = (
+            information.read_text(encoding="utf-8", errors="replace")
+            .partition("\n")[0]
+            .partition(":")[2]
+        )
         return "".join(letter if letter.isalnum() else "-" for letter in model.strip())
     return "gpu"
 

@@ -1,6 +1,7 @@
 """A graph in OpenVINO's runtime on the CPU: the same file, in fp32 or in bf16.
 
-Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of metadata.
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of
+metadata.
 """
 
 import sys
@@ -25,9 +26,13 @@ class OpenVinoGraph:
         """Open `path` with `run_slots` streams of `threads` threads; raises `BundleError`."""
         openvino = _import_openvino()
         if runtime.device != "cpu":
-            raise BundleError("OpenVINO serves on the CPU alone; set the device to cpu, or another engine")
+            raise BundleError(
+                "OpenVINO serves on the CPU alone; set the device to cpu, or another engine"
+            )
         core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and "BF16" not in core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
             raise BundleError("this processor has no bf16 instructions; set the precision to exact")
         try:
             compiled = core.compile_model(str(path), "CPU", _properties(runtime, precision))
@@ -41,11 +46,18 @@ class OpenVinoGraph:
         for _ in range(runtime.run_slots):
             self._idle.put(compiled.create_infer_request())
 
-    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
+    def run(
+        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+    ) -> Outputs:
         """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`."""
         request = self._idle.get()
         try:
-            request.infer({"image": np.ascontiguousarray(batch_NHW), **self._beside(len(batch_NHW), metadata_NM)})
+            request.infer(
+                {
+                    "image": np.ascontiguousarray(batch_NHW),
+                    **self._beside(len(batch_NHW), metadata_NM),
+                }
+            )
             names = ("logit", "cam", "novelty", *(["bias"] if self.num_facts else []))
             # The outputs' memory is used again by the next run.
             outputs = [np.array(request.get_tensor(name).data) for name in names]
@@ -55,12 +67,16 @@ class OpenVinoGraph:
             self._idle.put(request)
         return Outputs(*outputs)
 
-    def _beside(self, count: int, metadata_NM: NDArray[np.float32] | None) -> dict[str, NDArray[np.float32]]:
-        """Give the second input where the graph has one."""
+    def _beside(
+        self, count: int, metadata_NM: NDArray[np.float32] | None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the second input where the graph has one."""
         if not self.num_facts:
             return {}
         unknown_NM = np.zeros((count, self.num_facts), np.float32)
-        return {"metadata": unknown_NM if metadata_NM is None else np.ascontiguousarray(metadata_NM)}
+        return {
+            "metadata": unknown_NM if metadata_NM is None else np.ascontiguousarray(metadata_NM)
+        }
 
 
 def _properties(runtime: Runtime, precision: str) -> dict[str, Any]:
@@ -73,11 +89,17 @@ def _properties(runtime: Runtime, precision: str) -> dict[str, Any]:
 
 
 def _import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which reports every import to its maker; raises `BundleError`."""
-    # Its own code takes the package as missing then, and reports nothing: what a hospital runs is nobody's business.
+    """Import OpenVINO without its telemetry, which reports every import to its maker; raises
+    `BundleError`.
+    """
+    # Its own code takes the package as missing then, and reports nothing: what a hospital runs is
+    # nobody's business.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino  # noqa: PLC0415 -- an extra, and slow to import
     except ImportError as exc:
-        raise BundleError("OpenVINO is not installed; install the openvino extra, or set the engine to onnxruntime") from exc
+        raise BundleError(
+            "OpenVINO is not installed; install the openvino extra, or set the engine to "
+            "onnxruntime"
+        ) from exc
     return openvino

@@ -7,7 +7,8 @@ from typing import Literal
 Device = Literal["cpu", "gpu"]
 Engine = Literal["onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["exact", "fast"]
-"""`exact` is fp32, the same answer everywhere; `fast` is what a bundle allows because it was measured."""
+"""`exact` is fp32, the same answer everywhere; `fast` is what a bundle allows because it was
+measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,12 @@ class Runtime:
     threads: int = 1
     """Threads of one run on the CPU."""
     buckets: tuple[int, ...] = ()
-    """Sizes, in rising order, up to which batches are filled; a batch that fits none of them runs as it is."""
+    """Sizes, in rising order, up to which batches are filled; a batch that fits none of them runs
+    as it is."""
     gpu_memory_bytes: int = 4 * 2**30
     cache_dir: Path | None = None
-    """Where an engine may keep what it made of the graph, under names that hold the graph's hash."""
+    """Where an engine may keep what it made of the graph, under names that hold the graph's
+    hash."""
 
     @property
     def name(self) -> str:
@@ -33,5 +36,5 @@ class Runtime:
         return f"{self.engine}-{self.device}"
 
     def fill(self, num_images: int) -> int:
-        """Give the size that a batch is run at."""
+        """Return the size that a batch is run at."""
         return next((bucket for bucket in self.buckets if bucket >= num_images), num_images)

@@ -38,4 +38,6 @@ def png() -> bytes:
 @pytest.fixture(scope="session")
 def dicom() -> bytes:
     """A drawn chest as an uncompressed DICOM file of a man of 58 years, PA."""
-    return make_dicom(chest(), PatientAge="058Y", PatientSex="M", ViewPosition="PA", PatientName="SECRET^PATIENT")
+    return make_dicom(
+        chest(), PatientAge="058Y", PatientSex="M", ViewPosition="PA", PatientName="SECRET^PATIENT"
+    )

@@ -15,7 +15,8 @@ CELLS = 4
 
 
 class FakeGraph:
-    """Answers each image with its mean grey level, and what is known beside it added, as late and as badly as it is told.
+    """Answers each image with its mean grey level, and what is known beside it added, as late and
+    as badly as it is told.
 
     While `gate` is closed, runs wait at it.  `failure` looks at each batch and may
     raise.  `offset` is added to every logit.
@@ -26,7 +27,10 @@ class FakeGraph:
     num_facts = 0
 
     def __init__(
-        self, *, latency_s: float = 0.0, failure: Callable[[NDArray[np.uint8]], None] = lambda batch_NHW: None
+        self,
+        *,
+        latency_s: float = 0.0,
+        failure: Callable[[NDArray[np.uint8]], None] = lambda batch_NHW: None,
     ) -> None:
         self.latency_s = latency_s
         self.failure = failure
@@ -35,7 +39,9 @@ class FakeGraph:
         self.gate.set()
         self.batch_sizes: list[int] = []
 
-    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
+    def run(
+        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+    ) -> Outputs:
         """Answer a batch, uint8 [N, H, W]."""
         self.batch_sizes.append(len(batch_NHW))
         self.gate.wait(20)
@@ -43,7 +49,9 @@ class FakeGraph:
         self.failure(batch_NHW)
         logit_N = batch_NHW.mean(axis=(1, 2), dtype=np.float32) / 255 + np.float32(self.offset)
         logit_N = logit_N if metadata_NM is None else logit_N + metadata_NM.sum(axis=1)
-        cam_Nhw = np.broadcast_to(logit_N[:, None, None], (len(batch_NHW), CELLS, CELLS)).astype(np.float32)
+        cam_Nhw = np.broadcast_to(logit_N[:, None, None], (len(batch_NHW), CELLS, CELLS)).astype(
+            np.float32
+        )
         return Outputs(logit_N, cam_Nhw, np.zeros(len(batch_NHW), np.float32))
 
     def open(self, bundle: Bundle, runtime: Runtime) -> "FakeGraph":

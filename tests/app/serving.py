@@ -36,20 +36,29 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(store: Path, *, opener: GraphOpener = open_graph, **settings: Any) -> AsyncIterator[Served]:
+async def serving(
+    store: Path, *, opener: GraphOpener = open_graph, **settings: Any
+) -> AsyncIterator[Served]:
     """Run the service in this event loop, without a socket."""
     app = make_app(store, opener, settings)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
         yield Served(app, client)
 
 
 @asynccontextmanager
-async def listening(store: Path, *, opener: GraphOpener = open_graph, **settings: Any) -> AsyncIterator[Served]:
+async def listening(
+    store: Path, *, opener: GraphOpener = open_graph, **settings: Any
+) -> AsyncIterator[Served]:
     """Run the service in this event loop behind a real socket."""
     app = make_app(store, opener, settings)
     protocol = make_protocol(header_timeout_s=1.0, metrics=app.state.service.metrics)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=protocol, ws="none", log_config=None, access_log=False))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, http=protocol, ws="none", log_config=None, access_log=False)
+    )
     running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
@@ -66,9 +75,16 @@ async def listening(store: Path, *, opener: GraphOpener = open_graph, **settings
 def make_app(store: Path, opener: GraphOpener, settings: dict[str, Any]) -> FastAPI:
     """Make the application on a store, with a bright made model as the default one."""
     # Under a file nothing can be kept: no test may meet what another one measured.
-    pinned = {"default_model": "bright", "decode_workers": 1, "engine_lanes": 2, "engine_threads": 1, "max_batch": 4}
+    pinned = {
+        "default_model": "bright",
+        "decode_workers": 1,
+        "engine_lanes": 2,
+        "engine_threads": 1,
+        "max_batch": 4,
+    }
     return create_app(
-        Settings(store=store, cache_dir=Path(os.devnull) / "cache", **{**pinned, **settings}), graph_opener=opener
+        Settings(store=store, cache_dir=Path(os.devnull) / "cache", **{**pinned, **settings}),
+        graph_opener=opener,
     )
 
 

@@ -29,7 +29,8 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m app` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments],
-        env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+        env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, timeout=100,
+        check=False,
     )  # fmt: skip
 
 
@@ -52,14 +53,19 @@ def test_a_port_that_is_taken_ends_the_start_with_a_failure(store: Path) -> None
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        answer = run(CXR_PORT=str(taken.getsockname()[1]), CXR_STORE=str(store), CXR_DEFAULT_MODEL="bright")
+        answer = run(
+            CXR_PORT=str(taken.getsockname()[1]), CXR_STORE=str(store), CXR_DEFAULT_MODEL="bright"
+        )
 
     assert answer.returncode != 0
 
 
 def test_it_answers_logs_json_and_ends_cleanly(store: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with running_server(store, log, default_model="bright", drain_seconds=0.6) as server, client_of(server) as client:
+    with (
+        running_server(store, log, default_model="bright", drain_seconds=0.6) as server,
+        client_of(server) as client,
+    ):
         answer = client.post("/predict", files={"file": ("secret.png", PNG)})
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
@@ -76,15 +82,21 @@ def test_it_answers_logs_json_and_ends_cleanly(store: Path, tmp_path: Path) -> N
 
 
 def test_ctrl_c_ends_it_without_waiting(store: Path, tmp_path: Path) -> None:
-    with running_server(store, tmp_path / "log", default_model="bright", drain_seconds=60) as server:
+    with running_server(
+        store, tmp_path / "log", default_model="bright", drain_seconds=60
+    ) as server:
         server.process.send_signal(signal.SIGINT)
 
         assert server.process.wait(15) == 0
 
 
-def test_what_was_taken_is_answered_while_the_service_goes_down(store: Path, tmp_path: Path) -> None:
+def test_what_was_taken_is_answered_while_the_service_goes_down(
+    store: Path, tmp_path: Path
+) -> None:
     with (
-        running_server(store, tmp_path / "log", default_model="bright", drain_seconds=0.3) as server,
+        running_server(
+            store, tmp_path / "log", default_model="bright", drain_seconds=0.3
+        ) as server,
         client_of(server) as client,
     ):
 
@@ -101,10 +113,14 @@ def test_what_was_taken_is_answered_while_the_service_goes_down(store: Path, tmp
         assert server.process.wait(15) == 0
 
 
-def test_what_takes_too_long_when_the_service_goes_down_is_told_so(store: Path, tmp_path: Path) -> None:
+def test_what_takes_too_long_when_the_service_goes_down_is_told_so(
+    store: Path, tmp_path: Path
+) -> None:
     patience = {"x-request-timeout-seconds": "30"}
     with (
-        running_server(store, tmp_path / "log", default_model="bright", default_timeout_seconds=1) as server,
+        running_server(
+            store, tmp_path / "log", default_model="bright", default_timeout_seconds=1
+        ) as server,
         client_of(server) as client,
     ):
 
@@ -123,8 +139,13 @@ def test_what_takes_too_long_when_the_service_goes_down_is_told_so(store: Path, 
     assert '"status": 503' in (tmp_path / "log").read_text()
 
 
-def test_an_open_connection_has_one_more_answer_after_the_port_has_closed(store: Path, tmp_path: Path) -> None:
-    with running_server(store, tmp_path / "log", default_model="bright") as server, client_of(server) as client:
+def test_an_open_connection_has_one_more_answer_after_the_port_has_closed(
+    store: Path, tmp_path: Path
+) -> None:
+    with (
+        running_server(store, tmp_path / "log", default_model="bright") as server,
+        client_of(server) as client,
+    ):
         client.get("/livez")  # opens the connection
         server.process.send_signal(signal.SIGTERM)
         _wait_until_refused(server)
@@ -138,7 +159,9 @@ def test_an_open_connection_has_one_more_answer_after_the_port_has_closed(store:
 def _wait_until_refused(server: Server) -> None:
     with suppress(OSError):
         while True:
-            socket.create_connection((httpx.URL(server.url).host, httpx.URL(server.url).port or 80)).close()
+            socket.create_connection(
+                (httpx.URL(server.url).host, httpx.URL(server.url).port or 80)
+            ).close()
             time.sleep(0.005)
 
 
@@ -151,7 +174,9 @@ async def test_closing_the_service_waits_for_what_is_in_work(store: Path, graph:
     async with listening(store, opener=graph.open) as served:
         received = served.app.state.service.metrics.registry.get_sample_value
         graph.gate.clear()
-        asking = [asyncio.create_task(served.client.post("/predict", content=PNG)) for _ in range(6)]
+        asking = [
+            asyncio.create_task(served.client.post("/predict", content=PNG)) for _ in range(6)
+        ]
         await until(lambda: received("cxr_stage_duration_seconds_count", {"stage": "receive"}) == 6)
         served.classifier.drain()
         await asyncio.sleep(0.1)

@@ -15,7 +15,9 @@ def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) ->
     assert (settings.port, settings.store) == (9000, Path("/models"))
 
 
-def test_an_unknown_variable_stops_the_start_and_names_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_variable_stops_the_start_and_names_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CXR_PROT", "9000")
 
     with pytest.raises(SettingsError, match=r"CXR_PROT.*CXR_PORT"):
@@ -29,7 +31,10 @@ def test_every_fault_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SettingsError) as error:
         Settings.read()
 
-    assert {line.split(":")[0] for line in str(error.value).splitlines()} == {"CXR_PORT", "CXR_DEVICE"}
+    assert {line.split(":")[0] for line in str(error.value).splitlines()} == {
+        "CXR_PORT",
+        "CXR_DEVICE",
+    }
 
 
 def test_settings_can_not_be_changed() -> None:

@@ -51,7 +51,8 @@ class Load:
     image: bytes
     statuses: list[int] = field(default_factory=list)
     wrong: list[tuple[int, int, int]] = field(default_factory=list)
-    """Answers that name a version which did not serve between sending and answering: from, named, to."""
+    """Answers that name a version which did not serve between sending and answering: from, named,
+    to."""
 
     @contextmanager
     def running(self, senders: int = 4) -> Iterator[None]:
@@ -72,7 +73,9 @@ class Load:
                 self.wrong.append((before, named, version(self.served)))
 
 
-async def test_twenty_swaps_under_load_lose_no_request_and_name_the_version_that_served(shelf: Path, png: bytes) -> None:
+async def test_twenty_swaps_under_load_lose_no_request_and_name_the_version_that_served(
+    shelf: Path, png: bytes
+) -> None:
     async with listening(shelf, store_poll_seconds=POLL_S) as served:
         load = Load(served, png)
         with load.running():
@@ -126,11 +129,15 @@ async def test_a_request_that_began_on_the_old_version_ends_on_it(shelf: Path, p
     assert (overtaken.status_code, overtaken.json()["model"]["version"]) == (200, 1)
 
 
-async def test_a_bad_version_leaves_the_old_one_serving_and_everyone_says_why(shelf: Path, png: bytes) -> None:
+async def test_a_bad_version_leaves_the_old_one_serving_and_everyone_says_why(
+    shelf: Path, png: bytes
+) -> None:
     async with listening(shelf, store_poll_seconds=POLL_S) as served:
         write_spoilt(shelf, 2)
         await until(lambda: 2 in model(served).refused)
-        answers = [await served.client.get(path) for path in ("/readyz", "/models/bright", "/metrics")]
+        answers = [
+            await served.client.get(path) for path in ("/readyz", "/models/bright", "/metrics")
+        ]
         prediction = await served.client.post("/predict", content=png)
 
     assert prediction.json()["model"]["version"] == 1
@@ -219,7 +226,9 @@ async def test_a_store_that_is_gone_changes_nothing(shelf: Path, png: bytes) -> 
     assert (ready.status_code, answer.status_code) == (200, 200)
 
 
-async def test_a_version_spoilt_in_place_goes_on_serving_from_memory_and_is_complained_of(shelf: Path) -> None:
+async def test_a_version_spoilt_in_place_goes_on_serving_from_memory_and_is_complained_of(
+    shelf: Path,
+) -> None:
     write_made_bundle(shelf, "bright", 2)
     async with serving(shelf, store_poll_seconds=POLL_S) as served:
         held = served.classifier.store.current("bright")
@@ -244,7 +253,9 @@ async def test_the_metrics_name_the_version_that_serves(shelf: Path) -> None:
         write_made_bundle(shelf, "bright", 2)
         await until_served(served, 2)
         info = await poll_info(served, lambda found: found == {"1": 0.0, "2": 1.0})
-        (shelf / "bright" / "2" / "MODEL_CARD.md").write_text("# told anew\n")  # the same version comes again
+        (shelf / "bright" / "2" / "MODEL_CARD.md").write_text(
+            "# told anew\n"
+        )  # the same version comes again
         held = served.classifier.store.current("bright")
         await until(lambda: served.classifier.store.current("bright") is not held)
         await asyncio.sleep(0.1)
@@ -266,7 +277,9 @@ async def poll_info(served: Served, wanted: Callable[[dict[str, float]], bool]) 
     async with asyncio.timeout(5):
         while True:
             text = (await served.client.get("/metrics")).text
-            found = {v: float(x) for v, x in re.findall(r'cxr_model_info{.*version="(\d+)"} (\S+)', text)}
+            found = {
+                v: float(x) for v, x in re.findall(r'cxr_model_info{.*version="(\d+)"} (\S+)', text)
+            }
             if wanted(found):
                 return found
 

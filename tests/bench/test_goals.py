@@ -25,7 +25,10 @@ def verdicts() -> dict[str, str]:
 
 def test_a_goal_is_met_on_its_own_side_of_the_limit() -> None:
     assert [Goal("most", value, 2.0).verdict for value in (2.0, 2.1)] == ["met", "**not met**"]
-    assert [Goal("least", value, 2.0, is_least=True).verdict for value in (2.0, 1.9)] == ["met", "**not met**"]
+    assert [Goal("least", value, 2.0, is_least=True).verdict for value in (2.0, 1.9)] == [
+        "met",
+        "**not met**",
+    ]
 
 
 def test_what_was_not_measured_is_never_met() -> None:
@@ -35,7 +38,9 @@ def test_what_was_not_measured_is_never_met() -> None:
 
 def test_we_are_compared_with_the_peer_that_answers_most() -> None:
     assert best_peer(SERVERS) == "mosec_onnx"
-    ratio = next(goal for goal in check_goals(SERVERS, BARE, {}) if "exact` / best peer" in goal.title)
+    ratio = next(
+        goal for goal in check_goals(SERVERS, BARE, {}) if "exact` / best peer" in goal.title
+    )
     assert ratio.value == 230 / 190
 
 
@@ -47,8 +52,15 @@ def test_figures_of_a_run_decide_each_goal() -> None:
 
 
 def test_the_page_names_every_server_every_goal_and_every_gap() -> None:
-    titles = {"ours": "ours", "litserve_onnx": "LitServe", "mosec_onnx": "mosec", "ray_onnx": "Ray Serve"}
-    results = Results(titles=titles, servers=SERVERS, bare=BARE, failures={"ray_onnx": "it did not start"})
+    titles = {
+        "ours": "ours",
+        "litserve_onnx": "LitServe",
+        "mosec_onnx": "mosec",
+        "ray_onnx": "Ray Serve",
+    }
+    results = Results(
+        titles=titles, servers=SERVERS, bare=BARE, failures={"ray_onnx": "it did not start"}
+    )
     page = write_report(results, ["goodput.svg"])
     assert "Ray Serve has gaps: it did not start" in page
     assert "The best peer by throughput at 16 connections was mosec." in page

@@ -20,7 +20,9 @@ IMAGE_HW = np.zeros((32, 32), np.uint8)
 @pytest.fixture
 def found() -> dict[str, Any]:
     """What the last run on a GPU found."""
-    loaded: dict[str, Any] = json.loads((ROOT / "bench/results/gpu.json").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = json.loads(
+        (ROOT / "bench/results/gpu.json").read_text(encoding="utf-8")
+    )
     return loaded
 
 
@@ -35,7 +37,9 @@ def test_every_size_of_a_batch_is_measured(tmp_path: Path) -> None:
 def test_a_graph_that_does_not_open_is_shown_with_its_reason(tmp_path: Path) -> None:
     bundle = read_bundle(write_made_bundle(tmp_path, "made", 1))
     bundle.graph_path.write_bytes(b"no graph")
-    with pytest.raises(Exception, match="does not open"):  # the CPU's answers are what all are compared with
+    with pytest.raises(
+        Exception, match="does not open"
+    ):  # the CPU's answers are what all are compared with
         dict(sweep(bundle, IMAGE_HW, argparse.Namespace(device="cpu", seconds=0.005)))
 
 

@@ -19,13 +19,19 @@ def test_measuring_and_collecting_import_no_peer() -> None:
     said = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=True)
     modules = set(json.loads(said.stdout))
     assert not modules & LIBRARIES
-    assert not {name for name in modules if name.startswith("bench.peers.") and name != "bench.peers.reading"}
+    assert not {
+        name
+        for name in modules
+        if name.startswith("bench.peers.") and name != "bench.peers.reading"
+    }
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda path: path.stem)
 def test_a_peer_serves_only_when_it_is_run_and_reads_as_all_do(peer: Path) -> None:
     module = ast.parse(peer.read_text())
-    imported = {name for node in module.body if isinstance(node, ast.ImportFrom) for name in [node.module]}
+    imported = {
+        name for node in module.body if isinstance(node, ast.ImportFrom) for name in [node.module]
+    }
     assert "bench.peers.reading" in imported
     assert isinstance(module.body[-1], ast.If)
     assert ast.unparse(module.body[-1].test) == "__name__ == '__main__'"

@@ -8,11 +8,17 @@ import pytest
 from bench.processes import DidNotStart, Processes, started
 
 CHILD = "import time; time.sleep(60)"
-PARENT = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '{CHILD}'], start_new_session=True)"
+PARENT = (
+    f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '{CHILD}'], "
+    f"start_new_session=True)"
+)
 
 
 def test_children_that_outlive_their_parent_are_found_weighed_and_ended() -> None:
-    with started([sys.executable, "-c", f"{PARENT}; time.sleep(0.2)"], {}, lambda: True) as (processes, _):
+    with started([sys.executable, "-c", f"{PARENT}; time.sleep(0.2)"], {}, lambda: True) as (
+        processes,
+        _,
+    ):
         processes.main.wait()
         child = until_one(processes)
         assert processes.resident_mb() > 1

@@ -1,4 +1,5 @@
-"""Drive `docker compose` as a person would: the same file, another project name, other ports, another store."""
+"""Drive `docker compose` as a person would: the same file, another project name, other ports,
+another store."""
 
 import json
 import os
@@ -18,14 +19,21 @@ IMAGE = "cxr-serve:test"
 def has_engine() -> bool:
     """Tell whether a container engine answers."""
     try:
-        return subprocess.run(["docker", "info"], check=False, capture_output=True, timeout=30).returncode == 0
+        return (
+            subprocess.run(
+                ["docker", "info"], check=False, capture_output=True, timeout=30
+            ).returncode
+            == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
 
 
 def docker(*arguments: str) -> str:
     """Run one docker command; gives what it prints, and shows what it complains of."""
-    done = subprocess.run(["docker", *arguments], check=False, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        ["docker", *arguments], check=False, capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, f"docker {' '.join(arguments)}:\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -65,7 +73,13 @@ class Stack:
         }  # fmt: skip
         command = ["docker", "compose", "--project-name", self.project, *arguments]
         done = subprocess.run(
-            command, check=False, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, timeout=900
+            command,
+            check=False,
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=900,
         )
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stderr[-3000:]}"
         return done.stdout
@@ -80,17 +94,25 @@ class Stack:
             except httpx.TransportError:
                 pass
             time.sleep(0.02)
-        raise AssertionError(f"not ready after {max_s:g} seconds:\n{self.compose('logs', '--tail', '30', 'cxr')}")
+        raise AssertionError(
+            f"not ready after {max_s:g} seconds:\n{self.compose('logs', '--tail', '30', 'cxr')}"
+        )
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """Ask Prometheus for an instant vector."""
-        answer = httpx.get(f"{self.prometheus_url}/api/v1/query", params={"query": expression}, timeout=10)
+        answer = httpx.get(
+            f"{self.prometheus_url}/api/v1/query", params={"query": expression}, timeout=10
+        )
         assert answer.status_code == 200, f"{expression}: {answer.text}"
         result: list[dict[str, Any]] = answer.json()["data"]["result"]
         return result
 
     def memory_mb(self) -> float:
         """Give what the service's container holds of the host's memory, page cache left out."""
-        used = docker("stats", "--no-stream", "--format", "{{.MemUsage}}", self.container).split("/")[0].strip()
+        used = (
+            docker("stats", "--no-stream", "--format", "{{.MemUsage}}", self.container)
+            .split("/")[0]
+            .strip()
+        )
         units = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
         return float(used[:-3]) * units[used[-3:]] / 1e6

@@ -20,7 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FIGURES] = {}
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Print what was measured: docs/deploy.md has a table of the same lines."""
     if config.stash[_FIGURES]:
         terminalreporter.section("figures")
@@ -45,7 +47,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def stack(store: Path) -> Iterator[Stack]:
-    """Build the image, start everything that a bare `docker compose up` starts, and take it all down again."""
+    """Build the image, start everything that a bare `docker compose up` starts, and take it all
+    down again."""
     if not has_engine():
         pytest.skip("no container engine on this machine")
     stack = Stack("cxr-test", store, free_port(), free_port())
@@ -62,10 +65,14 @@ def stack(store: Path) -> Iterator[Stack]:
 def files() -> dict[str, bytes]:
     """Radiographs by name: real ones where there are any, and made ones in every format."""
     made = {
-        f"made-{seed}": make(chest(512, 448, seed=seed)) for seed, make in enumerate((make_dicom, make_png, make_jpeg), start=1)
+        f"made-{seed}": make(chest(512, 448, seed=seed))
+        for seed, make in enumerate((make_dicom, make_png, make_jpeg), start=1)
     }
     data = ROOT / "../shared/data"
-    real = [*sorted(data.glob("siim/**/*.dcm"))[:3], *sorted(data.glob("pneumonia/train/*/*.jpeg"))[:3]]
+    real = [
+        *sorted(data.glob("siim/**/*.dcm"))[:3],
+        *sorted(data.glob("pneumonia/train/*/*.jpeg"))[:3],
+    ]
     return made | {path.name: path.read_bytes() for path in real}
 
 
@@ -77,6 +84,11 @@ def expected(stack: Stack, files: dict[str, bytes]) -> dict[str, float]:
 
 def ask(stack: Stack, data: bytes) -> float:
     """Ask for one file's probability."""
-    answer = httpx.post(f"{stack.url}/predict", content=data, headers={"content-type": "application/octet-stream"}, timeout=30)
+    answer = httpx.post(
+        f"{stack.url}/predict",
+        content=data,
+        headers={"content-type": "application/octet-stream"},
+        timeout=30,
+    )
     assert answer.status_code == 200, answer.text
     return float(answer.json()["probability"])

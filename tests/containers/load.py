@@ -1,4 +1,5 @@
-"""A bounded load on a published port of the loopback: a few clients, each with one request at a time."""
+"""A bounded load on a published port of the loopback: a few clients, each with one request at a
+time."""
 
 import threading
 import time
@@ -29,7 +30,8 @@ class Tally:
 
 
 class Load:
-    """Clients that post files in turn, and compare each answer with the one the file has by itself."""
+    """Clients that post files in turn, and compare each answer with the one the file has by
+    itself."""
 
     def __init__(
         self,
@@ -53,7 +55,10 @@ class Load:
     @contextmanager
     def running(self, *, clients: int = 8) -> Iterator[None]:
         """Load the service while the block runs."""
-        threads = [threading.Thread(target=self._post_until_stopped, args=(number,)) for number in range(clients)]
+        threads = [
+            threading.Thread(target=self._post_until_stopped, args=(number,))
+            for number in range(clients)
+        ]
         started = time.monotonic()
         for thread in threads:
             thread.start()
@@ -81,9 +86,14 @@ class Load:
             return self._left >= 0
 
     def _post(self, client: httpx.Client, name: str, data: bytes) -> bool:
-        """Post one file and count its end; false where a client that keeps to the rules sends no more."""
+        """Post one file and count its end; false where a client that keeps to the rules sends no
+        more."""
         try:
-            answer = client.post(f"{self._url}/predict", content=data, headers={"content-type": "application/octet-stream"})
+            answer = client.post(
+                f"{self._url}/predict",
+                content=data,
+                headers={"content-type": "application/octet-stream"},
+            )
         except httpx.TransportError:
             with self._lock:
                 self.tally.broken += 1

@@ -36,15 +36,28 @@ def test_the_image_names_itself_and_is_not_root(stack: Stack) -> None:
 
 
 def test_the_container_can_neither_write_nor_gain_rights(stack: Stack) -> None:
-    attempts = "open('/srv/x', 'w')", "open('/srv/model_store/x', 'w')", "__import__('os').setuid(0)", "__import__('torch')"
+    attempts = (
+        "open('/srv/x', 'w')",
+        "open('/srv/model_store/x', 'w')",
+        "__import__('os').setuid(0)",
+        "__import__('torch')",
+    )
     for attempt in attempts:
-        done = subprocess.run(["docker", "exec", stack.container, "python", "-c", attempt], check=False, capture_output=True)
+        done = subprocess.run(
+            ["docker", "exec", stack.container, "python", "-c", attempt],
+            check=False,
+            capture_output=True,
+        )
         assert done.returncode == 1, attempt
 
 
 def test_ports_are_published_on_the_loopback_alone(stack: Stack) -> None:
     for container in (stack.container, f"{stack.project}-prometheus-1"):
-        published = [place["HostIp"] for places in inspect(container)["NetworkSettings"]["Ports"].values() for place in places]
+        published = [
+            place["HostIp"]
+            for places in inspect(container)["NetworkSettings"]["Ports"].values()
+            for place in places
+        ]
         assert published == ["127.0.0.1"]
 
 
@@ -58,7 +71,9 @@ def test_a_cold_start_is_ready_in_seconds(stack: Stack, figures: dict[str, str])
     assert seconds < 15
 
 
-def test_every_radiograph_is_answered(stack: Stack, files: dict[str, bytes], expected: dict[str, float]) -> None:
+def test_every_radiograph_is_answered(
+    stack: Stack, files: dict[str, bytes], expected: dict[str, float]
+) -> None:
     assert expected.keys() == files.keys()
     assert all(0 <= probability <= 1 for probability in expected.values())
 
@@ -79,7 +94,11 @@ def test_answers_under_load_are_those_given_alone(
 
 
 def test_a_file_that_is_none_is_refused_with_a_problem(stack: Stack) -> None:
-    answer = httpx.post(f"{stack.url}/predict", content=b"GIF89a", headers={"content-type": "application/octet-stream"})
+    answer = httpx.post(
+        f"{stack.url}/predict",
+        content=b"GIF89a",
+        headers={"content-type": "application/octet-stream"},
+    )
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_format")
 
 
@@ -93,7 +112,11 @@ def test_every_query_of_the_dashboard_has_data(
         empty = queries
         while empty and time.monotonic() < deadline:
             time.sleep(5)
-            httpx.post(f"{stack.url}/predict", content=b"GIF89a", headers={"content-type": "application/octet-stream"})
+            httpx.post(
+                f"{stack.url}/predict",
+                content=b"GIF89a",
+                headers={"content-type": "application/octet-stream"},
+            )
             empty = [query for query in empty if not has_data(stack, query)]
     figures["dashboard queries with data"] = f"{len(queries) - len(empty)} of {len(queries)}"
     assert empty == []
@@ -140,7 +163,11 @@ def test_a_drain_loses_no_request(
 
 
 def test_a_new_version_in_the_volume_takes_over_without_a_restart_and_loses_no_request(
-    stack: Stack, store: Path, files: dict[str, bytes], expected: dict[str, float], figures: dict[str, str]
+    stack: Stack,
+    store: Path,
+    files: dict[str, bytes],
+    expected: dict[str, float],
+    figures: dict[str, str],
 ) -> None:
     stack.compose("start", "cxr")
     stack.wait_until_ready()
@@ -152,11 +179,15 @@ def test_a_new_version_in_the_volume_takes_over_without_a_restart_and_loses_no_r
         while not load.tally.versions[old + 1] and time.monotonic() < started + 120:
             time.sleep(0.5)
     figures["requests lost on a model's swap"] = f"{load.tally.broken} of {load.tally.answered}"
-    figures["a new version in the store to its first answer, under load"] = f"{time.monotonic() - started:.1f} s"
+    figures["a new version in the store to its first answer, under load"] = (
+        f"{time.monotonic() - started:.1f} s"
+    )
     assert load.tally.broken == 0
     assert set(load.tally.statuses) == {200}
     assert set(load.tally.versions) == {old, old + 1}
-    answer = httpx.post(f"{stack.url}/predict", content=files["made-2"], headers={"content-type": "image/png"})
+    answer = httpx.post(
+        f"{stack.url}/predict", content=files["made-2"], headers={"content-type": "image/png"}
+    )
     assert answer.json()["model"]["version"] == old + 1
 
 

@@ -1,4 +1,5 @@
-"""One real service with the bundles that the repository ships, for all promises that cross files."""
+"""One real service with the bundles that the repository ships, for all promises that cross
+files."""
 
 from collections.abc import Iterator
 

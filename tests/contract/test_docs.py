@@ -14,12 +14,18 @@ DOCS = ROOT / "docs"
 def test_every_setting_stands_in_the_settings_page_with_its_description() -> None:
     page = (DOCS / "settings.md").read_text()
     rows = dict(re.findall(r"^\| `(CXR_\w+)` \|.*\| ([^|]+) \|$", page, re.MULTILINE))
-    assert rows == {variable: Settings.model_fields[name].description for variable, name in variable_names().items()}
+    assert rows == {
+        variable: Settings.model_fields[name].description
+        for variable, name in variable_names().items()
+    }
 
 
 def test_every_problem_code_stands_in_the_errors_page() -> None:
     documented = set(
-        re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\| (`[^|]+) \|", (DOCS / "errors.md").read_text(), re.MULTILINE)))
+        re.findall(
+            r"`([a-z_]+)`",
+            "".join(re.findall(r"^\| (`[^|]+) \|", (DOCS / "errors.md").read_text(), re.MULTILINE)),
+        )
     )
     assert documented == set(CODES)
 
@@ -34,7 +40,8 @@ def test_no_document_or_source_names_a_place_of_its_maker() -> None:
         path.relative_to(ROOT).as_posix()
         for folder in ("cxr", "app", "training", "docs", "model_store")
         for path in sorted((ROOT / folder).rglob("*"))
-        if path.suffix in {".py", ".md", ".json", ".js", ".html", ".css", ".pbtxt", ".csv"} and private.search(read(path))
+        if path.suffix in {".py", ".md", ".json", ".js", ".html", ".css", ".pbtxt", ".csv"}
+        and private.search(read(path))
     ]
     assert named == []
 

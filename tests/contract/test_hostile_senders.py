@@ -1,4 +1,5 @@
-"""What is sent to do harm is answered or cut within its limit, over a real socket, and everybody else is served."""
+"""What is sent to do harm is answered or cut within its limit, over a real socket, and everybody
+else is served."""
 
 import selectors
 import socket
@@ -29,7 +30,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service with the bundles that the repository ships, and with less patience."""
     log = tmp_path_factory.mktemp("hostile") / "log"
     limits = {"header_timeout_seconds": HEADER_S, "receive_timeout_seconds": RECEIVE_S}
-    engine = {"engine_lanes": 1, "engine_threads": 1, "max_batch": 1}  # measuring them takes long and proves nothing here
+    engine = {
+        "engine_lanes": 1,
+        "engine_threads": 1,
+        "max_batch": 1,
+    }  # measuring them takes long and proves nothing here
     with running_server(ROOT / "model_store", log, **limits, **engine) as server:
         yield server
 
@@ -43,9 +48,15 @@ def lying_dicom() -> bytes:
 @pytest.mark.parametrize(
     ("make", "max_bytes"),
     [
-        pytest.param(lambda: deflate_bomb(191 * 2**20), 196_000, id="195 KB of deflated zeros, 200 MB of them"),
+        pytest.param(
+            lambda: deflate_bomb(191 * 2**20),
+            196_000,
+            id="195 KB of deflated zeros, 200 MB of them",
+        ),
         pytest.param(lying_dicom, 11_000_000, id="a JPEG larger than its DICOM header says"),
-        pytest.param(lambda: make_flat_jpeg(30_000, 30_000), 11_000_000, id="a JPEG of 900 megapixels"),
+        pytest.param(
+            lambda: make_flat_jpeg(30_000, 30_000), 11_000_000, id="a JPEG of 900 megapixels"
+        ),
         pytest.param(lambda: png_bomb(20_000), 400_000, id="a PNG of 400 megapixels"),
     ],
 )
@@ -62,11 +73,15 @@ def test_a_file_that_grows_beyond_its_limit_is_refused(
 
 
 def test_a_large_jpeg_is_what_it_claims_to_be(client: httpx.Client) -> None:
-    assert client.post("/predict", content=make_flat_jpeg(3000, 3000)).json()["processing"]["rows"] == 3000
+    assert (
+        client.post("/predict", content=make_flat_jpeg(3000, 3000)).json()["processing"]["rows"]
+        == 3000
+    )
 
 
 MULTIPART = (
-    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; boundary=b\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; "
+    b"boundary=b\r\ntransfer-encoding: chunked\r\n\r\n"
     b'36\r\n--b\r\ncontent-disposition: form-data; name="file"\r\n\r\n..\r\n'
 )
 
@@ -112,7 +127,9 @@ def answer_to(connection: socket.socket, send: Sender, *, seconds: float) -> byt
     raise AssertionError("the connection was not cut")
 
 
-def test_a_hundred_senders_of_slow_headers_are_cut_and_hold_up_nobody(client: httpx.Client, server: Server) -> None:
+def test_a_hundred_senders_of_slow_headers_are_cut_and_hold_up_nobody(
+    client: httpx.Client, server: Server
+) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(connect(server)) for _ in range(100)]
         opened = time.monotonic()
@@ -121,7 +138,9 @@ def test_a_hundred_senders_of_slow_headers_are_cut_and_hold_up_nobody(client: ht
                 connection.sendall(bytes([byte]))
             time.sleep(0.2)
         assert_others_are_served(client)
-        answers = [b"".join(iter(partial(connection.recv, 4096), b"")) for connection in connections]
+        answers = [
+            b"".join(iter(partial(connection.recv, 4096), b"")) for connection in connections
+        ]
         assert time.monotonic() - opened < HEADER_S + SLACK_S
     assert all(answer.startswith(b"HTTP/1.1 408") for answer in answers)
 

@@ -1,4 +1,5 @@
-"""Nothing of a patient leaves the service but in the answer to its sender: marked names go through every path."""
+"""Nothing of a patient leaves the service but in the answer to its sender: marked names go through
+every path."""
 
 import base64
 import hashlib
@@ -19,12 +20,22 @@ from pydicom.uid import JPEG2000Lossless
 
 from tests.bundles import write_made_bundle
 from tests.factories import chest
-from tests.marked import BORN, FOREIGN, MARK, broken_files, find_marks, marked_dicom, marked_png, sound_files
+from tests.marked import (
+    BORN,
+    FOREIGN,
+    MARK,
+    broken_files,
+    find_marks,
+    marked_dicom,
+    marked_png,
+    sound_files,
+)
 from tests.server import Server, running_server
 
 KEY = f"{MARK}-key"
 HEADERS = {
-    "authorization": f"Bearer {KEY}", "user-agent": MARK, "referer": f"http://{MARK}/?name={MARK}", "cookie": f"name={MARK}",
+    "authorization": f"Bearer {KEY}", "user-agent": MARK, "referer": f"http://{MARK}/?name={MARK}",
+    "cookie": f"name={MARK}",
     "from": f"{MARK}@{MARK}.org", "traceparent": MARK, "x-patient": BORN,
 }  # fmt: skip
 FILENAME = f"{MARK}_{BORN}.dcm"
@@ -38,7 +49,8 @@ def talkative_server(folder: Path, **settings: Any) -> Iterator[Server]:
     write_made_bundle(store, "bright", 1)
     (store / "broken" / "1").mkdir(parents=True)
     settings = {
-        "default_model": "bright", "log_level": "debug", "api_keys": f"ward:{hashlib.sha256(KEY.encode()).hexdigest()}",
+        "default_model": "bright", "log_level": "debug",
+        "api_keys": f"ward:{hashlib.sha256(KEY.encode()).hexdigest()}",
         "max_upload_bytes": MAX_UPLOAD_BYTES, "max_inflated_bytes": 2**20,
         "receive_timeout_seconds": 1, "header_timeout_seconds": 1, "decode_seconds": 3,
         "decode_workers": 1, "queue_capacity": 1, "max_calls_per_minute": 0, **settings,
@@ -66,13 +78,17 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_no_mark_of_a_file_comes_back_or_is_written_down(client: httpx.Client, server: Server) -> None:
+def test_no_mark_of_a_file_comes_back_or_is_written_down(
+    client: httpx.Client, server: Server
+) -> None:
     statuses = set()
     for name, data in (*sound_files(), *broken_files()):
         for answer in answers_about(client, data):
             statuses.add(answer.status_code)
             assert answer.status_code != 500, name
-            if answer.headers["content-type"] != "application/dicom":  # a result is about its patient, and says so
+            if (
+                answer.headers["content-type"] != "application/dicom"
+            ):  # a result is about its patient, and says so
                 assert find_marks(without_filenames(answer.text)) == set(), name
     assert statuses == {200, 413, 415, 422}
     assert_nothing_was_written_down(client, server)
@@ -80,8 +96,16 @@ def test_no_mark_of_a_file_comes_back_or_is_written_down(client: httpx.Client, s
 
 def answers_about(client: httpx.Client, data: bytes) -> Iterator[httpx.Response]:
     """Send a file by every way in."""
-    yield client.post("/predict", files={"file": (FILENAME, data, "application/dicom")}, params={"heatmap": "true"})
-    yield client.post("/predict", content=data, headers={"content-disposition": f"attachment; filename={FILENAME}"})
+    yield client.post(
+        "/predict",
+        files={"file": (FILENAME, data, "application/dicom")},
+        params={"heatmap": "true"},
+    )
+    yield client.post(
+        "/predict",
+        content=data,
+        headers={"content-disposition": f"attachment; filename={FILENAME}"},
+    )
     yield client.post("/predict/batch", files=[("files", (FILENAME, data))])
     yield client.post("/predict/dicom", content=data, params={"result": "sr"})
     yield client.post("/predict/dicom", content=data, params={"result": "sc"})
@@ -93,14 +117,17 @@ def without_filenames(text: str) -> str:
     return re.sub(r'"filename":"[^"]*"', "", text)
 
 
-def test_no_mark_of_a_request_comes_back_or_is_written_down(client: httpx.Client, server: Server) -> None:
+def test_no_mark_of_a_request_comes_back_or_is_written_down(
+    client: httpx.Client, server: Server
+) -> None:
     codes = set()
     for answer in refused_requests(client):
         assert answer.status_code >= 400
         assert find_marks(answer.text) == set(), answer.text
         codes.add(answer.json()["code"])
     assert codes == {
-        "malformed_request", "unauthorized", "unknown_model", "not_found", "method_not_allowed", "not_acceptable", "too_large",
+        "malformed_request", "unauthorized", "unknown_model", "not_found", "method_not_allowed",
+        "not_acceptable", "too_large",
         "unsupported_format", "overloaded", "not_ready", "deadline_exceeded",
     }  # fmt: skip
     assert_nothing_was_written_down(client, server)
@@ -109,12 +136,23 @@ def test_no_mark_of_a_request_comes_back_or_is_written_down(client: httpx.Client
 def refused_requests(client: httpx.Client) -> Iterator[httpx.Response]:
     """Provoke every problem that a request can have before its file is looked at."""
     png = marked_png()
-    for name in ("model", "operating_point", "prevalence", "age_years", "sex", "view_position", "tta", "heatmap"):
+    for name in (
+        "model",
+        "operating_point",
+        "prevalence",
+        "age_years",
+        "sex",
+        "view_position",
+        "tta",
+        "heatmap",
+    ):
         for value in (MARK, FOREIGN):
             yield client.post("/predict", content=png, params={name: value})
     yield client.post("/predict/dicom", content=png, params={"result": MARK})
     yield client.post("/predict", content=png, params=[("sex", MARK), ("sex", MARK)])
-    yield client.post("/predict", content=png, params={"tta": "true"})  # two views, and one may wait
+    yield client.post(
+        "/predict", content=png, params={"tta": "true"}
+    )  # two views, and one may wait
     yield client.post("/predict", content=png, params={"model": "broken"})
     yield client.post("/predict", content=png, headers={"authorization": f"Bearer {MARK}"})
     yield client.post("/predict", content=png, headers={"accept": MARK})
@@ -126,7 +164,9 @@ def refused_requests(client: httpx.Client) -> Iterator[httpx.Response]:
     yield client.post("/predict", files={MARK: (FILENAME, png)})
     yield client.post("/predict", files=[("file", (FILENAME, png)), ("file", (FILENAME, png))])
     yield client.post(
-        "/predict", content=f"--{MARK}".encode(), headers={"content-type": f"multipart/form-data; boundary={MARK}"}
+        "/predict",
+        content=f"--{MARK}".encode(),
+        headers={"content-type": f"multipart/form-data; boundary={MARK}"},
     )
     yield client.post("/predict/batch", content=png)
     yield client.get(f"/models/{MARK}")
@@ -143,13 +183,19 @@ def slowly(data: bytes) -> Iterator[bytes]:
     yield data[100:]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGSEGV, None], ids=["killed", "crashed", "late"])
+@pytest.mark.parametrize(
+    "stop", [signal.SIGKILL, signal.SIGSEGV, None], ids=["killed", "crashed", "late"]
+)
 def test_a_worker_that_dies_over_a_marked_file_takes_the_marks_with_it(
     client: httpx.Client, server: Server, stop: signal.Signals | None
 ) -> None:
     data = marked_dicom(chest(256, 256), syntax=JPEG2000Lossless)
     assert client.post("/predict", content=data).status_code == 200
-    (worker,) = (child for child in server.children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes())
+    (worker,) = (
+        child
+        for child in server.children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
     os.kill(worker, signal.SIGSTOP)
     if stop is not None:
         threading.Timer(0.5, end_process, (worker, stop)).start()
@@ -166,15 +212,23 @@ def end_process(process: int, how: signal.Signals) -> None:
     os.kill(process, signal.SIGCONT)
 
 
-def test_no_mark_of_a_broken_connection_comes_back_or_is_written_down(client: httpx.Client, server: Server) -> None:
+def test_no_mark_of_a_broken_connection_comes_back_or_is_written_down(
+    client: httpx.Client, server: Server
+) -> None:
     key = f"authorization: Bearer {KEY}\r\n"
     head = f"POST /predict?name={MARK} HTTP/1.1\r\nhost: {MARK}\r\nx-name: {MARK}\r\n{key}"
-    length = f"POST /predict HTTP/1.1\r\nhost: {MARK}\r\n{key}content-type: application/dicom\r\ncontent-length: 9999\r\n\r\n"
+    length = (
+        f"POST /predict HTTP/1.1\r\nhost: {MARK}\r\n{key}content-type: "
+        f"application/dicom\r\ncontent-length: 9999\r\n\r\n"
+    )
     ends = {
         "no HTTP": (f"\x16\x03\x01 {MARK}\r\n\r\n".encode(), b" 400 "),
         "headers that go on": (head.encode(), b" 408 "),
         "a body that stops": (length.encode() + MARK.encode() * 9, b" 408 "),
-        "a body that breaks": (head.encode() + f"transfer-encoding: chunked\r\n\r\n{MARK}\r\n".encode(), b" 400 "),
+        "a body that breaks": (
+            head.encode() + f"transfer-encoding: chunked\r\n\r\n{MARK}\r\n".encode(),
+            b" 400 ",
+        ),
     }
     for name, (sent, status) in ends.items():
         answer = converse(server, sent)
@@ -204,7 +258,10 @@ def leave(server: Server, sent: bytes) -> None:
 
 
 def test_a_call_over_a_key_s_limit_says_nothing_either(tmp_path: Path) -> None:
-    with talkative_server(tmp_path, max_calls_per_minute=1) as server, marked_client(server) as client:
+    with (
+        talkative_server(tmp_path, max_calls_per_minute=1) as server,
+        marked_client(server) as client,
+    ):
         client.post("/predict", content=marked_png())
         refused = client.post("/predict", content=marked_png(), params={"model": MARK})
 
@@ -222,6 +279,13 @@ def assert_nothing_was_written_down(client: httpx.Client, server: Server) -> Non
 
 
 def test_marks_are_found_however_they_are_written() -> None:
-    for text in (MARK.lower(), f"x{BORN}y", FOREIGN, ascii(FOREIGN), repr(FOREIGN.encode()), MARK.encode().hex()):
+    for text in (
+        MARK.lower(),
+        f"x{BORN}y",
+        FOREIGN,
+        ascii(FOREIGN),
+        repr(FOREIGN.encode()),
+        MARK.encode().hex(),
+    ):
         assert find_marks(text)
     assert find_marks(base64.b64encode(MARK.encode() * 3).decode())

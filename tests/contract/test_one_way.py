@@ -1,4 +1,5 @@
-"""Training and serving read an image by one way: the same bytes give the same tensor, bit for bit."""
+"""Training and serving read an image by one way: the same bytes give the same tensor, bit for
+bit."""
 
 from pathlib import Path
 
@@ -29,14 +30,20 @@ def test_the_same_bytes_give_the_same_tensor_in_training_and_serving(tmp_path: P
         (tmp_path / "data" / name).mkdir(parents=True)
     for name, data in FILES.items():
         (tmp_path / "data/NORMAL" / name).write_bytes(data)
-    (tmp_path / "data/PNEUMONIA/person1_virus_1.jpeg").write_bytes(make_jpeg(chest(400, 400, seed=9)))
+    (tmp_path / "data/PNEUMONIA/person1_virus_1.jpeg").write_bytes(
+        make_jpeg(chest(400, 400, seed=9))
+    )
 
-    index, refused = build_cache(load_index(tmp_path / "data"), tmp_path / "data", tmp_path / "cache", SIZE)
+    index, refused = build_cache(
+        load_index(tmp_path / "data"), tmp_path / "data", tmp_path / "cache", SIZE
+    )
     trained_NHW = map_cache(tmp_path / "cache", len(index), SIZE)
     assert refused == ()
     assert len(index) == len(FILES) + 1
     for row, trained_HW in zip(index.rows, trained_NHW, strict=True):
-        np.testing.assert_array_equal(served((tmp_path / "data" / row.path).read_bytes()), trained_HW)
+        np.testing.assert_array_equal(
+            served((tmp_path / "data" / row.path).read_bytes()), trained_HW
+        )
 
 
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, RLELossless, JPEG2000Lossless])
@@ -47,4 +54,6 @@ def test_whether_a_picture_is_wanted_does_not_change_the_tensor(syntax: UID) -> 
 
 def served(data: bytes, *, preview_side: int | None = None) -> NDArray[np.uint8]:
     """The tensor that the service makes of an upload."""
-    return prepare(data, Preparation(PreprocessSpec(size=SIZE), DecodeLimits(), "refuse", preview_side)).image_HW
+    return prepare(
+        data, Preparation(PreprocessSpec(size=SIZE), DecodeLimits(), "refuse", preview_side)
+    ).image_HW

@@ -21,11 +21,15 @@ NAMED_CODE = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b")
 
 
 @pytest.mark.parametrize("folder", ["dicom", "bad"])
-def test_every_file_answers_as_expected_and_soon(client: httpx.Client, server: Server, test_data: Path, folder: str) -> None:
+def test_every_file_answers_as_expected_and_soon(
+    client: httpx.Client, server: Server, test_data: Path, folder: str
+) -> None:
     faults = []
     for row in manifest(test_data / folder):
         started = time.monotonic()
-        answer = client.post("/predict", files={"file": (test_data / folder / row["file"]).read_bytes()})
+        answer = client.post(
+            "/predict", files={"file": (test_data / folder / row["file"]).read_bytes()}
+        )
         if time.monotonic() - started > MAX_ANSWER_S:
             faults.append(f"{row['file']}: took too long")
         faults += [f"{row['file']}: {fault}" for fault in unmet(row["expect"], answer)]
@@ -41,7 +45,8 @@ def manifest(folder: Path) -> list[dict[str, str]]:
 
 
 def unmet(expect: str, answer: httpx.Response) -> Iterator[str]:
-    """Say what of an `expect` column ("422 not_a_chest", "200 with color_input, or 422") does not hold."""
+    """Say what of an `expect` column ("422 not_a_chest", "200 with color_input, or 422") does not
+    hold."""
     body = answer.json()
     if answer.status_code not in map(int, re.findall(r"\b[2-5]\d\d\b", expect)):
         yield f"{answer.status_code} {body.get('code')} instead of {expect}"
@@ -54,7 +59,11 @@ def unmet(expect: str, answer: httpx.Response) -> Iterator[str]:
         if "warns" in expect and not warned:
             yield "does not warn"
     else:
-        named = [code for code in NAMED_CODE.findall(expect.split("(", maxsplit=1)[0]) if code not in WARNINGS]
+        named = [
+            code
+            for code in NAMED_CODE.findall(expect.split("(", maxsplit=1)[0])
+            if code not in WARNINGS
+        ]
         if named and body["code"] not in named:
             yield f"{body['code']} instead of {expect}"
 
@@ -64,36 +73,51 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
 
 
-def test_age_sex_and_view_of_every_siim_file_are_the_headers(client: httpx.Client, test_data: Path) -> None:
+def test_age_sex_and_view_of_every_siim_file_are_the_headers(
+    client: httpx.Client, test_data: Path
+) -> None:
     for path in sorted((test_data / "siim").rglob("*.dcm")):
         with pydicom.config.disable_value_validation():
             header = pydicom.dcmread(path, stop_before_pixels=True)
             expected = (float(header.PatientAge), header.PatientSex, header.ViewPosition)
-        stated = client.post("/predict", content=path.read_bytes(), headers={"content-type": "application/dicom"}).json()[
-            "metadata"
-        ]
+        stated = client.post(
+            "/predict", content=path.read_bytes(), headers={"content-type": "application/dicom"}
+        ).json()["metadata"]
         assert (stated["age_years"], stated["sex"], stated["view_position"]) == expected
 
 
-def test_multipart_and_raw_bodies_give_the_same_answer(client: httpx.Client, test_data: Path) -> None:
+def test_multipart_and_raw_bodies_give_the_same_answer(
+    client: httpx.Client, test_data: Path
+) -> None:
     for path in sorted((test_data / "siim").rglob("*.dcm"))[:3]:
         parameters = {"tta": "true", "heatmap": "true"}
-        multipart = client.post("/predict", params=parameters, files={"file": path.read_bytes()}).json()
+        multipart = client.post(
+            "/predict", params=parameters, files={"file": path.read_bytes()}
+        ).json()
         raw = client.post(
-            "/predict", params=parameters, content=path.read_bytes(), headers={"content-type": "application/octet-stream"}
+            "/predict",
+            params=parameters,
+            content=path.read_bytes(),
+            headers={"content-type": "application/octet-stream"},
         ).json()
         for answer in (multipart, raw):
             del answer["request_id"], answer["timings_ms"]
         assert multipart == raw
 
 
-def test_32_uploads_at_once_are_answered_as_if_alone(client: httpx.Client, server: Server, test_data: Path) -> None:
+def test_32_uploads_at_once_are_answered_as_if_alone(
+    client: httpx.Client, server: Server, test_data: Path
+) -> None:
     uploads = [path.read_bytes() for path in sorted((test_data / "siim").rglob("*.dcm"))[:32]]
-    alone = [client.post("/predict", files={"file": upload}).json()["probability"] for upload in uploads]
+    alone = [
+        client.post("/predict", files={"file": upload}).json()["probability"] for upload in uploads
+    ]
 
     async def together() -> list[float]:
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as several:
-            answers = await asyncio.gather(*(several.post("/predict", files={"file": upload}) for upload in uploads))
+            answers = await asyncio.gather(
+                *(several.post("/predict", files={"file": upload}) for upload in uploads)
+            )
         return [answer.json()["probability"] for answer in answers]
 
     assert len(set(alone)) > 16

@@ -58,8 +58,13 @@ def test_hardly_a_real_film_is_flagged_and_hardly_a_negative_missed(test_data: P
         *sorted((test_data / "pneumonia/train").rglob("*.jpeg"))[::100],
     ]
     images = [
-        preprocess(decode(radiograph.read_bytes(), limits=DecodeLimits(), size=224, scope="warn"), PreprocessSpec(size=224))
+        preprocess(
+            decode(radiograph.read_bytes(), limits=DecodeLimits(), size=224, scope="warn"),
+            PreprocessSpec(size=224),
+        )
         for radiograph in radiographs
     ]
     assert sum(bool(codes(image_HW)) for image_HW in images) <= 0.01 * len(images)
-    assert sum(codes(255 - image_HW) == ["looks_inverted"] for image_HW in images) >= 0.99 * len(images)
+    assert sum(codes(255 - image_HW) == ["looks_inverted"] for image_HW in images) >= 0.99 * len(
+        images
+    )

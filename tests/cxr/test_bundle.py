@@ -11,7 +11,9 @@ from tests.bundles import write_made_bundle
 
 
 def test_a_bundle_reads_back_as_it_was_written(bundle: Bundle) -> None:
-    assert bundle.manifest == Manifest.model_validate_json((bundle.path / "bundle.json").read_text())
+    assert bundle.manifest == Manifest.model_validate_json(
+        (bundle.path / "bundle.json").read_text()
+    )
     assert json.loads((bundle.path / "bundle.json").read_text())["schema"] == "cxr-bundle/1"
 
 
@@ -30,18 +32,31 @@ def test_a_bundle_that_lacks_a_file_is_refused(bundle: Bundle, file: str) -> Non
 
 @pytest.mark.parametrize(
     "change",
-    [{"surprise": 1}, {"default_operating_point": "none"}, {"tta_policy": "none"}, {"input_size": 64}, {"model": "../x"}],
+    [
+        {"surprise": 1},
+        {"default_operating_point": "none"},
+        {"tta_policy": "none"},
+        {"input_size": 64},
+        {"model": "../x"},
+    ],
 )
-def test_a_manifest_that_breaks_its_schema_is_refused_and_says_where(bundle: Bundle, change: dict[str, object]) -> None:
+def test_a_manifest_that_breaks_its_schema_is_refused_and_says_where(
+    bundle: Bundle, change: dict[str, object]
+) -> None:
     path = bundle.path / "bundle.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(BundleError, match="schema"):
         read_bundle(bundle.path)
 
 
-@pytest.mark.parametrize("change", [{"auroc_change": 0.004}, {"flips": 0.02}, {"precision": "int4"}])
-def test_a_fast_precision_that_costs_too_much_breaks_the_schema(bundle: Bundle, change: dict[str, object]) -> None:
-    fast = {"engine": "openvino-cpu", "precision": "bf16", "images": 9, "auroc_change": 0.001, "flips": 0.005,
+@pytest.mark.parametrize(
+    "change", [{"auroc_change": 0.004}, {"flips": 0.02}, {"precision": "int4"}]
+)
+def test_a_fast_precision_that_costs_too_much_breaks_the_schema(
+    bundle: Bundle, change: dict[str, object]
+) -> None:
+    fast = {"engine": "openvino-cpu", "precision": "bf16", "images": 9, "auroc_change": 0.001,
+    "flips": 0.005,
             "instructions": "avx512_bf16", "tool": "openvino 2026.4.1"}  # fmt: skip
     path = bundle.path / "bundle.json"
     plain = json.loads(path.read_text())
@@ -59,7 +74,9 @@ def test_a_manifest_can_not_reach_outside_its_folder(bundle: Bundle) -> None:
         read_bundle(bundle.path)
 
 
-def test_wrong_golden_answers_are_found_when_the_graph_opens(bundle: Bundle, tmp_path: Path) -> None:
+def test_wrong_golden_answers_are_found_when_the_graph_opens(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     golden = bundle.golden
     golden.logit_N[1] += 0.01
     with pytest.raises(BundleError, match="logit"):
@@ -95,8 +112,15 @@ def test_a_version_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
     assert list((tmp_path / "made").iterdir()) == []
 
 
-@pytest.mark.parametrize(("model", "version"), [("Pneumonia", 1), ("../evil", 1), ("a/b", 1), ("made", 0)])
-def test_a_name_that_no_bundle_may_have_is_refused_before_a_folder_is_made(tmp_path: Path, model: str, version: int) -> None:
-    with pytest.raises(BundleError, match="versions count from 1"), write_bundle(tmp_path / "store", model, version):
+@pytest.mark.parametrize(
+    ("model", "version"), [("Pneumonia", 1), ("../evil", 1), ("a/b", 1), ("made", 0)]
+)
+def test_a_name_that_no_bundle_may_have_is_refused_before_a_folder_is_made(
+    tmp_path: Path, model: str, version: int
+) -> None:
+    with (
+        pytest.raises(BundleError, match="versions count from 1"),
+        write_bundle(tmp_path / "store", model, version),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []

@@ -2,10 +2,23 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 from cxr.decode import DecodeLimits, decode, sniff
-from cxr.errors import CorruptImage, ImageError, NeedsWorker, NotARadiograph, TooLarge, UnsupportedFormat
+from cxr.errors import (
+    CorruptImage,
+    ImageError,
+    NeedsWorker,
+    NotARadiograph,
+    TooLarge,
+    UnsupportedFormat,
+)
 from cxr.radiograph import WarningCode
 from tests.factories import chest, make_dicom, make_jpeg, make_png, ramp
 
@@ -18,7 +31,9 @@ def test_the_format_is_told_by_content_alone() -> None:
     assert sniff(make_jpeg(ramp())) == "jpeg"
 
 
-@pytest.mark.parametrize("data", [b"", b"BM" + bytes(200), b"GIF89a" + bytes(200), bytes(4096), b"II*\0" + bytes(100)])
+@pytest.mark.parametrize(
+    "data", [b"", b"BM" + bytes(200), b"GIF89a" + bytes(200), bytes(4096), b"II*\0" + bytes(100)]
+)
 def test_anything_else_is_refused(data: bytes) -> None:
     with pytest.raises(UnsupportedFormat):
         decode(data, limits=LIMITS)
@@ -31,7 +46,12 @@ def test_what_can_take_long_needs_a_worker(syntax: UID) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [make_dicom(ramp(), syntax=RLELossless), make_dicom(ramp(), syntax=JPEGBaseline8Bit), make_png(ramp())]
+    "data",
+    [
+        make_dicom(ramp(), syntax=RLELossless),
+        make_dicom(ramp(), syntax=JPEGBaseline8Bit),
+        make_png(ramp()),
+    ],
 )
 def test_what_is_quick_is_the_same_in_a_thread_and_in_a_worker(data: bytes) -> None:
     here, there = decode(data, limits=LIMITS, can_be_stopped=False), decode(data, limits=LIMITS)
@@ -41,7 +61,11 @@ def test_what_is_quick_is_the_same_in_a_thread_and_in_a_worker(data: bytes) -> N
 
 def test_a_file_that_will_be_refused_needs_no_worker() -> None:
     with pytest.raises(NotARadiograph):
-        decode(make_dicom(ramp(), Modality="CT", syntax=JPEGBaseline8Bit), limits=LIMITS, can_be_stopped=False)
+        decode(
+            make_dicom(ramp(), Modality="CT", syntax=JPEGBaseline8Bit),
+            limits=LIMITS,
+            can_be_stopped=False,
+        )
 
 
 def test_a_file_over_the_byte_limit_is_too_large() -> None:
@@ -50,7 +74,9 @@ def test_a_file_over_the_byte_limit_is_too_large() -> None:
 
 
 @pytest.mark.parametrize("make", [make_png, make_jpeg, make_dicom])
-def test_an_image_over_the_pixel_limit_is_too_large_in_every_format(make: Callable[..., bytes]) -> None:
+def test_an_image_over_the_pixel_limit_is_too_large_in_every_format(
+    make: Callable[..., bytes],
+) -> None:
     with pytest.raises(TooLarge):
         decode(make(ramp()), limits=DecodeLimits(max_pixels=96 * 128 - 1))
 
@@ -77,7 +103,10 @@ def test_no_error_says_anything_of_the_file(make: Callable[..., bytes]) -> None:
 
 
 def test_an_elongated_or_coarse_image_is_warned_of() -> None:
-    codes = [warning.code for warning in decode(make_png(ramp(100, 300)), limits=LIMITS, size=224).warnings]
+    codes = [
+        warning.code
+        for warning in decode(make_png(ramp(100, 300)), limits=LIMITS, size=224).warnings
+    ]
     assert codes == [WarningCode.ASPECT_UNUSUAL, WarningCode.LOW_RESOLUTION]
 
 

@@ -35,7 +35,9 @@ def test_threads_may_run_it_at_once(bundle: Bundle) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == {seed: float(graph.run(chest(32, 32, seed=seed)[None]).logit_N[0]) for seed in range(8)}
+    assert answers == {
+        seed: float(graph.run(chest(32, 32, seed=seed)[None]).logit_N[0]) for seed in range(8)
+    }
 
 
 def test_a_batch_of_the_wrong_shape_is_a_graph_error(bundle: Bundle) -> None:
@@ -59,7 +61,10 @@ def test_a_gpu_is_never_replaced_by_the_cpu_in_silence(bundle: Bundle) -> None:
 
 def test_batches_filled_up_to_a_bucket_answer_as_they_are(bundle: Bundle) -> None:
     images_NHW = np.stack([chest(32, 32, seed=seed) for seed in range(6)])
-    exact, filled = OnnxGraph(bundle.graph_path), OnnxGraph(bundle.graph_path, Runtime(buckets=(4, 8)))
+    exact, filled = (
+        OnnxGraph(bundle.graph_path),
+        OnnxGraph(bundle.graph_path, Runtime(buckets=(4, 8))),
+    )
     for count in (6, 1, 4, 3):  # a smaller batch after a larger one meets what that one left behind
         wanted, got = exact.run(images_NHW[-count:]), filled.run(images_NHW[-count:])
         np.testing.assert_allclose(got.logit_N, wanted.logit_N, atol=1e-5)
@@ -83,25 +88,41 @@ def test_fast_is_refused_where_the_bundle_does_not_allow_it_and_says_why(bundle:
 
 
 @pytest.mark.parametrize("precision", ["exact", "fast"])
-def test_openvino_answers_as_onnx_runtime_does_and_says_what_it_is(bundle: Bundle, precision: Precision) -> None:
+def test_openvino_answers_as_onnx_runtime_does_and_says_what_it_is(
+    bundle: Bundle, precision: Precision
+) -> None:
     pytest.importorskip("openvino", reason="the openvino extra is not installed")
     if precision == "fast" and "avx512_bf16" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no bf16 instructions")
     images_NHW = np.stack([chest(32, 32, seed=seed) for seed in range(5)])
-    graph = open_graph(allowing_fast(bundle), Runtime(engine="openvino", precision=precision, run_slots=2))
+    graph = open_graph(
+        allowing_fast(bundle), Runtime(engine="openvino", precision=precision, run_slots=2)
+    )
 
-    assert (graph.engine, graph.precision) == ("openvino-cpu", {"exact": "fp32", "fast": "bf16"}[precision])
+    assert (graph.engine, graph.precision) == (
+        "openvino-cpu",
+        {"exact": "fp32", "fast": "bf16"}[precision],
+    )
     for count in (1, 5, 2):
         wanted, got = open_graph(bundle).run(images_NHW[:count]), graph.run(images_NHW[:count])
-        np.testing.assert_allclose(got.logit_N, wanted.logit_N, atol={"exact": 1e-4, "fast": 0.1}[precision])
+        np.testing.assert_allclose(
+            got.logit_N, wanted.logit_N, atol={"exact": 1e-4, "fast": 0.1}[precision]
+        )
 
 
 @pytest.mark.parametrize(
     "runtime",
-    [Runtime(), Runtime(buckets=(4, 8)), Runtime(engine="openvino"), Runtime(engine="openvino", run_slots=2)],
+    [
+        Runtime(),
+        Runtime(buckets=(4, 8)),
+        Runtime(engine="openvino"),
+        Runtime(engine="openvino", run_slots=2),
+    ],
     ids=["as they are", "filled up", "openvino", "openvino in two lanes"],
 )
-def test_what_is_known_beside_an_image_counts_for_that_image_alone(tmp_path: Path, runtime: Runtime) -> None:
+def test_what_is_known_beside_an_image_counts_for_that_image_alone(
+    tmp_path: Path, runtime: Runtime
+) -> None:
     if runtime.engine == "openvino":
         pytest.importorskip("openvino", reason="the openvino extra is not installed")
     write_made_bundle(tmp_path, "bright", 1, metadata=COLUMNS)
@@ -126,6 +147,12 @@ def test_openvino_reports_nothing_to_its_maker() -> None:
 
 def allowing_fast(bundle: Bundle) -> Bundle:
     fast = FastPrecision(
-        engine="openvino-cpu", precision="bf16", images=100, auroc_change=0.0, flips=0.0, instructions="avx512_bf16", tool="x"
+        engine="openvino-cpu",
+        precision="bf16",
+        images=100,
+        auroc_change=0.0,
+        flips=0.0,
+        instructions="avx512_bf16",
+        tool="x",
     )
     return dataclasses.replace(bundle, manifest=bundle.manifest.model_copy(update={"fast": fast}))

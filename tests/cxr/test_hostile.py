@@ -1,4 +1,5 @@
-"""What a file may not do to the service: each way in which small files become large, slow or half-read."""
+"""What a file may not do to the service: each way in which small files become large, slow or
+half-read."""
 
 import struct
 import time
@@ -43,11 +44,23 @@ def refused(data: bytes, kind: type[ImageError]) -> None:
     assert time.process_time() - started < MAX_REFUSAL_S
 
 
-@pytest.mark.parametrize("syntax", [JPEGLosslessSV1, JPEGExtended12Bit, JPEGLSLossless, JPEG2000Lossless, JPEGBaseline8Bit])
+@pytest.mark.parametrize(
+    "syntax",
+    [JPEGLosslessSV1, JPEGExtended12Bit, JPEGLSLossless, JPEG2000Lossless, JPEGBaseline8Bit],
+)
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
 def test_a_compressed_frame_without_its_end_is_corrupt(syntax: UID, share: float) -> None:
-    frame = bytes(imagecodecs.jpeg8_encode(chest())) if syntax == JPEGExtended12Bit else encode_frame(chest(), syntax)
-    refused(make_dicom(chest(), syntax=syntax, PixelData=encapsulate([frame[: int(len(frame) * share)]])), CorruptImage)
+    frame = (
+        bytes(imagecodecs.jpeg8_encode(chest()))
+        if syntax == JPEGExtended12Bit
+        else encode_frame(chest(), syntax)
+    )
+    refused(
+        make_dicom(
+            chest(), syntax=syntax, PixelData=encapsulate([frame[: int(len(frame) * share)]])
+        ),
+        CorruptImage,
+    )
 
 
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLosslessSV1, JPEGBaseline8Bit])
@@ -61,14 +74,18 @@ def test_a_size_that_is_hidden_in_a_comment_is_not_believed() -> None:
     decoy = b"\xff\x4f\xff\x51" + struct.pack(">HH4L", 41, 0, 128, 96, 0, 0)
     comment = b"\xff\xfe" + struct.pack(">H", len(decoy) + 2) + decoy
     hidden = frame[:2] + comment + frame[2:]
-    refused(make_dicom(ramp(), syntax=JPEGBaseline8Bit, PixelData=encapsulate([hidden])), CorruptImage)
+    refused(
+        make_dicom(ramp(), syntax=JPEGBaseline8Bit, PixelData=encapsulate([hidden])), CorruptImage
+    )
 
 
 def test_a_marker_without_a_length_hides_no_frame_header() -> None:
     inner = encode_frame(ramp(512, 512), JPEGBaseline8Bit)[2:]
     decoy = b"\xff\xc0" + struct.pack(">HBHHB", 11, 8, 96, 128, 1) + b"\1\x11\0"
     hidden = b"\xff\xd8\xff\xd0" + struct.pack(">H", 2) + decoy + inner
-    refused(make_dicom(ramp(), syntax=JPEGBaseline8Bit, PixelData=encapsulate([hidden])), CorruptImage)
+    refused(
+        make_dicom(ramp(), syntax=JPEGBaseline8Bit, PixelData=encapsulate([hidden])), CorruptImage
+    )
 
 
 @pytest.mark.parametrize("rows", [30000, 65000])
@@ -76,7 +93,12 @@ def test_a_jpeg_that_claims_little_and_holds_much_is_refused_undecoded(rows: int
     frame = bytearray(encode_frame(chest(1024, 1024), JPEGBaseline8Bit))
     place = frame.index(b"\xff\xc0")
     frame[place + 5 : place + 9] = struct.pack(">HH", rows, rows)
-    refused(make_dicom(chest(1024, 1024), syntax=JPEGBaseline8Bit, PixelData=encapsulate([bytes(frame)])), TooLarge)
+    refused(
+        make_dicom(
+            chest(1024, 1024), syntax=JPEGBaseline8Bit, PixelData=encapsulate([bytes(frame)])
+        ),
+        TooLarge,
+    )
     refused(bytes(frame), TooLarge)
 
 
@@ -103,7 +125,13 @@ def test_exif_that_names_itself_a_thousand_times_costs_nothing() -> None:
     exif = b"II*\0" + struct.pack("<LH", 8, 5000) + entries + bytes(5_000_000)
     chunk = b"eXIf" + exif
     data = make_png(ramp())
-    bomb = data[:33] + struct.pack(">L", len(exif)) + chunk + struct.pack(">L", zlib.crc32(chunk)) + data[33:]
+    bomb = (
+        data[:33]
+        + struct.pack(">L", len(exif))
+        + chunk
+        + struct.pack(">L", zlib.crc32(chunk))
+        + data[33:]
+    )
     started = time.process_time()
     np.testing.assert_array_equal(decode(bomb, limits=LIMITS).pixels_HW, ramp())
     assert time.process_time() - started < MAX_REFUSAL_S
@@ -128,7 +156,9 @@ def test_meta_information_of_a_million_elements_is_refused() -> None:
 
 
 def test_sequences_without_end_are_refused() -> None:
-    level = struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    level = struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
     refused(before_pixels(make_dicom(ramp()), level * 100_000), ImageError)
 
 

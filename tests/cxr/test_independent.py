@@ -1,4 +1,5 @@
-"""Pixels equal those that independent decoders (dcmtk, GDCM) give for files that they wrote themselves."""
+"""Pixels equal those that independent decoders (dcmtk, GDCM) give for files that they wrote
+themselves."""
 
 import shutil
 import subprocess
@@ -27,16 +28,27 @@ DCMTK = [
 GDCM = ["--jpeg", "--jpegls", "--j2k", "--rle", "--deflated"]
 
 
-@pytest.mark.parametrize(("encoder", "decoder"), DCMTK, ids=lambda value: " ".join(value) if isinstance(value, list) else value)
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    DCMTK,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
 @pytest.mark.parametrize("depth", [8, 12])
-def test_pixels_equal_those_of_dcmtk(encoder: list[str], decoder: str, depth: int, tmp_path: Path) -> None:
+def test_pixels_equal_those_of_dcmtk(
+    encoder: list[str], decoder: str, depth: int, tmp_path: Path
+) -> None:
     if shutil.which(encoder[0]) is None:
         pytest.skip("no dcmtk on this machine")
     if encoder[-1] == "+eb" and depth == 12:
         return  # baseline JPEG has no 12 bits
     write_plain(tmp_path / "plain.dcm", depth)
     run(*encoder, tmp_path / "plain.dcm", tmp_path / "coded.dcm")
-    run(decoder, *(["+te"] if decoder == "dcmconv" else []), tmp_path / "coded.dcm", tmp_path / "decoded.dcm")
+    run(
+        decoder,
+        *(["+te"] if decoder == "dcmconv" else []),
+        tmp_path / "coded.dcm",
+        tmp_path / "decoded.dcm",
+    )
     compare(tmp_path, depth)
 
 
@@ -56,7 +68,9 @@ def write_plain(path: Path, depth: int) -> None:
     pixels = np.vstack([chest(200, 256), ramp(56, 256)])
     deep = pixels.astype(np.uint16) * 16 + 7
     path.write_bytes(
-        make_dicom(pixels) if depth == 8 else make_dicom(deep, BitsStored=12, HighBit=11, WindowCenter=2048, WindowWidth=4096)
+        make_dicom(pixels)
+        if depth == 8
+        else make_dicom(deep, BitsStored=12, HighBit=11, WindowCenter=2048, WindowWidth=4096)
     )
 
 
@@ -68,10 +82,12 @@ def run(*command: object) -> None:
 def compare(folder: Path, depth: int) -> None:
     """Our pixels of the coded file are those that the other decoder stored."""
     decoded = pydicom.dcmread(folder / "decoded.dcm")
-    stored_HW: NDArray[np.uint16] = np.frombuffer(decoded.PixelData, f"<u{decoded.BitsAllocated // 8}").reshape(
-        decoded.Rows, decoded.Columns
-    )
+    stored_HW: NDArray[np.uint16] = np.frombuffer(
+        decoded.PixelData, f"<u{decoded.BitsAllocated // 8}"
+    ).reshape(decoded.Rows, decoded.Columns)
     ours = decode((folder / "coded.dcm").read_bytes(), limits=DecodeLimits())
-    assert ours.processing.transfer_syntax == str(pydicom.dcmread(folder / "coded.dcm").file_meta.TransferSyntaxUID)
+    assert ours.processing.transfer_syntax == str(
+        pydicom.dcmread(folder / "coded.dcm").file_meta.TransferSyntaxUID
+    )
     theirs_HW = stored_HW.astype(np.float64) / (2**depth - 1) * 255
     np.testing.assert_allclose(ours.pixels_HW, theirs_HW, atol=1)

@@ -5,7 +5,14 @@ import pytest
 
 from cxr.bundle import Bundle
 from cxr.graph import open_graph
-from cxr.interpret import Calibration, Outputs, PrevalenceShift, draw_heatmap, interpret, scope_warnings
+from cxr.interpret import (
+    Calibration,
+    Outputs,
+    PrevalenceShift,
+    draw_heatmap,
+    interpret,
+    scope_warnings,
+)
 from cxr.radiograph import Metadata, WarningCode
 from cxr.tta import POLICIES, make_views
 from tests.factories import chest
@@ -13,7 +20,11 @@ from tests.factories import chest
 
 def outputs(*logits: float, novelty: float = 0.0) -> Outputs:
     count = len(logits)
-    return Outputs(np.array(logits, np.float32), np.zeros((count, 4, 4), np.float32), np.full(count, novelty, np.float32))
+    return Outputs(
+        np.array(logits, np.float32),
+        np.zeros((count, 4, 4), np.float32),
+        np.full(count, novelty, np.float32),
+    )
 
 
 def test_the_label_is_positive_exactly_from_the_threshold_on(bundle: Bundle) -> None:
@@ -40,12 +51,16 @@ def test_the_merged_map_still_adds_up_to_the_served_logit(bundle: Bundle) -> Non
     views = make_views(chest(32, 32), POLICIES[bundle.manifest.tta_policy])
     answers = open_graph(bundle).run(views)
     finding = interpret(answers, bundle.manifest)
-    assert finding.cam_hw.mean() + bundle.manifest.cam.bias == pytest.approx(answers.logit_N.mean(), abs=1e-5)
+    assert finding.cam_hw.mean() + bundle.manifest.cam.bias == pytest.approx(
+        answers.logit_N.mean(), abs=1e-5
+    )
     np.testing.assert_allclose(finding.cam_hw, answers.cam_Nhw[0], atol=1e-4)
 
 
 def test_a_novel_image_is_warned_of_before_it_counts_as_novel(bundle: Bundle) -> None:
-    far, farther = (interpret(outputs(0.0, novelty=score), bundle.manifest) for score in (31.0, 61.0))
+    far, farther = (
+        interpret(outputs(0.0, novelty=score), bundle.manifest) for score in (31.0, 61.0)
+    )
     assert [c.code for c in far.warnings] == [WarningCode.NOVEL_INPUT]
     assert (far.novelty.is_novel, farther.novelty.is_novel) == (False, True)
 
@@ -64,8 +79,12 @@ def test_calibration_never_overflows(logit: float) -> None:
         (Metadata(age_years=58.0, view_position="AP"), []),
     ],
 )
-def test_what_lies_outside_the_scope_is_warned_of(bundle: Bundle, metadata: Metadata, expected: list[str]) -> None:
-    assert [warning.code.value for warning in scope_warnings(metadata, bundle.manifest.scope)] == expected
+def test_what_lies_outside_the_scope_is_warned_of(
+    bundle: Bundle, metadata: Metadata, expected: list[str]
+) -> None:
+    assert [
+        warning.code.value for warning in scope_warnings(metadata, bundle.manifest.scope)
+    ] == expected
 
 
 def test_a_heat_map_colours_evidence_on_one_scale_and_leaves_the_rest() -> None:
@@ -74,14 +93,20 @@ def test_a_heat_map_colours_evidence_on_one_scale_and_leaves_the_rest() -> None:
     np.testing.assert_array_equal(nothing, np.repeat(picture_HW[..., None], 3, axis=2))
     cam_hw = np.zeros((4, 4), np.float32)
     cam_hw[0, 3] = 20.0
-    changed = np.abs(draw_heatmap(cam_hw, picture_HW).astype(int) - picture_HW[..., None]).sum(axis=2)
+    changed = np.abs(draw_heatmap(cam_hw, picture_HW).astype(int) - picture_HW[..., None]).sum(
+        axis=2
+    )
     assert changed[:16, 48:].mean() > 10 * max(changed[32:, :32].mean(), 0.01)
 
 
 def test_another_prevalence_moves_the_logit_by_the_difference_of_the_prior_logits() -> None:
     shift = PrevalenceShift(training=0.75, stated=0.05)
     for probability in (0.001, 0.3, 0.75, 0.999):
-        moved = math.log(probability / (1 - probability)) + math.log(0.05 / 0.95) - math.log(0.75 / 0.25)
+        moved = (
+            math.log(probability / (1 - probability))
+            + math.log(0.05 / 0.95)
+            - math.log(0.75 / 0.25)
+        )
         assert shift.apply(probability) == pytest.approx(1 / (1 + math.exp(-moved)), rel=1e-12)
     assert shift.apply(0.75) == pytest.approx(0.05)
     assert (shift.apply(0.0), shift.apply(1.0)) == (0.0, 1.0)
@@ -95,7 +120,9 @@ def test_another_prevalence_changes_no_label(bundle: Bundle, stated: float, logi
         plain = interpret(outputs(logit), bundle.manifest, operating_point=point)
         moved = interpret(outputs(logit), bundle.manifest, operating_point=point, shift=shift)
         assert moved.label == plain.label
-        assert (moved.label == bundle.manifest.labels.positive) == (moved.probability >= moved.threshold)
+        assert (moved.label == bundle.manifest.labels.positive) == (
+            moved.probability >= moved.threshold
+        )
         assert (moved.probability > plain.probability) == (stated > 1 / 3)
         assert (plain.prevalence, moved.prevalence) == (None, stated)
 
@@ -108,7 +135,9 @@ def test_the_spread_of_views_is_that_of_the_moved_probabilities(bundle: Bundle) 
     assert finding.tta.spread == pytest.approx(high - low)
 
 
-@pytest.mark.parametrize(("training", "stated"), [(0.0, 0.1), (1.0, 0.1), (0.1, 0.0), (0.1, 1.0), (0.1, math.nan)])
+@pytest.mark.parametrize(
+    ("training", "stated"), [(0.0, 0.1), (1.0, 0.1), (0.1, 0.0), (0.1, 1.0), (0.1, math.nan)]
+)
 def test_a_prevalence_of_none_or_all_is_refused(training: float, stated: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         PrevalenceShift(training, stated)

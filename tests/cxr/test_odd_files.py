@@ -1,4 +1,5 @@
-"""Files that archives and attackers send and nobody wrote a rule for: each gets a sensible answer, soon, and no crash."""
+"""Files that archives and attackers send and nobody wrote a rule for: each gets a sensible answer,
+soon, and no crash."""
 
 import struct
 import time
@@ -76,7 +77,9 @@ def overlay() -> bytes:
 
 def float_pixels() -> bytes:
     pixels = with_elements(FloatPixelData=("OF", np.zeros(256 * 256, np.float32).tobytes()))
-    return make_dicom(chest(), BitsAllocated=32, BitsStored=32, HighBit=31, PixelData=None, extra=pixels)
+    return make_dicom(
+        chest(), BitsAllocated=32, BitsStored=32, HighBit=31, PixelData=None, extra=pixels
+    )
 
 
 def without_meta() -> bytes:
@@ -94,7 +97,11 @@ def deflated_garbage() -> bytes:
 
 def fragments(count: int) -> bytes:
     """One JPEG cut into fragments, as archives do with long ones."""
-    return make_dicom(chest(), syntax=JPEGBaseline8Bit, PixelData=encapsulate([make_jpeg(chest())], fragments_per_frame=count))
+    return make_dicom(
+        chest(),
+        syntax=JPEGBaseline8Bit,
+        PixelData=encapsulate([make_jpeg(chest())], fragments_per_frame=count),
+    )
 
 
 def truncated_fragment() -> bytes:
@@ -118,7 +125,12 @@ def deep_png_with_alpha() -> bytes:
     raw = b"".join(b"\0" + row.tobytes() for row in rows)
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", zlib.crc32(kind + content))
+        return (
+            struct.pack(">L", len(content))
+            + kind
+            + content
+            + struct.pack(">L", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">LLBBBBB", 128, 96, 16, 4, 0, 0, 0)
     chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
@@ -140,16 +152,21 @@ FILES: dict[str, tuple[Callable[[], bytes], set[str]]] = {
         lambda: make_dicom(np.repeat(chest()[..., None], 3, axis=2), PlanarConfiguration=1), {"ok"}
     ),
     "32 bits a pixel": (
-        lambda: make_dicom(chest().astype(np.uint32), BitsStored=32, HighBit=31), {"not_a_radiograph"}
+        lambda: make_dicom(chest().astype(np.uint32), BitsStored=32, HighBit=31),
+        {"not_a_radiograph"}
     ),
-    "one bit a pixel": (lambda: make_dicom(chest(), BitsAllocated=1, BitsStored=1, HighBit=0), {"not_a_radiograph"}),
+    "one bit a pixel": (lambda: make_dicom(chest(), BitsAllocated=1, BitsStored=1, HighBit=0),
+    {"not_a_radiograph"}),
     "pixels of floating point": (float_pixels, {"not_a_radiograph"}),
-    "empty pixels": (lambda: make_dicom(chest(), PixelData=b""), {"corrupt_image", "not_a_radiograph"}),
+    "empty pixels": (lambda: make_dicom(chest(), PixelData=b""), {"corrupt_image",
+    "not_a_radiograph"}),
     "too few pixels": (lambda: make_dicom(chest(), PixelData=bytes(1000)), {"corrupt_image"}),
-    "more pixels than stated": (lambda: make_dicom(chest(), PixelData=bytes(256 * 256 + 2)), {"ok"}),
+    "more pixels than stated": (lambda: make_dicom(chest(), PixelData=bytes(256 * 256 + 2)),
+    {"ok"}),
     "rows of nothing": (lambda: make_dicom(chest(), Rows=0), {"not_a_radiograph", "corrupt_image"}),
     "an overlay": (overlay, {"ok"}),
-    "big endian words": (lambda: make_dicom(ramp(top=4095), syntax=ExplicitVRBigEndian, BitsStored=12, HighBit=11), {"ok"}),
+    "big endian words": (lambda: make_dicom(ramp(top=4095), syntax=ExplicitVRBigEndian,
+    BitsStored=12, HighBit=11), {"ok"}),
     "deflated garbage": (deflated_garbage, {"corrupt_image", "not_a_radiograph"}),
     "no meta information": (without_meta, {"unsupported_format"}),
     "several fragments": (lambda: fragments(5), {"ok"}),
@@ -158,29 +175,38 @@ FILES: dict[str, tuple[Callable[[], bytes], set[str]]] = {
         lambda: make_dicom(chest(), syntax=JPEGBaseline8Bit, PixelData=NO_BYTES), {"corrupt_image"}
     ),
     "no frame at all": (
-        lambda: make_dicom(chest(), syntax=RLELossless, PixelData=encapsulate([b"\0\0"])[:8]), {"corrupt_image"}
+        lambda: make_dicom(chest(), syntax=RLELossless, PixelData=encapsulate([b"\0\0"])[:8]),
+        {"corrupt_image"}
     ),
     "an enhanced image of one frame": (
-        lambda: make_dicom(chest(), SOPClassUID="1.2.840.10008.5.1.4.1.1.1.1.1", NumberOfFrames=1), {"not_a_radiograph"}
+        lambda: make_dicom(chest(), SOPClassUID="1.2.840.10008.5.1.4.1.1.1.1.1", NumberOfFrames=1),
+        {"not_a_radiograph"}
     ),
     "a colour JPEG that the header calls grey": (
         lambda: frame(colour("RGB"), JPEGBaseline8Bit), {"corrupt_image", "ok"}
     ),
     "a grey JPEG that the header calls colour": (
-        lambda: frame(make_jpeg(chest()), JPEGBaseline8Bit, PhotometricInterpretation="YBR_FULL_422", SamplesPerPixel=3),
+        lambda: frame(make_jpeg(chest()), JPEGBaseline8Bit,
+        PhotometricInterpretation="YBR_FULL_422", SamplesPerPixel=3),
         {"corrupt_image", "ok"},
     ),
     "a lossless JPEG that is called baseline": (
-        lambda: frame(encode_frame(chest(), JPEGLosslessSV1), JPEGBaseline8Bit), {"corrupt_image", "ok"}
+        lambda: frame(encode_frame(chest(), JPEGLosslessSV1), JPEGBaseline8Bit), {"corrupt_image",
+        "ok"}
     ),
-    "a baseline JPEG that is called lossless": (lambda: frame(make_jpeg(chest()), JPEGLosslessSV1), {"corrupt_image", "ok"}),
+    "a baseline JPEG that is called lossless": (lambda: frame(make_jpeg(chest()), JPEGLosslessSV1),
+    {"corrupt_image", "ok"}),
     "an 8-bit JPEG that is called 12-bit": (
-        lambda: frame(bytes(imagecodecs.jpeg8_encode(chest())), JPEGExtended12Bit), {"corrupt_image", "ok"}
+        lambda: frame(bytes(imagecodecs.jpeg8_encode(chest())), JPEGExtended12Bit),
+        {"corrupt_image", "ok"}
     ),
-    "a JPEG that is called JPEG 2000": (lambda: frame(make_jpeg(chest()), JPEG2000Lossless), {"corrupt_image"}),
-    "a PNG in a DICOM file": (lambda: frame(make_png(chest()), JPEGBaseline8Bit), {"corrupt_image"}),
+    "a JPEG that is called JPEG 2000": (lambda: frame(make_jpeg(chest()), JPEG2000Lossless),
+    {"corrupt_image"}),
+    "a PNG in a DICOM file": (lambda: frame(make_png(chest()), JPEGBaseline8Bit),
+    {"corrupt_image"}),
     "a progressive JPEG": (lambda: make_jpeg(chest(), progressive=True), {"ok"}),
-    "a progressive JPEG in a DICOM file": (lambda: frame(make_jpeg(chest(), progressive=True), JPEGBaseline8Bit), {"ok"}),
+    "a progressive JPEG in a DICOM file": (lambda: frame(make_jpeg(chest(), progressive=True),
+    JPEGBaseline8Bit), {"ok"}),
     "an arithmetic JPEG": (arithmetic_jpeg, {"corrupt_image", "ok"}),
     "a CMYK JPEG": (lambda: colour("CMYK"), {"ok"}),
     "a JPEG with junk behind its end": (lambda: make_jpeg(chest()) + b"junk" * 99, {"ok"}),
@@ -192,9 +218,11 @@ FILES: dict[str, tuple[Callable[[], bytes], set[str]]] = {
     "a PNG of 16 bits of grey and transparency": (deep_png_with_alpha, {"ok"}),
     "a PNG without its pixels": (lambda: make_png(chest())[:60], {"corrupt_image"}),
     "only the head of a JPEG": (lambda: make_jpeg(chest())[:20], {"corrupt_image"}),
-    "only the head of a DICOM file": (lambda: make_dicom(chest())[:140], {"corrupt_image", "unsupported_format"}),
+    "only the head of a DICOM file": (lambda: make_dicom(chest())[:140], {"corrupt_image",
+    "unsupported_format"}),
     "meta information of a wrong length": (
-        lambda: make_dicom(chest())[:140] + b"\xff\xff\xff\x7f" + make_dicom(chest())[144:], {"ok", "corrupt_image"}
+        lambda: make_dicom(chest())[:140] + b"\xff\xff\xff\x7f" + make_dicom(chest())[144:], {"ok",
+        "corrupt_image"}
     ),
     "a BMP": (lambda: saved(Image.fromarray(chest()), "BMP"), {"unsupported_format"}),
     "a TIFF": (lambda: saved(Image.fromarray(chest()), "TIFF"), {"unsupported_format"}),
@@ -217,4 +245,6 @@ def test_a_deep_png_with_transparency_keeps_its_greys() -> None:
 def test_an_interlaced_png_of_16_bits_is_read() -> None:
     buffer = BytesIO()
     Image.fromarray(ramp(top=65535)).save(buffer, "PNG", interlace=1)
-    np.testing.assert_allclose(decode(buffer.getvalue(), limits=DecodeLimits()).pixels_HW, ramp(), atol=1)
+    np.testing.assert_allclose(
+        decode(buffer.getvalue(), limits=DecodeLimits()).pixels_HW, ramp(), atol=1
+    )

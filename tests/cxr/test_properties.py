@@ -1,4 +1,5 @@
-"""What holds for every header: facts and grey levels, against formulas of the standard that are written out here once more."""
+"""What holds for every header: facts and grey levels, against formulas of the standard that are
+written out here once more."""
 
 import math
 import warnings
@@ -27,7 +28,11 @@ everywhere = settings(max_examples=40, deadline=None, derandomize=True, database
 
 def read(pixels: NDArray[Any] | None = None, *, scope: Any = "warn", **tags: Any) -> Radiograph:
     """Make a file and decode it."""
-    return decode(make_dicom(ramp(SIDE, SIDE) if pixels is None else pixels, **tags), limits=DecodeLimits(), scope=scope)
+    return decode(
+        make_dicom(ramp(SIDE, SIDE) if pixels is None else pixels, **tags),
+        limits=DecodeLimits(),
+        scope=scope,
+    )
 
 
 def codes(radiograph: Radiograph) -> set[str]:
@@ -55,7 +60,9 @@ def test_every_legal_age_is_read_in_years(number: int, unit: str) -> None:
     st.dates(date(1990, 1, 1), date(2050, 1, 1)),
     st.sampled_from(["StudyDate", "AcquisitionDate"]),
 )
-def test_an_age_between_two_dates_is_exact_or_left_out(born: date, studied: date, source: str) -> None:
+def test_an_age_between_two_dates_is_exact_or_left_out(
+    born: date, studied: date, source: str
+) -> None:
     dates: dict[str, Any] = {"PatientBirthDate": f"{born:%Y%m%d}", source: f"{studied:%Y%m%d}"}
     radiograph = read(PatientAge=None, **dates)
     days = studied.toordinal() - born.toordinal()
@@ -67,13 +74,28 @@ def test_an_age_between_two_dates_is_exact_or_left_out(born: date, studied: date
         assert "age_implausible" in codes(radiograph)
 
 
-WORDS = {"PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LL": "LATERAL", "": None, "ERECT": None, "SUPINE": None}
+WORDS = {
+    "PA": "PA",
+    "AP": "AP",
+    "LATERAL": "LATERAL",
+    "LL": "LATERAL",
+    "": None,
+    "ERECT": None,
+    "SUPINE": None,
+}
 
 
 @everywhere
-@given(st.lists(st.sampled_from(sorted(WORDS)), max_size=2), st.lists(st.sampled_from(sorted(WORDS)), max_size=3))
-def test_a_view_is_the_only_one_that_a_text_names(position: list[str], description: list[str]) -> None:
-    metadata = read(ViewPosition=" ".join(position), SeriesDescription=" ".join(description)).metadata
+@given(
+    st.lists(st.sampled_from(sorted(WORDS)), max_size=2),
+    st.lists(st.sampled_from(sorted(WORDS)), max_size=3),
+)
+def test_a_view_is_the_only_one_that_a_text_names(
+    position: list[str], description: list[str]
+) -> None:
+    metadata = read(
+        ViewPosition=" ".join(position), SeriesDescription=" ".join(description)
+    ).metadata
     for words, source in ((position, "ViewPosition"), (description, "SeriesDescription")):
         views = {WORDS.get(word) for word in words} - {None}
         if len(views) == 1:
@@ -83,9 +105,12 @@ def test_a_view_is_the_only_one_that_a_text_names(position: list[str], descripti
 
 
 FACTS = (
-    "PatientAge", "PatientSex", "PatientBirthDate", "StudyDate", "AcquisitionDate", "ViewPosition", "SeriesDescription",
-    "PatientOrientation", "PatientName", "PresentationLUTShape", "BodyPartExamined", "WindowCenter", "WindowWidth",
-    "VOILUTFunction", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "ViewCodeSequence", "AnatomicRegionSequence",
+    "PatientAge", "PatientSex", "PatientBirthDate", "StudyDate", "AcquisitionDate", "ViewPosition",
+    "SeriesDescription",
+    "PatientOrientation", "PatientName", "PresentationLUTShape", "BodyPartExamined", "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction", "RescaleSlope", "RescaleIntercept", "PixelPaddingValue", "ViewCodeSequence",
+    "AnatomicRegionSequence",
     "VOILUTSequence",
 )  # fmt: skip
 """Elements that describe and are not needed: whatever they hold, the picture is read."""
@@ -114,8 +139,10 @@ def test_illegal_facts_never_fail(values: dict[str, bytes], character_set: str) 
 @given(
     st.dictionaries(
         st.sampled_from(
-            ["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
-             "PhotometricInterpretation", "NumberOfFrames", "PlanarConfiguration", "Modality", "PixelData"]
+            ["Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+            "SamplesPerPixel",
+             "PhotometricInterpretation", "NumberOfFrames", "PlanarConfiguration", "Modality",
+             "PixelData"]
         ),
         st.binary(max_size=20), min_size=1, max_size=3,
     )
@@ -146,7 +173,8 @@ def descriptions(draw: st.DrawFn) -> dict[str, Any]:
     slope = draw(st.sampled_from([-2.5, -1.0, 0.5, 1.0, 3.0]))
     function = draw(st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]))
     window = {
-        "WindowCenter": draw(st.integers(-300, 3000)), "WindowWidth": draw(st.integers(1, 4000)), "VOILUTFunction": function,
+        "WindowCenter": draw(st.integers(-300, 3000)), "WindowWidth": draw(st.integers(1, 4000)),
+        "VOILUTFunction": function,
     }  # fmt: skip
     scales: list[dict[str, Any]] = [{}, window, {"VOILUTSequence": draw(luts())}]
     return {
@@ -164,30 +192,43 @@ def luts(draw: st.DrawFn) -> Sequence:
     bits, count = draw(st.integers(8, 16)), draw(st.integers(2, 300))
     lut = Dataset()
     lut.add_new("LUTDescriptor", "SS", [count, draw(st.integers(-400, 400)), bits])
-    lut.add_new("LUTData", "US", [round(place / (count - 1) * (2**bits - 1)) for place in range(count)])
+    lut.add_new(
+        "LUTData", "US", [round(place / (count - 1) * (2**bits - 1)) for place in range(count)]
+    )
     return Sequence([lut])
 
 
 @settings(everywhere, max_examples=60)
 @given(descriptions(), st.integers(0, 2**32 - 1))
-def test_grey_levels_are_those_of_the_standard_s_formulas(description: dict[str, Any], seed: int) -> None:
-    words_HW = np.random.default_rng(seed).integers(0, 2 ** description["BitsAllocated"], (SIDE, SIDE))
+def test_grey_levels_are_those_of_the_standard_s_formulas(
+    description: dict[str, Any], seed: int
+) -> None:
+    words_HW = np.random.default_rng(seed).integers(
+        0, 2 ** description["BitsAllocated"], (SIDE, SIDE)
+    )
     radiograph = read(words_HW.astype(f"u{description['BitsAllocated'] // 8}"), **description)
     share_HW = shares(words_HW, description)
     if description["PhotometricInterpretation"] == "MONOCHROME1":
         share_HW = 1 - share_HW
-    assert radiograph.processing.inverted == (description["PhotometricInterpretation"] == "MONOCHROME1")
+    assert radiograph.processing.inverted == (
+        description["PhotometricInterpretation"] == "MONOCHROME1"
+    )
     np.testing.assert_allclose(radiograph.pixels_HW, share_HW * 255, atol=0.5001)
 
 
 def shares(words_HW: NDArray[np.int64], description: dict[str, Any]) -> Any:
-    """Brightness of each pixel, 0 to 1, before polarity (PS3.5 section 8.1.1, PS3.3 C.11.1 and C.11.2)."""
+    """Brightness of each pixel, 0 to 1, before polarity (PS3.5 section 8.1.1, PS3.3 C.11.1 and
+    C.11.2)."""
     bits, signed = description["BitsStored"], description["PixelRepresentation"] == 1
     stored_HW = words_HW // 2 ** (description["HighBit"] + 1 - bits) % 2**bits
     stored_HW = stored_HW - 2**bits * (signed & (stored_HW >= 2 ** (bits - 1)))
     value_HW = stored_HW * description["RescaleSlope"] + description["RescaleIntercept"]
     if "WindowCenter" in description:
-        window = description["VOILUTFunction"], description["WindowCenter"], description["WindowWidth"]
+        window = (
+            description["VOILUTFunction"],
+            description["WindowCenter"],
+            description["WindowWidth"],
+        )
         return np.vectorize(lambda value: windowed(value, *window))(value_HW)
     if "VOILUTSequence" in description:
         lut = description["VOILUTSequence"][0]

@@ -43,7 +43,10 @@ def test_a_jpeg_is_turned_as_its_exif_says() -> None:
 
 
 def test_a_cmyk_jpeg_gives_its_brightness() -> None:
-    radiograph = decode(saved(Image.fromarray(chest()).convert("RGB").convert("CMYK"), "JPEG", quality=95), limits=LIMITS)
+    radiograph = decode(
+        saved(Image.fromarray(chest()).convert("RGB").convert("CMYK"), "JPEG", quality=95),
+        limits=LIMITS,
+    )
     assert np.abs(radiograph.pixels_HW.astype(int) - chest()).mean() < 4
 
 
@@ -53,4 +56,6 @@ def test_colours_are_warned_of_and_three_equal_channels_are_not(make: Callable[.
     tinted = grey.copy()
     tinted[100:110, 100:110] = (200, 60, 60)
     for pixels, expected in ((grey, []), (tinted, [WarningCode.COLOR_INPUT])):
-        assert [warning.code for warning in decode(make(pixels), limits=LIMITS).warnings] == expected
+        assert [
+            warning.code for warning in decode(make(pixels), limits=LIMITS).warnings
+        ] == expected

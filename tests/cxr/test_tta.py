@@ -15,7 +15,9 @@ def test_mirroring_is_exact() -> None:
     np.testing.assert_array_equal(apply_view(chest(), TtaView(mirror=True)), chest()[:, ::-1])
 
 
-@pytest.mark.parametrize("view", sorted({view for views in POLICIES.values() for view in views}, key=repr))
+@pytest.mark.parametrize(
+    "view", sorted({view for views in POLICIES.values() for view in views}, key=repr)
+)
 def test_undoing_a_view_brings_a_map_back_to_its_place(view: TtaView) -> None:
     rows, columns = np.mgrid[0:224, 0:224]
     blob = np.exp(-((rows - 70) ** 2 + (columns - 150) ** 2) / 800).astype(np.float32)
@@ -27,4 +29,6 @@ def test_undoing_a_view_brings_a_map_back_to_its_place(view: TtaView) -> None:
 
 def test_a_flat_map_stays_flat_whatever_is_undone() -> None:
     for view in (TtaView(mirror=True, degrees=-4), TtaView(degrees=10), TtaView(scale=1.1)):
-        np.testing.assert_allclose(undo_view(np.full((7, 7), 3.0, np.float32), view), 3.0, atol=1e-5)
+        np.testing.assert_allclose(
+            undo_view(np.full((7, 7), 3.0, np.float32), view), 3.0, atol=1e-5
+        )

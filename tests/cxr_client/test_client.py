@@ -61,7 +61,9 @@ def test_a_file_gets_the_services_answer(server: Server) -> None:
     radiograph = make_dicom(chest(64, 64))
     with Client(server.url) as client:
         answer = client.predict(radiograph, tta=True, operating_point="screen")
-        own = httpx.post(f"{server.url}/predict?tta=true&operating_point=screen", content=radiograph).json()
+        own = httpx.post(
+            f"{server.url}/predict?tta=true&operating_point=screen", content=radiograph
+        ).json()
         assert client.model("bright")["name"] == "bright"
     assert answer["probability"] == own["probability"]
     assert answer["metadata"]["age_years"] == 41.0
@@ -72,15 +74,22 @@ def test_a_file_gets_the_services_answer(server: Server) -> None:
 def test_what_the_service_refuses_is_said_once_with_its_code(server: Server) -> None:
     with Client(server.url) as client, pytest.raises(Problem) as caught:
         client.predict(b"no image at all")
-    assert (caught.value.status, caught.value.code, caught.value.may_pass) == (415, "unsupported_format", False)
+    assert (caught.value.status, caught.value.code, caught.value.may_pass) == (
+        415,
+        "unsupported_format",
+        False,
+    )
     assert caught.value.request_id
 
 
 @pytest.mark.parametrize(
-    "retry_after", [lambda: "1", lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=1.9), usegmt=True)]
+    "retry_after",
+    [lambda: "1", lambda: format_datetime(datetime.now(UTC) + timedelta(seconds=1.9), usegmt=True)],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_client_comes_back_when_it_was_told_to(status: int, retry_after: Callable[[], str]) -> None:
+def test_a_client_comes_back_when_it_was_told_to(
+    status: int, retry_after: Callable[[], str]
+) -> None:
     refusal = httpx.Response(status, json=PROBLEM, headers={"retry-after": retry_after()})
     transport, times = answering(refusal, httpx.Response(200, json={"probability": 0.5}))
     with Client(transport=transport) as client:
@@ -89,7 +98,9 @@ def test_a_client_comes_back_when_it_was_told_to(status: int, retry_after: Calla
 
 
 def test_a_broken_connection_is_tried_again() -> None:
-    transport, times = answering(httpx.ConnectError("refused"), httpx.Response(200, json={"probability": 0.5}))
+    transport, times = answering(
+        httpx.ConnectError("refused"), httpx.Response(200, json={"probability": 0.5})
+    )
     with Client(transport=transport) as client:
         client.predict(b"film")
     assert len(times) == 2
@@ -129,11 +140,21 @@ def test_a_key_travels_as_a_bearer_token_and_a_file_without_its_name(tmp_path: P
     assert "SECRET" not in str(seen[0].headers)
 
 
-def test_a_folder_becomes_a_table_with_a_line_for_each_image(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_table_with_a_line_for_each_image(
+    server: Server, folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.csv"
-    assert main(["predict", str(folder), "--url", server.url, "--csv", str(out), "--model", "bright"]) == PROBLEMS
+    assert (
+        main(["predict", str(folder), "--url", server.url, "--csv", str(out), "--model", "bright"])
+        == PROBLEMS
+    )
     radiograph, torn, deep = rows(out)
-    assert (radiograph["file"], radiograph["code"], radiograph["age_years"], radiograph["model"]) == (
+    assert (
+        radiograph["file"],
+        radiograph["code"],
+        radiograph["age_years"],
+        radiograph["model"],
+    ) == (
         str(folder / "a.dcm"),
         "",
         "41.0",
@@ -144,21 +165,37 @@ def test_a_folder_becomes_a_table_with_a_line_for_each_image(server: Server, fol
     assert (torn["code"], torn["probability"]) == ("corrupt_image", "")
 
 
-def test_the_same_command_goes_on_where_the_table_ends(server: Server, folder: Path, tmp_path: Path) -> None:
-    out, command = tmp_path / "out.csv", ["predict", str(folder), "--url", server.url, "--csv", str(tmp_path / "out.csv")]
+def test_the_same_command_goes_on_where_the_table_ends(
+    server: Server, folder: Path, tmp_path: Path
+) -> None:
+    out, command = (
+        tmp_path / "out.csv",
+        ["predict", str(folder), "--url", server.url, "--csv", str(tmp_path / "out.csv")],
+    )
     main(command)
     whole = out.read_text()
     assert main(command) == ANSWERED
     assert out.read_text() == whole
-    out.write_text(whole[: whole.rindex("corrupt_image") + 4])  # the crash came in the middle of a line
+    out.write_text(
+        whole[: whole.rindex("corrupt_image") + 4]
+    )  # the crash came in the middle of a line
     main(command)
-    assert [row["file"] for row in rows(out)] == [row["file"] for row in csv.DictReader(whole.splitlines())]
+    assert [row["file"] for row in rows(out)] == [
+        row["file"] for row in csv.DictReader(whole.splitlines())
+    ]
 
 
 def test_a_table_answers_one_question_only(
     server: Server, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["predict", str(folder / "a.dcm"), "--url", server.url, "--csv", str(tmp_path / "out.csv")]
+    command = [
+        "predict",
+        str(folder / "a.dcm"),
+        "--url",
+        server.url,
+        "--csv",
+        str(tmp_path / "out.csv"),
+    ]
     assert main(command) == ANSWERED
     assert main([*command, "--tta"]) == UNFINISHED
     assert "another question" in capsys.readouterr().err
@@ -170,33 +207,75 @@ def test_a_table_answers_one_question_only(
 def test_files_that_nobody_answered_get_no_line(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     url = f"http://127.0.0.1:{free_port()}"
-    assert main(["predict", str(folder), "--url", url, "--csv", str(out), "--patience", "0.1"]) == UNFINISHED
+    assert (
+        main(["predict", str(folder), "--url", url, "--csv", str(out), "--patience", "0.1"])
+        == UNFINISHED
+    )
     assert rows(out) == []
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--model", "none"), ("--operating-point", "none"), ("--prevalence", "7")], ids=["model", "point", "prevalence"]
+    "wrong",
+    [("--model", "none"), ("--operating-point", "none"), ("--prevalence", "7")],
+    ids=["model", "point", "prevalence"],
 )
 def test_a_wrong_question_stops_before_a_line_is_written(
-    server: Server, folder: Path, tmp_path: Path, wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    server: Server,
+    folder: Path,
+    tmp_path: Path,
+    wrong: tuple[str, str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["predict", str(folder), "--url", server.url, "--csv", str(tmp_path / "out.csv"), *wrong]) == UNFINISHED
+    assert (
+        main(
+            [
+                "predict",
+                str(folder),
+                "--url",
+                server.url,
+                "--csv",
+                str(tmp_path / "out.csv"),
+                *wrong,
+            ]
+        )
+        == UNFINISHED
+    )
     assert rows(tmp_path / "out.csv") == []
     assert "cxr-serve: " in capsys.readouterr().err
 
 
-def test_an_empty_file_is_a_problem_of_its_own(server: Server, folder: Path, tmp_path: Path) -> None:
+def test_an_empty_file_is_a_problem_of_its_own(
+    server: Server, folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "empty.dcm").touch()
     out = tmp_path / "out.csv"
-    assert main(["predict", str(tmp_path / "empty.dcm"), str(folder), "--url", server.url, "--csv", str(out)]) == PROBLEMS
+    assert (
+        main(
+            [
+                "predict",
+                str(tmp_path / "empty.dcm"),
+                str(folder),
+                "--url",
+                server.url,
+                "--csv",
+                str(out),
+            ]
+        )
+        == PROBLEMS
+    )
     assert [row["code"] for row in rows(out)] == ["malformed_request", "", "corrupt_image", ""]
 
 
-def test_a_folder_is_given_up_when_nobody_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_given_up_when_nobody_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for number in range(30):
         (tmp_path / f"{number}.png").write_bytes(make_png(chest(64, 64)))
     url = f"http://127.0.0.1:{free_port()}"
-    assert main(["predict", str(tmp_path), "--url", url, "--patience", "0", "--jobs", "1"]) == UNFINISHED
+    assert (
+        main(["predict", str(tmp_path), "--url", url, "--patience", "0", "--jobs", "1"])
+        == UNFINISHED
+    )
     said = capsys.readouterr().err
     assert said.count("ConnectError") == 8
     assert "nobody answers" in said
@@ -208,12 +287,23 @@ def test_a_picture_is_drawn_as_the_service_reads_it(server: Server) -> None:
 
 
 def test_a_command_without_a_table_writes_to_standard_output(server: Server, folder: Path) -> None:
-    command = [sys.executable, "-m", "cxr_client", "predict", str(folder / "a.dcm"), "--url", server.url]
+    command = [
+        sys.executable,
+        "-m",
+        "cxr_client",
+        "predict",
+        str(folder / "a.dcm"),
+        "--url",
+        server.url,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     (row,) = csv.DictReader(done.stdout.splitlines())
     assert row["finding"] == "brightness"
 
 
 def test_the_client_loads_nothing_of_the_service() -> None:
-    code = "import sys, cxr_client.__main__; assert not {'fastapi', 'pydantic', 'onnxruntime', 'numpy'} & sys.modules.keys()"
+    code = (
+        "import sys, cxr_client.__main__; assert not {'fastapi', 'pydantic', 'onnxruntime', "
+        "'numpy'} & sys.modules.keys()"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)

@@ -21,7 +21,9 @@ RECORDED = re.compile(r"\bcxr:[a-z_]+:\w+")
 def promtool(*arguments: str | Path) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("no promtool on this machine")
-    done = subprocess.run(["promtool", *map(str, arguments)], check=False, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        ["promtool", *map(str, arguments)], check=False, capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -34,7 +36,9 @@ def test_rules_and_configuration_are_valid() -> None:
     promtool("check", "config", "--syntax-only", PROMETHEUS / "prometheus.yml")
 
 
-@pytest.mark.parametrize("story", sorted((PROMETHEUS / "tests").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "story", sorted((PROMETHEUS / "tests").glob("*.yml")), ids=lambda path: path.stem
+)
 def test_alerts_fire_when_they_should_and_stay_silent_when_not(story: Path) -> None:
     promtool("test", "rules", story)
 
@@ -42,13 +46,19 @@ def test_alerts_fire_when_they_should_and_stay_silent_when_not(story: Path) -> N
 def test_every_alert_has_a_story_in_which_it_fires_and_one_in_which_it_does_not() -> None:
     stories = read("tests")
     for alert in ALERT.findall(read("rules")):
-        told = re.findall(rf"alertname: {alert}\b,?\s*(?:exp_alerts: (\[\])|exp_alerts:\n)", stories)
+        told = re.findall(
+            rf"alertname: {alert}\b,?\s*(?:exp_alerts: (\[\])|exp_alerts:\n)", stories
+        )
         assert "" in told, f"no story in which {alert} fires"
         assert "[]" in told, f"no story in which {alert} stays silent"
 
 
 def test_every_metric_that_rules_and_dashboard_name_exists() -> None:
-    exposed = {sample for metric in Metrics().registry.collect() for sample in sample_names(metric.name, metric.type)}
+    exposed = {
+        sample
+        for metric in Metrics().registry.collect()
+        for sample in sample_names(metric.name, metric.type)
+    }
     named = set(METRIC.findall(read("rules") + DASHBOARD.read_text()))
     assert named <= exposed
     assert len(named) > 8
@@ -66,7 +76,12 @@ def test_every_alert_is_explained() -> None:
 
 def test_no_panel_overlaps_another() -> None:
     places = [panel["gridPos"] for panel in json.loads(DASHBOARD.read_text())["panels"]]
-    cells = [(x, y) for at in places for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])]
+    cells = [
+        (x, y)
+        for at in places
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
     assert len(cells) == len(set(cells))
 
 

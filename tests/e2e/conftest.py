@@ -12,11 +12,17 @@ from tests.server import Server, running_server
 
 CHROMIUM = Path("/usr/bin/chromium")
 OPTIONS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
 MAX_WAIT_MS = 20_000
-POINT = {"sensitivity": 0.91, "sensitivity_ci95": [0.88, 0.94], "specificity": 0.885, "specificity_ci95": [0.86, 0.905]}
+POINT = {
+    "sensitivity": 0.91,
+    "sensitivity_ci95": [0.88, 0.94],
+    "specificity": 0.885,
+    "specificity_ci95": [0.86, 0.905],
+}
 METRICS = {
     "auroc": 0.58,
     "auroc_ci95": [0.5, 0.67],

@@ -30,7 +30,11 @@ def judged(server: Server, browser: Browser) -> Iterator[Visit]:
 def serious_faults(page: Page) -> list[str]:
     """What axe-core finds serious or critical, each with the first element that has it."""
     found = Axe().run(page).response["violations"]
-    return [f"{fault['id']}: {fault['nodes'][0]['html']}" for fault in found if fault["impact"] in SERIOUS]
+    return [
+        f"{fault['id']}: {fault['nodes'][0]['html']}"
+        for fault in found
+        if fault["impact"] in SERIOUS
+    ]
 
 
 @pytest.mark.parametrize("room", ["dark", "light"])
@@ -48,7 +52,9 @@ def test_the_page_has_no_serious_fault(judged: Visit, state: str, width: int, ro
 
 @pytest.mark.parametrize("address", ["models/made/card"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_that_the_service_writes_have_no_serious_fault(judged: Visit, address: str, scheme: str) -> None:
+def test_pages_that_the_service_writes_have_no_serious_fault(
+    judged: Visit, address: str, scheme: str
+) -> None:
     judged.page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
     judged.page.goto(f"{judged.url}/{address}")
 
@@ -56,6 +62,8 @@ def test_pages_that_the_service_writes_have_no_serious_fault(judged: Visit, addr
 
 
 def test_axe_core_finds_a_fault_that_is_there(judged: Visit) -> None:
-    judged.page.evaluate("document.querySelector('#model').parentElement.replaceWith(document.querySelector('#model'))")
+    judged.page.evaluate(
+        "document.querySelector('#model').parentElement.replaceWith(document.querySelector('#model'))"
+    )
 
     assert any(fault.startswith("select-name") for fault in serious_faults(judged.page))

@@ -19,10 +19,12 @@ from tests.factories import chest, make_jpeg
 from tests.server import ROOT
 
 READ_GREYS = """image => {
-    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight), context = canvas.getContext("2d");
+    const canvas = new OffscreenCanvas(image.naturalWidth, image.naturalHeight);
+    const context = canvas.getContext("2d");
     context.drawImage(image, 0, 0);
     const { data, width, height } = context.getImageData(0, 0, canvas.width, canvas.height);
-    return Array.from({ length: height }, (_, y) => Array.from({ length: width }, (_, x) => data[4 * (y * width + x)]));
+    const row = (y) => Array.from({ length: width }, (_, x) => data[4 * (y * width + x)]);
+    return Array.from({ length: height }, (_, y) => row(y));
 }"""
 
 
@@ -30,7 +32,9 @@ def is_shown(image: Locator) -> bool:
     """Whether a picture was decoded and has a size on the screen."""
     box = image.bounding_box()
     return (
-        bool(image.evaluate("image => image.naturalWidth > 0")) and box is not None and min(box["width"], box["height"]) > 100
+        bool(image.evaluate("image => image.naturalWidth > 0"))
+        and box is not None
+        and min(box["width"], box["height"]) > 100
     )
 
 
@@ -38,8 +42,12 @@ def test_a_dicom_file_gives_its_finding_its_facts_and_the_heat_map(visit: Visit)
     visit.give(dicom_file())
 
     expect(visit.report).to_contain_text("Probability of brightness")
-    expect(visit.report.get_by_role("meter")).to_have_attribute("aria-valuetext", "13.4 %, threshold 50.0 %")
-    expect(visit.report).to_contain_text("Below the threshold: labelled dark. This does not rule out brightness.")
+    expect(visit.report.get_by_role("meter")).to_have_attribute(
+        "aria-valuetext", "13.4 %, threshold 50.0 %"
+    )
+    expect(visit.report).to_contain_text(
+        "Below the threshold: labelled dark. This does not rule out brightness."
+    )
     expect(visit.report.get_by_role("row", name="Age")).to_contain_text("41 yearsfile: PatientAge")
     expect(visit.report.get_by_role("row", name="Sex")).to_contain_text("female")
     expect(visit.report.get_by_role("row", name="View")).to_contain_text("PA")
@@ -48,9 +56,16 @@ def test_a_dicom_file_gives_its_finding_its_facts_and_the_heat_map(visit: Visit)
 
 
 @pytest.mark.parametrize(
-    "header", [{}, {"PhotometricInterpretation": "MONOCHROME1"}, {"WindowCenter": "100", "WindowWidth": "60"}]
+    "header",
+    [
+        {},
+        {"PhotometricInterpretation": "MONOCHROME1"},
+        {"WindowCenter": "100", "WindowWidth": "60"},
+    ],
 )
-def test_a_dicom_file_is_shown_as_the_service_reads_it(visit: Visit, header: dict[str, str]) -> None:
+def test_a_dicom_file_is_shown_as_the_service_reads_it(
+    visit: Visit, header: dict[str, str]
+) -> None:
     file = dicom_file(**header)
     visit.give(file)
 
@@ -79,7 +94,10 @@ def test_a_dicom_file_gets_its_answer_for_the_archive(visit: Visit) -> None:
     with visit.page.expect_download() as picture:
         visit.page.get_by_role("button", name="Picture with heat map").click()
 
-    assert (report.value.suggested_filename, picture.value.suggested_filename) == ("a-sr.dcm", "a-sc.dcm")
+    assert (report.value.suggested_filename, picture.value.suggested_filename) == (
+        "a-sr.dcm",
+        "a-sc.dcm",
+    )
     stated = pydicom.dcmread(report.value.path())
     assert (stated.Modality, stated.StudyInstanceUID) == ("SR", "1.2.3.4")
     assert b"operating_point=screen" in report.value.path().read_bytes()
@@ -108,8 +126,12 @@ def test_a_stated_prevalence_moves_the_answer_and_is_said(visit: Visit) -> None:
 
     (asked,) = visit.questions()
     assert asked["prevalence"] == ["0.07"]
-    expect(visit.report).to_contain_text("for a prevalence of 7 %, from 33.3 % in the training images")
-    expect(visit.report.get_by_role("meter")).to_have_attribute("aria-valuetext", "2.3 %, threshold 13.1 %")
+    expect(visit.report).to_contain_text(
+        "for a prevalence of 7 %, from 33.3 % in the training images"
+    )
+    expect(visit.report.get_by_role("meter")).to_have_attribute(
+        "aria-valuetext", "2.3 %, threshold 13.1 %"
+    )
 
 
 def test_the_right_button_drags_window_and_level(visit: Visit) -> None:
@@ -152,9 +174,15 @@ def test_a_png_is_shown_as_it_is_with_the_heat_map_faded_over_it(visit: Visit) -
 def test_the_report_states_how_the_operating_point_was_measured(visit: Visit) -> None:
     visit.give(png_file())
 
-    expect(visit.report).to_contain_text("The model found 91 of 100 images with bright (sensitivity, 95 % interval 88 to 94).")
-    expect(visit.report).to_contain_text("The model cleared 89 of 100 images without (specificity, 95 % interval 86 to 91).")
-    expect(visit.report).to_contain_text("may be little better than chance (AUROC 0.58, 95 % interval 0.50 to 0.67)")
+    expect(visit.report).to_contain_text(
+        "The model found 91 of 100 images with bright (sensitivity, 95 % interval 88 to 94)."
+    )
+    expect(visit.report).to_contain_text(
+        "The model cleared 89 of 100 images without (specificity, 95 % interval 86 to 91)."
+    )
+    expect(visit.report).to_contain_text(
+        "may be little better than chance (AUROC 0.58, 95 % interval 0.50 to 0.67)"
+    )
     card = visit.report.get_by_role("link", name="Model card")
     with visit.page.expect_popup() as popup:
         card.click()
@@ -164,7 +192,9 @@ def test_the_report_states_how_the_operating_point_was_measured(visit: Visit) ->
 def test_what_a_file_does_not_state_is_said_to_be_missing_and_may_be_supplied(visit: Visit) -> None:
     visit.give(png_file())
     expect(visit.report.get_by_role("row", name="Age")).to_contain_text("not stated")
-    expect(visit.report.locator(".warnings li")).to_contain_text(["Age not stated", "View not stated"])
+    expect(visit.report.locator(".warnings li")).to_contain_text(
+        ["Age not stated", "View not stated"]
+    )
 
     visit.page.get_by_text("How to read").click()
     visit.page.get_by_label("Age, years").fill("64")
@@ -182,10 +212,19 @@ def test_the_chosen_operating_point_and_views_are_asked_for(visit: Visit) -> Non
     visit.give(png_file())
 
     (asked,) = visit.questions()
-    assert asked == {"model": ["made"], "operating_point": ["screen"], "tta": ["true"], "heatmap": ["true"]}
-    expect(visit.report.get_by_role("meter")).to_have_attribute("aria-valuetext", "13.4 %, threshold 20.0 %")
+    assert asked == {
+        "model": ["made"],
+        "operating_point": ["screen"],
+        "tta": ["true"],
+        "heatmap": ["true"],
+    }
+    expect(visit.report.get_by_role("meter")).to_have_attribute(
+        "aria-valuetext", "13.4 %, threshold 20.0 %"
+    )
     expect(visit.report).to_contain_text("Mean of 2 views")
-    expect(visit.report).to_contain_text("All lie on one side of the threshold, so the label is stable.")
+    expect(visit.report).to_contain_text(
+        "All lie on one side of the threshold, so the label is stable."
+    )
 
 
 def test_views_that_disagree_about_the_label_are_said_to(visit: Visit) -> None:
@@ -231,7 +270,12 @@ def test_a_file_that_is_no_radiograph_gets_a_problem_and_what_to_do(visit: Visit
 
 
 def test_several_files_are_listed_in_order_and_fail_alone(visit: Visit) -> None:
-    visit.give(png_file("bright.png", grey=230), bad_file(), dicom_file(), {**png_file("c.jpg"), "buffer": make_jpeg(chest())})
+    visit.give(
+        png_file("bright.png", grey=230),
+        bad_file(),
+        dicom_file(),
+        {**png_file("c.jpg"), "buffer": make_jpeg(chest())},
+    )
 
     names = visit.page.locator(".entry-name").evaluate_all("names => names.map(name => name.title)")
     assert names == ["bright.png", "letter.pdf", "chest.dcm", "c.jpg"]
@@ -267,12 +311,15 @@ def test_the_sample_is_one_click_away(visit: Visit, name: str) -> None:
     visit.page.get_by_role("button", name=name).click()
 
     expect(visit.report).to_contain_text("Probability of brightness")
-    expect(visit.page.locator(".entry-name")).to_have_attribute("title", f"sample.{'dcm' if name == 'DICOM' else 'png'}")
+    expect(visit.page.locator(".entry-name")).to_have_attribute(
+        "title", f"sample.{'dcm' if name == 'DICOM' else 'png'}"
+    )
 
 
 def test_files_can_be_dropped_anywhere(visit: Visit) -> None:
     transfer = visit.page.evaluate_handle(
-        "bytes => { const all = new DataTransfer(); all.items.add(new File([new Uint8Array(bytes)], 'a.png')); return all; }",
+        "bytes => { const all = new DataTransfer(); all.items.add(new File([new "
+        "Uint8Array(bytes)], 'a.png')); return all; }",
         list(png_file()["buffer"]),
     )
     visit.page.dispatch_event("#report", "dragover", {"dataTransfer": transfer})
@@ -322,18 +369,27 @@ def test_window_and_level_are_a_line_through_the_grey_values(visit: Visit) -> No
 def test_what_became_of_a_file_is_said_to_who_listens(visit: Visit) -> None:
     visit.give(png_file("a.png", grey=230))
 
-    expect(visit.page.get_by_role("status")).to_have_text(re.compile(r"^a\.png: bright, 98\.2 %, \d+ warnings\.$"))
+    expect(visit.page.get_by_role("status")).to_have_text(
+        re.compile(r"^a\.png: bright, 98\.2 %, \d+ warnings\.$")
+    )
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 2560])
 def test_no_width_of_screen_scrolls_sideways(visit: Visit, width: int) -> None:
     visit.page.set_viewport_size({"width": width, "height": 844})
-    visit.give(dicom_file("1.2.276.0.7230010.3.1.4.8323329.10016.1517875220.992175.dcm"), bad_file())
+    visit.give(
+        dicom_file("1.2.276.0.7230010.3.1.4.8323329.10016.1517875220.992175.dcm"), bad_file()
+    )
     visit.page.get_by_text("How to read").click()
 
     assert visit.page.evaluate("document.documentElement.scrollWidth") == width
-    overflowing = "parts => parts.filter(part => part.scrollWidth > part.clientWidth).map(part => part.id || part.className)"
-    assert visit.page.locator(".desk, .report, #report-body, .tools").evaluate_all(overflowing) == []
+    overflowing = (
+        "parts => parts.filter(part => part.scrollWidth > part.clientWidth).map(part "
+        "=> part.id || part.className)"
+    )
+    assert (
+        visit.page.locator(".desk, .report, #report-body, .tools").evaluate_all(overflowing) == []
+    )
 
 
 def test_not_for_diagnosis_is_always_in_sight(visit: Visit) -> None:
@@ -362,7 +418,12 @@ def test_a_busy_service_is_asked_again_when_it_says(visit: Visit) -> None:
         if problem is None:
             route.continue_()
         else:
-            route.fulfill(status=503, json=problem, headers={"retry-after": "1"}, content_type="application/problem+json")
+            route.fulfill(
+                status=503,
+                json=problem,
+                headers={"retry-after": "1"},
+                content_type="application/problem+json",
+            )
 
     visit.page.route("**/predict?**", refuse_once)
     visit.give(png_file())

@@ -1,4 +1,5 @@
-"""The whole way on made images: train, export, evaluate, serve, predict; every step as a user types it."""
+"""The whole way on made images: train, export, evaluate, serve, predict; every step as a user types
+it."""
 
 import json
 import subprocess
@@ -30,13 +31,17 @@ def made_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def training(*arguments: object) -> str:
     """Run `python -m training` as a user does, and give what it printed."""
     command = [sys.executable, "-m", "training", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.timeout(240)
-def test_a_model_is_trained_exported_evaluated_and_served(made_images: Path, tmp_path: Path) -> None:
+def test_a_model_is_trained_exported_evaluated_and_served(
+    made_images: Path, tmp_path: Path
+) -> None:
     run, store, out = tmp_path / "run", tmp_path / "store", tmp_path / "out"
     training("train", "smoke", "--data", made_images, "--out", run)
     training("export", run, "--store", store, "--model", "smoke", "--version", 1)
@@ -54,4 +59,6 @@ def test_a_model_is_trained_exported_evaluated_and_served(made_images: Path, tmp
             data = next(made_images.rglob(f"{row['image_id']}*")).read_bytes()
             answer = httpx.post(f"{server.url}/predict", files={"file": data})
             assert answer.status_code == 200, answer.text
-            assert answer.json()["probability"] == pytest.approx(float(row["probability"]), abs=1e-5)
+            assert answer.json()["probability"] == pytest.approx(
+                float(row["probability"]), abs=1e-5
+            )

@@ -20,18 +20,24 @@ class Visit:
     url: str
     faults: list[str] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
-    expected: list[str] = field(default_factory=lambda: ["Failed to load resource: the server responded"])
+    expected: list[str] = field(
+        default_factory=lambda: ["Failed to load resource: the server responded"]
+    )
 
     def note_request(self, request: Request) -> None:
         self.requests.append(request)
 
     def note_complaint(self, message: ConsoleMessage) -> None:
-        """Keep warnings and errors, but for Chromium's own lines about an answer that is no success."""
-        if message.type in ("error", "warning") and not message.text.startswith(tuple(self.expected)):
+        """Keep warnings and errors, but for Chromium's own lines about an answer that is no
+        success."""
+        if message.type in ("error", "warning") and not message.text.startswith(
+            tuple(self.expected)
+        ):
             self.faults.append(message.text)
 
     def cut_off(self, addresses: str) -> None:
-        """Let no request to such addresses through. Chromium's line about it may come at any time, and is no fault."""
+        """Let no request to such addresses through. Chromium's line about it may come at any time,
+        and is no fault."""
         self.expected.append("Failed to load resource: net::ERR_FAILED")
         self.page.route(addresses, lambda route: route.abort())
 
@@ -59,12 +65,16 @@ def visiting(browser: Browser, url: str, **context: Any) -> Iterator[Visit]:
     page.on("console", opened.note_complaint)
     page.on("pageerror", lambda error: opened.faults.append(str(error)))
     page.on("request", opened.note_request)
-    page.on("filechooser", lambda _: None)  # from the start on, the browser asks us and not a person
+    page.on(
+        "filechooser", lambda _: None
+    )  # from the start on, the browser asks us and not a person
     page.goto(url)
     yield opened
     page.close()
     assert opened.faults == []
-    asked = {request.url for request in opened.requests if not request.url.startswith(("blob:", "data:"))}
+    asked = {
+        request.url for request in opened.requests if not request.url.startswith(("blob:", "data:"))
+    }
     assert [address for address in asked if not address.startswith(f"{url}/")] == []
 
 
@@ -78,4 +88,8 @@ def png_file(name: str = "chest.png", *, grey: int | None = None) -> FilePayload
 
 
 def bad_file() -> FilePayload:
-    return {"name": "letter.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7 no radiograph"}
+    return {
+        "name": "letter.pdf",
+        "mimeType": "application/pdf",
+        "buffer": b"%PDF-1.7 no radiograph",
+    }

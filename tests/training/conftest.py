@@ -1,4 +1,5 @@
-"""Made radiographs with an easy finding, a run directory on them that needed no training, and the bundle exported from it."""
+"""Made radiographs with an easy finding, a run directory on them that needed no training, and the
+bundle exported from it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,8 @@ FILMS = 60
 
 @pytest.fixture(scope="session")
 def films_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of 60 phantoms, three a person.  Positive ones have a bright patch, but for one radiograph in ten."""
+    """Class folders of 60 phantoms, three a person.  Positive ones have a bright patch, but for one
+    radiograph in ten."""
     folder = tmp_path_factory.mktemp("films")
     rng = np.random.default_rng(7)
     for number in range(FILMS):
@@ -30,7 +32,9 @@ def films_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             row, column = rng.integers(24, 52, 2)
             pixels_HW[row : row + 20, column : column + 20] |= 0xC0
         name = (
-            f"PNEUMONIA/person{number // 6}_virus_{number}.png" if positive else f"NORMAL/IM-{number // 6:04d}-{number:04d}.png"
+            f"PNEUMONIA/person{number // 6}_virus_{number}.png"
+            if positive
+            else f"NORMAL/IM-{number // 6:04d}-{number:04d}.png"
         )
         path = folder / "train" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +57,9 @@ def folds_run_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def fused_run_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with age, sex and view beside the image."""
-    return _make_run(films_dir, tmp_path_factory.mktemp("runs") / "fused", "metadata=true", "augment.mixup=0")
+    return _make_run(
+        films_dir, tmp_path_factory.mktemp("runs") / "fused", "metadata=true", "augment.mixup=0"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -77,23 +83,31 @@ def _make_run(films_dir: Path, out: Path, *settings: str) -> Path:
     for fold in run.held_back_folds:
         learned = run.fold_N != fold
         save_network(
-            out / f"fold-{fold}" / "model.safetensors", _fitted_network(image_NHW[learned], label_N[learned], fold, run.recipe)
+            out / f"fold-{fold}" / "model.safetensors",
+            _fitted_network(image_NHW[learned], label_N[learned], fold, run.recipe),
         )
     learned = run.fold_N != (0 if run.recipe.validation == "holdout" else -1)
-    save_network(out / "final" / "model.safetensors", _fitted_network(image_NHW[learned], label_N[learned], 0, run.recipe))
+    save_network(
+        out / "final" / "model.safetensors",
+        _fitted_network(image_NHW[learned], label_N[learned], 0, run.recipe),
+    )
     return out
 
 
-def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], seed: int, recipe: "Recipe") -> "ChestNet":
+def _fitted_network(
+    image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], seed: int, recipe: "Recipe"
+) -> "ChestNet":
     """Make a network with random features, settled batch norms, and a ridge regression for a head.
 
-    The batch norms see the edge images too, without which an untrained network answers those with thousands.
-    """
+    The batch norms see the edge images too, without which an untrained network answers those with
+    thousands."""
     import torch
 
     from training.model.network import ChestNet
 
-    torch.set_num_threads(1)  # threads that wait for each other on a busy machine take six times as long
+    torch.set_num_threads(
+        1
+    )  # threads that wait for each other on a busy machine take six times as long
     torch.manual_seed(seed + 1)
     network = ChestNet.named("efficientnet-b0", metadata=recipe.metadata)
     for module in network.modules():
@@ -108,7 +122,9 @@ def _fitted_network(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], se
         centered_NC = feature_NC - feature_NC.mean(dim=0)
         gram_NN = centered_NC @ centered_NC.T
         penalty_NN = 0.1 * gram_NN.diag().mean() * torch.eye(len(gram_NN))
-        weight_C = centered_NC.T @ torch.linalg.solve(gram_NN + penalty_NN, torch.from_numpy(label_N * 0.4 - 0.2).float())
+        weight_C = centered_NC.T @ torch.linalg.solve(
+            gram_NN + penalty_NN, torch.from_numpy(label_N * 0.4 - 0.2).float()
+        )
         network.head.weight.copy_(weight_C[None, :, None, None])
         network.bias.fill_(-float(feature_NC.mean(dim=0) @ weight_C))
         if network.late is not None:

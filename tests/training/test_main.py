@@ -28,14 +28,30 @@ def test_help_teaches_the_recipes_and_every_key(capsys: pytest.CaptureFixture[st
     [
         (["train", "nothing", "--data", "x", "--out", "y"], "unknown recipe"),
         (["train", "smoke", "--data", "x", "--out", "y"], "x is no folder"),
-        (["train", "smoke", "--data", "x", "--out", "y", "--set", "speed=1"], "unknown key 'speed'"),
         (
-            ["compare", "smoke", "--data", "x", "--out", "y", "--variants", "sampler,generated", "--seeds", "0"],
+            ["train", "smoke", "--data", "x", "--out", "y", "--set", "speed=1"],
+            "unknown key 'speed'",
+        ),
+        (
+            [
+                "compare",
+                "smoke",
+                "--data",
+                "x",
+                "--out",
+                "y",
+                "--variants",
+                "sampler,generated",
+                "--seeds",
+                "0",
+            ],
             "one seed or more",
         ),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_told_in_one_sentence(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 1
 
     error = capsys.readouterr().err
@@ -45,7 +61,11 @@ def test_a_mistake_is_told_in_one_sentence(words: list[str], complaint: str, cap
 
 @pytest.mark.parametrize("command", ["train", "explore"])
 def test_ctrl_c_is_told_in_one_sentence(
-    command: str, films_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    films_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -68,9 +88,20 @@ def test_the_parser_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize("validation", ["holdout", "folds"])
-def test_a_smoke_training_leaves_a_whole_run(films_dir: Path, tmp_path: Path, validation: str) -> None:
+def test_a_smoke_training_leaves_a_whole_run(
+    films_dir: Path, tmp_path: Path, validation: str
+) -> None:
     out = tmp_path / "run"
-    words = ["train", "smoke", "--data", str(films_dir), "--out", str(out), "--set", f"validation={validation}"]
+    words = [
+        "train",
+        "smoke",
+        "--data",
+        str(films_dir),
+        "--out",
+        str(out),
+        "--set",
+        f"validation={validation}",
+    ]
 
     assert main([*words, "--set", "epochs=1", "--set", "sizes=32"]) == 0
 

@@ -1,4 +1,6 @@
-"""State in a bundle's own files what was measured after export; its graphs, thresholds and golden answers stay as they are."""
+"""State in a bundle's own files what was measured after export; its graphs, thresholds and golden
+answers stay as they are.
+"""
 
 import json
 from collections.abc import Mapping
@@ -24,27 +26,47 @@ def state_gate(bundle_dir: Path, gate: Mapping[str, Any]) -> None:
         TooFew: it states figures already, of more radiographs.
     """
     manifest = read_bundle(bundle_dir).manifest
-    measured, stated = (figures["radiographs"]["n"] for figures in (gate, manifest.metrics.get("novelty_gate", gate)))
+    measured, stated = (
+        figures["radiographs"]["n"]
+        for figures in (gate, manifest.metrics.get("novelty_gate", gate))
+    )
     if measured < stated:
-        raise TooFew(f"{bundle_dir} states its novelty gate by {stated:,} radiographs; these {measured:,} would say less")
-    _write(bundle_dir, manifest.model_copy(update={"metrics": {**manifest.metrics, "novelty_gate": dict(gate)}}))
+        raise TooFew(
+            f"{bundle_dir} states its novelty gate by {stated:,} radiographs; these {measured:,} "
+            f"would say less"
+        )
+    _write(
+        bundle_dir,
+        manifest.model_copy(update={"metrics": {**manifest.metrics, "novelty_gate": dict(gate)}}),
+    )
 
 
 def state_fast(bundle_dir: Path, verdict: Mapping[str, Any], fast: FastPrecision | None) -> None:
-    """Write what bf16 costs into the same, and allow `CXR_PRECISION=fast` or take that back; raises `BundleError`.
+    """Write what bf16 costs into the same, and allow `CXR_PRECISION=fast` or take that back; raises
+    `BundleError`.
 
-    Where it is allowed, `golden.npz` gets the tolerance by which it was judged; the golden answers stay.
+    Where it is allowed, `golden.npz` gets the tolerance by which it was judged; the golden answers
+    stay.
     """
     bundle = read_bundle(bundle_dir)
     manifest, golden = bundle.manifest, bundle.golden
     precisions = {**manifest.metrics.get("precisions", {}), "bf16": dict(verdict)}
     if fast is not None:
         name = f"{fast.engine}/{fast.precision}"
-        replace(golden, tolerances={**golden.tolerances, name: TOLERANCES[name]}).save(bundle_dir / "golden.npz")
-    _write(bundle_dir, manifest.model_copy(update={"metrics": {**manifest.metrics, "precisions": precisions}, "fast": fast}))
+        replace(golden, tolerances={**golden.tolerances, name: TOLERANCES[name]}).save(
+            bundle_dir / "golden.npz"
+        )
+    _write(
+        bundle_dir,
+        manifest.model_copy(
+            update={"metrics": {**manifest.metrics, "precisions": precisions}, "fast": fast}
+        ),
+    )
 
 
 def _write(bundle_dir: Path, manifest: Manifest) -> None:
     write_manifest(bundle_dir / "bundle.json", manifest)
-    (bundle_dir / "metrics.json").write_text(json.dumps(manifest.metrics, indent=2) + "\n", encoding="utf-8")
+    (bundle_dir / "metrics.json").write_text(
+        json.dumps(manifest.metrics, indent=2) + "\n", encoding="utf-8"
+    )
     write_card(bundle_dir / "MODEL_CARD.md", manifest)

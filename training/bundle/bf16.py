@@ -1,6 +1,7 @@
 """`CXR_PRECISION=fast`: OpenVINO's bf16 beside fp32, held to the gates that allow it.
 
-Only a processor with bf16 instructions of its own can measure it: others emulate what they have none for.
+Only a processor with bf16 instructions of its own can measure it: others emulate what they have
+none for.
 """
 
 from collections.abc import Callable, Iterable
@@ -43,7 +44,7 @@ class Bf16Decision:
         return not self.failed
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the verdict as `metrics.json` states it."""
+        """Return the verdict as `metrics.json` states it."""
         figures = self.cost.as_dict() if self.cost else {}
         return figures | {"allowed": self.holds, "refused_for": list(self.failed)}
 
@@ -52,7 +53,10 @@ def judge(name: str, cost: Cost, gates: Iterable[ReleaseGate]) -> Bf16Decision:
     """Print the gates of a measured precision, and say what came of them."""
     failed = failures(gates)
     if failed:
-        print(f"  {name} REFUSED: {'; '.join(f'{gate.name}: {gate.figure}' for gate in failed)}", flush=True)
+        print(
+            f"  {name} REFUSED: {'; '.join(f'{gate.name}: {gate.figure}' for gate in failed)}",
+            flush=True,
+        )
     return Bf16Decision(cost, tuple(f"{gate.name}: {gate.figure}" for gate in failed))
 
 
@@ -65,7 +69,9 @@ def golden_gate(golden: Golden, graph: Graph) -> ReleaseGate:
 
 
 def require_bf16() -> str:
-    """Name this processor's bf16 instructions; raises `NotMeasurable` where it has none, or OpenVINO is missing."""
+    """Name this processor's bf16 instructions; raises `NotMeasurable` where it has none, or
+    OpenVINO is missing.
+    """
     if (instructions := bf16_instructions()) is None:
         raise NotMeasurable("this processor has no bf16 instructions")
     if not openvino_is_installed():
@@ -86,7 +92,8 @@ def judge_fast(
     Args:
         graph: the file.
         golden: its golden answers.
-        cost_in: answers held-out images by graphs that the function given to it opens, and compares.
+        cost_in: answers held-out images by graphs that the function given to it opens, and
+            compares.
     """
     instructions = require_bf16()
     print("measuring OpenVINO in bf16", flush=True)
@@ -95,7 +102,9 @@ def judge_fast(
         return OpenVinoGraph(path, OPENVINO, precision="bf16")
 
     cost = cost_in(open_bf16)
-    verdict = judge("bf16", cost, (*cost_gates("bf16", cost), golden_gate(golden, open_bf16(graph))))
+    verdict = judge(
+        "bf16", cost, (*cost_gates("bf16", cost), golden_gate(golden, open_bf16(graph)))
+    )
     if not verdict.holds or cost.auroc_change is None:
         return verdict, None
     return verdict, FastPrecision(

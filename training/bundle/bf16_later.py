@@ -1,6 +1,8 @@
-"""Allow `CXR_PRECISION=fast` later, for a bundle that was exported where bf16 could not be measured.
+"""Allow `CXR_PRECISION=fast` later, for a bundle that was exported where bf16 could not be
+measured.
 
-What counts are images that the bundle did not learn from: the fold that a hold-out held-out, or others of the user's own.
+What counts are images that the bundle did not learn from: the fold that a hold-out held-out, or
+others of the user's own.
 
 Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
@@ -16,7 +18,14 @@ from cxr.decode import quiet_libraries
 from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.tta import PLAIN
-from training.bundle.bf16 import MIN_IMAGES, Bf16Decision, NotMeasurable, joined, judge_fast, require_bf16
+from training.bundle.bf16 import (
+    MIN_IMAGES,
+    Bf16Decision,
+    NotMeasurable,
+    joined,
+    judge_fast,
+    require_bf16,
+)
 from training.bundle.precision_cost import Cost, measure_cost
 from training.data import load_index
 from training.evaluation.evaluate import UnansweredFile, decode_ahead, facts, readable, roles
@@ -24,7 +33,8 @@ from training.evaluation.predict import predict
 from training.progress import progress_bar
 
 Seen = tuple[NDArray[np.uint8], NDArray[np.float32], int]
-"""An image as the graph reads it, what is known beside it and its label: `image_HW`, `metadata_M`, 0 or 1."""
+"""An image as the graph reads it, what is known beside it and its label: `image_HW`, `metadata_M`,
+0 or 1."""
 
 
 def judge_bundle(
@@ -44,7 +54,10 @@ def judge_bundle(
 
     def answers(graph: Graph) -> Outputs:
         images = ((number, image_HW) for number, (image_HW, _, _) in enumerate(unseen))
-        return joined(outputs for _, outputs in predict(graph, images, (PLAIN,), lambda number: unseen[number][1]))
+        return joined(
+            outputs
+            for _, outputs in predict(graph, images, (PLAIN,), lambda number: unseen[number][1])
+        )
 
     def cost_in(open_other: Callable[[Path], Graph]) -> Cost:
         exact, other = answers(OnnxGraph(bundle.graph_path)), answers(open_other(bundle.graph_path))
@@ -54,18 +67,30 @@ def judge_bundle(
     return judge_fast(bundle.graph_path, bundle.golden, cost_in)
 
 
-def read_unseen(bundle: Bundle, data_dir: Path, *, groups: Path | None = None, min_images: int = MIN_IMAGES) -> Sequence[Seen]:
-    """Read what a bundle did not learn from; raises `NotMeasurable` where that is unknown, or too little to judge by."""
+def read_unseen(
+    bundle: Bundle, data_dir: Path, *, groups: Path | None = None, min_images: int = MIN_IMAGES
+) -> Sequence[Seen]:
+    """Read what a bundle did not learn from; raises `NotMeasurable` where that is unknown, or too
+    little to judge by.
+    """
     role_of, index = roles(bundle), load_index(data_dir, purpose="test", groups=groups)
     if not role_of:
         raise NotMeasurable("the bundle has no splits.csv, which says what it learned from")
     rows = [row for row in index.rows if role_of.get(row.sha256) != "fitted"]
-    decoded = progress_bar(iterable=decode_ahead(rows, data_dir, bundle.manifest.preprocess), total=len(rows), unit="image")
+    decoded = progress_bar(
+        iterable=decode_ahead(rows, data_dir, bundle.manifest.preprocess),
+        total=len(rows),
+        unit="image",
+    )
     refused: list[UnansweredFile] = []
-    unseen = [(image_HW, facts(read), read[0].label) for read, image_HW in readable(decoded, refused)]
+    unseen = [
+        (image_HW, facts(read), read[0].label) for read, image_HW in readable(decoded, refused)
+    ]
     if len(unseen) < min_images or len({label for _, _, label in unseen}) < 2:
         raise NotMeasurable(
-            f"it takes {min_images} images of both classes that the bundle had not learned from, and {data_dir} has "
-            f"{len(unseen)} ({len(refused)} can't be read); one that learned from all is to be exported anew on this processor"
+            f"it takes {min_images} images of both classes that the bundle had not learned from, "
+            f"and {data_dir} has "
+            f"{len(unseen)} ({len(refused)} can't be read); one that learned from all is to be "
+            f"exported anew on this processor"
         )
     return unseen

@@ -18,7 +18,13 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -29,10 +35,12 @@ Converter = Callable[[Path, Path, NDArray[np.uint8]], None]
 """Writes the graph of the first path to the second, given calibration images uint8 [N, H, W]."""
 
 _PERCENTILE = 99.99
-"""Of an activation's values, what its scale spans; the rest is cut off (Wu et al. 2020, section 3.2)."""
+"""Of an activation's values, what its scale spans; the rest is cut off (Wu et al. 2020, section
+3.2)."""
 
 _QUANTIZED = ("Conv", "Add", "Concat", "MaxPool", "AveragePool")
-"""Operators that have a kernel in int8 worth having; gates (Mul, Sigmoid) have too wide a range for eight bits."""
+"""Operators that have a kernel in int8 worth having; gates (Mul, Sigmoid) have too wide a range for
+eight bits."""
 
 _BATCH = 8
 """Calibration images of one run: every activation of a run is held in memory."""
@@ -50,13 +58,17 @@ def to_fp16(graph: Path, converted: Path, _: NDArray[np.uint8]) -> None:
 
 
 def to_int8(graph: Path, converted: Path, image_NHW: NDArray[np.uint8]) -> None:
-    """Write `graph` with its backbone in int8: uint8 activations, int8 weights by channel, as QDQ pairs.
+    """Write `graph` with its backbone in int8: uint8 activations, int8 weights by channel, as QDQ
+    pairs.
 
-    Factors of eight bits saturate where a processor without VNNI adds their products in pairs; see `docs/engines.md`.
+    Factors of eight bits saturate where a processor without VNNI adds their products in pairs; see
+    `docs/engines.md`.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(graph, prepared, skip_symbolic_shape=True)  # folds batch norms into convolutions
+        quant_pre_process(
+            graph, prepared, skip_symbolic_shape=True
+        )  # folds batch norms into convolutions
         model = onnx.load(prepared)
         for number, node in enumerate(model.graph.node):
             node.name = node.name or f"node_{number}"
@@ -75,7 +87,8 @@ def to_int8(graph: Path, converted: Path, image_NHW: NDArray[np.uint8]) -> None:
             extra_options={
                 "CalibPercentile": _PERCENTILE,
                 "CalibTensorRangeSymmetric": False,
-                "CalibStridedMinMax": 1,  # batch by batch, whatever the method: all activations at once would not fit
+                # batch by batch, whatever the method: all activations at once would not fit
+                "CalibStridedMinMax": 1,
             },
         )
     _restore_properties(converted, onnx.load(graph))
@@ -85,7 +98,9 @@ CONVERTERS: dict[StoredPrecision, Converter] = {"fp16": to_fp16, "int8": to_int8
 
 
 def backbone_nodes(model: onnx.ModelProto) -> list[str]:
-    """Name the nodes between a graph's first convolutions, theirs included, and its head, the convolution that gives `cam`."""
+    """Name the nodes between a graph's first convolutions, theirs included, and its head, the
+    convolution that gives `cam`.
+    """
     maker = {output: node for node in model.graph.node for output in node.output}
     head = next(node for node in _upstream(maker, "cam") if node.op_type == "Conv")
     below = {node.name for node in _upstream(maker, head.input[0])}
@@ -98,7 +113,7 @@ def backbone_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def _upstream(maker: dict[str, onnx.NodeProto], tensor: str) -> Iterator[onnx.NodeProto]:
-    """Give the nodes that a tensor comes from, nearest first, each once."""
+    """Return the nodes that a tensor comes from, nearest first, each once."""
     waiting, seen = [tensor], set[str]()
     while waiting:
         name = waiting.pop(0)
@@ -109,8 +124,14 @@ def _upstream(maker: dict[str, onnx.NodeProto], tensor: str) -> Iterator[onnx.No
 
 
 def _bypass_fp16(graph: onnx.GraphProto) -> None:
-    """Connect nodes that stay fp32 directly: the converter casts whatever passes between two of them to fp16 and back."""
-    narrowed = {node.output[0]: node.input[0] for node in graph.node if _casts_to(node, onnx.TensorProto.FLOAT16)}
+    """Connect nodes that stay fp32 directly: the converter casts whatever passes between two of
+    them to fp16 and back.
+    """
+    narrowed = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if _casts_to(node, onnx.TensorProto.FLOAT16)
+    }
     direct = {
         node.output[0]: narrowed[node.input[0]]
         for node in graph.node
@@ -122,7 +143,9 @@ def _bypass_fp16(graph: onnx.GraphProto) -> None:
     for node in graph.node:  # what is left of the pairs are casts that give an output of the graph
         if node.output[0] in direct:
             node.input[0] = direct[node.output[0]]
-    wanted = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    wanted = {name for node in graph.node for name in node.input} | {
+        output.name for output in graph.output
+    }
     kept = [node for node in graph.node if wanted.intersection(node.output)]
     del graph.node[:], graph.value_info[:]  # the types noted in the latter are no longer right
     graph.node.extend(kept)
@@ -133,11 +156,15 @@ def _casts_to(node: onnx.NodeProto, kind: int) -> bool:
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Calibration images in batches, as `quantize_static` asks for them: a range of batches, then one after the other."""
+    """Calibration images in batches, as `quantize_static` asks for them: a range of batches, then
+    one after the other.
+    """
 
     def __init__(self, image_NHW: NDArray[np.uint8], num_facts: int) -> None:
         self._num_facts = num_facts  # all unknown: nothing that is quantized reads them
-        self._batches = [image_NHW[start : start + _BATCH] for start in range(0, len(image_NHW), _BATCH)]
+        self._batches = [
+            image_NHW[start : start + _BATCH] for start in range(0, len(image_NHW), _BATCH)
+        ]
         self._chosen = iter(self._batches)
 
     def __len__(self) -> int:
@@ -148,11 +175,15 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
         self._chosen = iter(self._batches[start_index:end_index])
 
     def get_next(self) -> dict[str, Any] | None:
-        """Give the next batch by the input's name, None after the last."""
+        """Return the next batch by the input's name, None after the last."""
         batch_NHW = next(self._chosen, None)
         if batch_NHW is None:
             return None
-        unknown = {"metadata": np.zeros((len(batch_NHW), self._num_facts), np.float32)} if self._num_facts else {}
+        unknown = (
+            {"metadata": np.zeros((len(batch_NHW), self._num_facts), np.float32)}
+            if self._num_facts
+            else {}
+        )
         return {"image": batch_NHW} | unknown
 
 
@@ -163,18 +194,24 @@ def _num_facts(model: onnx.ModelProto) -> int:
 
 
 def _restore_properties(path: Path, original: onnx.ModelProto) -> None:
-    """Let the graph say of itself what it said before: optimizer and quantizer name themselves and operators that none uses."""
+    """Let the graph say of itself what it said before: optimizer and quantizer name themselves and
+    operators that none uses.
+    """
     model = onnx.load(path)
     model.producer_name, model.producer_version = original.producer_name, original.producer_version
     del model.opset_import[:]
     model.opset_import.extend(original.opset_import)
-    onnx.helper.set_model_props(model, {entry.key: entry.value for entry in original.metadata_props})
+    onnx.helper.set_model_props(
+        model, {entry.key: entry.value for entry in original.metadata_props}
+    )
     onnx.save_model(model, path)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the quantizer's prints and its advice to the root logger; its errors still come as exceptions."""
+    """Hold back the quantizer's prints and its advice to the root logger; its errors still come as
+    exceptions.
+    """
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()):

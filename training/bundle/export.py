@@ -1,10 +1,12 @@
 """From a finished run directory to a bundle in the store, refused unless every gate holds.
 
-    final weights -> model.onnx -> gates
-    fold weights  -> graphs -> held-out predictions -> calibration, thresholds, novelty limits, metrics
+    final weights -> model.onnx -> gates fold weights  -> graphs -> held-out predictions ->
+    calibration, thresholds, novelty limits, metrics
     phantoms      -> golden.npz
-    other precisions of both -> held-out answers -> gates -> model.fp16.onnx, model.int8.onnx, `fast`
-                     all of it  -> bundle.json, metrics.json, MODEL_CARD.md -> read back as the service will
+    other precisions of both -> held-out answers -> gates -> model.fp16.onnx, model.int8.onnx,
+    `fast`
+                     all of it  -> bundle.json, metrics.json, MODEL_CARD.md -> read back as the
+                     service will
 
 Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
@@ -20,7 +22,15 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from cxr.bundle import GraphFile, Manifest, Parity, file_sha256, read_bundle, write_bundle, write_manifest
+from cxr.bundle import (
+    GraphFile,
+    Manifest,
+    Parity,
+    file_sha256,
+    read_bundle,
+    write_bundle,
+    write_manifest,
+)
 from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, open_graph
 from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
@@ -63,10 +73,11 @@ def export(  # noqa: PLR0913 -- one for each option of the command
     max_bytes: int = MAX_FILE_BYTES,
     precisions: Sequence[StoredPrecision] = (),
 ) -> Path:
-    """Write `store/model/version/` from a run directory and give its path; what is written was run and held to every gate.
+    """Write `store/model/version/` from a run directory and give its path; what is written was run
+    and held to every gate.
 
-    A graph file over `max_bytes` is refused, like one that fails another gate.  `precisions` are further files; one
-    whose gates fail is left out, and the bundle says so.
+    A graph file over `max_bytes` is refused, like one that fails another gate.  `precisions` are
+    further files; one whose gates fail is left out, and the bundle says so.
 
     Raises:
         RunError: the run directory is unfinished or no RUN.
@@ -89,13 +100,17 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         facts |= manifest_facts(run, held_out, cam, splits)
         if localisation := localise_held_out(run, held_out, cam.pool):
             facts["metrics"]["localisation"] = localisation
-        facts["metrics"]["novelty"] = _novelty_of_edges(graph_path, run.recipe.size, facts["novelty"])
+        facts["metrics"]["novelty"] = _novelty_of_edges(
+            graph_path, run.recipe.size, facts["novelty"]
+        )
         describe(graph_path, graph_properties(facts))
         golden = make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size))
         golden.save(draft / "golden.npz")
         yardstick = Reference(run, held_out, graphs, facts["readings"][PLAIN_PROFILE], golden)
         variants = make_variants(yardstick, graph_path, precisions, max_bytes)
-        facts["metrics"]["precisions"] = {name: verdict.as_dict() for name, verdict in variants.verdicts.items()}
+        facts["metrics"]["precisions"] = {
+            name: verdict.as_dict() for name, verdict in variants.verdicts.items()
+        }
         facts["graphs"] = [_graph_file(graph_path, "fp32", parity)]
         for precision, path in variants.files.items():
             parity = _parity(OnnxGraph(path, precision=precision), run, network, cam)
@@ -121,7 +136,9 @@ def _parity(graph: Graph, run: Run, network: ChestNet, cam: Cam) -> Parity:
     metadata_NM = None
     if network.num_facts:  # of every fact some are known, and every image has others
         rows = run.index.rows
-        metadata_NM = forget_some(encode([rows[i % len(rows)] for i in range(len(image_NHW))]), np.random.default_rng(0))
+        metadata_NM = forget_some(
+            encode([rows[i % len(rows)] for i in range(len(image_NHW))]), np.random.default_rng(0)
+        )
     return measure_parity(_runner(network), graph, image_NHW, cam, metadata_NM)
 
 
@@ -137,7 +154,9 @@ def _runner(network: ChestNet) -> Runner:
     def run(batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None) -> Outputs:
         beside = () if metadata_NM is None else (torch.from_numpy(metadata_NM),)
         with torch.inference_mode():
-            return Outputs(*(output.numpy() for output in network(torch.from_numpy(batch_NHW), *beside)))
+            return Outputs(
+                *(output.numpy() for output in network(torch.from_numpy(batch_NHW), *beside))
+            )
 
     return run
 
@@ -152,7 +171,9 @@ def _novelty_of_edges(path: Path, size: int, limits: NoveltyLimits) -> dict[str,
     }
 
 
-def _graph_file(path: Path, precision: Literal["fp32", "fp16", "int8"], parity: Parity) -> GraphFile:
+def _graph_file(
+    path: Path, precision: Literal["fp32", "fp16", "int8"], parity: Parity
+) -> GraphFile:
     return GraphFile(
         file=path.name,
         precision=precision,
@@ -178,36 +199,48 @@ def _write_splits(path: Path, run: Run, held_out: HeldOut) -> None:
             "no" if fold in held_back else "yes",
             f"{novelty_of[position]:.6g}" if position in novelty_of else "",
         ]
-        for position, (row, fold) in enumerate(zip(run.index.rows, run.fold_N.tolist(), strict=True))
+        for position, (row, fold) in enumerate(
+            zip(run.index.rows, run.fold_N.tolist(), strict=True)
+        )
     ]
     write_table(path, names, lines)
 
 
 def _write_texts(draft: Path, manifest: Manifest) -> None:
     write_manifest(draft / "bundle.json", manifest)
-    (draft / "metrics.json").write_text(json.dumps(manifest.metrics, indent=2) + "\n", encoding="utf-8")
+    (draft / "metrics.json").write_text(
+        json.dumps(manifest.metrics, indent=2) + "\n", encoding="utf-8"
+    )
     write_card(draft / "MODEL_CARD.md", manifest)
 
 
 def _bundle_gates(draft: Path, run: Run) -> Iterator[ReleaseGate]:
-    """Search the draft for folders of this machine, then read it as the service will and let it answer its golden inputs."""
+    """Search the draft for folders of this machine, then read it as the service will and let it
+    answer its golden inputs.
+    """
     yield privacy_gate(draft, _private_texts(run))
     try:
         open_graph(read_bundle(draft))
     except BundleError as exc:
         yield ReleaseGate("the bundle opens and answers its golden inputs", str(exc), holds=False)
     else:
-        yield ReleaseGate("the bundle opens and answers its golden inputs", "all of them", holds=True)
+        yield ReleaseGate(
+            "the bundle opens and answers its golden inputs", "all of them", holds=True
+        )
 
 
 def _private_texts(run: Run) -> set[str]:
-    """Give the folders of this machine that no file of the bundle may name."""
+    """Return the folders of this machine that no file of the bundle may name."""
     folders = {folder.resolve() for folder in (Path.home(), Path.cwd(), run.path, run.data_dir)}
     return {str(folder) for folder in folders} - {"/"}
 
 
 def _write_triton_config(path: Path, model: str) -> None:
-    """Write the model's Triton configuration; Triton completes the tensors from each version's graph."""
+    """Write the model's Triton configuration; Triton completes the tensors from each version's
+    graph.
+    """
     path.write_text(
-        f'name: "{model}"\nbackend: "onnxruntime"\nmax_batch_size: {MAX_BATCH}\ndynamic_batching {{ }}\n', encoding="utf-8"
+        f'name: "{model}"\nbackend: "onnxruntime"\nmax_batch_size: {MAX_BATCH}\ndynamic_batching '
+        f"{{ }}\n",
+        encoding="utf-8",
     )

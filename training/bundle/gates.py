@@ -17,15 +17,18 @@ from cxr.interpret import Outputs
 TOLERANCES = {
     "onnxruntime-cpu/fp32": 1e-3,  # other vector units add in another order
     "onnxruntime-cpu/fp16": 5e-2,  # ten bits of a factor
-    "onnxruntime-cpu/int8": 1.0,  # eight bits of a factor, on pictures unlike those that its scales were drawn from
+    # eight bits of a factor, on pictures unlike those that its scales were drawn from
+    "onnxruntime-cpu/int8": 1.0,
     "onnxruntime-gpu/fp16": 5e-2,
     "onnxruntime-gpu/fp32": 2e-2,  # TF32 keeps ten bits of a factor
     "tensorrt-gpu/fp16": 5e-2,
     "tensorrt-gpu/fp32": 2e-2,
     "openvino-cpu/fp32": 1e-3,
-    "openvino-cpu/bf16": 1.0,  # seven bits of a factor; a ramp, whose local contrast is all rounding, shows 0.7
+    # seven bits of a factor; a ramp, whose local contrast is all rounding, shows 0.7
+    "openvino-cpu/bf16": 1.0,
 }
-"""By engine and precision, how far an answer may lie from the golden one, relative to max(1, |value|)."""
+"""By engine and precision, how far an answer may lie from the golden one, relative to max(1,
+|value|)."""
 
 
 class ExportRefused(CxrError):
@@ -60,17 +63,23 @@ def require(gates: Iterable[ReleaseGate]) -> None:
 
 def agreement_gate(name: str, wanted: Outputs, got: Outputs, limit: float) -> ReleaseGate:
     """Hold all outputs of another engine or precision to `limit`, relative to max(1, |value|)."""
-    pairs = ((wanted.logit_N, got.logit_N), (wanted.cam_Nhw, got.cam_Nhw), (wanted.novelty_N, got.novelty_N))
+    pairs = (
+        (wanted.logit_N, got.logit_N),
+        (wanted.cam_Nhw, got.cam_Nhw),
+        (wanted.novelty_N, got.novelty_N),
+    )
     return at_most(name, largest(relative(*pair) for pair in pairs), limit)
 
 
 def relative(wanted: NDArray[np.floating], got: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Give errors relative to max(1, |value|): a map's cells may be tens of logits, a distance hundreds."""
+    """Return errors relative to max(1, |value|): a map's cells may be tens of logits, a distance
+    hundreds.
+    """
     return np.asarray(np.abs(wanted - got) / np.maximum(1.0, np.abs(wanted)))
 
 
 def largest(errors: Iterable[NDArray[np.floating]]) -> float:
-    """Give the largest of all errors; NaN where one is."""
+    """Return the largest of all errors; NaN where one is."""
     return float(np.max([np.max(error) for error in errors]))  # numpy's max keeps a NaN
 
 

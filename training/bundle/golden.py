@@ -1,6 +1,7 @@
 """Golden inputs: made phantoms whose answers every host must reproduce before it serves.
 
-Phantoms are drawn, never a patient.  Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
+Phantoms are drawn, never a patient.  Shape suffixes: N images, H and W input rows and columns, M
+columns of metadata.
 """
 
 import numpy as np
@@ -21,24 +22,43 @@ _PHANTOM_SIZES = ((1024, 1024), (1140, 912), (700, 1100), (300, 256), (2048, 176
 _EDGES = (0, 1, 2)
 """Of the edge images, those whose answers stay tame on every engine: black, white, a ramp."""
 
-_FACTS = (Metadata(58.0, "M", "PA"), Metadata(31.0, "F", "AP"), Metadata(), Metadata(None, "F", None), Metadata(80.0))
+_FACTS = (
+    Metadata(58.0, "M", "PA"),
+    Metadata(31.0, "F", "AP"),
+    Metadata(),
+    Metadata(None, "F", None),
+    Metadata(80.0),
+)
 """Made ones, told in turn to graphs that read them."""
 
 
 def golden_images(spec: PreprocessSpec) -> NDArray[np.uint8]:
-    """Make the golden inputs: phantoms of several sizes through `preprocess`, then flat and ramp images."""
-    phantoms = [_input_of(rows, columns, seed, spec) for seed, (rows, columns) in enumerate(_PHANTOM_SIZES)]
+    """Make the golden inputs: phantoms of several sizes through `preprocess`, then flat and ramp
+    images.
+    """
+    phantoms = [
+        _input_of(rows, columns, seed, spec) for seed, (rows, columns) in enumerate(_PHANTOM_SIZES)
+    ]
     return np.concatenate([np.stack(phantoms), edge_images(spec.size)[list(_EDGES)]])
 
 
 def make_golden(graph: Graph, spec: PreprocessSpec) -> Golden:
     """Let the graph itself give the answers; the parity gates hold them to the network's."""
     image_NHW = golden_images(spec)
-    metadata_NM = encode_metadata_features(_FACTS[i % len(_FACTS)] for i in range(len(image_NHW))) if graph.num_facts else None
+    metadata_NM = (
+        encode_metadata_features(_FACTS[i % len(_FACTS)] for i in range(len(image_NHW)))
+        if graph.num_facts
+        else None
+    )
     outputs = graph.run(image_NHW, metadata_NM)
-    return Golden(image_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, TOLERANCES, metadata_NM)
+    return Golden(
+        image_NHW, outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N, TOLERANCES, metadata_NM
+    )
 
 
 def _input_of(rows: int, columns: int, seed: int, spec: PreprocessSpec) -> NDArray[np.uint8]:
     pixels_HW = draw_phantom(rows, columns, seed=seed)
-    return preprocess(Radiograph(pixels_HW, metadata=Metadata(), processing=Processing("png", rows, columns)), spec)
+    return preprocess(
+        Radiograph(pixels_HW, metadata=Metadata(), processing=Processing("png", rows, columns)),
+        spec,
+    )

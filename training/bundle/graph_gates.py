@@ -3,7 +3,8 @@
 Errors of maps and distances are relative to max(1, |value|): a map's cells may
 be tens of logits, a distance hundreds, and float32 has seven digits.
 
-Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of metadata.
+Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of
+metadata.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -42,27 +43,49 @@ def file_gates(path: Path, max_bytes: int = MAX_FILE_BYTES) -> Iterator[ReleaseG
     yield _checker_gate(path)
     model = onnx.load(path, load_external_data=False)
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    yield ReleaseGate("only ai.onnx operators", f"foreign domains {foreign or 'none'}", not foreign and not model.functions)
+    yield ReleaseGate(
+        "only ai.onnx operators",
+        f"foreign domains {foreign or 'none'}",
+        not foreign and not model.functions,
+    )
     opset = opset_of(model)
     yield ReleaseGate("opset", f"{opset}, at least {_MIN_OPSET}", opset >= _MIN_OPSET)
     yield _interface_gate(model)
-    external = sum(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer)
+    external = sum(
+        tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer
+    )
     yield ReleaseGate("one file", f"{external} tensors outside it", external == 0)
     size = path.stat().st_size
-    yield ReleaseGate("file size", f"{size / 1e6:.1f} MB, at most {max_bytes / 1e6:.0f} MB", size <= max_bytes)
+    yield ReleaseGate(
+        "file size", f"{size / 1e6:.1f} MB, at most {max_bytes / 1e6:.0f} MB", size <= max_bytes
+    )
 
 
 def privacy_gate(folder: Path, private: Iterable[str]) -> ReleaseGate:
-    """Search the files of a folder for texts that must not leave this machine: the names of its folders."""
+    """Search the files of a folder for texts that must not leave this machine: the names of its
+    folders.
+    """
     contents = {path.name: path.read_bytes() for path in folder.iterdir()}
-    telling = sorted({name for text in private for name, content in contents.items() if text.encode() in content})
-    return ReleaseGate("nothing of this machine", f"local folders named in {', '.join(telling) or 'no file'}", not telling)
+    telling = sorted(
+        {name for text in private for name, content in contents.items() if text.encode() in content}
+    )
+    return ReleaseGate(
+        "nothing of this machine",
+        f"local folders named in {', '.join(telling) or 'no file'}",
+        not telling,
+    )
 
 
 def measure_parity(
-    network: Runner, graph: Graph, image_NHW: NDArray[np.uint8], cam: Cam, metadata_NM: Metadata = None
+    network: Runner,
+    graph: Graph,
+    image_NHW: NDArray[np.uint8],
+    cam: Cam,
+    metadata_NM: Metadata = None,
 ) -> Parity:
-    """Measure how far a graph lies from its network, from itself at other batch sizes, and from its own map."""
+    """Measure how far a graph lies from its network, from itself at other batch sizes, and from its
+    own map.
+    """
     wanted = _in_batches(network, image_NHW, metadata_NM, _NETWORK_BATCH)
     alone, *grouped = [_in_batches(graph.run, image_NHW, metadata_NM, size) for size in BATCH_SIZES]
     answers = (alone, *grouped)
@@ -71,7 +94,9 @@ def measure_parity(
         max_logit_error=largest(np.abs(wanted.logit_N - got.logit_N) for got in answers),
         max_cam_error=largest(relative(wanted.cam_Nhw, got.cam_Nhw) for got in answers),
         max_novelty_error=largest(relative(wanted.novelty_N, got.novelty_N) for got in answers),
-        max_cam_identity_error=largest(relative(got.logit_N, pool(got.cam_Nhw, cam, got.bias_N)) for got in answers),
+        max_cam_identity_error=largest(
+            relative(got.logit_N, pool(got.cam_Nhw, cam, got.bias_N)) for got in answers
+        ),
         max_batch_error=largest(relative(alone.logit_N, got.logit_N) for got in grouped),
     )
 
@@ -82,12 +107,22 @@ def parity_gates(parity: Parity) -> Iterator[ReleaseGate]:
     yield at_most(f"logit against torch, batches {sizes}", parity.max_logit_error, _MAX_LOGIT_ERROR)
     yield at_most("cam against torch (relative)", parity.max_cam_error, _MAX_OUTPUT_ERROR)
     yield at_most("novelty against torch (relative)", parity.max_novelty_error, _MAX_OUTPUT_ERROR)
-    yield at_most("logit alone against batched (relative)", parity.max_batch_error, _MAX_BATCH_ERROR)
-    yield at_most("pool(cam) + bias against logit (relative)", parity.max_cam_identity_error, _MAX_CAM_IDENTITY_ERROR)
+    yield at_most(
+        "logit alone against batched (relative)", parity.max_batch_error, _MAX_BATCH_ERROR
+    )
+    yield at_most(
+        "pool(cam) + bias against logit (relative)",
+        parity.max_cam_identity_error,
+        _MAX_CAM_IDENTITY_ERROR,
+    )
 
 
-def pool(cam_Nhw: NDArray[np.float32], cam: Cam, bias_N: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
-    """Add a map up to its logit: `mean`, or `lse` (log of the mean exponential), plus the bias, its own where it has one."""
+def pool(
+    cam_Nhw: NDArray[np.float32], cam: Cam, bias_N: NDArray[np.float32] | None = None
+) -> NDArray[np.float64]:
+    """Add a map up to its logit: `mean`, or `lse` (log of the mean exponential), plus the bias, its
+    own where it has one.
+    """
     bias = cam.bias if bias_N is None else bias_N.astype(np.float64)
     cells_NC = cam_Nhw.reshape(len(cam_Nhw), -1).astype(np.float64)
     if cam.pool == "mean":
@@ -96,47 +131,76 @@ def pool(cam_Nhw: NDArray[np.float32], cam: Cam, bias_N: NDArray[np.float32] | N
 
 
 def edge_images(size: int) -> NDArray[np.uint8]:
-    """Draw eight images [8, size, size] that no patient gives: flat, ramps, noise, checkers, a bright square."""
+    """Draw eight images [8, size, size] that no patient gives: flat, ramps, noise, checkers, a
+    bright square.
+    """
     rows_HW, columns_HW = np.mgrid[:size, :size]
-    square_HW = (np.abs(rows_HW - size // 2) < size // 4) & (np.abs(columns_HW - size // 2) < size // 4)
+    square_HW = (np.abs(rows_HW - size // 2) < size // 4) & (
+        np.abs(columns_HW - size // 2) < size // 4
+    )
     noise_HW = np.random.default_rng(0).integers(0, 256, (size, size))
     images = [
         np.zeros((size, size)), np.full((size, size), 255),
         rows_HW * 255 // (size - 1), columns_HW * 255 // (size - 1), noise_HW,
-        (rows_HW + columns_HW) % 2 * 255, (rows_HW // 8 + columns_HW // 8) % 2 * 255, square_HW * 255,
+        (rows_HW + columns_HW) % 2 * 255, (rows_HW // 8 + columns_HW // 8) % 2 * 255,
+        square_HW * 255,
     ]  # fmt: skip
     return np.stack(images).astype(np.uint8)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Give the version of the standard operators that a model uses."""
-    return int(next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}))
+    """Return the version of the standard operators that a model uses."""
+    return int(
+        next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    )
 
 
 def _checker_gate(path: Path) -> ReleaseGate:
     try:
         onnx.checker.check_model(path, full_check=True)
-        onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
+        onnx.shape_inference.infer_shapes(
+            onnx.load(path), check_type=True, strict_mode=True, data_prop=True
+        )
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as exc:
-        return ReleaseGate("onnx checker and strict shape inference", str(exc).splitlines()[0], False)
+        return ReleaseGate(
+            "onnx checker and strict shape inference", str(exc).splitlines()[0], False
+        )
     return ReleaseGate("onnx checker and strict shape inference", "no complaint", True)
 
 
 def _interface_gate(model: onnx.ModelProto) -> ReleaseGate:
     """Compare names, types and free batch axes with the contract of the graph."""
     image = model.graph.input[0].type.tensor_type
-    names = tuple(value.name for value in model.graph.input), tuple(value.name for value in model.graph.output)
+    names = (
+        tuple(value.name for value in model.graph.input),
+        tuple(value.name for value in model.graph.output),
+    )
     types = {value.type.tensor_type.elem_type for value in model.graph.output}
-    free = all(bool(value.type.tensor_type.shape.dim[0].dim_param) for value in (*model.graph.input, *model.graph.output))
-    holds = names in INTERFACES and image.elem_type == onnx.TensorProto.UINT8 and types == {onnx.TensorProto.FLOAT} and free
+    free = all(
+        bool(value.type.tensor_type.shape.dim[0].dim_param)
+        for value in (*model.graph.input, *model.graph.output)
+    )
+    holds = (
+        names in INTERFACES
+        and image.elem_type == onnx.TensorProto.UINT8
+        and types == {onnx.TensorProto.FLOAT}
+        and free
+    )
     return ReleaseGate(
-        "inputs and outputs", f"{' '.join(names[0])} -> {' '.join(names[1])}, batch axis {'free' if free else 'fixed'}", holds
+        "inputs and outputs",
+        f"{' '.join(names[0])} -> {' '.join(names[1])}, batch axis {'free' if free else 'fixed'}",
+        holds,
     )
 
 
-def _in_batches(run: Runner, image_NHW: NDArray[np.uint8], metadata_NM: Metadata, size: int) -> Outputs:
+def _in_batches(
+    run: Runner, image_NHW: NDArray[np.uint8], metadata_NM: Metadata, size: int
+) -> Outputs:
     places = [slice(start, start + size) for start in range(0, len(image_NHW), size)]
-    parts = [run(image_NHW[place], None if metadata_NM is None else metadata_NM[place]) for place in places]
+    parts = [
+        run(image_NHW[place], None if metadata_NM is None else metadata_NM[place])
+        for place in places
+    ]
     biases = [part.bias_N for part in parts if part.bias_N is not None]
     return Outputs(
         np.concatenate([part.logit_N for part in parts]),

@@ -4,7 +4,8 @@ Calibration, thresholds, novelty limits and the bundle's own figures come from
 here and from nowhere else.  Each fold's network runs as an exported graph, on
 the tensors and by the views that serving would use.
 
-Shape suffixes: N held-out images, K views of one image, H and W input rows and columns, h and w map rows and columns.
+Shape suffixes: N held-out images, K views of one image, H and W input rows and columns, h and w map
+rows and columns.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +28,12 @@ from training.fit.late_fusion import encode
 from training.fit.run_dir import Run, load_network
 from training.progress import progress_bar
 from training.recipe.schema import Pool
-from training.stats.calibrate import DEFAULT_OPERATING_POINT, cross_fitted, fit_platt, operating_points
+from training.stats.calibrate import (
+    DEFAULT_OPERATING_POINT,
+    cross_fitted,
+    fit_platt,
+    operating_points,
+)
 from training.stats.localisation import measure_localisation
 from training.stats.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
 
@@ -45,15 +51,21 @@ class HeldOut:
     cam_Nhw: NDArray[np.float32]
     """Of the plain view."""
     stressed_logit_N: dict[str, Floats]
-    """Of the plain view of shifted copies (`training.evaluation.corruptions`), by what was done to them."""
+    """Of the plain view of shifted copies (`training.evaluation.corruptions`), by what was done to
+    them."""
 
     def logit(self, profile: str) -> Floats:
-        """Give the logits of a reading: the plain view's, or the mean over the policy's views."""
-        return self.view_logit_NK[:, 0] if profile == PLAIN_PROFILE else self.view_logit_NK.mean(axis=1)
+        """Return the logits of a reading: the plain view's, or the mean over the policy's views."""
+        return (
+            self.view_logit_NK[:, 0]
+            if profile == PLAIN_PROFILE
+            else self.view_logit_NK.mean(axis=1)
+        )
 
 
 def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
-    """Give for each held-out fold the graph of the network that never saw it, written to `folder`.
+    """Return for each held-out fold the graph of the network that never saw it, written to
+    `folder`.
 
     `final_graph` serves where the final network is itself the one that a fold was held-out from.
     """
@@ -73,10 +85,14 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
     position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
     images_NHW, facts = open_cache(run), facts_of(run)
     answers, stressed_logits = [], {name: list[float]() for name in STRESSES}
-    with progress_bar(total=len(position_N) * (1 + len(STRESSES)), desc="held-out images", unit="image") as progress:
+    with progress_bar(
+        total=len(position_N) * (1 + len(STRESSES)), desc="held-out images", unit="image"
+    ) as progress:
         for fold, path in graphs.items():
             graph = OnnxGraph(path, Runtime(threads=run.recipe.threads))
-            for _, outputs in predict(graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views, facts):
+            for _, outputs in predict(
+                graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views, facts
+            ):
                 answers.append((outputs.logit_N, outputs.novelty_N[0], outputs.cam_Nhw[0]))
                 progress.update()
             for name, logits in stressed_logits.items():
@@ -96,28 +112,42 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
 
 
 def facts_of(run: Run) -> Callable[[np.int64], NDArray[np.float32]]:
-    """Give the way to what is known beside an image, by its position in the run directory's index."""
+    """Return the way to what is known beside an image, by its position in the run directory's
+    index.
+    """
     metadata_NM = encode(run.index.rows)
     return lambda position: metadata_NM[position]
 
 
 def localise_held_out(run: Run, held_out: HeldOut, pool: Pool) -> dict[str, Any] | None:
-    """Measure the maps of held-out positive images against their segmentation masks; None where the data have none."""
+    """Measure the maps of held-out positive images against their segmentation masks; None if the
+    data have none.
+    """
     mask_NHW = map_masks(run.path / "cache", len(run.index), run.recipe.size)
     if mask_NHW is None:
         return None
     positive_N = held_out.label_N == 1
-    return measure_localisation(held_out.cam_Nhw[positive_N], np.asarray(mask_NHW[held_out.position_N[positive_N]]), pool)
+    return measure_localisation(
+        held_out.cam_Nhw[positive_N], np.asarray(mask_NHW[held_out.position_N[positive_N]]), pool
+    )
 
 
 def read_off(held_out: HeldOut, profile: str) -> tuple[DecisionProfile, dict[str, Any]]:
-    """Fit a reading's calibration and thresholds, and measure it; the figures are as in metrics.json."""
+    """Fit a reading's calibration and thresholds, and measure it; the figures are as in
+    metrics.json.
+    """
     logit_N = held_out.logit(profile)
     fit = fit_platt(held_out.label_N, logit_N)
     points = operating_points(held_out.label_N, logit_N)
     thresholds = {name: fit.calibration.probability(point.logit) for name, point in points.items()}
     probability_N = np.array([fit.calibration.probability(logit) for logit in logit_N])
-    figures = measure(held_out.label_N, probability_N, thresholds, DEFAULT_OPERATING_POINT, groups_N=held_out.group_N)
+    figures = measure(
+        held_out.label_N,
+        probability_N,
+        thresholds,
+        DEFAULT_OPERATING_POINT,
+        groups_N=held_out.group_N,
+    )
     for name, point in points.items():
         figures["operating_points"][name] |= {"criterion": point.criterion, "proven": point.proven}
     honest_N = cross_fitted(held_out.label_N, logit_N, held_out.group_N)
@@ -131,11 +161,16 @@ def read_off(held_out: HeldOut, profile: str) -> tuple[DecisionProfile, dict[str
 
 
 def stress_figures(held_out: HeldOut) -> dict[str, Any]:
-    """Measure what shifted copies cost: `auroc`, the mean over the plain images and every corruption, and each by itself.
+    """Measure what shifted copies cost: `auroc`, the mean over the plain images and every
+    corruption, and each by itself.
 
-    This mean, not the AUROC of the plain images, is what recipes are to be chosen by.  The rates are those at logit 0.
+    This mean, not the AUROC of the plain images, is what recipes are to be chosen by.  The rates
+    are those at logit 0.
     """
-    label_N, logits = held_out.label_N, {"none": held_out.logit(PLAIN_PROFILE)} | held_out.stressed_logit_N
+    label_N, logits = (
+        held_out.label_N,
+        {"none": held_out.logit(PLAIN_PROFILE)} | held_out.stressed_logit_N,
+    )
     aurocs = {name: auroc(label_N, logit_N) for name, logit_N in logits.items()}
     known = [value for value in aurocs.values() if value is not None]
     return {
@@ -160,26 +195,35 @@ def basis(run: Run, held_out: HeldOut) -> str:
     images, persons = len(held_out.label_N), len(set(held_out.group_N))
     if run.recipe.validation == "holdout":
         origin = (
-            f"one held-out fold of {run.recipe.folds} of a split by person: {images:,} images of {persons:,} person groups, "
+            f"one held-out fold of {run.recipe.folds} of a split by person: {images:,} images of "
+            f"{persons:,} person groups, "
             "none of which the shipped model learned from"
         )
     else:
         origin = (
-            f"{run.recipe.folds}-fold cross-validation by person: each of {images:,} images of {persons:,} person groups "
-            "predicted by a model that had not seen its person; the shipped model was then trained on all of them"
+            f"{run.recipe.folds}-fold cross-validation by person: each of {images:,} images of "
+            f"{persons:,} person groups "
+            "predicted by a model that had not seen its person; the shipped model was then "
+            "trained on all of them"
         )
     return (
-        f"{origin}. Calibration and the operating points `youden`, `screen` and `rule_in` were fitted on these same "
-        "predictions, which flatters ECE, Brier score and the figures at those points a little; AUROC and `balanced` are "
+        f"{origin}. Calibration and the operating points `youden`, `screen` and `rule_in` were "
+        f"fitted on these same "
+        "predictions, which flatters ECE, Brier score and the figures at those points a little; "
+        "AUROC and `balanced` are "
         "untouched by it, and `calibration.cross_fitted` has ECE and Brier score without it."
     )
 
 
 def novelty_basis(run: Run) -> str:
-    """Say where the novelty limits come from, to end a sentence that begins with how many images."""
+    """Say where the novelty limits come from, to end a sentence that begins with how many
+    images.
+    """
     if run.recipe.validation == "holdout":
         return "held-out from the model"
     return (
-        f"each from the network of its fold, which had not seen it ({run.recipe.folds} networks pooled, each with its own "
-        "whitening; the shipped network learned from all of them, so its distances to new images may lie a little lower)"
+        f"each from the network of its fold, which had not seen it ({run.recipe.folds} networks "
+        f"pooled, each with its own "
+        "whitening; the shipped network learned from all of them, so its distances to new images "
+        "may lie a little lower)"
     )

@@ -1,4 +1,6 @@
-"""What a bundle says of itself: the manifest's facts, from a run directory and its held-out predictions."""
+"""What a bundle says of itself: the manifest's facts, from a run directory and its held-out
+predictions.
+"""
 
 import json
 import shlex
@@ -56,7 +58,8 @@ def manifest_facts(run: Run, held_out: HeldOut, cam: Cam, splits: Path) -> dict[
 def graph_properties(facts: Mapping[str, Any]) -> dict[str, str]:
     """Pick the essentials that the graph file carries itself, each value plain text or JSON."""
     names = (
-        "schema", "model", "version", "finding", "labels", "input_size", "preprocess", "metadata", "cam", "readings",
+        "schema", "model", "version", "finding", "labels", "input_size", "preprocess", "metadata",
+        "cam", "readings",
         "default_operating_point", "tta_policy", "novelty", "intended_use", "limits",
     )  # fmt: skip
     return {name: _text(facts[name]) for name in names}
@@ -75,11 +78,17 @@ def _training_data(run: Run, splits: Path) -> TrainingData:
 
 
 def _recipe(run: Run) -> dict[str, Any]:
-    """Give the resolved recipe, with the hash of the weights that it started from; of joined run directories, what each says of itself."""
+    """Return the resolved recipe, with the hash of the weights that it started from; of joined run
+    directories, what each says of itself.
+    """
     told: dict[str, Any] = {"init_weights": _started(run.facts["init_weights"])}
     if run.recipe.joined:
         told["joined"] = [
-            joined | {"command": _portable(joined["command"]), "init_weights": _started(joined["init_weights"])}
+            joined
+            | {
+                "command": _portable(joined["command"]),
+                "init_weights": _started(joined["init_weights"]),
+            }
             for joined in run.facts["joined"]
         ]
     return recipe_to_dict(run.recipe) | told
@@ -94,10 +103,16 @@ def _portable(command: str) -> str:
 
 
 def _without_folder(word: str) -> str:
-    """Name only the last part of an absolute path, also behind `key=`: a bundle tells nothing of the machine that made it."""
+    """Name only the last part of an absolute path, also behind `key=`: a bundle tells nothing of
+    the machine that made it.
+    """
     key, equals, value = word.rpartition("=")
     return f"{key}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else word
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=lambda part: part.model_dump(mode="json"))
+    return (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, default=lambda part: part.model_dump(mode="json"))
+    )

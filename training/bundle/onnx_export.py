@@ -1,9 +1,9 @@
 """From a torch network to one ONNX file that explains itself.
 
-The file takes `image`, uint8 [N, H, W], and gives `logit` [N], `cam` [N, h, w]
-and `novelty` [N].  That of a network which reads age, sex and view takes `metadata`, float32 [N, M],
-too, and gives `bias` [N].  What the exporter notes about the machine it ran on (source
-paths, stack traces) is taken out.
+The file takes `image`, uint8 [N, H, W], and gives `logit` [N], `cam` [N, h, w] and `novelty` [N].
+That of a network which reads age, sex and view takes `metadata`, float32 [N, M], too, and gives
+`bias` [N].  What the exporter notes about the machine it ran on (source paths, stack traces) is
+taken out.
 """
 
 import contextlib
@@ -16,8 +16,12 @@ from pathlib import Path
 import onnx
 import torch
 
-INTERFACES = ((("image",), ("logit", "cam", "novelty")), (("image", "metadata"), ("logit", "cam", "novelty", "bias")))
-"""Names of inputs and outputs: of graphs that read the image alone, and of those that read metadata."""
+INTERFACES = (
+    (("image",), ("logit", "cam", "novelty")),
+    (("image", "metadata"), ("logit", "cam", "novelty", "bias")),
+)
+"""Names of inputs and outputs: of graphs that read the image alone, and of those that read
+metadata."""
 _DRAFT = "_draft"
 """Ends the names of outputs until those of the weights are known."""
 
@@ -64,7 +68,9 @@ def describe(path: Path, properties: Mapping[str, str]) -> None:
 
 
 def _name_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
-    """Give the outputs their names; a weight that has one of them, as the head's bias has, gets another."""
+    """Return the outputs their names; a weight that has one of them, as the head's bias has, gets
+    another.
+    """
     names = {name: f"head_{name}" for name in outputs} | {name + _DRAFT: name for name in outputs}
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]

@@ -1,4 +1,5 @@
-"""What a graph loses in another precision or engine: measured on held-out images, and held to limits.
+"""What a graph loses in another precision or engine: measured on held-out images, and held to
+limits.
 
 Each image is answered by the network that had not learned from it, once by its fp32
 graph in ONNX Runtime, once by the same graph converted, or run by the other engine.
@@ -39,15 +40,22 @@ class Cost:
     """Pearson's, between the two maps of an image; the mean over images."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures as `metrics.json` states them."""
+        """Return the figures as `metrics.json` states them."""
         return asdict(self)
 
 
-def measure_cost(label_N: Labels01, exact: Outputs, other: Outputs, profile: DecisionProfile) -> Cost:
-    """Compare the answers to the same plain images in two precisions, read by the calibration and thresholds of one."""
+def measure_cost(
+    label_N: Labels01, exact: Outputs, other: Outputs, profile: DecisionProfile
+) -> Cost:
+    """Compare the answers to the same plain images in two precisions, read by the calibration and
+    thresholds of one.
+    """
     exact_N, other_N = _probabilities(exact, profile), _probabilities(other, profile)
     areas = auroc(label_N, other_N), auroc(label_N, exact_N)
-    flips = [np.mean((other_N >= threshold) != (exact_N >= threshold)) for threshold in profile.thresholds.values()]
+    flips = [
+        np.mean((other_N >= threshold) != (exact_N >= threshold))
+        for threshold in profile.thresholds.values()
+    ]
     return Cost(
         images=len(label_N),
         auroc_change=areas[0] - areas[1] if areas[0] is not None and areas[1] is not None else None,
@@ -58,12 +66,20 @@ def measure_cost(label_N: Labels01, exact: Outputs, other: Outputs, profile: Dec
 
 
 def cost_gates(name: str, cost: Cost) -> Iterator[ReleaseGate]:
-    """Hold a measured cost to the limits of a precision (`fp16`, `int8`, `bf16`); what could not be measured fails."""
+    """Hold a measured cost to the limits of a precision (`fp16`, `int8`, `bf16`); what could not be
+    measured fails.
+    """
     change, flips = cost.auroc_change, cost.flips
     shown = "not measurable" if change is None else f"{change:+.4f}"
     small = change is not None and abs(change) <= MAX_FAST_AUROC_CHANGE
-    yield ReleaseGate(f"{name} AUROC against fp32", f"{shown}, at most {MAX_FAST_AUROC_CHANGE} either way", small)
-    yield ReleaseGate(f"{name} changed labels", f"{flips:.2%}, at most {MAX_FAST_FLIPS:.0%}", flips <= MAX_FAST_FLIPS)
+    yield ReleaseGate(
+        f"{name} AUROC against fp32", f"{shown}, at most {MAX_FAST_AUROC_CHANGE} either way", small
+    )
+    yield ReleaseGate(
+        f"{name} changed labels",
+        f"{flips:.2%}, at most {MAX_FAST_FLIPS:.0%}",
+        flips <= MAX_FAST_FLIPS,
+    )
     if name == "fp16":
         moved = cost.max_probability_change
         yield ReleaseGate(
@@ -73,7 +89,8 @@ def cost_gates(name: str, cost: Cost) -> Iterator[ReleaseGate]:
     if name == "int8":
         correlation = cost.cam_correlation
         yield ReleaseGate(
-            f"{name} map's correlation with fp32's", f"{correlation:.3f}, at least {_MIN_CAM_CORRELATION}",
+            f"{name} map's correlation with fp32's", f"{correlation:.3f}, at least "
+                                                     f"{_MIN_CAM_CORRELATION}",
             correlation >= _MIN_CAM_CORRELATION,
         )  # fmt: skip
 
@@ -94,9 +111,16 @@ def _probabilities(outputs: Outputs, profile: DecisionProfile) -> Floats:
 
 
 def _mean_correlation(one_Nhw: NDArray[np.float32], other_Nhw: NDArray[np.float32]) -> float:
-    """Give the mean over images of Pearson's correlation of two maps; flat maps correlate only with themselves."""
-    one_NC, other_NC = (map_Nhw.reshape(len(map_Nhw), -1).astype(np.float64) for map_Nhw in (one_Nhw, other_Nhw))
-    one_NC, other_NC = (map_NC - map_NC.mean(axis=1, keepdims=True) for map_NC in (one_NC, other_NC))
+    """Return the mean over images of Pearson's correlation of two maps; flat maps correlate only
+    with themselves."""
+    one_NC, other_NC = (
+        map_Nhw.reshape(len(map_Nhw), -1).astype(np.float64) for map_Nhw in (one_Nhw, other_Nhw)
+    )
+    one_NC, other_NC = (
+        map_NC - map_NC.mean(axis=1, keepdims=True) for map_NC in (one_NC, other_NC)
+    )
     spread_N = np.linalg.norm(one_NC, axis=1) * np.linalg.norm(other_NC, axis=1)
-    agreement_N = np.where(spread_N > 0, (one_NC * other_NC).sum(axis=1), np.all(one_NC == other_NC, axis=1))
+    agreement_N = np.where(
+        spread_N > 0, (one_NC * other_NC).sum(axis=1), np.all(one_NC == other_NC, axis=1)
+    )
     return float(np.mean(agreement_N / np.where(spread_N > 0, spread_N, 1.0)))

@@ -43,7 +43,9 @@ from training.fit.run_dir import Run
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What another precision is measured against: the fp32 graphs and their answers to held-out images."""
+    """What another precision is measured against: the fp32 graphs and their answers to held-out
+    images.
+    """
 
     run: Run
     held_out: HeldOut
@@ -53,18 +55,25 @@ class Reference:
     golden: Golden
 
     def cost_of(self, open_fold: Callable[[int, Path], Graph]) -> Cost:
-        """Answer each held-out image anew by what `open_fold` makes of its fold's graph, and compare."""
+        """Answer each held-out image anew by what `open_fold` makes of its fold's graph, and
+        compare.
+        """
         images_NHW, views, facts = open_cache(self.run), (PLAIN,), facts_of(self.run)
         parts = [
             outputs
             for fold, path in self.graphs.items()
             for _, outputs in predict(
-                open_fold(fold, path), ((i, images_NHW[i]) for i in self.run.held_back(fold)), views, facts
+                open_fold(fold, path),
+                ((i, images_NHW[i]) for i in self.run.held_back(fold)),
+                views,
+                facts,
             )
         ]
         held_out = self.held_out
         exact = Outputs(
-            held_out.logit(PLAIN_PROFILE).astype(np.float32), held_out.cam_Nhw, held_out.novelty_N.astype(np.float32)
+            held_out.logit(PLAIN_PROFILE).astype(np.float32),
+            held_out.cam_Nhw,
+            held_out.novelty_N.astype(np.float32),
         )
         return measure_cost(held_out.label_N, exact, joined(parts), self.profile)
 
@@ -91,14 +100,21 @@ def make_variants(
     """Write the wanted precisions beside `graph`, and measure OpenVINO's bf16."""
     files = {precision: graph.with_name(f"model.{precision}.onnx") for precision in precisions}
     verdicts: dict[str, Bf16Decision] = {
-        precision: convert(yardstick, precision, graph, path, max_bytes) for precision, path in files.items()
+        precision: convert(yardstick, precision, graph, path, max_bytes)
+        for precision, path in files.items()
     }
     verdicts["bf16"], fast = measure_fast(yardstick, graph)
-    return PrecisionVariants({precision: path for precision, path in files.items() if path.is_file()}, verdicts, fast)
+    return PrecisionVariants(
+        {precision: path for precision, path in files.items() if path.is_file()}, verdicts, fast
+    )
 
 
-def convert(yardstick: Reference, precision: StoredPrecision, graph: Path, converted: Path, max_bytes: int) -> Bf16Decision:
-    """Write `graph` in another precision to `converted`; the file is taken away again where a gate fails."""
+def convert(
+    yardstick: Reference, precision: StoredPrecision, graph: Path, converted: Path, max_bytes: int
+) -> Bf16Decision:
+    """Write `graph` in another precision to `converted`; the file is taken away again where a gate
+    fails.
+    """
     print(f"converting to {precision}", flush=True)
     to_precision, folds = CONVERTERS[precision], tuple(yardstick.graphs)
     to_precision(graph, converted, yardstick.calibration_images(folds))
@@ -127,12 +143,16 @@ def convert(yardstick: Reference, precision: StoredPrecision, graph: Path, conve
 def measure_fast(
     yardstick: Reference, graph: Path, *, min_images: int = MIN_IMAGES
 ) -> tuple[Bf16Decision, FastPrecision | None]:
-    """Measure OpenVINO in bf16, where it is installed, this processor calculates in bf16 by itself, and images suffice."""
+    """Measure OpenVINO in bf16, where it is installed, this processor calculates in bf16 by itself,
+    and images suffice.
+    """
     held_out = len(yardstick.held_out.label_N)
     try:
         if held_out < min_images:
             raise NotMeasurable(f"it takes {min_images} held-out images, and there are {held_out}")
-        return judge_fast(graph, yardstick.golden, lambda opener: yardstick.cost_of(lambda _, path: opener(path)))
+        return judge_fast(
+            graph, yardstick.golden, lambda opener: yardstick.cost_of(lambda _, path: opener(path))
+        )
     except NotMeasurable as exc:
         print(f"  precision fast was not measured: {exc}", flush=True)
         return Bf16Decision(None, (f"not measured: {exc}",)), None
@@ -149,4 +169,6 @@ def openvino_gates(path: Path, image_NHW: NDArray[np.uint8]) -> Iterator[Release
     except BundleError as exc:
         yield ReleaseGate(name, str(exc), holds=False)
     else:
-        yield agreement_gate(name, OnnxGraph(path).run(image_NHW), answers, TOLERANCES["openvino-cpu/fp32"])
+        yield agreement_gate(
+            name, OnnxGraph(path).run(image_NHW), answers, TOLERANCES["openvino-cpu/fp32"]
+        )

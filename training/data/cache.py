@@ -3,7 +3,8 @@
     cache/
         about.json      what was decoded and how; another data set, size or procedure starts over
         images.u8       the readable images, one after another
-        decoded.jsonl   a line for each image of the index: what its file states, or why it can't be read
+        decoded.jsonl   a line for each image of the index: what its file states, or why it can't be
+                        read
 
 Both files only grow, so an interrupted run goes on where it was.
 
@@ -40,12 +41,14 @@ class Unreadable:
     reason: str
 
 
-def build_cache(index: DataIndex, data_dir: Path, folder: Path, size: int) -> tuple[DataIndex, tuple[Unreadable, ...]]:
+def build_cache(
+    index: DataIndex, data_dir: Path, folder: Path, size: int
+) -> tuple[DataIndex, tuple[Unreadable, ...]]:
     """Decode all images of an index as serving does, and read their age, sex and view on the way.
 
     Returns:
-        The index of the readable images, in the order of the cache, with what their files state; and
-        those that decoding refused, with the reason.
+        The index of the readable images, in the order of the cache, with what their files state;
+        and those that decoding refused, with the reason.
     """
     _start_over_if_changed(folder, index, PreprocessSpec(size=size))
     lines = _resume(folder, size)
@@ -53,15 +56,23 @@ def build_cache(index: DataIndex, data_dir: Path, folder: Path, size: int) -> tu
         pixels = stack.enter_context((folder / "images.u8").open("ab"))
         notes = stack.enter_context((folder / "decoded.jsonl").open("a", encoding="utf-8"))
         pool = stack.enter_context(ThreadPoolExecutor())
-        for line, image in _decode_all(index.rows[len(lines) :], data_dir, size, pool, done=len(lines)):
+        for line, image in _decode_all(
+            index.rows[len(lines) :], data_dir, size, pool, done=len(lines)
+        ):
             pixels.write(image)
             pixels.flush()
             notes.write(json.dumps(line) + "\n")
             notes.flush()
             lines.append(line)
     pairs = list(zip(index.rows, lines, strict=True))
-    readable = tuple(replace(row, **line["states"]) for row, line in pairs if line["unreadable"] is None)
-    refused = tuple(Unreadable(row.image_id, line["unreadable"]) for row, line in pairs if line["unreadable"] is not None)
+    readable = tuple(
+        replace(row, **line["states"]) for row, line in pairs if line["unreadable"] is None
+    )
+    refused = tuple(
+        Unreadable(row.image_id, line["unreadable"])
+        for row, line in pairs
+        if line["unreadable"] is not None
+    )
     return replace(index, rows=readable), refused
 
 
@@ -91,11 +102,17 @@ def _decode_one(path: Path, size: int) -> tuple[dict[str, Any], bytes]:
         return {"unreadable": f"{exc.code}: {exc}", "states": {}}, b""
     states = asdict(radiograph.metadata)
     del states["source"]
-    return {"unreadable": None, "states": states}, preprocess(radiograph, PreprocessSpec(size=size)).tobytes()
+    return {"unreadable": None, "states": states}, preprocess(
+        radiograph, PreprocessSpec(size=size)
+    ).tobytes()
 
 
 def _start_over_if_changed(folder: Path, index: DataIndex, spec: PreprocessSpec) -> None:
-    about = {"images": len(index), "fingerprint": index.fingerprint, "preprocess": spec.model_dump()}
+    about = {
+        "images": len(index),
+        "fingerprint": index.fingerprint,
+        "preprocess": spec.model_dump(),
+    }
     path = folder / "about.json"
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == about:
         return

@@ -25,31 +25,53 @@ _IM = re.compile(r"(?:NORMAL2-)?IM-(\d+)-", re.IGNORECASE)
 
 
 def find_roots(data_dir: Path, purpose: Purpose) -> tuple[Path, ...]:
-    """Give the folders that hold the class folders, or none; raises `DataError` where training finds a test split only."""
+    """Return the folders that hold the class folders, or none; raises `DataError` where training
+    finds a test split only.
+    """
     if _holds_classes(data_dir):
         return (data_dir,)
     wanted = {"train": ("train", "val"), "test": ("test",), "explore": PARTS}[purpose]
     found = tuple(data_dir / name for name in wanted if _holds_classes(data_dir / name))
     others = tuple(data_dir / name for name in PARTS if _holds_classes(data_dir / name))
     if purpose == "train" and others and not found:
-        raise DataError(f"{data_dir} holds a test/ only; name that folder itself if you mean to train on it")
+        raise DataError(
+            f"{data_dir} holds a test/ only; name that folder itself if you mean to train on it"
+        )
     return found or others
 
 
 def load(data_dir: Path, roots: tuple[Path, ...]) -> DataIndex:
     """Index the class folders under `roots`; raises `DataError` where a class has no image."""
-    files = [(path, label) for root in roots for name, label in CLASSES.items() for path in sorted((root / name).iterdir())]
+    files = [
+        (path, label)
+        for root in roots
+        for name, label in CLASSES.items()
+        for path in sorted((root / name).iterdir())
+    ]
     images = [(path, label) for path, label in files if path.suffix.lower() in SUFFIXES]
-    rows = [_row(path, data_dir, label) for path, label in progress_bar(iterable=images, desc="index", unit="file")]
-    unlisted = tuple(path.relative_to(data_dir).as_posix() for path, _ in files if path.suffix.lower() not in SUFFIXES)
+    rows = [
+        _row(path, data_dir, label)
+        for path, label in progress_bar(iterable=images, desc="index", unit="file")
+    ]
+    unlisted = tuple(
+        path.relative_to(data_dir).as_posix()
+        for path, _ in files
+        if path.suffix.lower() not in SUFFIXES
+    )
     counts = {label: sum(row.label == label for row in rows) for label in CLASSES.values()}
     if not all(counts.values()):
-        raise DataError(f"{data_dir}: a class folder holds no image ({', '.join(sorted(SUFFIXES))})")
-    return DataIndex("class-folders", join_groups(sorted(rows, key=lambda row: row.path)), unlisted=unlisted)
+        raise DataError(
+            f"{data_dir}: a class folder holds no image ({', '.join(sorted(SUFFIXES))})"
+        )
+    return DataIndex(
+        "class-folders", join_groups(sorted(rows, key=lambda row: row.path)), unlisted=unlisted
+    )
 
 
 def person_group(stem: str) -> str:
-    """Give the patient that a file's name states; a name that states none is a patient of its own."""
+    """Return the patient that a file's name states; a name that states none is a patient of its
+    own.
+    """
     if match := _PERSON.match(stem):
         return f"person{int(match[1])}"
     if match := _IM.match(stem):
@@ -64,5 +86,9 @@ def _holds_classes(folder: Path) -> bool:
 def _row(path: Path, data_dir: Path, label: Label) -> IndexRow:
     relative = path.relative_to(data_dir).as_posix()
     return IndexRow(
-        image_id=path.stem, path=relative, sha256=file_sha256(path), person_group=person_group(path.stem), label=label
+        image_id=path.stem,
+        path=relative,
+        sha256=file_sha256(path),
+        person_group=person_group(path.stem),
+        label=label,
     )

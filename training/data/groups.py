@@ -15,10 +15,12 @@ def read_groups(path: Path) -> dict[str, str]:
     for number, line in enumerate(read_table(path), start=2):
         if any(not line.get(name) for name in COLUMNS):
             raise DataError(
-                f"{path} line {number} lacks {' or '.join(COLUMNS)}: name both columns, and fill both in every line"
+                f"{path} line {number} lacks {' or '.join(COLUMNS)}: name both columns, and fill "
+                f"both in every line"
             )
         if groups.setdefault(line["ImageId"], line["person_group"]) != line["person_group"]:
             raise DataError(
-                f"{path} line {number}: {line['ImageId']} is already in another group; join the two or drop the line"
+                f"{path} line {number}: {line['ImageId']} is already in another group; join the "
+                f"two or drop the line"
             )
     return groups

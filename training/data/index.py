@@ -67,12 +67,14 @@ class DataIndex:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the sorted pairs of an image's SHA-256 and its label: the data's identity, paths aside."""
+        """SHA-256 over the sorted pairs of an image's SHA-256 and its label: the data's identity,
+        paths aside.
+        """
         pairs = sorted(f"{row.sha256} {row.label}\n" for row in self.rows)
         return hashlib.sha256("".join(pairs).encode()).hexdigest()
 
     def subset(self, keep: Iterable[int]) -> "DataIndex":
-        """Give the index of some rows, by position."""
+        """Return the index of some rows, by position."""
         return replace(self, rows=tuple(self.rows[i] for i in keep))
 
     def write_csv(self, path: Path) -> None:
@@ -90,11 +92,14 @@ class DataIndex:
             raise DataError(f"{path} is no index: {exc}") from exc
 
 
-def join_groups(rows: Sequence[IndexRow], groups: Mapping[str, str] | None = None) -> tuple[IndexRow, ...]:
-    """Give groups that belong together one name.
+def join_groups(
+    rows: Sequence[IndexRow], groups: Mapping[str, str] | None = None
+) -> tuple[IndexRow, ...]:
+    """Return groups that belong together one name.
 
-    Groups that share a file, byte for byte, do: the same picture is the same person.  So do those that
-    `groups` (image id -> person group) puts together.  It joins and never divides, so it can't open a leak.
+    Groups that share a file, byte for byte, do: the same picture is the same person.  So do those
+    that `groups` (image id -> person group) puts together.  It joins and never divides, so it can't
+    open a leak.
     """
     root: dict[str, str] = {}
 
@@ -106,7 +111,10 @@ def join_groups(rows: Sequence[IndexRow], groups: Mapping[str, str] | None = Non
     seen: dict[tuple[str, str], str] = {}
     for row in rows:
         for key in (("file", row.sha256), ("image", (groups or {}).get(row.image_id, ""))):
-            one, other = find(row.person_group), find(seen.setdefault(key, row.person_group) if key[1] else row.person_group)
+            one, other = (
+                find(row.person_group),
+                find(seen.setdefault(key, row.person_group) if key[1] else row.person_group),
+            )
             root[max(one, other)] = min(one, other)
     return tuple(replace(row, person_group=find(row.person_group)) for row in rows)
 
@@ -120,7 +128,8 @@ def write_table(path: Path, names: Sequence[str], table: Iterable[Sequence[str]]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file into one dictionary a row; names and values lose the spaces around them, cut-off rows are filled up.
+    """Read a CSV file into one dictionary a row; names and values lose the spaces around them,
+    cut-off rows are filled up.
 
     Raises `DataError` where it is no UTF-8 text.
     """
@@ -129,7 +138,11 @@ def read_table(path: Path) -> list[dict[str, str]]:
             reader = csv.reader(file)
             names = [name.strip() for name in next(reader, [])]
             return [
-                dict(zip_longest(names, (cell.strip() for cell in line[: len(names)]), fillvalue="")) for line in reader if line
+                dict(
+                    zip_longest(names, (cell.strip() for cell in line[: len(names)]), fillvalue="")
+                )
+                for line in reader
+                if line
             ]
     except (UnicodeDecodeError, csv.Error) as exc:
         raise DataError(f"{path} is no CSV file in UTF-8 ({exc}); save it as one") from exc

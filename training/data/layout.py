@@ -9,13 +9,16 @@ from training.data.groups import read_groups
 from training.data.index import DataError, DataIndex, join_groups
 
 EXPECTED = (
-    "expected either a SIIM tree (a folder with .dcm files at any depth and a .csv whose header is ImageId, EncodedPixels), "
+    "expected either a SIIM tree (a folder with .dcm files at any depth and a .csv whose header "
+    "is ImageId, EncodedPixels), "
     "or class folders (NORMAL/ and PNEUMONIA/ with .jpeg, .jpg, .png or .dcm files), "
     "or a folder that holds such class folders in train/ or test/"
 )
 
 
-def load_index(data_dir: Path, *, purpose: Purpose = "train", groups: Path | None = None) -> DataIndex:
+def load_index(
+    data_dir: Path, *, purpose: Purpose = "train", groups: Path | None = None
+) -> DataIndex:
     """Index a data folder of either layout; raises `DataError`.
 
     Where class folders lie in `train/`, `val/` and `test/`, training reads
@@ -28,7 +31,9 @@ def load_index(data_dir: Path, *, purpose: Purpose = "train", groups: Path | Non
         return index
     table = read_groups(groups)
     if not any(row.image_id in table for row in index.rows):
-        raise DataError(f"{groups} names no image of {data_dir}; an ImageId is a file's name without its ending")
+        raise DataError(
+            f"{groups} names no image of {data_dir}; an ImageId is a file's name without its ending"
+        )
     return replace(index, rows=join_groups(index.rows, table))
 
 

@@ -1,4 +1,5 @@
-"""The segmentation masks that experts drew, beside the decoded images: how much of each pixel the finding covers.
+"""The segmentation masks that experts drew, beside the decoded images: how much of each pixel the
+finding covers.
 
     cache/masks.u8      one mask an image, in the order and at the size of images.u8
 
@@ -19,7 +20,9 @@ _FILE = "masks.u8"
 
 
 def build_masks(index: DataIndex, data_dir: Path, folder: Path, size: int) -> bool:
-    """Write the masks of a cache's images, squeezed as the images are; tell whether the data have any."""
+    """Write the masks of a cache's images, squeezed as the images are; tell whether the data have
+    any.
+    """
     masks = read_masks([row.image_id for row in index.rows], data_dir, size)
     if masks is None:
         return False
@@ -31,8 +34,10 @@ def build_masks(index: DataIndex, data_dir: Path, folder: Path, size: int) -> bo
     return True
 
 
-def read_masks(image_ids: Sequence[str], data_dir: Path, size: int) -> Iterator[NDArray[np.uint8]] | None:
-    """Give the mask of each image, squeezed to `mask_HW`; None where the data have none."""
+def read_masks(
+    image_ids: Sequence[str], data_dir: Path, size: int
+) -> Iterator[NDArray[np.uint8]] | None:
+    """Return the mask of each image, squeezed to `mask_HW`; None if the data have none."""
     table = siim.find_table(data_dir)
     if table is None:
         return None
@@ -41,9 +46,15 @@ def read_masks(image_ids: Sequence[str], data_dir: Path, size: int) -> Iterator[
 
 
 def map_masks(folder: Path, count: int, size: int) -> NDArray[np.uint8] | None:
-    """Map `mask_NHW` read only, 0 where nothing and 255 where all of a pixel is covered; None where there are no masks."""
+    """Map `mask_NHW` read only, 0 where nothing and 255 where all of a pixel is covered; None where
+    there are no masks.
+    """
     path = folder / _FILE
-    return np.memmap(path, dtype=np.uint8, mode="r", shape=(count, size, size)) if path.is_file() else None
+    return (
+        np.memmap(path, dtype=np.uint8, mode="r", shape=(count, size, size))
+        if path.is_file()
+        else None
+    )
 
 
 def squeeze(mask_HW: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:

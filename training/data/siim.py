@@ -31,10 +31,14 @@ NEGATIVE = "-1"
 
 
 def find_table(data_dir: Path) -> Path | None:
-    """Give the mask table of a SIIM tree, known by its columns; raises `DataError` where there are several."""
+    """Return the mask table of a SIIM tree, known by its columns; raises `DataError` where there
+    are several."""
     tables = [path for path in sorted(data_dir.glob("*.csv")) if _has_columns(path)]
     if len(tables) > 1:
-        raise DataError(f"{data_dir} holds several mask tables: {', '.join(path.name for path in tables)}; leave one")
+        raise DataError(
+            f"{data_dir} holds several mask tables: {', '.join(path.name for path in tables)}; "
+            f"leave one"
+        )
     return tables[0] if tables else None
 
 
@@ -58,27 +62,37 @@ def load(data_dir: Path, table: Path) -> DataIndex:
     ]
     missing = tuple(sorted(runs.keys() - files.keys()))
     strangers = [path for image_id, path in files.items() if image_id not in runs]
-    unlisted = tuple(sorted(path.relative_to(data_dir).as_posix() for path in (*strangers, *copies)))
+    unlisted = tuple(
+        sorted(path.relative_to(data_dir).as_posix() for path in (*strangers, *copies))
+    )
     return DataIndex("siim", join_groups(sorted(rows, key=lambda row: row.path)), missing, unlisted)
 
 
 def read_runs(table: Path) -> dict[str, list[str]]:
-    """Read the table as the run-length texts of each image; none for an image without a pneumothorax.
+    """Read the table as the run-length texts of each image; none for an image without a
+    pneumothorax.
 
-    Raises `DataError` for a row that lacks a value or whose mask is no such text, and for an image that is both with and
-    without one.
+    Raises `DataError` for a row that lacks a value or whose mask is no such text, and for an image
+    that is both with and without one.
     """
     rows: dict[str, list[str]] = {}
     for number, line in enumerate(read_table(table), start=2):
         if not line["ImageId"] or not line["EncodedPixels"]:
-            raise DataError(f"{table} line {number} lacks a value; an image without a pneumothorax has {NEGATIVE} for its mask")
+            raise DataError(
+                f"{table} line {number} lacks a value; an image without a pneumothorax has "
+                f"{NEGATIVE} for its mask"
+            )
         if line["EncodedPixels"] != NEGATIVE:
             _refuse_no_pairs(line["EncodedPixels"], f"{table} line {number} ({line['ImageId']})")
         rows.setdefault(line["ImageId"], []).append(line["EncodedPixels"])
-    runs = {image_id: [text for text in texts if text != NEGATIVE] for image_id, texts in rows.items()}
+    runs = {
+        image_id: [text for text in texts if text != NEGATIVE] for image_id, texts in rows.items()
+    }
     for image_id, texts in rows.items():
         if runs[image_id] and NEGATIVE in texts:
-            raise DataError(f"{table} has {image_id} both with a mask and with {NEGATIVE}; remove what is wrong")
+            raise DataError(
+                f"{table} has {image_id} both with a mask and with {NEGATIVE}; remove what is wrong"
+            )
     return runs
 
 
@@ -137,7 +151,9 @@ def _find_files(data_dir: Path) -> tuple[dict[str, Path], list[Path]]:
 
 
 def _patient(path: Path, image_id: str) -> str:
-    """Name the patient of a file by a hash, so that no identity enters a run directory; an unreadable file is its own."""
+    """Name the patient of a file by a hash, so that no identity enters a run directory; an
+    unreadable file is its own.
+    """
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
         identity = str(header.get("PatientID", "") or image_id)

@@ -27,7 +27,7 @@ class SplitError(TrainingError):
 
 
 def split_folds(index: DataIndex, folds: int, seed: int) -> NDArray[np.int64]:
-    """Give `fold_N`, the fold (0 to folds - 1) of each row; the same for the same data and seed.
+    """Return `fold_N`, the fold (0 to folds - 1) of each row; the same for the same data and seed.
 
     Raises `SplitError` where a class has fewer person groups than there are folds.
     """
@@ -36,7 +36,9 @@ def split_folds(index: DataIndex, folds: int, seed: int) -> NDArray[np.int64]:
     group_N = np.array([number[row.person_group] for row in index.rows])
     for label in (0, 1):
         if len(set(group_N[index.label_N == label])) < folds:
-            raise SplitError(f"label {label} has fewer person groups than {folds} folds: set folds lower")
+            raise SplitError(
+                f"label {label} has fewer person groups than {folds} folds: set folds lower"
+            )
     count_NA, gated_A = _one_hot(index.rows)
     count_GA = np.zeros((len(groups), count_NA.shape[1]))
     np.add.at(count_GA, group_N, count_NA)
@@ -52,7 +54,9 @@ def refuse_leaks(index: DataIndex, fold_N: NDArray[np.int64]) -> None:
     for row, fold in zip(index.rows, fold_N.tolist(), strict=True):
         for key in (f"group {row.person_group}", f"file {row.sha256}"):
             if seen.setdefault(key, fold) != fold:
-                raise SplitError(f"{key} lies in folds {seen[key]} and {fold}: it would leak into validation")
+                raise SplitError(
+                    f"{key} lies in folds {seen[key]} and {fold}: it would leak into validation"
+                )
 
 
 def _assign(count_GA: NDArray[np.float64], folds: int, seed: int) -> NDArray[np.int64]:
@@ -71,9 +75,15 @@ def _assign(count_GA: NDArray[np.float64], folds: int, seed: int) -> NDArray[np.
 
 
 def _mend(
-    count_GA: NDArray[np.float64], gated_A: NDArray[np.bool_], fold_G: NDArray[np.int64], folds: int, seed: int
+    count_GA: NDArray[np.float64],
+    gated_A: NDArray[np.bool_],
+    fold_G: NDArray[np.int64],
+    folds: int,
+    seed: int,
 ) -> NDArray[np.int64]:
-    """Where a gated column is over its limit, swap two groups' folds or move one until none is, nor any fold's size."""
+    """Where a gated column is over its limit, swap two groups' folds or move one until none is, nor
+    any fold's size.
+    """
     filled_FA = np.zeros((folds, count_GA.shape[1]))
     np.add.at(filled_FA, fold_G, count_GA)
     if not _over(filled_FA, gated_A)[:, 1:].any():
@@ -96,14 +106,17 @@ def _mend(
 
 
 def _unrest(filled_FA: NDArray[np.float64], gated_A: NDArray[np.bool_]) -> tuple[float, float]:
-    """Give by how many images, squared and summed, folds are over their limits; then the distance that the greedy lessens."""
+    """Return by how many images, squared and summed, folds are over their limits; then the distance
+    that the greedy lessens.
+    """
     share_A = filled_FA.mean(axis=0)
     distance = ((filled_FA - share_A) ** 2 / np.sqrt(share_A)).sum()
     return float(np.square(_over(filled_FA, gated_A)).sum()), float(distance)
 
 
 def _over(filled_FA: NDArray[np.float64], gated_A: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give by how many images each fold is over its limit: in size first, then in each gated column for its size."""
+    """Return by how many images each fold is over its limit: in size first, then in each gated
+    column for its size."""
     size_F1, share_A = filled_FA[:, :1], filled_FA.mean(axis=0)
     off_FA = np.abs(filled_FA - size_F1 * share_A / share_A[0])[:, gated_A]
     return (np.hstack([np.abs(size_F1 - share_A[0]), off_FA]) - limit_images(size_F1)).clip(min=0)
@@ -113,7 +126,8 @@ def _one_hot(rows: Sequence[IndexRow]) -> tuple[NDArray[np.float64], NDArray[np.
     """Count each row's columns: itself, its label, its attributes, its label within each attribute.
 
     Returns:
-        The counts [N, A], and which of the columns [A] are plain attributes, whose balance is gated.
+        The counts [N, A], and which of the columns [A] are plain attributes, whose balance is
+        gated.
     """
     keys = [["all", f"label {row.label}"] for row in rows]
     gated = {f"label {label}" for label in (0, 1)}

@@ -17,9 +17,17 @@ from training.evaluation.tta_effect import tta_effect
 
 
 def look_closer(  # noqa: PLR0913 - what a picture needs
-    bundle: Bundle, graph: Graph, data_dir: Path, out_dir: Path, predictions: Sequence[LabelledPrediction], *, tta: bool
+    bundle: Bundle,
+    graph: Graph,
+    data_dir: Path,
+    out_dir: Path,
+    predictions: Sequence[LabelledPrediction],
+    *,
+    tta: bool,
 ) -> dict[str, Any]:
-    """Give `subgroups`, `gallery` and, where TTA was run, `tta_effect`; of unseen images where there are any."""
+    """Return `subgroups`, `gallery` and, where TTA was run, `tta_effect`; of unseen images where
+    there are any.
+    """
     shown = [prediction for prediction in predictions if prediction.role != "fitted"] or predictions
     manifest = bundle.manifest
     profile = manifest.readings[manifest.tta_policy if tta else PLAIN_PROFILE]

@@ -1,4 +1,6 @@
-"""The parts of the evaluation's page that look closer: by subgroup, with and without TTA, and at single radiographs."""
+"""The parts of the evaluation's page that look closer: by subgroup, with and without TTA, and at
+single radiographs.
+"""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -14,19 +16,23 @@ from training.stats.format import figure_text, interval_text
 
 
 def subgroup_table(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Give the table of figures by age, sex and view position; empty where no image states any."""
+    """Return the table of figures by age, sex and view position; empty where no image states
+    any."""
     if not entries:
         return ""
     head = table_row("", ("group", "images (positive)", "AUROC", "sensitivity", "specificity"))
     rows = [
         table_row(
-            escape(entry["attribute"]), [escape(entry["group"]), f"{entry['n']:,} ({entry['n_positive']:,})", *_rates(entry)]
+            escape(entry["attribute"]),
+            [escape(entry["group"]), f"{entry['n']:,} ({entry['n_positive']:,})", *_rates(entry)],
         )
         for entry in entries
     ]
     return (
-        f"<section><h2>Subgroups</h2>{table(rows, head=head)}<p class=note>Rates at the default operating point. Groups with "
-        f"fewer than {MIN_POSITIVES} positives or negatives are counted and not measured.</p></section>\n"
+        f"<section><h2>Subgroups</h2>{table(rows, head=head)}<p class=note>Rates at the default "
+        f"operating point. Groups with "
+        f"fewer than {MIN_POSITIVES} positives or negatives are counted and not "
+        f"measured.</p></section>\n"
     )
 
 
@@ -40,20 +46,26 @@ def _rates(entry: Mapping[str, Any]) -> list[str]:
 
 
 def tta_table(effect: Mapping[str, Any] | None) -> str:
-    """Give the table with and without test-time augmentation; empty where it was not run."""
+    """Return the table with and without test-time augmentation; empty where it was not run."""
     if effect is None:
         return ""
     rows = [
         table_row(
             "AUROC" if measure == "auroc" else measure,
-            [_with_bounds(row, "plain"), _with_bounds(row, "tta"), _with_bounds(row, "difference", sign="+")],
+            [
+                _with_bounds(row, "plain"),
+                _with_bounds(row, "tta"),
+                _with_bounds(row, "difference", sign="+"),
+            ],
         )
         for measure, row in effect["measures"].items()
     ]
     head = table_row("", ("plain", f"TTA, policy {escape(effect['policy'])}", "difference, paired"))
     return (
-        f"<section><h2>With and without test-time augmentation</h2>{table(rows, head=head)}<p class=note>"
-        f"{effect['n']:,} images; rates at logit 0 of each reading; 95 % intervals by bootstrap over persons.</p></section>\n"
+        f"<section><h2>With and without test-time augmentation</h2>{table(rows, head=head)}<p "
+        f"class=note>"
+        f"{effect['n']:,} images; rates at logit 0 of each reading; 95 % intervals by bootstrap "
+        f"over persons.</p></section>\n"
     )
 
 
@@ -63,7 +75,7 @@ def _with_bounds(row: Mapping[str, Any], key: str, sign: str = "") -> str:
 
 
 def gallery(pictures: Sequence[Mapping[str, Any]], folder: Path) -> str:
-    """Give the gallery, its JPEG files of `folder` within the page."""
+    """Return the gallery, its JPEG files of `folder` within the page."""
     if not pictures:
         return ""
     parts = []
@@ -71,8 +83,10 @@ def gallery(pictures: Sequence[Mapping[str, Any]], folder: Path) -> str:
         figures = "".join(_figure(picture, folder) for picture in group)
         parts.append(f"<h3>{escape(KINDS[kind])}</h3><div class=plots>{figures}</div>")
     return (
-        f"<section><h2>Gallery</h2><p class=note>Left the radiograph, right the evidence for the finding, drawn on one scale for "
-        f"every picture. The map shows what moved this model's answer; it does not segment a lesion.</p>{''.join(parts)}</section>\n"
+        f"<section><h2>Gallery</h2><p class=note>Left the radiograph, right the evidence for the "
+        f"finding, drawn on one scale for "
+        f"every picture. The map shows what moved this model's answer; it does not segment a "
+        f"lesion.</p>{''.join(parts)}</section>\n"
     )
 
 
@@ -81,5 +95,6 @@ def _figure(picture: Mapping[str, Any], folder: Path) -> str:
     label = "positive" if picture["label"] else "negative"
     text = f"{escape(picture['image_id'])}: is {label}, p = {picture['probability']:.3f}"
     return (
-        f'<figure><img src="data:image/jpeg;base64,{data}" alt="{text}" width="100%"><figcaption>{text}</figcaption></figure>'
+        f'<figure><img src="data:image/jpeg;base64,{data}" alt="{text}" '
+        f'width="100%"><figcaption>{text}</figcaption></figure>'
     )

@@ -1,8 +1,8 @@
 """Shifted copies of radiographs, to choose between recipes by what they lose on them.
 
-On held-out images of its own hospital nearly every recipe is nearly perfect, and that figure does not
-say which will do well elsewhere.  How well it ranks images whose exposure, contrast, sharpness, noise and
-position were changed says more.
+On held-out images of its own hospital nearly every recipe is nearly perfect, and that figure does
+not say which will do well elsewhere.  How well it ranks images whose exposure, contrast, sharpness,
+noise and position were changed says more.
 
 Shape suffixes: N images, H and W rows and columns.
 """
@@ -16,13 +16,15 @@ from PIL import Image, ImageFilter
 
 Image8 = NDArray[np.uint8]
 Corruption = Callable[[Image8, np.random.Generator], Image8]
-"""From `image_HW`, uint8, to a changed copy of the same shape; the generator decides what is left to chance."""
+"""From `image_HW`, uint8, to a changed copy of the same shape; the generator decides what is left
+to chance."""
 
 _NOISE_STD = 0.06
 """Of a 0..1 grey scale."""
 
 _BLUR_SHARE = 1.25 / 128
-"""Standard deviation of the blur as a share of the side, so that every input size loses the same detail."""
+"""Standard deviation of the blur as a share of the side, so that every input size loses the same
+detail."""
 
 _ROTATE_DEGREES = 10.0
 _SHIFT = 0.08
@@ -39,7 +41,9 @@ def _contrast(gain: float, image_HW: Image8, _: np.random.Generator) -> Image8:
 
 
 def _blur(image_HW: Image8, _: np.random.Generator) -> Image8:
-    return np.asarray(Image.fromarray(image_HW).filter(ImageFilter.GaussianBlur(_BLUR_SHARE * len(image_HW))))
+    return np.asarray(
+        Image.fromarray(image_HW).filter(ImageFilter.GaussianBlur(_BLUR_SHARE * len(image_HW)))
+    )
 
 
 def _noise(image_HW: Image8, rng: np.random.Generator) -> Image8:
@@ -49,7 +53,9 @@ def _noise(image_HW: Image8, rng: np.random.Generator) -> Image8:
 def _turn_and_shift(image_HW: Image8, rng: np.random.Generator) -> Image8:
     degrees = float(rng.choice([-_ROTATE_DEGREES, _ROTATE_DEGREES]))
     right, down = rng.uniform(-_SHIFT, _SHIFT, 2) * len(image_HW)
-    moved = Image.fromarray(image_HW).rotate(degrees, Image.Resampling.BILINEAR, translate=(round(right), round(down)))
+    moved = Image.fromarray(image_HW).rotate(
+        degrees, Image.Resampling.BILINEAR, translate=(round(right), round(down))
+    )
     return np.asarray(moved)
 
 
@@ -59,7 +65,9 @@ def _zoom(factor: float, image_HW: Image8, _: np.random.Generator) -> Image8:
     offset = centre * (1.0 - 1.0 / factor)
     affine = (1.0 / factor, 0.0, offset, 0.0, 1.0 / factor, offset)
     image = Image.fromarray(image_HW)
-    return np.asarray(image.transform(image.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR))
+    return np.asarray(
+        image.transform(image.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
+    )
 
 
 def _to_uint8(grey_HW: NDArray[np.float64]) -> Image8:
@@ -81,5 +89,5 @@ STRESSES: dict[str, Corruption] = {
 
 
 def corrupted(name: str, image_HW: Image8, number: int) -> Image8:
-    """Give the corrupted copy of image `number` of a data set: the same one each time."""
+    """Return the corrupted copy of image `number` of a data set: the same one each time."""
     return STRESSES[name](image_HW, np.random.default_rng([number, *name.encode()]))

@@ -49,7 +49,9 @@ _DECODED_AHEAD = 32
 
 @dataclass(frozen=True, slots=True)
 class UnansweredFile:
-    """A file without an answer: the public code of its error, and what the sender would have been told."""
+    """A file without an answer: the public code of its error, and what the sender would have been
+    told.
+    """
 
     image_id: str
     path: str
@@ -72,7 +74,8 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     foreign: Sequence[Path] | None = None,
     groups: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure a bundle on labelled images; write metrics.json, predictions.csv, gallery/ and report.html under `out_dir`.
+    """Measure a bundle on labelled images; write metrics.json, predictions.csv, gallery/ and
+    report.html under `out_dir`.
 
     Top-level figures are over every image that could be read.  Where some of
     them were learned from, `unseen` has the same figures over the others alone.
@@ -85,7 +88,8 @@ def evaluate(  # noqa: PLR0913 - the command's own options
 
     Raises:
         BundleError: the bundle can't be served.
-        DataError: the folder has no known layout, is labelled for another finding, or nothing in it can be read;
+        DataError: the folder has no known layout, is labelled for another finding, or nothing in it
+            can be read;
             or one of `foreign` is none.
     """
     quiet_libraries()
@@ -97,12 +101,19 @@ def evaluate(  # noqa: PLR0913 - the command's own options
         raise DataError(f"{nowhere[0]} is no folder")
     unreadable: list[UnansweredFile] = []
     decoded = progress_bar(
-        iterable=decode_ahead(index.rows, data_dir, bundle.manifest.preprocess), total=len(index), unit="image"
+        iterable=decode_ahead(index.rows, data_dir, bundle.manifest.preprocess),
+        total=len(index),
+        unit="image",
     )
     predictions = list(_predict_all(bundle, graph, readable(decoded, unreadable), tta=tta))
     if not predictions:
-        raise DataError(f"{data_dir}: no image can be read; the first one: {unreadable[0].code}: {unreadable[0].detail}")
-    named = replace(index, name=data_dir.resolve().name)  # the layout's name would say less, the whole path too much
+        raise DataError(
+            f"{data_dir}: no image can be read; the first one: {unreadable[0].code}: "
+            f"{unreadable[0].detail}"
+        )
+    named = replace(
+        index, name=data_dir.resolve().name
+    )  # the layout's name would say less, the whole path too much
     metrics = _summarise(bundle, named, predictions, unreadable, tta=tta)
     if localisation := _localise(bundle, graph, data_dir, predictions):
         metrics["localisation"] = localisation
@@ -117,15 +128,25 @@ def evaluate(  # noqa: PLR0913 - the command's own options
 
 
 def _refuse_other_labels(bundle: Bundle, index: DataIndex, data_dir: Path) -> None:
-    """Raise `DataError` where the folder's layout, which says what its labels mean, is not that of what was learned from."""
+    """Raise `DataError` where the folder's layout, which says what its labels mean, is not that of
+    what was learned from.
+    """
     layout = bundle.manifest.recipe.get("data_layout", "any")
     if layout not in ("any", index.name):
-        answers = f"{bundle.manifest.model} answers {bundle.manifest.finding} and learned from {layout}"
-        raise DataError(f"{answers}, and {data_dir} holds {index.name}: its labels mean something else")
+        answers = (
+            f"{bundle.manifest.model} answers {bundle.manifest.finding} and learned from {layout}"
+        )
+        raise DataError(
+            f"{answers}, and {data_dir} holds {index.name}: its labels mean something else"
+        )
 
 
-def _localise(bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[LabelledPrediction]) -> dict[str, Any] | None:
-    """Measure the maps of positive images, unseen ones where there are any, against segmentation masks; None where none are drawn."""
+def _localise(
+    bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[LabelledPrediction]
+) -> dict[str, Any] | None:
+    """Measure the maps of positive images, unseen ones where there are any, against segmentation
+    masks; None where none are drawn.
+    """
     positive = [prediction for prediction in predictions if prediction.label == 1]
     unseen = [prediction for prediction in positive if prediction.role != "fitted"]
     spec, chosen = bundle.manifest.preprocess, unseen or positive
@@ -136,11 +157,19 @@ def _localise(bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequenc
     images = enumerate(image[1] for image in decoded if not isinstance(image, ImageError))
     cam_Phw = np.stack([outputs.cam_Nhw[0] for _, outputs in predict(graph, images, (PLAIN,))])
     figures = measure_localisation(cam_Phw, np.stack(list(masks)), bundle.manifest.cam.pool)
-    return figures | {"basis": "images that the model had not learned from" if unseen else "images that the model LEARNED FROM"}
+    return figures | {
+        "basis": "images that the model had not learned from"
+        if unseen
+        else "images that the model LEARNED FROM"
+    }
 
 
 def _measure_gate(
-    bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[LabelledPrediction], foreign: Sequence[Path]
+    bundle: Bundle,
+    graph: Graph,
+    data_dir: Path,
+    predictions: Sequence[LabelledPrediction],
+    foreign: Sequence[Path],
 ) -> dict[str, Any]:
     """Measure the novelty gate against the images that the model did not learn from.
 
@@ -148,7 +177,10 @@ def _measure_gate(
     that had not learned from the image.
     """
     unseen = [prediction for prediction in predictions if prediction.role != "fitted"]
-    decoded = [_decode(data_dir / prediction.path, bundle.manifest.preprocess) for prediction in unseen or predictions]
+    decoded = [
+        _decode(data_dir / prediction.path, bundle.manifest.preprocess)
+        for prediction in unseen or predictions
+    ]
     images = [image[1] for image in decoded if not isinstance(image, ImageError)]
     noted = {line["sha256"]: line.get("novelty") for line in _splits(bundle)}
     if unseen:
@@ -156,13 +188,16 @@ def _measure_gate(
     elif all(noted[prediction.sha256] for prediction in predictions):
         radiographs = Radiographs(
             images,
-            "radiographs that the model learned from, each at the distance that the network of its fold gave it, "
+            "radiographs that the model learned from, each at the distance that the network of "
+            "its fold gave it, "
             "which had not; foreign images at the model's own",
             np.array([float(noted[prediction.sha256] or "nan") for prediction in predictions]),
         )
     else:
         radiographs = Radiographs(
-            images, "radiographs that the model LEARNED FROM, which flatters the AUROC and the share of false flags"
+            images,
+            "radiographs that the model LEARNED FROM, which flatters the AUROC and the share of "
+            "false flags",
         )
     return measure_novelty(bundle, graph, radiographs, foreign)
 
@@ -181,17 +216,23 @@ def facts(read: Read) -> NDArray[np.float32]:
     return np.asarray(metadata_M)
 
 
-def readable(decoded: Iterable[Decoded], unreadable: list[UnansweredFile]) -> Iterator[tuple[Read, NDArray[np.uint8]]]:
+def readable(
+    decoded: Iterable[Decoded], unreadable: list[UnansweredFile]
+) -> Iterator[tuple[Read, NDArray[np.uint8]]]:
     """Pass on what could be read, and add what could not to `unreadable`."""
     for row, read in decoded:
         if isinstance(read, ImageError):
-            unreadable.append(UnansweredFile(row.image_id, row.path, row.label, read.code, str(read)))
+            unreadable.append(
+                UnansweredFile(row.image_id, row.path, row.label, read.code, str(read))
+            )
         else:
             radiograph, image_HW = read
             yield (row, radiograph), image_HW
 
 
-def decode_ahead(rows: Iterable[IndexRow], data_dir: Path, spec: PreprocessSpec) -> Iterator[Decoded]:
+def decode_ahead(
+    rows: Iterable[IndexRow], data_dir: Path, spec: PreprocessSpec
+) -> Iterator[Decoded]:
     """Decode in threads, a bounded number of files ahead, and give them in order."""
     waiting: deque[tuple[IndexRow, Future[Image | ImageError]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -212,7 +253,9 @@ def _decode(path: Path, spec: PreprocessSpec) -> Image | ImageError:
     return radiograph, preprocess(radiograph, spec)
 
 
-def _prediction(row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle: Bundle, role: Role) -> LabelledPrediction:
+def _prediction(
+    row: IndexRow, radiograph: Radiograph, outputs: Outputs, bundle: Bundle, role: Role
+) -> LabelledPrediction:
     finding = interpret(outputs, bundle.manifest)
     metadata = radiograph.metadata
     return LabelledPrediction(
@@ -248,13 +291,19 @@ def _summarise(
     *,
     tta: bool,
 ) -> dict[str, Any]:
-    """Give metrics.json: figures over all, over the unseen where some were learned from, and what they stand on."""
+    """Return metrics.json: figures over all, over the unseen where some were learned from, and what
+    they stand on.
+    """
     roles = Counter(prediction.role for prediction in predictions)
     unseen = [prediction for prediction in predictions if prediction.role != "fitted"]
     facts = {
         "basis": _basis(len(predictions), roles["fitted"], roles["calibrated"]),
         "reading": bundle.manifest.tta_policy if tta else PLAIN_PROFILE,
-        "bundle": {"model": bundle.manifest.model, "version": bundle.manifest.version, "sha256": bundle.sha256},
+        "bundle": {
+            "model": bundle.manifest.model,
+            "version": bundle.manifest.version,
+            "sha256": bundle.sha256,
+        },
         "finding": bundle.manifest.finding,
         "data": {"name": index.name, "images": len(index), "sha256": index.fingerprint},
         "n_seen": roles["fitted"],
@@ -264,7 +313,9 @@ def _summarise(
         "unreadable": [asdict(item) for item in unreadable],
     }
     figures = _measure(bundle, predictions, tta=tta)
-    return figures | facts | ({"unseen": _measure(bundle, unseen, tta=tta)} if roles["fitted"] else {})
+    return (
+        figures | facts | ({"unseen": _measure(bundle, unseen, tta=tta)} if roles["fitted"] else {})
+    )
 
 
 def _basis(images: int, seen: int, calibrated: int) -> str:
@@ -272,11 +323,15 @@ def _basis(images: int, seen: int, calibrated: int) -> str:
     if seen:
         text += " (the figures named unseen leave them out)"
     if calibrated:
-        text += f"; {calibrated:,} others are those that its calibration and thresholds were fitted on"
+        text += (
+            f"; {calibrated:,} others are those that its calibration and thresholds were fitted on"
+        )
     return text
 
 
-def _measure(bundle: Bundle, predictions: Sequence[LabelledPrediction], *, tta: bool) -> dict[str, Any]:
+def _measure(
+    bundle: Bundle, predictions: Sequence[LabelledPrediction], *, tta: bool
+) -> dict[str, Any]:
     manifest = bundle.manifest
     profile = manifest.readings[manifest.tta_policy if tta else PLAIN_PROFILE]
     return measure(
@@ -290,7 +345,10 @@ def _measure(bundle: Bundle, predictions: Sequence[LabelledPrediction], *, tta: 
 
 def roles(bundle: Bundle) -> dict[str, Role]:
     """Tell by hash what each file was in making the bundle, as its splits.csv states."""
-    return {line["sha256"]: "fitted" if line["fitted"] == "yes" else "calibrated" for line in _splits(bundle)}
+    return {
+        line["sha256"]: "fitted" if line["fitted"] == "yes" else "calibrated"
+        for line in _splits(bundle)
+    }
 
 
 def _splits(bundle: Bundle) -> list[dict[str, str]]:
@@ -303,4 +361,7 @@ def _write_predictions(path: Path, predictions: Sequence[LabelledPrediction]) ->
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in asdict(item).items()} for item in predictions)
+        writer.writerows(
+            {key: "" if value is None else value for key, value in asdict(item).items()}
+            for item in predictions
+        )

@@ -1,4 +1,5 @@
-"""Pictures of predictions: the surest right and wrong ones, and the least certain, with where the model looked.
+"""Pictures of predictions: the surest right and wrong ones, and the least certain, with where the
+model looked.
 
 Shape suffixes: H and W rows and columns, h and w map rows and columns.
 """
@@ -47,9 +48,13 @@ class Picture:
     probability: float
 
 
-def choose(predictions: Sequence[LabelledPrediction], threshold: float) -> Iterator[tuple[str, LabelledPrediction]]:
+def choose(
+    predictions: Sequence[LabelledPrediction], threshold: float
+) -> Iterator[tuple[str, LabelledPrediction]]:
     """Pick up to four predictions of each kind; certainty is the distance from the threshold."""
-    surest_first = sorted(predictions, key=lambda prediction: -abs(prediction.probability - threshold))
+    surest_first = sorted(
+        predictions, key=lambda prediction: -abs(prediction.probability - threshold)
+    )
     for kind in KINDS:
         if kind == "uncertain":
             chosen = surest_first[::-1]
@@ -58,16 +63,25 @@ def choose(predictions: Sequence[LabelledPrediction], threshold: float) -> Itera
             chosen = [
                 prediction
                 for prediction in surest_first
-                if (prediction.probability >= threshold) == positive and (prediction.label == int(positive)) == right
+                if (prediction.probability >= threshold) == positive
+                and (prediction.label == int(positive)) == right
             ]
         for prediction in chosen[:_EACH]:
             yield kind, prediction
 
 
 def draw_gallery(  # noqa: PLR0913 - what a picture needs
-    bundle: Bundle, graph: Graph, data_dir: Path, out_dir: Path, predictions: Sequence[LabelledPrediction], *, threshold: float
+    bundle: Bundle,
+    graph: Graph,
+    data_dir: Path,
+    out_dir: Path,
+    predictions: Sequence[LabelledPrediction],
+    *,
+    threshold: float,
 ) -> list[Picture]:
-    """Draw each chosen radiograph beside itself with its map; write them as JPEG under `out_dir/gallery`."""
+    """Draw each chosen radiograph beside itself with its map; write them as JPEG under
+    `out_dir/gallery`.
+    """
     folder = out_dir / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.jpg"):
@@ -77,16 +91,24 @@ def draw_gallery(  # noqa: PLR0913 - what a picture needs
         path = folder / f"{number:02}-{kind}.jpg"
         _pair(bundle, graph, data_dir / prediction.path).save(path, quality=_JPEG_QUALITY)
         file = path.relative_to(out_dir).as_posix()
-        pictures.append(Picture(kind, file, Path(prediction.path).stem, prediction.label, prediction.probability))
+        pictures.append(
+            Picture(
+                kind, file, Path(prediction.path).stem, prediction.label, prediction.probability
+            )
+        )
     return pictures
 
 
 def _pair(bundle: Bundle, graph: Graph, path: Path) -> Image.Image:
     """Draw a radiograph, and to its right the same with the map of its plain view."""
     data, spec = path.read_bytes(), bundle.manifest.preprocess
-    cam_hw = graph.run(preprocess(decode(data, limits=DecodeLimits(), size=spec.size), spec)[None]).cam_Nhw[0]
+    cam_hw = graph.run(
+        preprocess(decode(data, limits=DecodeLimits(), size=spec.size), spec)[None]
+    ).cam_Nhw[0]
     radiograph = Image.fromarray(decode(data, limits=DecodeLimits(), size=_SIDE).pixels_HW)
     radiograph.thumbnail((_SIDE, _SIDE))
     picture_HW = np.asarray(radiograph)
     overlay_HW3 = draw_heatmap(cam_hw, picture_HW)
-    return Image.fromarray(np.concatenate([np.repeat(picture_HW[..., None], 3, axis=2), overlay_HW3], axis=1))
+    return Image.fromarray(
+        np.concatenate([np.repeat(picture_HW[..., None], 3, axis=2), overlay_HW3], axis=1)
+    )

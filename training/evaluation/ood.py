@@ -20,14 +20,26 @@ from cxr.errors import ImageError
 from cxr.graph import Graph
 from cxr.interpret import NoveltyLimits
 from cxr.tta import PLAIN
-from training.evaluation.ood_images import Grey, OodImage, by_kind, count_objects, find_ood_images, make_ood_images, turn
+from training.evaluation.ood_images import (
+    Grey,
+    OodImage,
+    by_kind,
+    count_objects,
+    find_ood_images,
+    make_ood_images,
+    turn,
+)
 from training.evaluation.predict import predict
 from training.stats.metrics import Floats, auroc
 
 TURNED_RADIOGRAPHS = 100
 """Radiographs that are shown in wrong ways, spread evenly over those that there are."""
 
-_TOTALS = {"made": "all made", "turned": "all turned", "found": "all found, out of scope by their header"}
+_TOTALS = {
+    "made": "all made",
+    "turned": "all turned",
+    "found": "all found, out of scope by their header",
+}
 _STILL_CHESTS = {
     "chest": " (a chest by its header: may be what it seems)",
     "coarse": " (the same chests, badly compressed: should pass)",
@@ -36,7 +48,9 @@ _STILL_CHESTS = {
 
 @dataclass(frozen=True, slots=True)
 class Radiographs:
-    """Radiographs that should pass, as model inputs; `basis` says what they are, in a sentence's words."""
+    """Radiographs that should pass, as model inputs; `basis` says what they are, in a sentence's
+    words.
+    """
 
     images: Sequence[Grey]
     basis: str
@@ -44,7 +58,9 @@ class Radiographs:
     """Their distances, where the graph's own would flatter it."""
 
 
-def measure_novelty(bundle: Bundle, graph: Graph, radiographs: Radiographs, folders: Sequence[Path] = ()) -> dict[str, Any]:
+def measure_novelty(
+    bundle: Bundle, graph: Graph, radiographs: Radiographs, folders: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Measure the gate against radiographs that are what they should be.
 
     Args:
@@ -61,7 +77,9 @@ def measure_novelty(bundle: Bundle, graph: Graph, radiographs: Radiographs, fold
     """
     spec, images = bundle.manifest.preprocess, radiographs.images
     found = [image for folder in folders for image in find_ood_images(folder, spec)]
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(TURNED_RADIOGRAPHS, len(images))).astype(int))
+    chosen = np.unique(
+        np.linspace(0, len(images) - 1, min(TURNED_RADIOGRAPHS, len(images))).astype(int)
+    )
     foreign = [
         *make_ood_images(spec),
         *(image for number, place in enumerate(chosen) for image in turn(images[place], number)),
@@ -81,7 +99,10 @@ def measure_novelty(bundle: Bundle, graph: Graph, radiographs: Radiographs, fold
     return {
         "basis": radiographs.basis,
         "radiographs": _shares(novelty_N, looks_N, bundle.manifest.novelty),
-        "kinds": {kind: {"origin": foreign[places[0]].origin, **figures(places)} for kind, places in by_kind(foreign).items()},
+        "kinds": {
+            kind: {"origin": foreign[places[0]].origin, **figures(places)}
+            for kind, places in by_kind(foreign).items()
+        },
         "origins": {
             name: figures(places)
             for origin, name in _TOTALS.items()
@@ -95,13 +116,26 @@ def novelty_lines(gate: Mapping[str, Any]) -> Iterator[str]:
     """Write the figures as a Markdown table."""
     own = gate["radiographs"]
     yield f"Measured against {own['n']:,} {gate['basis']}."
-    yield "`warned` and `novel` are over the two limits; `flagged` has any warning of the gate, the rules about greys included."
-    yield from ("", "| | images | different things | AUROC | warned | novel | flagged |", "|---|---|---|---|---|---|---|")
+    yield (
+        "`warned` and `novel` are over the two limits; `flagged` has any warning of the gate, "
+        "the rules about greys included."
+    )
+    yield from (
+        "",
+        "| | images | different things | AUROC | warned | novel | flagged |",
+        "|---|---|---|---|---|---|---|",
+    )
     yield f"| these radiographs | {own['n']:,} | | | {_percents(own)} |"
-    for name, figures in (*gate["kinds"].items(), *((f"**{name}**", each) for name, each in gate["origins"].items())):
+    for name, figures in (
+        *gate["kinds"].items(),
+        *((f"**{name}**", each) for name, each in gate["origins"].items()),
+    ):
         remark = _STILL_CHESTS.get(figures.get("origin", ""), "")
         area = "" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
-        yield f"| {name}{remark} | {figures['n']:,} | {figures['n_objects']:,} | {area} | {_percents(figures)} |"
+        yield (
+            f"| {name}{remark} | {figures['n']:,} | {figures['n_objects']:,} | {area} | "
+            f"{_percents(figures)} |"
+        )
 
 
 def _percents(figures: Mapping[str, Any]) -> str:
@@ -109,8 +143,10 @@ def _percents(figures: Mapping[str, Any]) -> str:
 
 
 def _look(graph: Graph, images: Sequence[Grey]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Give each image's distance, and whether the rules about greys speak up."""
-    novelty = [float(outputs.novelty_N[0]) for _, outputs in predict(graph, enumerate(images), (PLAIN,))]
+    """Return each image's distance, and whether the rules about greys speak up."""
+    novelty = [
+        float(outputs.novelty_N[0]) for _, outputs in predict(graph, enumerate(images), (PLAIN,))
+    ]
     looks = [any(True for _ in appearance_warnings(image_HW)) for image_HW in images]
     return np.array(novelty, dtype=np.float64), np.array(looks, dtype=np.bool_)
 

@@ -2,7 +2,8 @@
 
     made      noise, gradients, scans of text, ... : drawn from a seed, never a file
     turned    radiographs shown inverted, turned by 90 and 180 degrees, or torn by broken JPEG data
-    coarse    radiographs as JPEG of such low quality that its blocks show: bad, but still the same chests
+    coarse    radiographs as JPEG of such low quality that its blocks show: bad, but still the same
+              chests
     found     files of a folder, read past the scope check that would refuse them
 
 Shape suffixes: N images, H and W input rows and columns, h and w thumbnail rows and columns.
@@ -41,7 +42,9 @@ _COARSE_JPEG_QUALITY = 5
 
 @dataclass(frozen=True, slots=True)
 class OodImage:
-    """One image: what it is, and how it came to be (as above, or `chest` for a found one in scope)."""
+    """One image: what it is, and how it came to be (as above, or `chest` for a found one in
+    scope).
+    """
 
     kind: str
     origin: str
@@ -52,20 +55,33 @@ def make_ood_images(spec: PreprocessSpec, count: int = MADE_IMAGES) -> Iterator[
     """Draw `count` images of each made kind; the same ones every time."""
     for kind, draw in _MADE.items():
         for number in range(count):
-            yield OodImage(kind, "made", _input_of(draw(np.random.default_rng([number, len(kind)])), spec))
+            yield OodImage(
+                kind, "made", _input_of(draw(np.random.default_rng([number, len(kind)])), spec)
+            )
 
 
 def turn(image_HW: Grey, number: int) -> Iterator[OodImage]:
     """Show one radiograph in every wrong way, and badly compressed; `number` seeds what is torn."""
     yield OodImage("inverted", "turned", 255 - image_HW)
-    yield OodImage("turned by 90 degrees", "turned", np.ascontiguousarray(np.rot90(image_HW, 1 + 2 * (number % 2))))
+    yield OodImage(
+        "turned by 90 degrees",
+        "turned",
+        np.ascontiguousarray(np.rot90(image_HW, 1 + 2 * (number % 2))),
+    )
     yield OodImage("turned by 180 degrees", "turned", np.ascontiguousarray(image_HW[::-1, ::-1]))
-    yield OodImage("torn by broken JPEG data", "turned", _tear(image_HW, np.random.default_rng(number)))
-    yield OodImage(f"JPEG of quality {_COARSE_JPEG_QUALITY}", "coarse", _open_jpeg(_as_jpeg(image_HW, _COARSE_JPEG_QUALITY)))
+    yield OodImage(
+        "torn by broken JPEG data", "turned", _tear(image_HW, np.random.default_rng(number))
+    )
+    yield OodImage(
+        f"JPEG of quality {_COARSE_JPEG_QUALITY}",
+        "coarse",
+        _open_jpeg(_as_jpeg(image_HW, _COARSE_JPEG_QUALITY)),
+    )
 
 
 def find_ood_images(folder: Path, spec: PreprocessSpec) -> Iterator[OodImage | ImageError]:
-    """Read every image of a folder, at any depth, whatever it shows; gives the error of one that can't be read.
+    """Read every image of a folder, at any depth, whatever it shows; gives the error of one that
+    can't be read.
 
     A DICOM file's kind is what its header says; of one that the scope check would
     let through the origin is `chest`, for such radiographs may well be what they seem.
@@ -76,7 +92,11 @@ def find_ood_images(folder: Path, spec: PreprocessSpec) -> Iterator[OodImage | I
             if dicom.is_dicom(data):
                 yield _read_dicom(data, spec)
             elif data.startswith((b"\x89PNG", b"\xff\xd8\xff")):
-                yield OodImage(path.parent.name, "found", preprocess(decode(data, limits=DecodeLimits(), size=spec.size), spec))
+                yield OodImage(
+                    path.parent.name,
+                    "found",
+                    preprocess(decode(data, limits=DecodeLimits(), size=spec.size), spec),
+                )
         except ImageError as exc:
             yield exc
 
@@ -85,7 +105,10 @@ def count_objects(images: Sequence[Grey]) -> int:
     """Count the different things among images: copies in another compression are one."""
     kept: list[NDArray[np.float64]] = []
     for image_HW in images:
-        thumbnail_hw = np.asarray(Image.fromarray(image_HW).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.float64)
+        thumbnail_hw = np.asarray(
+            Image.fromarray(image_HW).resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX),
+            np.float64,
+        )
         shape_hw = (thumbnail_hw - thumbnail_hw.mean()) / max(float(thumbnail_hw.std()), 1e-6)
         if all(float((shape_hw * other_hw).mean()) < _SAME_OBJECT for other_hw in kept):
             kept.append(shape_hw)
@@ -123,10 +146,14 @@ def _noise(rng: np.random.Generator) -> Grey:
 
 
 def _scene(rng: np.random.Generator) -> Grey:
-    """Noise whose power falls with frequency as in photographs (Field 1987), in random directions."""
+    """Noise whose power falls with frequency as in photographs (Field 1987), in random
+    directions.
+    """
     frequency_H1, frequency_1W = np.fft.fftfreq(_SIDE)[:, None], np.fft.fftfreq(_SIDE)[None]
     distance_HW = np.hypot(frequency_H1, frequency_1W) + 1 / _SIDE
-    spectrum_HW = np.fft.fft2(rng.normal(size=(_SIDE, _SIDE))) / distance_HW ** rng.uniform(1.0, 1.6)
+    spectrum_HW = np.fft.fft2(rng.normal(size=(_SIDE, _SIDE))) / distance_HW ** rng.uniform(
+        1.0, 1.6
+    )
     return _stretch(np.fft.ifft2(spectrum_HW).real)
 
 
@@ -182,7 +209,9 @@ def _stretch(values_HW: NDArray[np.float64]) -> Grey:
 
 
 def _tear(image_HW: Grey, rng: np.random.Generator) -> Grey:
-    """Break bytes of a JPEG's entropy-coded data, so that everything behind them is shifted or has another grey."""
+    """Break bytes of a JPEG's entropy-coded data, so that everything behind them is shifted or has
+    another grey.
+    """
     whole = _as_jpeg(image_HW, _JPEG_QUALITY)
     begin = whole.index(b"\xff\xda") + 16
     for _ in range(_TEAR_ATTEMPTS):
@@ -208,7 +237,7 @@ def _open_jpeg(data: bytes) -> Grey:
 
 
 def by_kind(images: Iterable[OodImage]) -> dict[str, list[int]]:
-    """Give the places of each kind's images, kinds in order of their first."""
+    """Return the places of each kind's images, kinds in order of their first."""
     places: dict[str, list[int]] = {}
     for place, image in enumerate(images):
         places.setdefault(image.kind, []).append(place)

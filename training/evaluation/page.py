@@ -27,7 +27,9 @@ _MAX_UNREADABLE = 200
 
 
 def report(out_dir: Path) -> Path:
-    """Draw `out_dir/report.html` from the metrics.json and predictions.csv beside it; give its path."""
+    """Draw `out_dir/report.html` from the metrics.json and predictions.csv beside it; give its
+    path.
+    """
     metrics = json.loads((out_dir / "metrics.json").read_text(encoding="utf-8"))
     rows = read_table(out_dir / "predictions.csv")
     path = out_dir / "report.html"
@@ -58,10 +60,15 @@ def _page(metrics: Mapping[str, Any], rows: Sequence[Row], folder: Path) -> str:
 
 
 def _header(title: str, metrics: Mapping[str, Any]) -> str:
-    profile = "plain images" if metrics["reading"] == "plain" else f"test-time augmentation, policy {metrics['reading']}"
+    profile = (
+        "plain images"
+        if metrics["reading"] == "plain"
+        else f"test-time augmentation, policy {metrics['reading']}"
+    )
     return (
         f"<header><p class=kicker>Evaluation of the exported bundle</p><h1>{escape(title)}</h1>"
-        f"<p>Finding: {escape(metrics['finding'])}. Reading: {escape(profile)}. For research, not for diagnosis.</p></header>\n"
+        f"<p>Finding: {escape(metrics['finding'])}. Reading: {escape(profile)}. For research, not "
+        f"for diagnosis.</p></header>\n"
         f"{_alarm(metrics)}"
     )
 
@@ -71,18 +78,21 @@ def _alarm(metrics: Mapping[str, Any]) -> str:
         return ""
     unseen = metrics["unseen"]["n"]
     rest = (
-        f"The plots and the first figures below are of the {unseen:,} unseen images; the table has both."
+        f"The plots and the first figures below are of the {unseen:,} unseen images; the table "
+        f"has both."
         if unseen
-        else "None of these images is unseen, so nothing below says how well the model does on new ones."
+        else "None of these images is unseen, so nothing below says how well the model does on "
+        "new ones."
     )
     return (
-        f"<p class=alarm><strong>The model learned from {metrics['n_seen']:,} of these {metrics['n']:,} images.</strong> "
+        f"<p class=alarm><strong>The model learned from {metrics['n_seen']:,} of these "
+        f"{metrics['n']:,} images.</strong> "
         f"Figures over all of them flatter it. {rest}</p>\n"
     )
 
 
 def _honest(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Give the figures to show first: the unseen images' where there are any."""
+    """Return the figures to show first: the unseen images' where there are any."""
     unseen = metrics.get("unseen")
     return unseen if unseen and unseen["n"] else metrics
 
@@ -96,15 +106,36 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
     point = figures["operating_points"][figures["default_operating_point"]]
     tiles = (
         ("AUROC", figure_text(figures, "auroc", interval=False), interval_text(figures, "auroc")),
-        ("Accuracy", figure_text(point, "accuracy", interval=False), interval_text(point, "accuracy")),
-        ("Sensitivity", figure_text(point, "sensitivity", interval=False), interval_text(point, "sensitivity")),
-        ("Specificity", figure_text(point, "specificity", interval=False), interval_text(point, "specificity")),
+        (
+            "Accuracy",
+            figure_text(point, "accuracy", interval=False),
+            interval_text(point, "accuracy"),
+        ),
+        (
+            "Sensitivity",
+            figure_text(point, "sensitivity", interval=False),
+            interval_text(point, "sensitivity"),
+        ),
+        (
+            "Specificity",
+            figure_text(point, "specificity", interval=False),
+            interval_text(point, "specificity"),
+        ),
         ("ECE", figure_text(figures, "ece"), "calibration error"),
         ("Images", f"{figures['n']:,}", f"{figures['n_positive']:,} positive"),
     )
-    cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><small>{note}</small></div>" for name, value, note in tiles)
-    chosen = f"Rates at the default operating point <code>{escape(figures['default_operating_point'])}</code>"
-    return f"<dl class=tiles>{cells}</dl>\n<p class=note>{chosen}, p &ge; {point['threshold']:.4f}.</p>\n"
+    cells = "".join(
+        f"<div><dt>{name}</dt><dd>{value}</dd><small>{note}</small></div>"
+        for name, value, note in tiles
+    )
+    chosen = (
+        f"Rates at the default operating point "
+        f"<code>{escape(figures['default_operating_point'])}</code>"
+    )
+    return (
+        f"<dl class=tiles>{cells}</dl>\n<p class=note>{chosen}, p &ge; "
+        f"{point['threshold']:.4f}.</p>\n"
+    )
 
 
 def _plots(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
@@ -119,27 +150,44 @@ def _plots(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
         ("ROC", roc_plot(label_N, probability_N, points)),
         ("Precision and recall", precision_recall_plot(label_N, probability_N)),
         ("Reliability", reliability_plot(label_N, probability_N)),
-        ("Probabilities by label", histogram_plot(label_N, probability_N, threshold, ("negative", "positive"))),
+        (
+            "Probabilities by label",
+            histogram_plot(label_N, probability_N, threshold, ("negative", "positive")),
+        ),
     )
-    cells = "".join(f"<figure>{svg}<figcaption>{name}</figcaption></figure>" for name, svg in drawings)
+    cells = "".join(
+        f"<figure>{svg}<figcaption>{name}</figcaption></figure>" for name, svg in drawings
+    )
     return f"<section class=plots>{cells}</section>\n"
 
 
 def _figures_table(metrics: Mapping[str, Any]) -> str:
     columns = _columns(metrics)
     lines = [
-        table_row("images (positive)", [f"{figures['n']:,} ({figures['n_positive']:,})" for figures in columns.values()]),
-        table_row("person groups", [f"{figures['n_person_groups']:,}" for figures in columns.values()]),
+        table_row(
+            "images (positive)",
+            [f"{figures['n']:,} ({figures['n_positive']:,})" for figures in columns.values()],
+        ),
+        table_row(
+            "person groups", [f"{figures['n_person_groups']:,}" for figures in columns.values()]
+        ),
     ]
-    for key, name in (("auroc", "AUROC"), ("average_precision", "average precision"), ("brier", "Brier score"), ("ece", "ECE")):
+    for key, name in (
+        ("auroc", "AUROC"),
+        ("average_precision", "average precision"),
+        ("brier", "Brier score"),
+        ("ece", "ECE"),
+    ):
         lines.append(table_row(name, [figure_text(figures, key) for figures in columns.values()]))
     points = "".join(
-        f"<h3>Operating points, {name}</h3>{table(_point_rows(figures), head=_POINT_HEAD)}" for name, figures in columns.items()
+        f"<h3>Operating points, {name}</h3>{table(_point_rows(figures), head=_POINT_HEAD)}"
+        for name, figures in columns.items()
     )
     method = metrics["auroc_ci95_method"] or "not measurable"
     return (
         f"<section><h2>Figures</h2>{table(lines, head=table_row('', columns))}{points}"
-        f"<p class=note>{escape(metrics['basis'])}. Intervals are 95 %. AUROC: {escape(method)}; rates: Wilson.</p></section>\n"
+        f"<p class=note>{escape(metrics['basis'])}. Intervals are 95 %. AUROC: {escape(method)}; "
+        f"rates: Wilson.</p></section>\n"
     )
 
 
@@ -158,12 +206,16 @@ _POINT_HEAD = table_row("", ("threshold", "accuracy", "sensitivity", "specificit
 def _point_rows(figures: Mapping[str, Any]) -> Iterator[str]:
     for name, point in figures["operating_points"].items():
         default = " (default)" if name == figures["default_operating_point"] else ""
-        yield table_row(escape(name) + default, [_rate(point, key) for key in ("threshold", *_RATES)])
+        yield table_row(
+            escape(name) + default, [_rate(point, key) for key in ("threshold", *_RATES)]
+        )
 
 
 def _rate(point: Mapping[str, Any], key: str) -> str:
     bounds = interval_text(point, key)
-    return figure_text(point, key, interval=False) + (f"<br><small>{bounds}</small>" if bounds else "")
+    return figure_text(point, key, interval=False) + (
+        f"<br><small>{bounds}</small>" if bounds else ""
+    )
 
 
 def _confusions(metrics: Mapping[str, Any]) -> str:
@@ -177,12 +229,14 @@ def _confusion(name: str, point: Mapping[str, Any]) -> str:
     for label, counts in zip(("negative", "positive"), point["confusion"], strict=True):
         shares = [count / max(1, sum(counts)) for count in counts]
         cells = "".join(
-            f'<td style="background:rgba(29,78,216,{0.08 + 0.5 * share:.2f})"><b>{count:,}</b><br>{share:.1%}</td>'
+            f'<td style="background:rgba(29,78,216,{0.08 + 0.5 * share:.2f})">'
+            f"<b>{count:,}</b><br>{share:.1%}</td>"
             for count, share in zip(counts, shares, strict=True)
         )
         rows.append(f"<tr><th>is {label}</th>{cells}</tr>")
     return (
-        f"<table class=matrix><caption>{escape(name)}<br><small>p &ge; {point['threshold']:.4f}</small></caption>"
+        f"<table class=matrix><caption>{escape(name)}<br><small>p &ge; "
+        f"{point['threshold']:.4f}</small></caption>"
         f"<tr><th></th><th>called negative</th><th>called positive</th></tr>{''.join(rows)}</table>"
     )
 
@@ -191,7 +245,10 @@ def _warnings(rows: Sequence[Row]) -> str:
     counts = Counter(code for row in rows for code in row["warnings"].split())
     if not counts:
         return "<section><h2>Warnings</h2><p>No image raised a warning.</p></section>\n"
-    lines = (table_row(f"<code>{escape(code)}</code>", [f"{count:,} images"]) for code, count in counts.most_common())
+    lines = (
+        table_row(f"<code>{escape(code)}</code>", [f"{count:,} images"])
+        for code, count in counts.most_common()
+    )
     return f"<section><h2>Warnings</h2>{table(lines)}</section>\n"
 
 
@@ -199,20 +256,26 @@ def _mistakes(metrics: Mapping[str, Any], rows: Sequence[Row]) -> str:
     """List the surest wrong answers at the default operating point."""
     threshold = metrics["operating_points"][metrics["default_operating_point"]]["threshold"]
     looked_at = _honest_rows(metrics, rows)
-    wrong = [row for row in looked_at if (float(row["probability"]) >= threshold) != (row["label"] == "1")]
+    wrong = [
+        row
+        for row in looked_at
+        if (float(row["probability"]) >= threshold) != (row["label"] == "1")
+    ]
     wrong.sort(key=lambda row: -abs(float(row["probability"]) - int(row["label"])))
     if not wrong:
         return ""
     shown = wrong[:_MAX_MISTAKES]
     lines = (
-        f"<tr><td>{escape(row['image_id'])}</td><td>{'positive' if row['label'] == '1' else 'negative'}</td>"
+        f"<tr><td>{escape(row['image_id'])}</td>"
+        f"<td>{'positive' if row['label'] == '1' else 'negative'}</td>"
         f"<td>{float(row['probability']):.4f}</td><td>{float(row['novelty']):.1f}</td></tr>"
         for row in shown
     )
     head = "<tr><th>image</th><th>label</th><th>probability</th><th>novelty</th></tr>"
     name = escape(metrics["default_operating_point"])
     return (
-        f"<section><h2>Surest mistakes</h2><p class=note>{len(wrong):,} of {len(looked_at):,} wrong at <code>{name}</code>; "
+        f"<section><h2>Surest mistakes</h2><p class=note>{len(wrong):,} of {len(looked_at):,} "
+        f"wrong at <code>{name}</code>; "
         f"the {len(shown)} furthest from their label.</p>{table(lines, head=head)}</section>\n"
     )
 
@@ -224,15 +287,21 @@ def _unreadable(items: Sequence[Mapping[str, Any]]) -> str:
         f"<tr><td>{escape(item['image_id'])}</td><td><code>{escape(item['code'])}</code></td><td>{escape(item['detail'])}</td></tr>"
         for item in items[:_MAX_UNREADABLE]
     )
-    more = f"<p class=note>and {len(items) - _MAX_UNREADABLE:,} more</p>" if len(items) > _MAX_UNREADABLE else ""
+    more = (
+        f"<p class=note>and {len(items) - _MAX_UNREADABLE:,} more</p>"
+        if len(items) > _MAX_UNREADABLE
+        else ""
+    )
     return (
-        f"<section><h2>Images that could not be read ({len(items):,})</h2><p class=note>They are in no figure above.</p>"
+        f"<section><h2>Images that could not be read ({len(items):,})</h2><p class=note>They are "
+        f"in no figure above.</p>"
         f"{table(lines)}{more}</section>\n"
     )
 
 
 def _footer(metrics: Mapping[str, Any]) -> str:
     return (
-        f"<footer>Graph <code>{metrics['bundle']['sha256'][:16]}</code>, data <code>{metrics['data']['sha256'][:16]}</code>. "
+        f"<footer>Graph <code>{metrics['bundle']['sha256'][:16]}</code>, data "
+        f"<code>{metrics['data']['sha256'][:16]}</code>. "
         "Measured with the exported graph in ONNX Runtime, through the code that serves.</footer>\n"
     )

@@ -26,9 +26,11 @@ def predict(
     views: Sequence[TtaView],
     facts: Callable[[Key], NDArray[np.float32]] | None = None,
 ) -> Iterator[tuple[Key, Outputs]]:
-    """Answer images (uint8 [H, W]) in order: for each its key and the outputs of its views, the plain one first.
+    """Answer images (uint8 [H, W]) in order: for each its key and the outputs of its views, the
+    plain one first.
 
-    `facts` gives `metadata_M` of a key, for graphs that read it; without it nothing is known beside the images.
+    `facts` gives `metadata_M` of a key, for graphs that read it; without it nothing is known beside
+    the images.
     """
     waiting = iter(images)
     while chunk := list(islice(waiting, max(1, _MAX_BATCH // len(views)))):
@@ -39,4 +41,7 @@ def predict(
         outputs = graph.run(batch_NHW, metadata_NM)
         for number, (key, _) in enumerate(chunk):
             mine = slice(number * len(views), (number + 1) * len(views))
-            yield key, Outputs(outputs.logit_N[mine], outputs.cam_Nhw[mine], outputs.novelty_N[mine])
+            yield (
+                key,
+                Outputs(outputs.logit_N[mine], outputs.cam_Nhw[mine], outputs.novelty_N[mine]),
+            )

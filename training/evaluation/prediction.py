@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["", "fitted", "calibrated"]
-"""What a file was in making the bundle: nothing, learned from, or held-out and used for calibration and thresholds."""
+"""What a file was in making the bundle: nothing, learned from, or held-out and used for calibration
+and thresholds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

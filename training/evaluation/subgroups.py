@@ -1,6 +1,7 @@
 """Figures by age, sex and view position: where a model does worse than its average says.
 
-A group with few positives is counted and not measured: its figures would be noise that looks like a finding.
+A group with few positives is counted and not measured: its figures would be noise that looks like a
+finding.
 
 Shape suffix: N images.
 """
@@ -22,28 +23,43 @@ _AGE_BOUNDS = (0, 1, 6, 18, 40, 60, 80)
 _ATTRIBUTES = ("age", "sex", "view position")
 
 
-def subgroup_figures(predictions: Sequence[LabelledPrediction], threshold: float) -> list[dict[str, Any]]:
-    """Measure each group of each attribute that the images have at all, at one operating point's threshold.
+def subgroup_figures(
+    predictions: Sequence[LabelledPrediction], threshold: float
+) -> list[dict[str, Any]]:
+    """Measure each group of each attribute that the images have at all, at one operating point's
+    threshold.
 
     Returns:
-        One entry a group: `attribute`, `group`, `n`, `n_positive`, and `auroc`, `sensitivity`, `specificity`
-        with their 95 % intervals, None under 20 positives or negatives.
+        One entry a group: `attribute`, `group`, `n`, `n_positive`, and `auroc`, `sensitivity`,
+        `specificity` with their 95 % intervals, None under 20 positives or negatives.
     """
-    known = [name for name in _ATTRIBUTES if any(_group(prediction, name) is not None for prediction in predictions)]
-    return [entry for attribute in known for entry in _figures_by(predictions, attribute, threshold)]
+    known = [
+        name
+        for name in _ATTRIBUTES
+        if any(_group(prediction, name) is not None for prediction in predictions)
+    ]
+    return [
+        entry for attribute in known for entry in _figures_by(predictions, attribute, threshold)
+    ]
 
 
-def _figures_by(predictions: Sequence[LabelledPrediction], attribute: str, threshold: float) -> list[dict[str, Any]]:
+def _figures_by(
+    predictions: Sequence[LabelledPrediction], attribute: str, threshold: float
+) -> list[dict[str, Any]]:
     members: dict[str | None, list[LabelledPrediction]] = {}
     for prediction in predictions:
         members.setdefault(_group(prediction, attribute), []).append(prediction)
     names = sorted((name for name in members if name is not None), key=_first_number)
     return [_entry(attribute, name, members[name], threshold) for name in names] + [
-        _entry(attribute, "not stated", unstated, threshold) for unstated in [members.get(None, [])] if unstated
+        _entry(attribute, "not stated", unstated, threshold)
+        for unstated in [members.get(None, [])]
+        if unstated
     ]
 
 
-def _entry(attribute: str, group: str, predictions: Sequence[LabelledPrediction], threshold: float) -> dict[str, Any]:
+def _entry(
+    attribute: str, group: str, predictions: Sequence[LabelledPrediction], threshold: float
+) -> dict[str, Any]:
     label_N = np.array([prediction.label for prediction in predictions], dtype=np.int_)
     positives = int(label_N.sum())
     counts = {"attribute": attribute, "group": group, "n": len(label_N), "n_positive": positives}
@@ -59,7 +75,14 @@ def _entry(attribute: str, group: str, predictions: Sequence[LabelledPrediction]
     return counts | {name: figures[name] for name in _MEASURED}
 
 
-_MEASURED = ("auroc", "auroc_ci95", "sensitivity", "sensitivity_ci95", "specificity", "specificity_ci95")
+_MEASURED = (
+    "auroc",
+    "auroc_ci95",
+    "sensitivity",
+    "sensitivity_ci95",
+    "specificity",
+    "specificity_ci95",
+)
 
 
 def _group(prediction: LabelledPrediction, attribute: str) -> str | None:
@@ -73,7 +96,11 @@ def _group(prediction: LabelledPrediction, attribute: str) -> str | None:
 def _age_group(years: float) -> str:
     number = int(np.searchsorted(_AGE_BOUNDS, years, side="right")) - 1
     first = _AGE_BOUNDS[number]
-    return f"{first} years and over" if number == len(_AGE_BOUNDS) - 1 else f"{first} to under {_AGE_BOUNDS[number + 1]} years"
+    return (
+        f"{first} years and over"
+        if number == len(_AGE_BOUNDS) - 1
+        else f"{first} to under {_AGE_BOUNDS[number + 1]} years"
+    )
 
 
 def _first_number(name: str) -> tuple[int, str]:

@@ -1,4 +1,5 @@
-"""What test-time augmentation changes, on the same images: the table that the pneumothorax write-up leaves empty.
+"""What test-time augmentation changes, on the same images: the table that the pneumothorax write-up
+leaves empty.
 
 Shape suffixes: A readings (plain, then the policy), S seeds, K views of a measure, N images.
 """
@@ -13,9 +14,14 @@ from training.stats.paired import MEASURES, resample
 
 
 def tta_effect(
-    policy: str, label_N: Labels01, plain_logit_N: Floats, tta_logit_N: Floats, groups_N: Sequence[str]
+    policy: str,
+    label_N: Labels01,
+    plain_logit_N: Floats,
+    tta_logit_N: Floats,
+    groups_N: Sequence[str],
 ) -> dict[str, Any] | None:
-    """Measure both readings and their paired difference, each with its 95 % interval by person; None with one class.
+    """Measure both readings and their paired difference, each with its 95 % interval by person;
+    None with one class.
 
     Rates are those at logit 0 of each reading.
     """

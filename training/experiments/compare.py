@@ -1,15 +1,18 @@
-"""`training compare`: one recipe under several treatments of its imbalance, or otherwise changed, on one split and its seeds.
+"""`training compare`: one recipe under several treatments of its imbalance, or otherwise changed,
+on one split and its seeds.
 
     OUT/
         cache/                decoded images, shared by all run directories
-        <variant>-seed<n>/        a run directory each; held_back.csv: its logits on images that it had not learned from
+        <variant>-seed<n>/        a run directory each; held_back.csv: its logits on images that it
+                                  had not learned from
         comparison.json       every figure
         report.html           the same to look at
 
 The split is one for all, so seeds differ in what is drawn and variants in nothing but their change.
 The same command goes on where an interrupted one was.
 
-Shape suffixes: A variants, S seeds, K readings (the plain images first, then each corruption), N images, H rows, W columns.
+Shape suffixes: A variants, S seeds, K readings (the plain images first, then each corruption), N
+images, H rows, W columns.
 """
 
 import json
@@ -46,7 +49,8 @@ _SHARED = ("seed", "split_seed", "folds", "validation")
 
 
 _BEGINS = rf"(?:{'|'.join(get_args(Imbalance))}|[a-z_][a-z0-9_.]*=)"
-"""How a change begins, a treatment or a `key=`: commas and pluses before anything else belong to a value."""
+"""How a change begins, a treatment or a `key=`: commas and pluses before anything else belong to a
+value."""
 
 
 def split_variants(text: str) -> list[str]:
@@ -61,7 +65,14 @@ def split_variants(text: str) -> list[str]:
 
 
 def compare(  # noqa: PLR0913 - the command's own options
-    recipe: Recipe, data_dir: Path, out: Path, *, variants: Sequence[str], seeds: int, command: str, groups: Path | None = None
+    recipe: Recipe,
+    data_dir: Path,
+    out: Path,
+    *,
+    variants: Sequence[str],
+    seeds: int,
+    command: str,
+    groups: Path | None = None,
 ) -> dict[str, Any]:
     """Train every variant with every seed, and write comparison.json and report.html.
 
@@ -69,7 +80,8 @@ def compare(  # noqa: PLR0913 - the command's own options
         recipe: what all variants share.
         data_dir: the data folder.
         out: where the run directories and the comparison go.
-        variants: two at least, each a treatment of the imbalance, another `key=value` of the recipe, or several joined by `+`.
+        variants: two at least, each a treatment of the imbalance, another `key=value` of the
+            recipe, or several joined by `+`.
         seeds: how many seeds, from the recipe's own upwards.
         command: what the run directories say they came from.
         groups: a table of persons beyond what the data folder itself tells.
@@ -78,17 +90,24 @@ def compare(  # noqa: PLR0913 - the command's own options
         What comparison.json holds.
 
     Raises:
-        ConfigError: fewer than two variants, one named twice, no such treatment or field, one that all share, or no seed.
+        ConfigError: fewer than two variants, one named twice, no such treatment or field, one that
+            all share, or no seed.
     """
     if len(set(map(_folder_name, variants))) < max(2, len(variants)):
-        raise ConfigError("--variants needs two variants or more, each once, with commas between them")
+        raise ConfigError(
+            "--variants needs two variants or more, each once, with commas between them"
+        )
     if seeds < 1:
         raise ConfigError("--seeds needs one seed or more")
     recipes = {
-        (variant, seed): variant_recipe_of(recipe, variant, recipe.seed + seed) for seed in range(seeds) for variant in variants
+        (variant, seed): variant_recipe_of(recipe, variant, recipe.seed + seed)
+        for seed in range(seeds)
+        for variant in variants
     }
     runs: dict[tuple[str, int], Run] = {}
-    with progress_bar(total=len(recipes), desc="models to compare", unit="model", position=0) as bar:
+    with progress_bar(
+        total=len(recipes), desc="models to compare", unit="model", position=0
+    ) as bar:
         for (variant, seed), variant_recipe in recipes.items():
             path = out / f"{_folder_name(variant)}-seed{variant_recipe.seed}"
             _share_cache(out / "cache", path)
@@ -109,24 +128,35 @@ def summary(comparison: dict[str, Any]) -> Iterator[str]:
     yield comparison["basis"]
     for variant, figures in comparison["variants"].items():
         shown = ", ".join(f"{measure} {_text(figures['mean'][measure])}" for measure in MEASURES)
-        yield f"{variant:14} {shown}, [[tn, fp], [fn, tp]] by seed {[model['confusion'] for model in figures['by_seed'].values()]}"
+        yield (
+            f"{variant:14} {shown}, [[tn, fp], [fn, tp]] by seed "
+            f"{[model['confusion'] for model in figures['by_seed'].values()]}"
+        )
     for pair in comparison["pairs"]:
-        shown = ", ".join(f"{measure} {_text(pair['difference'][measure], sign='+')}" for measure in MEASURES)
+        shown = ", ".join(
+            f"{measure} {_text(pair['difference'][measure], sign='+')}" for measure in MEASURES
+        )
         p_values = [round(test["p_value"], 3) for test in pair["mcnemar"]]
         yield f"{pair['one']} minus {pair['other']}: {shown}; McNemar p by seed {p_values}"
     yield comparison["verdict"]
 
 
 def variant_recipe_of(recipe: Recipe, variant: str, seed: int) -> Recipe:
-    """Give the recipe of one variant and seed, on the split that all share; raises `ConfigError`."""
+    """Return the recipe of one variant and seed, on the split that all share; raises
+    `ConfigError`.
+    """
     split_seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
-    changes = [change if "=" in change else f"imbalance={change}" for change in re.split(rf"\+(?={_BEGINS})", variant)]
+    changes = [
+        change if "=" in change else f"imbalance={change}"
+        for change in re.split(rf"\+(?={_BEGINS})", variant)
+    ]
     keys = [change.partition("=")[0] for change in changes]
     if len(set(keys)) < len(keys):
         raise ConfigError(f"{variant}: a variant may change each field once")
     if shared := [key for key in keys if key in _SHARED]:
         raise ConfigError(
-            f"{variant}: all variants share one split and its seeds; change {shared[0]} for all of them, by --set"
+            f"{variant}: all variants share one split and its seeds; change {shared[0]} for all "
+            f"of them, by --set"
         )
     return override(recipe, [*changes, f"seed={seed}", f"split_seed={split_seed}"])
 
@@ -145,7 +175,9 @@ def _share_cache(cache: Path, run_dir: Path) -> None:
 
 
 def _predict_held_back(run: Run) -> None:
-    """Write the logits of held-out images and of their corrupted copies, each from the network that had not seen it."""
+    """Write the logits of held-out images and of their corrupted copies, each from the network that
+    had not seen it.
+    """
     path = run.path / "held_back.csv"
     if path.is_file():
         return
@@ -155,7 +187,14 @@ def _predict_held_back(run: Run) -> None:
         logit_KN = _logits(run, fold)
         for column, position in enumerate(positions):
             row = run.index.rows[position]
-            lines.append([row.image_id, row.person_group, str(row.label), *(f"{logit:.6f}" for logit in logit_KN[:, column])])
+            lines.append(
+                [
+                    row.image_id,
+                    row.person_group,
+                    str(row.label),
+                    *(f"{logit:.6f}" for logit in logit_KN[:, column]),
+                ]
+            )
     draft = path.with_suffix(".draft")
     write_table(draft, ["image_id", "person_group", "label", *READINGS], lines)
     draft.replace(path)
@@ -163,43 +202,71 @@ def _predict_held_back(run: Run) -> None:
 
 @torch.inference_mode()
 def _logits(run: Run, fold: int) -> Floats:
-    network, size = load_network(run.fold_weights(fold), run.recipe).to(choose_device()), run.recipe.size
+    network, size = (
+        load_network(run.fold_weights(fold), run.recipe).to(choose_device()),
+        run.recipe.size,
+    )
     position_N = run.held_back(fold)
     held_back, logits = open_samples(run).take(position_N), []
     for name in READINGS:
         samples = replace(held_back, image_NHW=_changed(name, held_back.image_NHW, position_N))
         batches = plain_batches(samples, 64, size, choose_device())
-        logit_N = torch.cat([network.forward_logit(batch.image_N1HW, batch.metadata_NM).cpu() for batch in batches])
+        logit_N = torch.cat(
+            [network.forward_logit(batch.image_N1HW, batch.metadata_NM).cpu() for batch in batches]
+        )
         logits.append(logit_N.numpy())
     return np.array(logits, dtype=np.float64)
 
 
-def _changed(profile: str, image_NHW: NDArray[np.uint8], position_N: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _changed(
+    profile: str, image_NHW: NDArray[np.uint8], position_N: NDArray[np.int64]
+) -> NDArray[np.uint8]:
     if profile == "plain":
         return image_NHW
-    return np.stack([corrupted(profile, image_HW, int(i)) for i, image_HW in zip(position_N, image_NHW, strict=True)])
+    return np.stack(
+        [
+            corrupted(profile, image_HW, int(i))
+            for i, image_HW in zip(position_N, image_NHW, strict=True)
+        ]
+    )
 
 
-def _measure(recipe: Recipe, runs: dict[tuple[str, int], Run], variants: list[str], seeds: int) -> dict[str, Any]:
+def _measure(
+    recipe: Recipe, runs: dict[tuple[str, int], Run], variants: list[str], seeds: int
+) -> dict[str, Any]:
     tables = {key: read_table(run.path / "held_back.csv") for key, run in runs.items()}
     lines = tables[variants[0], 0]
-    label_N, groups_N = np.array([int(line["label"]) for line in lines]), [line["person_group"] for line in lines]
-    logit_ASKN = np.array([[_columns(tables[variant, seed]) for seed in range(seeds)] for variant in variants])
+    label_N, groups_N = (
+        np.array([int(line["label"]) for line in lines]),
+        [line["person_group"] for line in lines],
+    )
+    logit_ASKN = np.array(
+        [[_columns(tables[variant, seed]) for seed in range(seeds)] for variant in variants]
+    )
     found = resample(label_N, logit_ASKN, groups_N)
     first = runs[variants[0], 0]
-    learned = len(first.index) - (len(lines) if recipe.validation == "holdout" else len(lines) // recipe.folds)
-    pairs = [_pair(found, label_N, logit_ASKN, variants, pair) for pair in combinations(range(len(variants)), 2)]
+    learned = len(first.index) - (
+        len(lines) if recipe.validation == "holdout" else len(lines) // recipe.folds
+    )
+    pairs = [
+        _pair(found, label_N, logit_ASKN, variants, pair)
+        for pair in combinations(range(len(variants)), 2)
+    ]
     return {
         "basis": (
-            f"{len(lines):,} held-out images ({int(label_N.sum()):,} positive) of {len(set(groups_N)):,} persons; {seeds} "
-            f"seeds a variant, one split; about {learned:,} images to learn from. Decisions at logit 0. Intervals: 95 %, persons "
+            f"{len(lines):,} held-out images ({int(label_N.sum()):,} positive) of "
+            f"{len(set(groups_N)):,} persons; {seeds} "
+            f"seeds a variant, one split; about {learned:,} images to learn from. Decisions at "
+            f"logit 0. Intervals: 95 %, persons "
             "and seeds drawn with replacement, the same ones for both variants of a difference."
         ),
         "recipe": recipe_to_dict(recipe),
         "data": first.facts["data"],
         "measures": list(MEASURES),
         "variants": {
-            variant: _arm_figures(found, a, label_N, logit_ASKN[a], [runs[variant, seed] for seed in range(seeds)])
+            variant: _arm_figures(
+                found, a, label_N, logit_ASKN[a], [runs[variant, seed] for seed in range(seeds)]
+            )
             for a, variant in enumerate(variants)
         },
         "pairs": pairs,
@@ -211,10 +278,14 @@ def _columns(table: list[dict[str, str]]) -> list[list[float]]:
     return [[float(line[name]) for line in table] for name in READINGS]
 
 
-def _arm_figures(found: Resampled, variant: int, label_N: Labels01, logit_SKN: Floats, runs: list[Run]) -> dict[str, Any]:
+def _arm_figures(
+    found: Resampled, variant: int, label_N: Labels01, logit_SKN: Floats, runs: list[Run]
+) -> dict[str, Any]:
     means = {measure: found.mean(variant, m) for m, measure in enumerate(MEASURES)}
     return {
-        "mean": {measure: {"value": value, "ci95": bounds} for measure, (value, bounds) in means.items()},
+        "mean": {
+            measure: {"value": value, "ci95": bounds} for measure, (value, bounds) in means.items()
+        },
         "by_seed": {
             str(run.recipe.seed): {
                 **dict(zip(MEASURES, found.value_ASM[variant, seed].tolist(), strict=True)),
@@ -235,15 +306,25 @@ def _steps(run: Run) -> int:
 
 
 def _pair(
-    found: Resampled, label_N: Labels01, logit_ASKN: Floats, variants: list[str], pair: tuple[int, int]
+    found: Resampled,
+    label_N: Labels01,
+    logit_ASKN: Floats,
+    variants: list[str],
+    pair: tuple[int, int],
 ) -> dict[str, Any]:
     one, other = pair
     differences = {measure: found.difference(one, other, m) for m, measure in enumerate(MEASURES)}
-    tests = [mcnemar(label_N, first[0], second[0]) for first, second in zip(logit_ASKN[one], logit_ASKN[other], strict=True)]
+    tests = [
+        mcnemar(label_N, first[0], second[0])
+        for first, second in zip(logit_ASKN[one], logit_ASKN[other], strict=True)
+    ]
     return {
         "one": variants[one],
         "other": variants[other],
-        "difference": {measure: {"value": value, "ci95": bounds} for measure, (value, bounds) in differences.items()},
+        "difference": {
+            measure: {"value": value, "ci95": bounds}
+            for measure, (value, bounds) in differences.items()
+        },
         "mcnemar": [
             {"only_one_right": only_one, "only_other_right": only_other, "p_value": p_value}
             for only_one, only_other, p_value in tests
@@ -252,17 +333,27 @@ def _pair(
 
 
 def _verdict(pairs: Sequence[dict[str, Any]], seeds: int) -> str:
-    """Say which variants differ beyond their interval in the measure that recipes are chosen by; fewer than 3 seeds say nothing."""
+    """Say which variants differ beyond their interval in the measure that recipes are chosen by;
+    fewer than 3 seeds say nothing.
+    """
     if seeds < _MIN_SEEDS:
         return f"Fewer than {_MIN_SEEDS} seeds: whatever differs may be the seed's doing."
     found = []
     for pair in pairs:
-        value, (low, high) = pair["difference"]["stressed_auroc"]["value"], pair["difference"]["stressed_auroc"]["ci95"]
+        value, (low, high) = (
+            pair["difference"]["stressed_auroc"]["value"],
+            pair["difference"]["stressed_auroc"]["ci95"],
+        )
         if not low <= 0 <= high:
-            better, worse = (pair["one"], pair["other"]) if value > 0 else (pair["other"], pair["one"])
+            better, worse = (
+                (pair["one"], pair["other"]) if value > 0 else (pair["other"], pair["one"])
+            )
             found.append(f"{better} beats {worse} by {abs(value):.4f}")
     if not found:
-        return "By the AUROC over plain and corrupted images, no variant beats another beyond its interval."
+        return (
+            "By the AUROC over plain and corrupted images, no variant beats another beyond "
+            "its interval."
+        )
     return f"By the AUROC over plain and corrupted images: {'; '.join(found)}."
 
 

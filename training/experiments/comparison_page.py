@@ -21,7 +21,7 @@ _NAMES = {
 
 
 def comparison_page(comparison: Mapping[str, Any]) -> str:
-    """Give the page for what comparison.json holds."""
+    """Return the page for what comparison.json holds."""
     recipe = comparison["recipe"]
     title = f"{recipe['name']}: {', '.join(comparison['variants'])}"
     body = (
@@ -35,20 +35,33 @@ def comparison_page(comparison: Mapping[str, Any]) -> str:
 
 def _arms(comparison: Mapping[str, Any]) -> str:
     rows = [
-        table_row(escape(variant), [*(_mean(figures, measure) for measure in comparison["measures"]), _steps(figures)])
+        table_row(
+            escape(variant),
+            [*(_mean(figures, measure) for measure in comparison["measures"]), _steps(figures)],
+        )
         for variant, figures in comparison["variants"].items()
     ]
     head = table_row("", [*(_NAMES[measure] for measure in comparison["measures"]), "steps"])
     note = (
-        "Mean over seeds, its 95 % interval, and the seeds' range. Rates at logit 0. Recipes are chosen by the second column."
+        "Mean over seeds, its 95 % interval, and the seeds' range. Rates at logit 0. Recipes "
+        "are chosen by the second column."
     )
-    return f"<section><h2>The variants</h2>{table(rows, head=head)}<p class=note>{note}</p></section>\n"
+    return (
+        f"<section><h2>The variants</h2>{table(rows, head=head)}<p "
+        f"class=note>{note}</p></section>\n"
+    )
 
 
 def _mean(figures: Mapping[str, Any], measure: str) -> str:
-    mean, seeds = figures["mean"][measure], [model[measure] for model in figures["by_seed"].values()]
+    mean, seeds = (
+        figures["mean"][measure],
+        [model[measure] for model in figures["by_seed"].values()],
+    )
     low, high = mean["ci95"]
-    return f"{mean['value']:.4f}<br><small>{low:.3f} to {high:.3f}<br>seeds {min(seeds):.3f} to {max(seeds):.3f}</small>"
+    return (
+        f"{mean['value']:.4f}<br><small>{low:.3f} to {high:.3f}<br>seeds {min(seeds):.3f} to "
+        f"{max(seeds):.3f}</small>"
+    )
 
 
 def _steps(figures: Mapping[str, Any]) -> str:
@@ -57,14 +70,19 @@ def _steps(figures: Mapping[str, Any]) -> str:
 
 def _differences(comparison: Mapping[str, Any]) -> str:
     drawings = "".join(
-        f"<figure>{_forest(comparison['pairs'], measure)}<figcaption>{_NAMES[measure]}</figcaption></figure>"
+        f"<figure>{_forest(comparison['pairs'], measure)}"
+        f"<figcaption>{_NAMES[measure]}</figcaption></figure>"
         for measure in comparison["measures"]
     )
     note = (
-        "First variant minus second, paired; an interval that crosses the line leaves the question open. "
+        "First variant minus second, paired; an interval that crosses the line leaves the "
+        "question open. "
         "Nothing is corrected for there being several differences."
     )
-    return f"<section><h2>The differences</h2><p class=note>{note}</p><section class=plots>{drawings}</section></section>\n"
+    return (
+        f"<section><h2>The differences</h2><p class=note>{note}</p><section "
+        f"class=plots>{drawings}</section></section>\n"
+    )
 
 
 def _forest(pairs: Sequence[Mapping[str, Any]], measure: str) -> str:
@@ -74,8 +92,12 @@ def _forest(pairs: Sequence[Mapping[str, Any]], measure: str) -> str:
         for place, pair in zip(places, pairs, strict=True):
             low, high = pair["difference"][measure]["ci95"]
             axes.plot([low, high], [place, place], color=LINE_COLOR, solid_capstyle="butt")
-            axes.plot(pair["difference"][measure]["value"], place, "o", color=LINE_COLOR, markersize=7)
-        axes.set_yticks(places.tolist(), [f"{pair['one']}\nminus {pair['other']}" for pair in pairs])
+            axes.plot(
+                pair["difference"][measure]["value"], place, "o", color=LINE_COLOR, markersize=7
+            )
+        axes.set_yticks(
+            places.tolist(), [f"{pair['one']}\nminus {pair['other']}" for pair in pairs]
+        )
         axes.set(xlabel="difference", ylim=(-0.6, len(pairs) - 0.4))
         axes.margins(x=0.15)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -97,7 +119,8 @@ def _matrix(name: str, confusion: Sequence[Sequence[int]]) -> str:
     for label, counts in zip(("negative", "positive"), confusion, strict=True):
         shares = [count / max(1, sum(counts)) for count in counts]
         cells = "".join(
-            f'<td style="background:rgba(29,78,216,{0.08 + 0.5 * share:.2f})"><b>{count:,}</b><br>{share:.1%}</td>'
+            f'<td style="background:rgba(29,78,216,{0.08 + 0.5 * share:.2f})">'
+            f"<b>{count:,}</b><br>{share:.1%}</td>"
             for count, share in zip(counts, shares, strict=True)
         )
         rows.append(f"<tr><th>is {label}</th>{cells}</tr>")
@@ -107,13 +130,21 @@ def _matrix(name: str, confusion: Sequence[Sequence[int]]) -> str:
 
 def _mcnemar(comparison: Mapping[str, Any]) -> str:
     rows = [
-        table_row(f"{escape(pair['one'])} against {escape(pair['other'])}", [_test(test) for test in pair["mcnemar"]])
+        table_row(
+            f"{escape(pair['one'])} against {escape(pair['other'])}",
+            [_test(test) for test in pair["mcnemar"]],
+        )
         for pair in comparison["pairs"]
     ]
     seeds = next(iter(comparison["variants"].values()))["by_seed"]
-    note = "How many images only the first, and only the second, decides rightly at logit 0; exact two-sided p (McNemar)."
+    note = (
+        "How many images only the first, and only the second, decides rightly at logit 0; "
+        "exact two-sided p (McNemar)."
+    )
     head = table_row("", [f"seed {seed}" for seed in seeds])
-    return f"<section><h2>Decisions</h2>{table(rows, head=head)}<p class=note>{note}</p></section>\n"
+    return (
+        f"<section><h2>Decisions</h2>{table(rows, head=head)}<p class=note>{note}</p></section>\n"
+    )
 
 
 def _test(test: Mapping[str, Any]) -> str:
@@ -124,6 +155,7 @@ def _test(test: Mapping[str, Any]) -> str:
 def _footer(comparison: Mapping[str, Any]) -> str:
     data = comparison["data"]
     return (
-        f"<footer>Data <code>{data['sha256'][:16]}</code>, split <code>{data['splits_sha256'][:16]}</code>. Logits of the "
+        f"<footer>Data <code>{data['sha256'][:16]}</code>, split "
+        f"<code>{data['splits_sha256'][:16]}</code>. Logits of the "
         "trained networks themselves; a bundle's figures come from its exported graph.</footer>\n"
     )

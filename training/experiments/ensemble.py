@@ -1,10 +1,13 @@
-"""`training join`: finished run directories of one task on one split become a run directory whose networks answer with the mean of theirs.
+"""`training join`: finished run directories of one task on one split become a run directory whose
+networks answer with the mean of theirs.
 
-    RUN a, RUN b -> for each fold and the final model: their networks, side by side in one -> RUN -> `training export`
+    RUN a, RUN b -> for each fold and the final model: their networks, side by side in one -> RUN ->
+    `training export`
 
-Networks that look at an image in different ways err in different ways, and their mean errs less than either as a
-rule (Hansen and Salamon 1990).  Each RUN counts as one, however many networks it trained.  They may be of
-different kinds and sizes; what is joined reads the largest, and is itself no larger than they are together.
+Networks that look at an image in different ways err in different ways, and their mean errs less
+than either as a rule (Hansen and Salamon 1990).  Each RUN counts as one, however many networks it
+trained.  They may be of different kinds and sizes; what is joined reads the largest, and is itself
+no larger than they are together.
 
 Shape suffixes: N images.
 """
@@ -52,13 +55,19 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
         raise RunError(f"{out} holds a run directory already; choose another --out")
     largest = max(runs, key=lambda run: run.recipe.size)
     recipe = _joined_recipe([run.recipe for run in runs], largest.recipe, name)
-    folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"] * (recipe.validation == "folds")
-    weights = {folder: [_weights(run, folder) for run in runs] for folder in folders}  # before anything is written
+    folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"] * (
+        recipe.validation == "folds"
+    )
+    weights = {
+        folder: [_weights(run, folder) for run in runs] for folder in folders
+    }  # before anything is written
     _take_data(largest, out)
     samples = open_samples(largest)
     with progress_bar(total=len(folders), desc="networks to join", unit="network") as bar:
         for folder, paths_of_one in weights.items():
-            parts = [load_network(path, run.recipe) for path, run in zip(paths_of_one, runs, strict=True)]
+            parts = [
+                load_network(path, run.recipe) for path, run in zip(paths_of_one, runs, strict=True)
+            ]
             network = ChestNet.joined(parts, recipe)
             fit_novelty(network, _learned_from(largest, samples, folder), recipe.size)
             save_network(out / folder / "model.safetensors", network)
@@ -79,26 +88,40 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
 
 
 def _refuse_strangers(runs: Sequence[Run]) -> None:
-    """Raise `RunError` unless the run directories answer one question, from one split of the same images."""
+    """Raise `RunError` unless the run directories answer one question, from one split of the same
+    images.
+    """
     first = runs[0]
     if len(runs) == 1:
-        raise RunError(f"{first.path} alone has nothing to be joined with: name two run directories or more")
+        raise RunError(
+            f"{first.path} alone has nothing to be joined with: name two run directories or more"
+        )
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise RunError("one run directory is named twice: its mean with itself is itself")
     for run in runs[1:]:
-        differing = [key for key in _ALIKE if getattr(run.recipe, key) != getattr(first.recipe, key)]
+        differing = [
+            key for key in _ALIKE if getattr(run.recipe, key) != getattr(first.recipe, key)
+        ]
         if differing:
-            raise RunError(f"{run.path} and {first.path} do not go together: {', '.join(differing)} differ")
+            raise RunError(
+                f"{run.path} and {first.path} do not go together: {', '.join(differing)} differ"
+            )
         if run.splits_csv.read_bytes() != first.splits_csv.read_bytes():
-            raise RunError(f"{run.path} and {first.path} were split otherwise, or learned from other images")
+            raise RunError(
+                f"{run.path} and {first.path} were split otherwise, or learned from other images"
+            )
     for run in runs:
         if run.recipe.metadata or run.recipe.joined:
-            raise RunError(f"{run.path} reads age, sex and view, or was joined itself: such run directories are not joined")
+            raise RunError(
+                f"{run.path} reads age, sex and view, or was joined itself: such run directories "
+                f"are not joined"
+            )
 
 
 def _joined_recipe(recipes: Sequence[Recipe], largest: Recipe, name: str) -> Recipe:
     parts = tuple(
-        EnsembleMember(network=recipe.network, normalisation=recipe.normalisation, size=recipe.size) for recipe in recipes
+        EnsembleMember(network=recipe.network, normalisation=recipe.normalisation, size=recipe.size)
+        for recipe in recipes
     )
     return replace(largest, name=name, init_weights=None, joined=parts)
 
@@ -123,7 +146,9 @@ def _weights(run: Run, folder: str) -> Path:
 
 def _learned_from(run: Run, samples: Samples, folder: str) -> Samples:
     """Take the images that a run directory's network in `folder` learned from."""
-    learned_N = np.full(len(samples), fill_value=True) if folder == "final" else run.fold_N != _fold(folder)
+    learned_N = (
+        np.full(len(samples), fill_value=True) if folder == "final" else run.fold_N != _fold(folder)
+    )
     return samples.take(np.flatnonzero(learned_N))
 
 

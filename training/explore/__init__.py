@@ -1,1 +1,3 @@
-"""Look at a data folder before training on it: files, persons, classes, pictures, and what would fool a model."""
+"""Look at a data folder before training on it: files, persons, classes, pictures, and what would
+fool a model.
+"""

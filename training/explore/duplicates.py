@@ -29,7 +29,7 @@ class NearPair:
 
 
 def same_files(sha256_N: Iterable[str]) -> list[list[int]]:
-    """Give the groups of positions, of two and more, that hold the same bytes."""
+    """Return the groups of positions, of two and more, that hold the same bytes."""
     places: defaultdict[str, list[int]] = defaultdict(list)
     for position, digest in enumerate(sha256_N):
         places[digest].append(position)
@@ -37,7 +37,8 @@ def same_files(sha256_N: Iterable[str]) -> list[list[int]]:
 
 
 def near_pairs(thumb_NHW: NDArray[np.uint8]) -> tuple[list[NearPair], int]:
-    """Give the pairs that correlate by `NEAR` and more, most alike first, and how many there are in all.
+    """Return the pairs that correlate by `NEAR` and more, most alike first, and how many there are
+    in all.
 
     Every image is compared with every other, a block at a time: 12 000 images are 72 million
     pairs, some seconds of matrix products.  A picture without any contrast is like no other.
@@ -51,7 +52,9 @@ def near_pairs(thumb_NHW: NDArray[np.uint8]) -> tuple[list[NearPair], int]:
         total += len(ones)
         room = MAX_PAIRS - len(pairs)
         for one, other in zip(ones[:room].tolist(), others[:room].tolist(), strict=True):
-            pairs.append(NearPair(start + one, start + other, min(1.0, float(likeness_BN[one, other]))))
+            pairs.append(
+                NearPair(start + one, start + other, min(1.0, float(likeness_BN[one, other])))
+            )
     return sorted(pairs, key=lambda pair: (-pair.correlation, pair.one, pair.other)), total
 
 
@@ -66,7 +69,9 @@ def clusters(pairs: Sequence[NearPair]) -> list[list[int]]:
 
 def _unit_vectors(thumb_NHW: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Halve thumbnails to 32 x 32 (for those of 64), and bring each to mean 0 and length 1."""
-    halved = thumb_NHW.reshape(len(thumb_NHW), thumb_NHW.shape[1] // 2, 2, -1, 2).mean(axis=(2, 4), dtype=np.float32)
+    halved = thumb_NHW.reshape(len(thumb_NHW), thumb_NHW.shape[1] // 2, 2, -1, 2).mean(
+        axis=(2, 4), dtype=np.float32
+    )
     centred_NP = halved.reshape(len(halved), -1)
     centred_NP -= centred_NP.mean(axis=1, keepdims=True)
     length_N1 = np.linalg.norm(centred_NP, axis=1, keepdims=True)

@@ -22,7 +22,8 @@ Figures = dict[str, Any]
 Floats = NDArray[np.float64]
 
 SHORTCUT_AUROC = 0.1
-"""How far from one half, with an interval that excludes it, a plain number must tell the classes apart to be called out."""
+"""How far from one half, with an interval that excludes it, a plain number must tell the classes
+apart to be called out."""
 
 MAX_LISTED = 200
 """Entries of a list in explore.json; the count beside it is whole."""
@@ -49,14 +50,22 @@ class Survey:
         return np.array([i for i, scan in enumerate(self.scans) if scan.readable], dtype=np.int64)
 
     def readable(self) -> Iterable[tuple[IndexRow, Scan]]:
-        """Give the images that could be read, with their scans."""
-        return ((row, scan) for row, scan in zip(self.index.rows, self.scans, strict=True) if scan.readable)
+        """Return the images that could be read, with their scans."""
+        return (
+            (row, scan)
+            for row, scan in zip(self.index.rows, self.scans, strict=True)
+            if scan.readable
+        )
 
 
 def figures_of(survey: Survey) -> Figures:
-    """Give the figures of explore.json."""
+    """Return the figures of explore.json."""
     return {
-        "data": {"name": survey.name, "layout": survey.index.name, "sha256": survey.index.fingerprint},
+        "data": {
+            "name": survey.name,
+            "layout": survey.index.name,
+            "sha256": survey.index.fingerprint,
+        },
         "files": _files(survey),
         "classes": _classes(survey.index),
         "parts": _parts(survey.index),
@@ -70,36 +79,59 @@ def figures_of(survey: Survey) -> Figures:
         "shortcuts": _shortcuts(survey),
         "duplicates": _duplicates(survey),
         "lesions": None if survey.lesions is None else _lesions(survey.lesions),
-        "warnings": dict(Counter(code for scan in survey.scans for code in scan.warnings).most_common()),
+        "warnings": dict(
+            Counter(code for scan in survey.scans for code in scan.warnings).most_common()
+        ),
     }
 
 
 def part_of(row: IndexRow) -> str:
-    """Give the part, `train`, `val` or `test`, that an image's folder is; "" where there are no parts."""
+    """Return the part, `train`, `val` or `test`, that an image's folder is; "" where there are no
+    parts.
+    """
     first = row.path.split("/", 1)[0]
     return first if first in PARTS else ""
 
 
 def plain_numbers(survey: Survey) -> dict[str, tuple[NDArray[np.int_], Floats]]:
-    """Give, for each plain number that an image has before anyone looks at it, the labels and values of those that have it."""
+    """Give, for each plain number that an image has before anyone looks at it, the labels and
+    values of those that have it.
+    """
     read: dict[str, Callable[[IndexRow, Scan], float | None]] = {
         "age": lambda row, _: row.age_years,
         "width over height": lambda _, scan: scan.columns / scan.rows,
         "pixels": lambda _, scan: float(scan.rows * scan.columns),
         "file size": lambda _, scan: float(scan.size_bytes),
-        "mean grey": lambda _, scan: float(np.mean(scan.thumb_HW)) if scan.thumb_HW is not None else None,
-        "contrast": lambda _, scan: float(np.std(scan.thumb_HW)) if scan.thumb_HW is not None else None,
+        "mean grey": lambda _, scan: (
+            float(np.mean(scan.thumb_HW)) if scan.thumb_HW is not None else None
+        ),
+        "contrast": lambda _, scan: (
+            float(np.std(scan.thumb_HW)) if scan.thumb_HW is not None else None
+        ),
     }
     numbers = {}
     for name, value_of in read.items():
-        pairs = [(row.label, value) for row, scan in survey.readable() if (value := value_of(row, scan)) is not None]
-        numbers[name] = (np.array([label for label, _ in pairs], np.int_), np.array([value for _, value in pairs], np.float64))
+        pairs = [
+            (row.label, value)
+            for row, scan in survey.readable()
+            if (value := value_of(row, scan)) is not None
+        ]
+        numbers[name] = (
+            np.array([label for label, _ in pairs], np.int_),
+            np.array([value for _, value in pairs], np.float64),
+        )
     return numbers
 
 
 def _files(survey: Survey) -> Figures:
     unreadable = [
-        {"image_id": row.image_id, "path": row.path, "label": row.label, "code": scan.code, "detail": scan.detail}
+        {
+            "image_id": row.image_id,
+            "path": row.path,
+            "label": row.label,
+            "code": scan.code,
+            "detail": scan.detail,
+        }
         for row, scan in zip(survey.index.rows, survey.scans, strict=True)
         if not scan.readable
     ]
@@ -110,8 +142,14 @@ def _files(survey: Survey) -> Figures:
         "readable": len(survey.readable_N),
         "bytes": sum(scan.size_bytes for scan in survey.scans),
         "unreadable": unreadable,
-        "missing": {"n": len(survey.index.missing), "image_ids": list(survey.index.missing[:MAX_LISTED])},
-        "unlisted": {"n": len(survey.index.unlisted), "paths": list(survey.index.unlisted[:MAX_LISTED])},
+        "missing": {
+            "n": len(survey.index.missing),
+            "image_ids": list(survey.index.missing[:MAX_LISTED]),
+        },
+        "unlisted": {
+            "n": len(survey.index.unlisted),
+            "paths": list(survey.index.unlisted[:MAX_LISTED]),
+        },
     }
 
 
@@ -130,7 +168,11 @@ def _parts(index: DataIndex) -> Figures:
     labels = defaultdict(list)
     for row in index.rows:
         labels[part_of(row)].append(row.label)
-    return {part: {"n": len(found), "n_positive": sum(found)} for part, found in sorted(labels.items()) if part}
+    return {
+        part: {"n": len(found), "n_positive": sum(found)}
+        for part, found in sorted(labels.items())
+        if part
+    }
 
 
 def _persons(index: DataIndex) -> Figures:
@@ -146,23 +188,37 @@ def _persons(index: DataIndex) -> Figures:
         "most_images": max(counts),
         "persons_by_images": {str(images): counts[images] for images in sorted(counts)},
         "with_both_labels": sum(len({row.label for row in rows}) == 2 for rows in several.values()),
-        "in_several_parts": sum(len({part_of(row) for row in rows}) > 1 for rows in several.values()),
+        "in_several_parts": sum(
+            len({part_of(row) for row in rows}) > 1 for rows in several.values()
+        ),
     }
 
 
 def _ages(survey: Survey) -> Figures:
     years_N = plain_numbers(survey)["age"][1]
     implausible = [
-        {"image_id": row.image_id, "stated": scan.implausible_age} for row, scan in survey.readable() if scan.implausible_age
+        {"image_id": row.image_id, "stated": scan.implausible_age}
+        for row, scan in survey.readable()
+        if scan.implausible_age
     ]
     figures: Figures = {"stated": len(years_N), "missing": len(survey.readable_N) - len(years_N)}
-    figures |= {"set_to_missing": {"n": len(implausible), "ages": implausible[:MAX_LISTED]}, "quantiles": None, "unusual": None}
+    figures |= {
+        "set_to_missing": {"n": len(implausible), "ages": implausible[:MAX_LISTED]},
+        "quantiles": None,
+        "unusual": None,
+    }
     if len(years_N):
-        low, first, median, third, high = (float(value) for value in np.quantile(years_N, [0, 0.25, 0.5, 0.75, 1]))
+        low, first, median, third, high = (
+            float(value) for value in np.quantile(years_N, [0, 0.25, 0.5, 0.75, 1])
+        )
         fence = [max(0.0, first - 1.5 * (third - first)), third + 1.5 * (third - first)]
         beyond_N = years_N[(years_N < fence[0]) | (years_N > fence[1])]
         figures["quantiles"] = {"min": low, "q1": first, "median": median, "q3": third, "max": high}
-        figures["unusual"] = {"n": len(beyond_N), "outside": fence, "ages": sorted(beyond_N.tolist())[:MAX_LISTED]}
+        figures["unusual"] = {
+            "n": len(beyond_N),
+            "outside": fence,
+            "ages": sorted(beyond_N.tolist())[:MAX_LISTED],
+        }
     return figures
 
 
@@ -184,13 +240,19 @@ def _shares(survey: Survey, name: str) -> Figures:
 
 def _sizes(survey: Survey) -> Figures:
     sizes = Counter((scan.columns, scan.rows) for _, scan in survey.readable())
-    common = [{"columns": columns, "rows": rows, "n": n} for (columns, rows), n in sizes.most_common(10)]
+    common = [
+        {"columns": columns, "rows": rows, "n": n} for (columns, rows), n in sizes.most_common(10)
+    ]
     return {"different": len(sizes), "most_common": common}
 
 
 def _shortcuts(survey: Survey) -> Figures:
-    """Measure how well each plain number alone tells the classes apart; None where it is the same in all images."""
-    return {name: _alone(label_N, value_N) for name, (label_N, value_N) in plain_numbers(survey).items()}
+    """Measure how well each plain number alone tells the classes apart; None if it is the same
+    in all images.
+    """
+    return {
+        name: _alone(label_N, value_N) for name, (label_N, value_N) in plain_numbers(survey).items()
+    }
 
 
 def _alone(label_N: NDArray[np.int_], value_N: Floats) -> Figures | None:
@@ -199,7 +261,10 @@ def _alone(label_N: NDArray[np.int_], value_N: Floats) -> Figures | None:
         return None
     low, high = delong_interval(label_N, value_N) or (0.0, 1.0)
     flagged = abs(area - 0.5) >= SHORTCUT_AUROC and not low <= 0.5 <= high
-    medians = {name: float(np.median(value_N[label_N == label])) for name, label in (("negative", 0), ("positive", 1))}
+    medians = {
+        name: float(np.median(value_N[label_N == label]))
+        for name, label in (("negative", 0), ("positive", 1))
+    }
     return {"auroc": area, "auroc_ci95": [low, high], "flagged": flagged, "median": medians}
 
 
@@ -243,10 +308,15 @@ def _lesions(lesions: Lesions) -> Figures:
     share_N = np.array(list(lesions.share_by_image.values()))
     quantiles: Mapping[str, float | None] = dict.fromkeys(("p5", "median", "p95"))
     if len(share_N):
-        quantiles = dict(zip(quantiles, np.quantile(share_N, [0.05, 0.5, 0.95]).tolist(), strict=True))
+        quantiles = dict(
+            zip(quantiles, np.quantile(share_N, [0.05, 0.5, 0.95]).tolist(), strict=True)
+        )
     return {
         "n": len(share_N),
         "with_several_masks": sum(masks > 1 for masks in lesions.masks),
         "share_of_image": quantiles,
-        "sizes": {name: int(np.sum((share_N >= low) & (share_N < high))) for name, (low, high) in SIZES.items()},
+        "sizes": {
+            name: int(np.sum((share_N >= low) & (share_N < high)))
+            for name, (low, high) in SIZES.items()
+        },
     }

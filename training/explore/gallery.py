@@ -29,8 +29,12 @@ class Shown:
     caption: str
 
 
-def samples_of_class(survey: Survey, data_dir: Path, label: int, runs: dict[str, list[str]]) -> list[Shown]:
-    """Show a few images of a class: drawn at random, or, where lesions are known, from the smallest to the largest."""
+def samples_of_class(
+    survey: Survey, data_dir: Path, label: int, runs: dict[str, list[str]]
+) -> list[Shown]:
+    """Show a few images of a class: drawn at random, or, where lesions are known, from the smallest
+    to the largest.
+    """
     positions = [i for i in survey.readable_N if survey.index.rows[i].label == label]
     shares = survey.lesions.share_by_image if survey.lesions else {}
     if label == 1 and shares:
@@ -43,14 +47,23 @@ def samples_of_class(survey: Survey, data_dir: Path, label: int, runs: dict[str,
 
 
 def least_typical(survey: Survey, data_dir: Path) -> list[Shown]:
-    """Show the images that are least like the mean of all: turned, cropped, inverted, or no chest at all."""
-    thumb_NP = np.stack([scan.thumb_HW.ravel() for _, scan in survey.readable() if scan.thumb_HW is not None]).astype(
-        np.float32
-    )
+    """Show the images that are least like the mean of all: turned, cropped, inverted, or no chest
+    at all.
+    """
+    thumb_NP = np.stack(
+        [scan.thumb_HW.ravel() for _, scan in survey.readable() if scan.thumb_HW is not None]
+    ).astype(np.float32)
     thumb_NP -= thumb_NP.mean(axis=1, keepdims=True)
-    likeness_N = (thumb_NP @ thumb_NP.mean(axis=0)) / np.maximum(np.linalg.norm(thumb_NP, axis=1), 1e-3)
+    likeness_N = (thumb_NP @ thumb_NP.mean(axis=0)) / np.maximum(
+        np.linalg.norm(thumb_NP, axis=1), 1e-3
+    )
     chosen = survey.readable_N[np.argsort(likeness_N, kind="stable")[:SHOWN]]
-    return [_show(survey, data_dir, int(i), "positive" if survey.index.rows[i].label else "negative", {}) for i in chosen]
+    return [
+        _show(
+            survey, data_dir, int(i), "positive" if survey.index.rows[i].label else "negative", {}
+        )
+        for i in chosen
+    ]
 
 
 def near_pairs_shown(survey: Survey, data_dir: Path) -> Iterator[tuple[Shown, Shown, str]]:
@@ -60,24 +73,35 @@ def near_pairs_shown(survey: Survey, data_dir: Path) -> Iterator[tuple[Shown, Sh
     def person_is_one(pair: NearPair) -> bool:
         return rows[pair.one].person_group == rows[pair.other].person_group
 
-    for pair in sorted(survey.near, key=lambda pair: (person_is_one(pair), -pair.correlation))[:_SHOWN_PAIRS]:
+    for pair in sorted(survey.near, key=lambda pair: (person_is_one(pair), -pair.correlation))[
+        :_SHOWN_PAIRS
+    ]:
         said = "one person" if person_is_one(pair) else "said to be two persons"
         one, other = (
-            _show(survey, data_dir, i, "positive" if rows[i].label else "negative", {}) for i in (pair.one, pair.other)
+            _show(survey, data_dir, i, "positive" if rows[i].label else "negative", {})
+            for i in (pair.one, pair.other)
         )
         yield one, other, f"correlation {pair.correlation:.3f}, {said}"
 
 
 def mean_images(survey: Survey) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the mean thumbnails of the negative and the positive images; black where a class has none."""
+    """Return the mean thumbnails of the negative and the positive images; black where a class has
+    none.
+    """
     means = []
     for label in (0, 1):
-        thumbs = [scan.thumb_HW for row, scan in survey.readable() if row.label == label and scan.thumb_HW is not None]
+        thumbs = [
+            scan.thumb_HW
+            for row, scan in survey.readable()
+            if row.label == label and scan.thumb_HW is not None
+        ]
         means.append(np.mean(np.stack(thumbs), axis=0) if thumbs else np.zeros((1, 1)))
     return means[0], means[1]
 
 
-def _show(survey: Survey, data_dir: Path, position: int, caption: str, runs: dict[str, list[str]]) -> Shown:
+def _show(
+    survey: Survey, data_dir: Path, position: int, caption: str, runs: dict[str, list[str]]
+) -> Shown:
     row, scan = survey.index.rows[position], survey.scans[position]
     texts = runs.get(row.image_id)
     mask_HW = decode_runs(texts, scan.rows, scan.columns) if texts else None
@@ -97,4 +121,8 @@ def _caption(survey: Survey, position: int, shares: dict[str, float]) -> str:
 
 
 def _evenly(count: int, wanted: int) -> list[int]:
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist() if count else []
+    return (
+        np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist()
+        if count
+        else []
+    )

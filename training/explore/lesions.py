@@ -13,7 +13,11 @@ from training.data.siim import decode_runs
 
 GRID = 64
 
-SIZES = {"small (under 0.5 %)": (0.0, 0.005), "medium (0.5 to 2 %)": (0.005, 0.02), "large (2 % and more)": (0.02, 1.0)}
+SIZES = {
+    "small (under 0.5 %)": (0.0, 0.005),
+    "medium (0.5 to 2 %)": (0.005, 0.02),
+    "large (2 % and more)": (0.02, 1.0),
+}
 """Shares of the image that a lesion covers."""
 
 
@@ -29,8 +33,12 @@ class Lesions:
     """In how many of them each place of the image is covered, as a share."""
 
 
-def measure_lesions(runs: Mapping[str, Sequence[str]], size_of: Mapping[str, tuple[int, int]]) -> Lesions:
-    """Measure the joined masks of each positive image; `size_of` gives rows and columns of the images to look at."""
+def measure_lesions(
+    runs: Mapping[str, Sequence[str]], size_of: Mapping[str, tuple[int, int]]
+) -> Lesions:
+    """Measure the joined masks of each positive image; `size_of` gives rows and columns of the
+    images to look at.
+    """
     share: dict[str, float] = {}
     frequency_hw = np.zeros((GRID, GRID))
     positive = [image_id for image_id, texts in runs.items() if texts and image_id in size_of]
@@ -38,12 +46,18 @@ def measure_lesions(runs: Mapping[str, Sequence[str]], size_of: Mapping[str, tup
         mask_HW = decode_runs(runs[image_id], *size_of[image_id])
         share[image_id] = float(mask_HW.mean())
         frequency_hw += _coarse(mask_HW)
-    return Lesions(share, tuple(len(runs[image_id]) for image_id in positive), frequency_hw / max(1, len(positive)))
+    return Lesions(
+        share,
+        tuple(len(runs[image_id]) for image_id in positive),
+        frequency_hw / max(1, len(positive)),
+    )
 
 
 def _coarse(mask_HW: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Average a mask over a coarse grid."""
     rows, columns = (np.arange(GRID) * side // GRID for side in mask_HW.shape)
-    sums = np.add.reduceat(np.add.reduceat(mask_HW.astype(np.float64), rows, axis=0), columns, axis=1)
+    sums = np.add.reduceat(
+        np.add.reduceat(mask_HW.astype(np.float64), rows, axis=0), columns, axis=1
+    )
     counts = np.outer(np.diff([*rows, mask_HW.shape[0]]), np.diff([*columns, mask_HW.shape[1]]))
     return np.asarray(sums / counts, dtype=np.float64)

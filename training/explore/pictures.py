@@ -22,7 +22,9 @@ _JPEG_QUALITY = 82
 
 
 def picture(path: Path, mask_HW: NDArray[np.bool_] | None = None) -> str:
-    """Give a file as a data URI: squeezed to a square, as a network sees it, with the edge of its mask."""
+    """Return a file as a data URI: squeezed to a square, as a network sees it, with the edge of its
+    mask.
+    """
     radiograph = decode(path.read_bytes(), limits=DecodeLimits(), size=SIDE_PIXELS)
     image_HW = preprocess(radiograph, PreprocessSpec(size=SIDE_PIXELS))
     if mask_HW is None:
@@ -31,12 +33,16 @@ def picture(path: Path, mask_HW: NDArray[np.bool_] | None = None) -> str:
 
 
 def _outlined(image_HW: NDArray[np.uint8], mask_HW: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    small = Image.fromarray(mask_HW.astype(np.uint8) * 255).resize((SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.BOX)
+    small = Image.fromarray(mask_HW.astype(np.uint8) * 255).resize(
+        (SIDE_PIXELS, SIDE_PIXELS), Image.Resampling.BOX
+    )
     inside_HW = np.asarray(small) > 96
     padded = np.pad(inside_HW, 1)
     core_HW = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     share_HW1 = np.where(inside_HW & ~core_HW, 1.0, _FILL * inside_HW)[:, :, None]
-    return np.asarray(image_HW[:, :, None] * (1 - share_HW1) + _OUTLINE * share_HW1).astype(np.uint8)
+    return np.asarray(image_HW[:, :, None] * (1 - share_HW1) + _OUTLINE * share_HW1).astype(
+        np.uint8
+    )
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -33,7 +33,9 @@ _FILES_A_TASK = 8
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one file holds; `code` and `detail` say why where it can't be read, and then all the rest is empty."""
+    """What one file holds; `code` and `detail` say why where it can't be read, and then all the
+    rest is empty.
+    """
 
     size_bytes: int
     code: str = ""
@@ -55,7 +57,9 @@ class Scan:
 
 def scan_files(paths: Iterable[Path]) -> Iterator[Scan]:
     """Scan files in one process a core; gives their scans in order."""
-    with ProcessPoolExecutor(_cores(), mp_context=get_context("spawn"), initializer=quiet_libraries) as pool:
+    with ProcessPoolExecutor(
+        _cores(), mp_context=get_context("spawn"), initializer=quiet_libraries
+    ) as pool:
         yield from pool.map(scan_file, paths, chunksize=_FILES_A_TASK)
 
 
@@ -79,7 +83,9 @@ def scan_file(path: Path) -> Scan:
 
 
 def _stated_age(data: bytes) -> str:
-    stated = text(dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=["PatientAge"]), "PatientAge")
+    stated = text(
+        dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=["PatientAge"]), "PatientAge"
+    )
     return stated or "from the birth date"
 
 

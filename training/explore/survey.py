@@ -25,10 +25,11 @@ FOLDS = 5
 
 
 def explore(data_dir: Path, out_dir: Path, *, groups: Path | None = None) -> Figures:
-    """Survey a data folder; write explore.json, report.html and, where pictures are nearly the same, near_duplicates.csv.
+    """Survey a data folder; write explore.json, report.html and, where pictures are nearly the
+    same, near_duplicates.csv.
 
-    near_duplicates.csv names one group for each cluster of pictures: after a look at them, and without the
-    lines that are wrong, it is a table for `--groups`.
+    near_duplicates.csv names one group for each cluster of pictures: after a look at them, and
+    without the lines that are wrong, it is a table for `--groups`.
 
     Returns:
         What explore.json holds.
@@ -39,7 +40,9 @@ def explore(data_dir: Path, out_dir: Path, *, groups: Path | None = None) -> Fig
     survey = _survey(data_dir, groups)
     figures = figures_of(survey)
     figures["folds"] = _try_split(survey.index.subset(_to_train_on(survey, data_dir)))
-    figures["remarks"] = [{"level": remark.level, "text": remark.text} for remark in remarks(figures)]
+    figures["remarks"] = [
+        {"level": remark.level, "text": remark.text} for remark in remarks(figures)
+    ]
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "explore.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     (out_dir / "report.html").write_text(page(figures, survey, data_dir), encoding="utf-8")
@@ -51,13 +54,22 @@ def explore(data_dir: Path, out_dir: Path, *, groups: Path | None = None) -> Fig
 def _survey(data_dir: Path, groups: Path | None) -> Survey:
     index = load_index(data_dir, purpose="explore", groups=groups)
     paths = [data_dir / row.path for row in index.rows]
-    scans = tuple(progress_bar(iterable=scan_files(paths), total=len(paths), desc="read", unit="file"))
+    scans = tuple(
+        progress_bar(iterable=scan_files(paths), total=len(paths), desc="read", unit="file")
+    )
     rows = tuple(
-        replace(row, age_years=scan.metadata.age_years, sex=scan.metadata.sex, view_position=scan.metadata.view_position)
+        replace(
+            row,
+            age_years=scan.metadata.age_years,
+            sex=scan.metadata.sex,
+            view_position=scan.metadata.view_position,
+        )
         for row, scan in zip(index.rows, scans, strict=True)
     )
     if not any(scan.readable for scan in scans):
-        raise DataError(f"{data_dir}: no image can be read; the first one: {scans[0].code}: {scans[0].detail}")
+        raise DataError(
+            f"{data_dir}: no image can be read; the first one: {scans[0].code}: {scans[0].detail}"
+        )
     near, total = _near(index, scans)
     name = data_dir.resolve().name
     table = siim.find_table(data_dir)
@@ -73,24 +85,40 @@ def _survey(data_dir: Path, groups: Path | None) -> Survey:
 
 
 def _near(index: DataIndex, scans: tuple[Scan, ...]) -> tuple[tuple[NearPair, ...], int]:
-    """Compare what could be read, of several copies of a file the first; positions are those of the index."""
+    """Compare what could be read, of several copies of a file the first; positions are those of the
+    index.
+    """
     first = {row.sha256: position for position, row in reversed(list(enumerate(index.rows)))}
-    thumbs = [(i, thumb_HW) for i in sorted(first.values()) if (thumb_HW := scans[i].thumb_HW) is not None]
+    thumbs = [
+        (i, thumb_HW) for i in sorted(first.values()) if (thumb_HW := scans[i].thumb_HW) is not None
+    ]
     pairs, total = near_pairs(np.stack([thumb_HW for _, thumb_HW in thumbs]))
     position = [position for position, _ in thumbs]
-    return tuple(NearPair(position[pair.one], position[pair.other], pair.correlation) for pair in pairs), total
+    return tuple(
+        NearPair(position[pair.one], position[pair.other], pair.correlation) for pair in pairs
+    ), total
 
 
 def _lesions(table: Path, index: DataIndex, scans: tuple[Scan, ...]) -> Lesions:
-    sizes = {row.image_id: (scan.rows, scan.columns) for row, scan in zip(index.rows, scans, strict=True) if scan.readable}
+    sizes = {
+        row.image_id: (scan.rows, scan.columns)
+        for row, scan in zip(index.rows, scans, strict=True)
+        if scan.readable
+    }
     return measure_lesions(siim.read_runs(table), sizes)
 
 
 def _to_train_on(survey: Survey, data_dir: Path) -> list[int]:
-    """Give the places in the index of what can be read and training would read: no test/ beside a train/."""
+    """Return the places in the index of what can be read and training would read: no test/ beside a
+    train/.
+    """
     roots = class_folders.find_roots(data_dir, "train") if (data_dir / "train").is_dir() else ()
     paths = [data_dir / row.path for row in survey.index.rows]
-    return [i for i in survey.readable_N.tolist() if not roots or any(paths[i].is_relative_to(root) for root in roots)]
+    return [
+        i
+        for i in survey.readable_N.tolist()
+        if not roots or any(paths[i].is_relative_to(root) for root in roots)
+    ]
 
 
 def _try_split(index: DataIndex) -> list[str]:
@@ -106,7 +134,11 @@ def _write_clusters(path: Path, survey: Survey) -> None:
     if survey.near:
         rows = survey.index.rows
         joined = enumerate(clusters(survey.near), start=1)
-        write_table(path, COLUMNS, [[rows[i].image_id, f"alike{number}"] for number, cluster in joined for i in cluster])
+        write_table(
+            path,
+            COLUMNS,
+            [[rows[i].image_id, f"alike{number}"] for number, cluster in joined for i in cluster],
+        )
 
 
 def _lines(figures: Figures, out_dir: Path) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""What to do about a rare class: draw it as often as the other, weigh its loss, or fill it up (`training.fit.generate`)."""
+"""What to do about a rare class: draw it as often as the other, weigh its loss, or fill it up
+(`training.fit.generate`).
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,8 +8,10 @@ from numpy.typing import NDArray
 from training.recipe.schema import Imbalance
 
 
-def epoch_order(label_N: NDArray[np.int64], treatment: Imbalance, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Give the order in which an epoch visits images, by position, as many as there are images.
+def epoch_order(
+    label_N: NDArray[np.int64], treatment: Imbalance, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits images, by position, as many as there are images.
 
     `sampler` draws half of them from either class; the rarer class repeats, each of
     its images equally often (give or take one), and the other shows a random part.
@@ -21,7 +25,9 @@ def epoch_order(label_N: NDArray[np.int64], treatment: Imbalance, rng: np.random
 
 
 def class_weights(label_N: NDArray[np.int64], treatment: Imbalance) -> tuple[float, float]:
-    """Give the loss weights of negatives and positives: `1 - n_c / N` for `class-weights`, else 1."""
+    """Return the loss weights of negatives and positives: `1 - n_c / N` for `class-weights`, else
+    1.
+    """
     if treatment != "class-weights":
         return 1.0, 1.0
     positive = float(label_N.mean())
@@ -31,4 +37,6 @@ def class_weights(label_N: NDArray[np.int64], treatment: Imbalance) -> tuple[flo
 def draw(positions: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Draw `count` of some positions, each equally often, give or take once."""
     rounds = -(-count // len(positions))
-    return np.concatenate([positions[:0], *(rng.permutation(positions) for _ in range(rounds))])[:count]
+    return np.concatenate([positions[:0], *(rng.permutation(positions) for _ in range(rounds))])[
+        :count
+    ]

@@ -27,23 +27,30 @@ from training.recipe.schema import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The images that one model learns from or is tried on; images and masks are uint8 and may be mapped."""
+    """The images that one model learns from or is tried on; images and masks are uint8 and may be
+    mapped.
+    """
 
     image_NHW: NDArray[np.uint8]
     label_N: NDArray[np.int64]
     mask_NHW: NDArray[np.uint8] | None = None
-    """255 where the finding covers all of a pixel; None where nobody drew it."""
+    """255 where the finding covers all of a pixel; None if nobody drew it."""
     metadata_NM: NDArray[np.float32] | None = None
-    """As `training.fit.late_fusion.encode` gives it; None where images alone are learned from."""
+    """As `training.fit.late_fusion.encode` gives it; None if images alone are learned from."""
 
     def __len__(self) -> int:
         return len(self.label_N)
 
     def take(self, position_N: NDArray[np.int64]) -> "Samples":
-        """Give some of them, read into memory."""
+        """Return some of them, read into memory."""
         masks = None if self.mask_NHW is None else np.ascontiguousarray(self.mask_NHW[position_N])
         metadata = None if self.metadata_NM is None else self.metadata_NM[position_N]
-        return Samples(np.ascontiguousarray(self.image_NHW[position_N]), self.label_N[position_N], masks, metadata)
+        return Samples(
+            np.ascontiguousarray(self.image_NHW[position_N]),
+            self.label_N[position_N],
+            masks,
+            metadata,
+        )
 
 
 class Batch(NamedTuple):
@@ -55,15 +62,21 @@ class Batch(NamedTuple):
     metadata_NM: Tensor | None = None
 
     def part(self, take: Callable[[Tensor], Tensor]) -> "Batch":
-        """Give the part of the batch that `take` takes of each tensor."""
+        """Return the part of the batch that `take` takes of each tensor."""
         mask = None if self.mask_N1HW is None else take(self.mask_N1HW)
         metadata = None if self.metadata_NM is None else take(self.metadata_NM)
         return Batch(take(self.image_N1HW), take(self.target_N), mask, metadata)
 
 
 def open_samples(run: Run) -> Samples:
-    """Map all that a run directory may learn from, in the order of its index; masks and metadata where its recipe asks for them."""
-    masks = map_masks(run.path / "cache", len(run.index), run.recipe.size) if run.recipe.mask_weight else None
+    """Map all that a run directory may learn from, in the order of its index; masks and metadata
+    where its recipe asks for them.
+    """
+    masks = (
+        map_masks(run.path / "cache", len(run.index), run.recipe.size)
+        if run.recipe.mask_weight
+        else None
+    )
     metadata = encode(run.index.rows) if run.recipe.metadata else None
     return Samples(open_cache(run), run.index.label_N, masks, metadata)
 
@@ -74,12 +87,14 @@ def open_cache(run: Run) -> NDArray[np.uint8]:
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
-    """Give how many batches an epoch has; the batches are of near-equal size."""
+    """Return how many batches an epoch has; the batches are of near-equal size."""
     return max(1, round(count / batch))
 
 
-def epoch_batches(samples: Samples, recipe: Recipe, epoch: int, seed: int, device: torch.device) -> Iterator[Batch]:
-    """Give the augmented batches of an epoch, masks moved with their images."""
+def epoch_batches(
+    samples: Samples, recipe: Recipe, epoch: int, seed: int, device: torch.device
+) -> Iterator[Batch]:
+    """Return the augmented batches of an epoch, masks moved with their images."""
     rng = np.random.default_rng([seed, epoch])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
     order = epoch_order(samples.label_N, recipe.imbalance, rng)
@@ -93,7 +108,9 @@ def epoch_batches(samples: Samples, recipe: Recipe, epoch: int, seed: int, devic
             mask = to_float(samples.mask_NHW[chosen], recipe.size_of_epoch(epoch), device)
             image, mask = augment_with_masks(image, mask, recipe.augment, generator)
         if mixing:
-            share = torch.from_numpy(rng.beta(recipe.augment.mixup, recipe.augment.mixup, len(chosen)))
+            share = torch.from_numpy(
+                rng.beta(recipe.augment.mixup, recipe.augment.mixup, len(chosen))
+            )
             image, target = mix_pairs(image, target, share.to(device, torch.float32))
         metadata = None
         if samples.metadata_NM is not None:
@@ -102,16 +119,28 @@ def epoch_batches(samples: Samples, recipe: Recipe, epoch: int, seed: int, devic
 
 
 def plain_batches(samples: Samples, batch: int, size: int, device: torch.device) -> Iterator[Batch]:
-    """Give all images in order and unchanged but for their size, with all that is known beside them; no masks."""
+    """Return all images in order and unchanged but for their size, with all that is known beside
+    them; no masks.
+    """
     for start in range(0, len(samples), batch):
         part = slice(start, start + batch)
-        image = to_float(samples.image_NHW[part], size, device).contiguous(memory_format=torch.channels_last)
+        image = to_float(samples.image_NHW[part], size, device).contiguous(
+            memory_format=torch.channels_last
+        )
         target = torch.from_numpy(samples.label_N[part]).to(device, torch.float32)
-        metadata = None if samples.metadata_NM is None else torch.from_numpy(samples.metadata_NM[part]).to(device)
+        metadata = (
+            None
+            if samples.metadata_NM is None
+            else torch.from_numpy(samples.metadata_NM[part]).to(device)
+        )
         yield Batch(image, target, metadata_NM=metadata)
 
 
 def to_float(image_NHW: NDArray[np.uint8], size: int, device: torch.device) -> Tensor:
     """Bring uint8 images to the device as `image_N1HW` float32 in 0..1, averaged down to `size`."""
     image = torch.from_numpy(np.array(image_NHW)).to(device)[:, None].float() / 255.0
-    return image if image.shape[-1] == size else functional.interpolate(image, size=(size, size), mode="area")
+    return (
+        image
+        if image.shape[-1] == size
+        else functional.interpolate(image, size=(size, size), mode="area")
+    )

@@ -11,13 +11,20 @@ class TensorBoardLog:
     """Write scalars over the epochs; a context manager that closes its file."""
 
     def __init__(self, folder: Path, *, first_epoch: int) -> None:
-        """Write into `folder`; what an interrupted training wrote from `first_epoch` on is hidden."""
+        """Write into `folder`; what an interrupted training wrote from `first_epoch` on is
+        hidden.
+        """
         self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._writer.close()
 
     def write(self, epoch: int, **figures: float | None) -> None:

@@ -1,11 +1,12 @@
-"""One training in several processes, as torchrun starts them, each on its GPU or on its share of the cores.
+"""One training in several processes, as torchrun starts them, each on its GPU or on its share of
+the cores.
 
     torchrun --standalone --nproc-per-node 4 -m training train RECIPE --data DIR --out RUN
 
-Every process draws the whole batch (its order, augmentation and mixing are pure functions of seed and
-epoch) and keeps its part; gradients and the statistics of batch norms are added up over all of them.
-So the steps are those of one process, but for rounding and for what dropout draws.  The first process
-alone writes files.
+Every process draws the whole batch (its order, augmentation and mixing are pure functions of seed
+and epoch) and keeps its part; gradients and the statistics of batch norms are added up over all of
+them. So the steps are those of one process, but for rounding and for what dropout draws.  The first
+process alone writes files.
 
 Shape suffixes: N images, C channels, H rows, W columns.
 """
@@ -42,7 +43,7 @@ def process_group() -> Iterator[None]:
 
 
 def local_rank() -> int:
-    """Give the number of this process on its machine, from 0: also that of its GPU."""
+    """Return the number of this process on its machine, from 0: also that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -52,7 +53,7 @@ def local_world_size() -> int:
 
 
 def rank() -> int:
-    """Give the number of this process among all, from 0."""
+    """Return the number of this process among all, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -83,13 +84,18 @@ def main_process_first() -> Iterator[None]:
 
 
 def refuse_empty_shards(batch: int, processes: int) -> None:
-    """Raise `ConfigError` where a batch of about that many images could leave one of the processes without any."""
+    """Raise `ConfigError` where a batch of about that many images could leave one of the processes
+    without any.
+    """
     if batch < 2 * processes:
-        raise ConfigError(f"batch={batch} is too small for {processes} processes, it must be at least {2 * processes}")
+        raise ConfigError(
+            f"batch={batch} is too small for {processes} processes, it must be at least "
+            f"{2 * processes}"
+        )
 
 
 def shard(batch: Tensor) -> Tensor:
-    """Give this process's part of a batch; the parts are of near-equal size."""
+    """Return this process's part of a batch; the parts are of near-equal size."""
     return batch.tensor_split(world_size())[rank()]
 
 
@@ -121,7 +127,9 @@ def share_batch_norms(network: nn.Module) -> None:
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the parts of all processes; torch's own has no CPU version, and one for both is one to test."""
+    """Batch norm over the parts of all processes; torch's own has no CPU version, and one for both
+    is one to test.
+    """
 
     def forward(self, x_NCHW: Tensor) -> Tensor:
         """Normalise by the mean and variance of the whole batch."""
@@ -147,7 +155,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def _sum_over_all(x_NCHW: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Add up each channel over the images and pixels of all processes, and count these; gradients flow back to all."""
+    """Add up each channel over the images and pixels of all processes, and count these; gradients
+    flow back to all.
+    """
     pixels = torch.full((1,), x_NCHW.numel() / channels, device=x_NCHW.device)
     summed: Tensor = _SumOverAll.apply(torch.cat([x_NCHW.sum(dim=(0, 2, 3)), pixels]))  # type: ignore[no-untyped-call]
     return summed[:channels], summed[channels:].detach()

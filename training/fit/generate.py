@@ -4,8 +4,9 @@
         <image id>-made<number>.png   a copy of that image, moved and with its greys bent
         generated.csv                 which file came from which image; written last
 
-Sources are the images that this one model learns from, so nothing of a held-out person is ever copied.
-Each image is copied equally often, give or take once, and the same seed makes the same files.
+Sources are the images that this one model learns from, so nothing of a held-out person is ever
+copied. Each image is copied equally often, give or take once, and the same seed makes the same
+files.
 
 Shape suffixes: N images, 1 channel, H rows, W columns.
 """
@@ -27,7 +28,15 @@ from training.progress import progress_bar
 from training.recipe.schema import Augmentation
 
 STRENGTHS = Augmentation(
-    mirror=0.5, rotate_degrees=12.0, shift=0.06, scale=0.12, gamma=0.3, contrast=0.3, brightness=0.06, blur=0.0, noise=0.0
+    mirror=0.5,
+    rotate_degrees=12.0,
+    shift=0.06,
+    scale=0.12,
+    gamma=0.3,
+    contrast=0.3,
+    brightness=0.06,
+    blur=0.0,
+    noise=0.0,
 )
 """What makes a copy another picture of the same finding: zoom, light, contrast, rotation, mirror.
 
@@ -52,9 +61,14 @@ class Generated:
 
 
 def generate(
-    image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], image_ids: Sequence[str], folder: Path, seed: int
+    image_NHW: NDArray[np.uint8],
+    label_N: NDArray[np.int64],
+    image_ids: Sequence[str],
+    folder: Path,
+    seed: int,
 ) -> Generated:
-    """Make as many images of the rarer class as it lacks, or read the ones that an earlier call made.
+    """Make as many images of the rarer class as it lacks, or read the ones that an earlier call
+    made.
 
     Args:
         image_NHW: the images that the model learns from, uint8.
@@ -71,13 +85,21 @@ def generate(
     return _read(folder, image_NHW.shape[1:])
 
 
-def _make(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], image_ids: Sequence[str], folder: Path, seed: int) -> None:
+def _make(
+    image_NHW: NDArray[np.uint8],
+    label_N: NDArray[np.int64],
+    image_ids: Sequence[str],
+    folder: Path,
+    seed: int,
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rarer = int(label_N.mean() < 0.5)
     members = np.flatnonzero(label_N == rarer)
     lacking = len(label_N) - 2 * len(members)
     lines: list[tuple[str, str, str]] = []
-    for position in progress_bar(iterable=draw(members, lacking, np.random.default_rng(seed)), desc="generate", unit="image"):
+    for position in progress_bar(
+        iterable=draw(members, lacking, np.random.default_rng(seed)), desc="generate", unit="image"
+    ):
         name = f"{image_ids[position]}-made{len(lines) + 1:05}.png"
         generator = torch.Generator().manual_seed(seed * 1_000_003 + len(lines))
         Image.fromarray(_changed(image_NHW[position], generator)).save(folder / name)
@@ -89,7 +111,9 @@ def _make(image_NHW: NDArray[np.uint8], label_N: NDArray[np.int64], image_ids: S
 
 def _changed(image_HW: NDArray[np.uint8], generator: torch.Generator) -> NDArray[np.uint8]:
     image_N1HW = torch.from_numpy(np.array(image_HW))[None, None].float() / 255.0
-    changed_HW: NDArray[np.uint8] = (augment(image_N1HW, STRENGTHS, generator)[0, 0] * 255.0).round().to(torch.uint8).numpy()
+    changed_HW: NDArray[np.uint8] = (
+        (augment(image_N1HW, STRENGTHS, generator)[0, 0] * 255.0).round().to(torch.uint8).numpy()
+    )
     return changed_HW
 
 
@@ -100,6 +124,9 @@ def _read(folder: Path, shape: tuple[int, ...]) -> Generated:
         try:
             image_NHW[number] = np.asarray(Image.open(folder / line["file"]))
         except (OSError, ValueError) as exc:
-            raise GenerateError(f"{folder / line['file']} is gone or changed ({exc}); delete {folder} to make it anew") from exc
+            raise GenerateError(
+                f"{folder / line['file']} is gone or changed ({exc}); delete {folder} to make it "
+                f"anew"
+            ) from exc
     label_N = np.array([int(line["label"]) for line in lines], dtype=np.int64)
     return Generated(image_NHW, label_N, tuple(line["source"] for line in lines))

@@ -1,4 +1,5 @@
-"""Late fusion: age, sex and view position as numbers beside the image, and what is unknown as zeros.
+"""Late fusion: age, sex and view position as numbers beside the image, and what is unknown as
+zeros.
 
 The network adds `w . metadata` to the image's own logit, so what is unknown adds nothing.
 
@@ -18,12 +19,17 @@ _FACT_M = np.array([0, 0, 1, 1, 2, 2])
 """Which fact each column tells of: age, sex or view."""
 
 _FORGOTTEN = 0.3
-"""Share of the facts that training takes away, so that a network knows what to make of their absence."""
+"""Share of the facts that training takes away, so that a network knows what to make of their
+absence."""
 
 
 def encode(rows: Sequence[IndexRow]) -> NDArray[np.float32]:
-    """Give `metadata_NM`, float32, of the rows of an index, as `cxr.metadata_features` writes it for serving."""
-    return encode_metadata_features(Metadata(row.age_years, row.sex, row.view_position) for row in rows)
+    """Return `metadata_NM`, float32, of the rows of an index, as `cxr.metadata_features` writes it
+    for serving.
+    """
+    return encode_metadata_features(
+        Metadata(row.age_years, row.sex, row.view_position) for row in rows
+    )
 
 
 def forget_some(metadata_NM: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -1,4 +1,6 @@
-"""Logs of a run directory: one JSON object a line, appended, so that a resumed training continues the file."""
+"""Logs of a run directory: one JSON object a line, appended, so that a resumed training continues
+the file.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -10,7 +12,8 @@ from typing import Any, Self
 class JsonLinesLog:
     """Append events to a .jsonl file; a context manager that closes it.
 
-    Where training goes on after `last_epoch`, what was written of later ones is forgotten: they are trained anew.
+    Where training goes on after `last_epoch`, what was written of later ones is forgotten: they are
+    trained anew.
     """
 
     def __init__(self, path: Path, *, last_epoch: int | None = None) -> None:
@@ -21,7 +24,12 @@ class JsonLinesLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._file.close()
 
     def write(self, event: str, **facts: Any) -> None:
@@ -34,7 +42,9 @@ class JsonLinesLog:
 def _forget_after(path: Path, epoch: int) -> None:
     """Take the lines of later epochs out, and one that was cut off while it was written."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("\n") and json.loads(line).get("epoch", 0) <= epoch]
+    kept = [
+        line for line in lines if line.endswith("\n") and json.loads(line).get("epoch", 0) <= epoch
+    ]
     if kept != lines:
         draft = path.with_suffix(".draft")
         draft.write_text("".join(kept), encoding="utf-8")

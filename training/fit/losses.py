@@ -4,8 +4,10 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def weighted_bce(logit_N: Tensor, target_N: Tensor, *, smoothing: float, weights: tuple[float, float]) -> Tensor:
-    """Give the mean loss of a batch.
+def weighted_bce(
+    logit_N: Tensor, target_N: Tensor, *, smoothing: float, weights: tuple[float, float]
+) -> Tensor:
+    """Return the mean loss of a batch.
 
     `target_N` lies in 0..1 and may be a mixture of two labels; smoothing draws
     it towards one half.  `weights` are those of negatives and positives.

@@ -1,6 +1,8 @@
-"""The loss of a map against the segmentation masks that experts drew: cross entropy by cell, and overlap by image.
+"""The loss of a map against the segmentation masks that experts drew: cross entropy by cell, and
+overlap by image.
 
-Shape suffixes: N images, P positive ones, 1 channel, H and W mask rows and columns, h and w map rows and columns.
+Shape suffixes: N images, P positive ones, 1 channel, H and W mask rows and columns, h and w map
+rows and columns.
 """
 
 from torch import Tensor
@@ -14,25 +16,31 @@ logit 0: the segmentation masks and the labels then ask the map for one and the 
 """
 
 _COVERED_WEIGHT = 5.0
-"""Weight of a covered cell beside an empty one: lesions cover about one cell in a hundred of a positive image."""
+"""Weight of a covered cell beside an empty one: lesions cover about one cell in a hundred of a
+positive image."""
 
 _CELLS_SCALE = 10.0
-"""Brings the mean cross entropy over cells, nearly all of them empty, to the size of the label's."""
+"""Brings the mean cross entropy over cells, nearly all of them empty, to the size of the
+label's."""
 
 _OVERLAP_SCALE = 0.5
 
 _OVERLAP_CELLS = 1.0
-"""Cells added above and below the fraction, so that an image of few covered cells does not dominate."""
+"""Cells added above and below the fraction, so that an image of few covered cells does not
+dominate."""
 
 
 def mask_loss(cam_Nhw: Tensor, mask_N1HW: Tensor) -> Tensor:
-    """Give the mean loss of a batch's maps; the masks are the share of each pixel that is covered (0..1).
+    """Return the mean loss of a batch's maps; the masks are the share of each pixel that is covered
+    (0..1).
 
         Every image takes part in the cross entropy, an empty one by staying empty;
         overlap (Dice, as in Milletari et al. 2016) is asked of images with a lesion, and
     averaged over those.
     """
-    cover_Nhw = functional.adaptive_avg_pool2d(mask_N1HW, (cam_Nhw.shape[1], cam_Nhw.shape[2]))[:, 0]
+    cover_Nhw = functional.adaptive_avg_pool2d(mask_N1HW, (cam_Nhw.shape[1], cam_Nhw.shape[2]))[
+        :, 0
+    ]
     score_Nhw = cam_Nhw - EVEN_ODDS
     weight_Nhw = 1.0 + (_COVERED_WEIGHT - 1.0) * cover_Nhw
     cells = functional.binary_cross_entropy_with_logits(score_Nhw, cover_Nhw, weight=weight_Nhw)

@@ -1,4 +1,6 @@
-"""Open a run directory: make it for a recipe and a data folder, or take up one that was interrupted."""
+"""Open a run directory: make it for a recipe and a data folder, or take up one that was
+interrupted.
+"""
 
 import platform
 import shutil
@@ -22,10 +24,14 @@ from training.recipe.schema import IMAGENET, Recipe, recipe_to_dict
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 
 
-def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups: Path | None = None) -> Run:
-    """Make a run directory ready to train: index, cache, split, run.json; or check that the one there is the same training.
+def open_run(
+    recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups: Path | None = None
+) -> Run:
+    """Make a run directory ready to train: index, cache, split, run.json; or check that the one
+    there is the same training.
 
-    `groups` is a table of persons beyond what the data folder itself tells (see `training.data.load_index`).
+    `groups` is a table of persons beyond what the data folder itself tells (see
+    `training.data.load_index`).
 
     Raises:
         RunError: the run directory there has another recipe or other data.
@@ -35,7 +41,9 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
     """
     index = load_index(data_dir, groups=groups)
     if recipe.data_layout not in ("any", index.name):
-        raise DataError(f"{recipe.name} learns from {recipe.data_layout}, and {data_dir} holds {index.name}")
+        raise DataError(
+            f"{recipe.name} learns from {recipe.data_layout}, and {data_dir} holds {index.name}"
+        )
     if (out / "run.json").is_file():
         return _take_up(recipe, index, out)
     out.mkdir(parents=True, exist_ok=True)
@@ -43,17 +51,22 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
     if not readable.rows:
         raise DataError(f"{data_dir}: no image can be read; the first one: {refused[0].reason}")
     named = replace(readable, name=recipe.data_name)
-    fold_N = split_folds(named, recipe.folds, recipe.seed if recipe.split_seed is None else recipe.split_seed)
+    fold_N = split_folds(
+        named, recipe.folds, recipe.seed if recipe.split_seed is None else recipe.split_seed
+    )
     drawn = build_masks(readable, data_dir, out / "cache", recipe.size)
     if recipe.mask_weight and not drawn:
-        raise DataError(f"{recipe.name} learns from segmentation masks (mask_weight), and {data_dir} has none")
+        raise DataError(
+            f"{recipe.name} learns from segmentation masks (mask_weight), and {data_dir} has none"
+        )
     named.write_csv(out / "index.csv")
     write_splits(out / "splits.csv", named, fold_N)
     facts = {
         "schema": RUN_SCHEMA,
         "command": command,
         "recipe": recipe_to_dict(recipe),
-        "data": _data_facts(data_dir, index, named) | {"splits_sha256": file_sha256(out / "splits.csv")},
+        "data": _data_facts(data_dir, index, named)
+        | {"splits_sha256": file_sha256(out / "splits.csv")},
         "unreadable": [asdict(image) for image in refused],
         "missing": list(index.missing),
         "init_weights": _weights(recipe),
@@ -67,7 +80,10 @@ def open_run(recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups:
 def _take_up(recipe: Recipe, index: DataIndex, out: Path) -> Run:
     run = load_run(out)
     if recipe_to_dict(run.recipe) != recipe_to_dict(recipe):
-        raise RunError(f"{out} was begun with another recipe: {_differences(run.recipe, recipe)}; choose another --out")
+        raise RunError(
+            f"{out} was begun with another recipe: {_differences(run.recipe, recipe)}; choose "
+            f"another --out"
+        )
     if run.facts["data"]["found_sha256"] != index.fingerprint:
         raise RunError(f"{out} was begun on other data; choose another --out")
     refuse_leaks(run.index, run.fold_N)
@@ -76,13 +92,19 @@ def _take_up(recipe: Recipe, index: DataIndex, out: Path) -> Run:
 
 
 def _refuse_new_leaks(index: DataIndex, run: Run) -> None:
-    """Hold the run directory's folds against the persons as the data folder and the tables given now know them."""
-    fold_of = {row.path: fold for row, fold in zip(run.index.rows, run.fold_N.tolist(), strict=True)}
+    """Hold the run directory's folds against the persons as the data folder and the tables given
+    now know them.
+    """
+    fold_of = {
+        row.path: fold for row, fold in zip(run.index.rows, run.fold_N.tolist(), strict=True)
+    }
     known = index.subset(i for i, row in enumerate(index.rows) if row.path in fold_of)
     try:
         refuse_leaks(known, np.array([fold_of[row.path] for row in known.rows], dtype=np.int64))
     except SplitError as exc:
-        raise SplitError(f"{run.path} was split before this was known: {exc}; choose another --out") from exc
+        raise SplitError(
+            f"{run.path} was split before this was known: {exc}; choose another --out"
+        ) from exc
 
 
 def _data_facts(data_dir: Path, found: DataIndex, used: DataIndex) -> dict[str, Any]:
@@ -112,21 +134,31 @@ def _weights(recipe: Recipe) -> dict[str, str] | None:
 
 
 def tools() -> dict[str, str]:
-    """Give the versions of what a training runs on."""
+    """Return the versions of what a training runs on."""
     return {"python": platform.python_version()} | {name: version(name) for name in _TOOLS}
 
 
 def git_commit() -> str:
-    """Give the commit of the source, marked where the training package was changed since; `unknown` outside a checkout."""
+    """Return the commit of the source, marked if `cxr` or `training` has changed since.
+
+    Outside a checkout it is `unknown`.
+    """
     git = shutil.which("git")
-    here = Path(__file__).parents[1]
     if git is None:
         return "unknown"
-    commit = subprocess.run([git, "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603
-    if commit.returncode != 0:
+    commit = _ask_git(git, "rev-parse", "HEAD")
+    if commit is None:
         return "unknown"
-    status = subprocess.run([git, "status", "--porcelain", "--", "."], cwd=here, capture_output=True, text=True, check=False)  # noqa: S603
-    return commit.stdout.strip() + ("-changed" if status.stdout.strip() else "")
+    changes = _ask_git(git, "status", "--porcelain", "--", "cxr", "training")
+    return commit + ("-changed" if changes else "")
+
+
+def _ask_git(git: str, *words: str) -> str | None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(  # noqa: S603 - a fixed command
+        [git, *words], cwd=root, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _differences(old: Recipe, new: Recipe) -> str:

@@ -4,9 +4,12 @@
         run.json        resolved recipe, command, data, commit, tools, images that could not be read
         index.csv       every image: id, path, hash, person group, label, age, sex, view
         splits.csv      which fold each image lies in
-        cache/          decoded images, uint8, at the final size; their masks where experts drew segmentation masks
-        fold-<k>/       model.safetensors (fold k held-out), metrics.jsonl, tensorboard/, state.pt while unfinished;
-                        an ensemble has the last three in member-<n>/, beside that member's own weights
+        cache/          decoded images, uint8, at the final size; their masks where experts drew
+                        segmentation masks
+        fold-<k>/       model.safetensors (fold k held-out), metrics.jsonl, tensorboard/, state.pt
+                        while unfinished;
+                        an ensemble has the last three in member-<n>/, beside that member's own
+                        weights
         final/          model.safetensors, the model to export
         log.jsonl       what happened when
 
@@ -43,12 +46,15 @@ class RunError(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run directory folder, read.  `fold_N` says for each row of the index which fold it lies in."""
+    """A run directory folder, read.  `fold_N` says for each row of the index which fold it lies
+    in.
+    """
 
     path: Path
     recipe: Recipe
     facts: dict[str, Any]
-    """run.json as it stands: `command`, `git_commit`, `tools`, `data`, `init_weights`, `unreadable`."""
+    """run.json as it stands: `command`, `git_commit`, `tools`, `data`, `init_weights`,
+    `unreadable`."""
     index: DataIndex
     fold_N: NDArray[np.int64]
 
@@ -110,11 +116,20 @@ def write_splits(path: Path, index: DataIndex, fold_N: NDArray[np.int64]) -> Non
     """Write splits.csv."""
     names = ["image_id", "sha256", "person_group", "label", "fold"]
     pairs = zip(index.rows, fold_N.tolist(), strict=True)
-    write_table(path, names, [[row.image_id, row.sha256, row.person_group, str(row.label), str(fold)] for row, fold in pairs])
+    write_table(
+        path,
+        names,
+        [
+            [row.image_id, row.sha256, row.person_group, str(row.label), str(fold)]
+            for row, fold in pairs
+        ],
+    )
 
 
 def read_splits(path: Path, index: DataIndex) -> NDArray[np.int64]:
-    """Read splits.csv as `fold_N` in the index's order; raises `ValueError` where the two disagree."""
+    """Read splits.csv as `fold_N` in the index's order; raises `ValueError` where the two
+    disagree.
+    """
     lines = read_table(path)
     if [line["sha256"] for line in lines] != [row.sha256 for row in index.rows]:
         raise ValueError("splits.csv and index.csv list different images")
@@ -122,7 +137,9 @@ def read_splits(path: Path, index: DataIndex) -> NDArray[np.int64]:
 
 
 def load_network(weights: Path, recipe: Recipe) -> ChestNet:
-    """Build a recipe's network with weights from a safetensors file, in evaluation mode; raises `RunError`."""
+    """Build a recipe's network with weights from a safetensors file, in evaluation mode; raises
+    `RunError`.
+    """
     network = ChestNet.of(recipe)
     try:
         network.load_state_dict(load_file(weights))
@@ -133,7 +150,9 @@ def load_network(weights: Path, recipe: Recipe) -> ChestNet:
 
 def save_network(path: Path, network: torch.nn.Module) -> None:
     """Write a network's weights and buffers as safetensors, whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     save_file(tensors, draft)
@@ -151,7 +170,9 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any] | None:
-    """Read what `save_state` wrote, or None where there is nothing to resume; tensors and plain values only."""
+    """Read what `save_state` wrote, or None if there is nothing to resume; tensors and plain
+    values only.
+    """
     if not path.is_file():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

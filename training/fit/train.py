@@ -2,10 +2,10 @@
 
     for each model: for each epoch: batches -> steps -> average -> validate -> save
 
-`train` makes every model of a run directory, `train_model` one of them, `train_epoch` one epoch of it;
-they read from top to bottom.  What is kept is the running average of the weights after the
-last epoch, or the mean over some last ones: nothing is selected on the held-out fold, so its
-figures stay honest.
+`train` makes every model of a run directory, `train_model` one of them, `train_epoch` one epoch of
+it; they read from top to bottom.  What is kept is the running average of the weights after the last
+epoch, or the mean over some last ones: nothing is selected on the held-out fold, so its figures
+stay honest.
 
 Shape suffixes: N images, 1 channel, H rows, W columns.
 """
@@ -24,7 +24,14 @@ from torch import Tensor
 
 from training.fit import distributed
 from training.fit.balance import class_weights
-from training.fit.batches import Batch, Samples, epoch_batches, open_samples, plain_batches, steps_per_epoch
+from training.fit.batches import (
+    Batch,
+    Samples,
+    epoch_batches,
+    open_samples,
+    plain_batches,
+    steps_per_epoch,
+)
 from training.fit.curves import TensorBoardLog
 from training.fit.generate import generate
 from training.fit.logs import JsonLinesLog
@@ -42,19 +49,31 @@ _SHOWN_BATCHES = 20
 """The bar shows the mean loss of so many last batches."""
 
 _LOOK_BATCH = 16
-"""Images that are looked at together without learning: on a CPU more of them cost more, for the memory that they need."""
+"""Images that are looked at together without learning: on a CPU more of them cost more, for the
+memory that they need."""
 
 _MEMBER_SEEDS = 1000
 """How far the seeds of an ensemble's members lie apart: further than those of the folds."""
 
 
 def train(run: Run, *, final: bool = True) -> None:
-    """Train every model of a run directory that is not finished yet; where none is to be exported, leave the final one out."""
+    """Train every model of a run directory that is not finished yet; where none is to be exported,
+    leave the final one out.
+    """
     distributed.refuse_empty_shards(run.recipe.batch, distributed.world_size())
-    torch.set_num_threads(run.recipe.threads or max(1, available_cores() // distributed.local_world_size()))
+    torch.set_num_threads(
+        run.recipe.threads or max(1, available_cores() // distributed.local_world_size())
+    )
     samples = open_samples(run)
-    with JsonLinesLog(run.path / "log.jsonl" if distributed.is_main_process() else Path(os.devnull)) as log:
-        log.write("start", device=choose_device().type, threads=torch.get_num_threads(), processes=distributed.world_size())
+    with JsonLinesLog(
+        run.path / "log.jsonl" if distributed.is_main_process() else Path(os.devnull)
+    ) as log:
+        log.write(
+            "start",
+            device=choose_device().type,
+            threads=torch.get_num_threads(),
+            processes=distributed.world_size(),
+        )
         for number, fold in enumerate(run.held_back_folds):
             folder, held_back = run.path / f"fold-{fold}", samples.take(run.held_back(fold))
             others = _to_learn_from(run, samples, np.flatnonzero(run.fold_N != fold), folder)
@@ -67,7 +86,9 @@ def train(run: Run, *, final: bool = True) -> None:
 
 
 def _make_final(run: Run, samples: Samples) -> None:
-    """Take the one model of a hold-out as it is; after cross-validation, train one on everything."""
+    """Take the one model of a hold-out as it is; after cross-validation, train one on
+    everything.
+    """
     folder = run.path / "final"
     if run.recipe.validation == "folds":
         everything = _to_learn_from(run, samples, np.arange(len(samples)), folder)
@@ -80,22 +101,34 @@ def _make_final(run: Run, samples: Samples) -> None:
 def take_as_final(run_dir: Path) -> None:
     """Take the one model of a hold-out as the one to export."""
     (run_dir / "final").mkdir(exist_ok=True)
-    shutil.copyfile(run_dir / "fold-0" / "model.safetensors", run_dir / "final" / "model.safetensors")
+    shutil.copyfile(
+        run_dir / "fold-0" / "model.safetensors", run_dir / "final" / "model.safetensors"
+    )
 
 
-def _to_learn_from(run: Run, samples: Samples, position_N: NDArray[np.int64], folder: Path) -> Samples:
-    """Take the images that one model learns from, filled up with generated ones where the recipe says so."""
+def _to_learn_from(
+    run: Run, samples: Samples, position_N: NDArray[np.int64], folder: Path
+) -> Samples:
+    """Take the images that one model learns from, filled up with generated ones where the recipe
+    says so.
+    """
     real = samples.take(position_N)
     if run.recipe.imbalance != "generated":
         return real
     ids = [run.index.rows[i].image_id for i in position_N]
     with distributed.main_process_first():  # the others read what it made
         made = generate(real.image_NHW, real.label_N, ids, folder / "generated", run.recipe.seed)
-    return Samples(np.concatenate([real.image_NHW, made.image_NHW]), np.concatenate([real.label_N, made.label_N]))
+    return Samples(
+        np.concatenate([real.image_NHW, made.image_NHW]),
+        np.concatenate([real.label_N, made.label_N]),
+    )
 
 
-def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> None:
-    """Train one model into `folder`, or go on with what is there: a network, or the members of an ensemble and their mean.
+def train_model(
+    recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int
+) -> None:
+    """Train one model into `folder`, or go on with what is there: a network, or the members of an
+    ensemble and their mean.
 
     `held_back` is only looked at: it decides nothing.
     """
@@ -107,7 +140,13 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
     else:
         alone = [replace(recipe, normalisation=(grey,)) for grey in recipe.normalisation]
         members = [
-            _train_member(member, samples, held_back, folder / f"member-{number}", seed + _MEMBER_SEEDS * number)
+            _train_member(
+                member,
+                samples,
+                held_back,
+                folder / f"member-{number}",
+                seed + _MEMBER_SEEDS * number,
+            )
             for number, member in enumerate(alone, start=1)
         ]
         network = ChestNet.ensemble(members).to(choose_device())
@@ -116,7 +155,9 @@ def train_model(recipe: Recipe, samples: Samples, held_back: Samples | None, fol
     _keep(network, folder)
 
 
-def _train_member(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> ChestNet:
+def _train_member(
+    recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int
+) -> ChestNet:
     """Train one member, or read it where it is finished."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
@@ -126,19 +167,25 @@ def _train_member(recipe: Recipe, samples: Samples, held_back: Samples | None, f
 
 
 def _keep(network: ChestNet, folder: Path) -> None:
-    """Write a finished network, and take away what resuming it would have needed; the first process alone."""
+    """Write a finished network, and take away what resuming it would have needed; the first process
+    alone.
+    """
     if distributed.is_main_process():
         save_network(folder / "model.safetensors", network)
         (folder / STATE_FILE).unlink(missing_ok=True)
 
 
-def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int) -> ChestNet:
+def train_network(
+    recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int
+) -> ChestNet:
     """Train one network from its last finished epoch on, and give what is kept of its weights."""
     unfinished = folder / STATE_FILE
     folder.mkdir(parents=True, exist_ok=True)
     state = TrainState.start(recipe, seed, choose_device())
     state.resume(unfinished)
-    if not distributed.is_main_process():  # the others take their part in every step, and do nothing else
+    if (
+        not distributed.is_main_process()
+    ):  # the others take their part in every step, and do nothing else
         while state.epoch < recipe.total_epochs:
             train_epoch(state, samples, folder.name)
             state.finish_epoch()
@@ -153,7 +200,10 @@ def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, f
             seconds = time.perf_counter() - started
             found = None if held_back is None else validate(state.average.network, held_back, size)
             state.finish_epoch()
-            pace = {"seconds": round(seconds, 1), "images_per_second": round(len(samples) / seconds, 1)}
+            pace = {
+                "seconds": round(seconds, 1),
+                "images_per_second": round(len(samples) / seconds, 1),
+            }
             log.write("epoch", epoch=state.epoch, size=size, loss=loss, auroc=found, **pace)
             curves.write(state.epoch, loss=loss, auroc=found, **pace)
             state.save(unfinished)
@@ -161,7 +211,8 @@ def train_network(recipe: Recipe, samples: Samples, held_back: Samples | None, f
 
 
 def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
-    """Train one epoch and give its mean loss; a pure function of the learner's state, its seed and its epoch.
+    """Train one epoch and give its mean loss; a pure function of the learner's state, its seed and
+    its epoch.
 
     Of each batch this process takes its part, and then the same step as all others.
     """
@@ -172,13 +223,17 @@ def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
     steps, losses = steps_per_epoch(len(samples), recipe.batch), list[float]()
     state.network.train()
     title = f"{name} epoch {epoch + 1}/{recipe.total_epochs}"
-    with progress_bar(total=steps, desc=title, unit="batch", disable=not distributed.is_main_process()) as bar:
+    with progress_bar(
+        total=steps, desc=title, unit="batch", disable=not distributed.is_main_process()
+    ) as bar:
         for batch in epoch_batches(samples, recipe, epoch, state.seed, state.device):
             mine = batch.part(distributed.shard)
             for group in state.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
             loss = batch_loss(state.network, mine, recipe, weights)
-            loss = loss * (len(mine.target_N) / len(batch.target_N))  # its share of the whole batch's mean
+            loss = loss * (
+                len(mine.target_N) / len(batch.target_N)
+            )  # its share of the whole batch's mean
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             distributed.all_reduce_gradients(state.network)
@@ -190,8 +245,12 @@ def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
     return float(np.mean(losses))
 
 
-def batch_loss(network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[float, float]) -> Tensor:
-    """Give the mean loss of a batch: the label's, and the map's against the segmentation masks where there are any."""
+def batch_loss(
+    network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[float, float]
+) -> Tensor:
+    """Return the mean loss of a batch: the label's, and the map's against the segmentation masks
+    where there are any.
+    """
     with mixed_precision(recipe, network.bias.device):
         feature_NChw = network.forward_features(batch.image_N1HW)
     logit_N, cam_Nhw = network.read(
@@ -204,27 +263,36 @@ def batch_loss(network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[f
 
 
 def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """Let convolutions run in bf16 where the recipe says so, or where it leaves the choice and bf16 is faster."""
-    gains = recipe.network.startswith(("densenet", "pyramid")) and bf16_instructions() is not None  # else it is emulated
+    """Let convolutions run in bf16 where the recipe says so, or where it leaves the choice and bf16
+    is faster.
+    """
+    gains = (
+        recipe.network.startswith(("densenet", "pyramid")) and bf16_instructions() is not None
+    )  # else it is emulated
     faster = device.type == "cuda" or gains
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and faster)
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
 
 def rate_at(epoch: float, recipe: Recipe) -> float:
-    """Give the learning rate, as a share of its peak, `epoch` epochs into training: linear warm-up, then a cosine to 0."""
+    """Return the learning rate, as a share of its peak, `epoch` epochs into training: linear
+    warm-up, then a cosine to 0."""
     if epoch < recipe.warmup_epochs:
-        return (epoch + 0.01) / (recipe.warmup_epochs + 0.01)  # never 0: the first step learns something
+        return (epoch + 0.01) / (
+            recipe.warmup_epochs + 0.01
+        )  # never 0: the first step learns something
     past = (epoch - recipe.warmup_epochs) / max(recipe.total_epochs - recipe.warmup_epochs, 1e-9)
     return 0.5 * (1.0 + math.cos(math.pi * past))
 
 
 @torch.inference_mode()
 def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
-    """Give the AUROC on plain images at `size`; None where a class is missing."""
+    """Return the AUROC on plain images at `size`; None if a class is missing."""
     network.eval()
     batches = plain_batches(samples, _LOOK_BATCH, size, network.bias.device)
-    logit_N = torch.cat([network.forward_logit(batch.image_N1HW, batch.metadata_NM).cpu() for batch in batches])
+    logit_N = torch.cat(
+        [network.forward_logit(batch.image_N1HW, batch.metadata_NM).cpu() for batch in batches]
+    )
     return auroc(samples.label_N, logit_N.numpy().astype(np.float64))
 
 
@@ -238,7 +306,11 @@ def fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
 
 def choose_device() -> torch.device:
     """Take the GPU where there is one; of several processes each takes its own."""
-    return torch.device("cuda", distributed.local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    return (
+        torch.device("cuda", distributed.local_rank())
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
 
 
 def available_cores() -> int:

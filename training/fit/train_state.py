@@ -33,7 +33,9 @@ class TrainState:
 
     @classmethod
     def start(cls, recipe: Recipe, seed: int, device: torch.device) -> Self:
-        """Begin from scratch, or from another model's features with a new head, as the recipe says."""
+        """Begin from scratch, or from another model's features with a new head, as the recipe
+        says.
+        """
         torch.manual_seed(seed)
         network = _new_network(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         share_batch_norms(network)
@@ -47,7 +49,9 @@ class TrainState:
         return self.network.bias.device
 
     def finish_epoch(self) -> None:
-        """Count an epoch, and take the average after it into what is kept if it is one of the last."""
+        """Count an epoch, and take the average after it into what is kept if it is one of the
+        last.
+        """
         self.epoch += 1
         if self.epoch > self.recipe.total_epochs - self.recipe.average_last:
             self.kept.add(self.average.network)
@@ -90,4 +94,7 @@ def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str,
     """Decay matrices and kernels, never norms and biases."""
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]

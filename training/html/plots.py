@@ -43,8 +43,21 @@ def roc_plot(label_N: Labels01, probability_N: Floats, points: Mapping[str, Any]
         axes.plot([0, 1], [0, 1], color=FAINT_COLOR, linewidth=1, linestyle="--")
         axes.plot(false_rate, true_rate, color=LINE_COLOR, drawstyle="steps-post")
         for marker, (name, point) in zip("osD^v", points.items(), strict=False):
-            axes.plot(1 - point["specificity"], point["sensitivity"], marker, color=POSITIVE_COLOR, markersize=7, label=name)
-        axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+            axes.plot(
+                1 - point["specificity"],
+                point["sensitivity"],
+                marker,
+                color=POSITIVE_COLOR,
+                markersize=7,
+                label=name,
+            )
+        axes.set(
+            xlabel="1 - specificity",
+            ylabel="sensitivity",
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.02),
+            aspect="equal",
+        )
         axes.legend(loc="lower right")
 
     return svg_figure("roc", draw)
@@ -55,10 +68,25 @@ def precision_recall_plot(label_N: Labels01, probability_N: Floats) -> str:
 
     def draw(axes: Axes) -> None:
         recall, precision = precision_recall(label_N, probability_N)
-        axes.axhline(label_N.mean(), color=FAINT_COLOR, linewidth=1, linestyle="--", label="share of positives")
-        axes.plot(np.r_[0.0, recall], np.r_[precision[0], precision], color=LINE_COLOR, drawstyle="steps-pre")
+        axes.axhline(
+            label_N.mean(),
+            color=FAINT_COLOR,
+            linewidth=1,
+            linestyle="--",
+            label="share of positives",
+        )
+        axes.plot(
+            np.r_[0.0, recall],
+            np.r_[precision[0], precision],
+            color=LINE_COLOR,
+            drawstyle="steps-pre",
+        )
         axes.set(
-            xlabel="recall (sensitivity)", ylabel="precision (PPV)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal"
+            xlabel="recall (sensitivity)",
+            ylabel="precision (PPV)",
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.02),
+            aspect="equal",
         )
         axes.legend(loc="lower left")
 
@@ -69,36 +97,66 @@ def reliability_plot(label_N: Labels01, probability_N: Floats) -> str:
     """Draw the observed frequency over the stated probability, in bins of equal mass."""
 
     def draw(axes: Axes) -> None:
-        stated, observed, sizes = reliability(label_N, probability_N, bins=min(15, max(1, len(label_N) // 10)))
+        stated, observed, sizes = reliability(
+            label_N, probability_N, bins=min(15, max(1, len(label_N) // 10))
+        )
         axes.plot([0, 1], [0, 1], color=FAINT_COLOR, linewidth=1, linestyle="--")
         axes.vlines(stated, stated, observed, color=FAINT_COLOR, linewidth=1)
         axes.plot(
-            stated, observed, "o", color=LINE_COLOR, markersize=6, label=f"{len(sizes)} bins of about {sizes.mean():.0f} images"
+            stated,
+            observed,
+            "o",
+            color=LINE_COLOR,
+            markersize=6,
+            label=f"{len(sizes)} bins of about {sizes.mean():.0f} images",
         )
         axes.set(
-            xlabel="stated probability", ylabel="observed frequency", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal"
+            xlabel="stated probability",
+            ylabel="observed frequency",
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.02),
+            aspect="equal",
         )
         axes.legend(loc="upper left")
 
     return svg_figure("reliability", draw)
 
 
-def histogram_plot(label_N: Labels01, probability_N: Floats, threshold: float, names: tuple[str, str]) -> str:
+def histogram_plot(
+    label_N: Labels01, probability_N: Floats, threshold: float, names: tuple[str, str]
+) -> str:
     """Draw how probabilities spread over both classes, with the default threshold."""
 
     def draw(axes: Axes) -> None:
         bins = np.linspace(0, 1, 26).tolist()
         for value, color, name in ((0, NEGATIVE_COLOR, names[0]), (1, POSITIVE_COLOR, names[1])):
-            axes.hist(probability_N[label_N == value], bins=bins, color=color, alpha=0.6, label=f"is {name}")
-        axes.axvline(threshold, color="#334155", linewidth=1.2, linestyle=":", label="default threshold")
+            axes.hist(
+                probability_N[label_N == value],
+                bins=bins,
+                color=color,
+                alpha=0.6,
+                label=f"is {name}",
+            )
+        axes.axvline(
+            threshold, color="#334155", linewidth=1.2, linestyle=":", label="default threshold"
+        )
         axes.set(xlabel="stated probability", ylabel="images", xlim=(-0.02, 1.02))
         axes.set_yscale("symlog", linthresh=10)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8, columnspacing=1.2, handlelength=1.4)
+        axes.legend(
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=3,
+            fontsize=8,
+            columnspacing=1.2,
+            handlelength=1.4,
+        )
 
     return svg_figure("histogram", draw)
 
 
-def svg_figure(name: str, draw: Callable[[Axes], None], size_inches: tuple[float, float] = (4.6, 4.2)) -> str:
+def svg_figure(
+    name: str, draw: Callable[[Axes], None], size_inches: tuple[float, float] = (4.6, 4.2)
+) -> str:
     """Draw one figure; `name` keeps its internal ids apart from those of its neighbours."""
     style: Any = _STYLE | {"svg.hashsalt": name}  # matplotlib types its keys one by one
     with mpl.rc_context(style):
@@ -106,6 +164,8 @@ def svg_figure(name: str, draw: Callable[[Axes], None], size_inches: tuple[float
         FigureCanvasSVG(figure)
         draw(figure.add_subplot())
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     text = buffer.getvalue()
     return text[text.index("<svg") :]

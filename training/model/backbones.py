@@ -3,8 +3,8 @@
 A backbone takes `image_N1HW`, float32 about zero, and gives `feature_NChw` after its last
 activation, so that `training.model.network` can put a linear head and its map on any of them.
 
-Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and columns, s rows or
-columns of an image that was averaged down.
+Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and
+columns, s rows or columns of an image that was averaged down.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,8 @@ from training.model.pyramid import LitePyramid, Pyramid
 from training.recipe.schema import EnsembleMember, IntensityNormalisation, NetworkName
 
 _LEAST_SPREAD = 0.1
-"""Keeps a blank image from being blown up to noise; a radiograph's spread is about 1 where this is added."""
+"""Keeps a blank image from being blown up to noise; a radiograph's spread is about 1 where this is
+added."""
 
 
 class Backbone(nn.Module):
@@ -32,7 +33,7 @@ class Backbone(nn.Module):
     channels: int
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Give the last feature maps `feature_NChw`, after their activation."""
+        """Return the last feature maps `feature_NChw`, after their activation."""
         raise NotImplementedError
 
     @property
@@ -49,7 +50,9 @@ class EfficientNetBackbone(EfficientNetBN, Backbone):
 
     def __init__(self, name: str) -> None:
         norm = ("batch", {"eps": 1e-3, "momentum": MOMENTUM})
-        super().__init__(name, pretrained=False, spatial_dims=2, in_channels=1, num_classes=1, norm=norm)
+        super().__init__(
+            name, pretrained=False, spatial_dims=2, in_channels=1, num_classes=1, norm=norm
+        )
         self.channels = self._fc.in_features
         for part_of_head in ("_avg_pooling", "_dropout", "_fc"):
             setattr(self, part_of_head, nn.Identity())  # the head is `ChestNet`'s
@@ -61,12 +64,16 @@ class EfficientNetBackbone(EfficientNetBN, Backbone):
         return features
 
     def prepare_for_export(self) -> None:
-        """Swap the memory-saving activation, an autograd function of MONAI's own, for the plain one."""
+        """Swap the memory-saving activation, an autograd function of MONAI's own, for the plain
+        one.
+        """
         self.set_swish(memory_efficient=False)
 
 
 class EfficientNetLiteBackbone(Lite, Backbone):
-    """EfficientNet-Lite0, see `training.model.efficientnet_lite`; one cell of the map for 32 x 32 pixels."""
+    """EfficientNet-Lite0, see `training.model.efficientnet_lite`; one cell of the map for 32 x 32
+    pixels.
+    """
 
     def __init__(self) -> None:
         super().__init__(in_channels=1)
@@ -74,7 +81,9 @@ class EfficientNetLiteBackbone(Lite, Backbone):
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
         """MONAI's own forward, up to the pooling."""
-        features: Tensor = self._swish(self._bn1(self._conv_head(self._blocks(self.begin(image_N1HW)))))
+        features: Tensor = self._swish(
+            self._bn1(self._conv_head(self._blocks(self.begin(image_N1HW))))
+        )
         return features
 
 
@@ -84,15 +93,21 @@ class DenseNetBackbone(DenseNet, Backbone):
     MONAI has no class for DenseNet-161, but takes its dimensions.
     """
 
-    def __init__(self, block_config: tuple[int, ...], *, init_features: int = 64, growth_rate: int = 32) -> None:
-        super().__init__(2, 1, 1, init_features=init_features, growth_rate=growth_rate, block_config=block_config)
+    def __init__(
+        self, block_config: tuple[int, ...], *, init_features: int = 64, growth_rate: int = 32
+    ) -> None:
+        super().__init__(
+            2, 1, 1, init_features=init_features, growth_rate=growth_rate, block_config=block_config
+        )
         classifier = self.class_layers[-1]
         assert isinstance(classifier, nn.Linear)
         self.channels = classifier.in_features
         del self.class_layers  # the head is `ChestNet`'s
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
-        """MONAI's features end with a batch norm: the activation before the pooling belongs to them."""
+        """MONAI's features end with a batch norm: the activation before the pooling belongs to
+        them.
+        """
         return functional.relu(self.features(image_N1HW))
 
 
@@ -120,7 +135,9 @@ class SmallResNetBackbone(Backbone):
     def __init__(self, widths: tuple[int, int, int], *, blocks: int = 2) -> None:
         super().__init__()
         self.channels = widths[-1]
-        self.stem = nn.Sequential(_conv3x3(1, widths[0], stride=2), nn.BatchNorm2d(widths[0]), nn.ReLU())
+        self.stem = nn.Sequential(
+            _conv3x3(1, widths[0], stride=2), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
         self.stages = nn.Sequential()
         channels = widths[0]
         for width in widths:
@@ -147,11 +164,17 @@ class OwnIntensityNormalisation(Backbone):
 
     def __init__(self, normalisation: IntensityNormalisation, backbone: Backbone) -> None:
         super().__init__()
-        self.normalisation, self.backbone, self.channels = normalisation, backbone, backbone.channels
+        self.normalisation, self.backbone, self.channels = (
+            normalisation,
+            backbone,
+            backbone.channels,
+        )
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Give the backbone's maps of the image in its own greys."""
-        centred = _about_zero(_about_zero(image_N1HW))  # twice: what rounding leaves of a blank image would be blown up
+        """Return the backbone's maps of the image in its own greys."""
+        centred = _about_zero(
+            _about_zero(image_N1HW)
+        )  # twice: what rounding leaves of a blank image would be blown up
         if self.normalisation == "high-pass":
             centred = centred - _neighbourhood_mean(centred)
         spread_N111 = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
@@ -169,9 +192,11 @@ def _about_zero(image_N1HW: Tensor) -> Tensor:
 
 
 def _neighbourhood_mean(image_N1HW: Tensor) -> Tensor:
-    """Give the mean over a quarter of the side about each pixel."""
+    """Return the mean over a quarter of the side about each pixel."""
     width = image_N1HW.shape[-1] // 4 | 1
-    return functional.avg_pool2d(image_N1HW, width, stride=1, padding=width // 2, count_include_pad=False)
+    return functional.avg_pool2d(
+        image_N1HW, width, stride=1, padding=width // 2, count_include_pad=False
+    )
 
 
 class ParallelBackbone(Backbone):
@@ -194,15 +219,19 @@ class ParallelBackbone(Backbone):
 
 
 class AtSize(Backbone):
-    """A backbone that is given images of another size than its own, and gives its map in finer cells.
+    """A backbone that is given images of another size than its own, and gives its map in finer
+    cells.
 
-    Each cell is repeated, which changes neither the mean over the map nor the log of its mean exponential.
+    Each cell is repeated, which changes neither the mean over the map nor the log of its mean
+    exponential.
     """
 
     shrink_sH: Tensor
 
     def __init__(self, backbone: Backbone, *, given: int, size: int, finer: int) -> None:
-        """Wrap a backbone of `size` pixels for images of `given`; `finer` repeats each cell of its map on either side."""
+        """Wrap a backbone of `size` pixels for images of `given`; `finer` repeats each cell of its
+        map on either side.
+        """
         super().__init__()
         self.backbone, self.channels = backbone, backbone.channels
         self._is_given_its_own, self._finer = given == size, finer
@@ -210,9 +239,15 @@ class AtSize(Backbone):
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
         """Average the images down, run the backbone, repeat its cells."""
-        image_N1hw = image_N1HW if self._is_given_its_own else self.shrink_sH @ image_N1HW @ self.shrink_sH.T
+        image_N1hw = (
+            image_N1HW if self._is_given_its_own else self.shrink_sH @ image_N1HW @ self.shrink_sH.T
+        )
         features: Tensor = self.backbone(image_N1hw)
-        return features if self._finer == 1 else functional.interpolate(features, scale_factor=float(self._finer))
+        return (
+            features
+            if self._finer == 1
+            else functional.interpolate(features, scale_factor=float(self._finer))
+        )
 
     def prepare_for_export(self) -> None:
         """Prepare the backbone."""
@@ -220,19 +255,29 @@ class AtSize(Backbone):
 
 
 def make_backbone(name: NetworkName, normalisation: Sequence[IntensityNormalisation]) -> Backbone:
-    """Make a network's backbone with random weights, one for each way of reading greys, side by side."""
+    """Make a network's backbone with random weights, one for each way of reading greys, side by
+    side.
+    """
     backbones = [
-        BACKBONES[name]() if grey == "fixed" else OwnIntensityNormalisation(grey, BACKBONES[name]()) for grey in normalisation
+        BACKBONES[name]() if grey == "fixed" else OwnIntensityNormalisation(grey, BACKBONES[name]())
+        for grey in normalisation
     ]
     return backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones)
 
 
 def join_backbones(parts: Sequence[EnsembleMember]) -> ParallelBackbone:
-    """Make the backbones of run directories that were joined: given the largest of their sizes, with maps of as many cells."""
+    """Make the backbones of run directories that were joined: given the largest of their sizes,
+    with maps of as many cells.
+    """
     given, cells = max(part.size for part in parts), lcm(*(part.cells for part in parts))
     return ParallelBackbone(
         [
-            AtSize(make_backbone(part.network, part.normalisation), given=given, size=part.size, finer=cells // part.cells)
+            AtSize(
+                make_backbone(part.network, part.normalisation),
+                given=given,
+                size=part.size,
+                finer=cells // part.cells,
+            )
             for part in parts
         ]
     )
@@ -243,11 +288,15 @@ def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class PyramidBackbone(Pyramid, Backbone):
-    """A small feature pyramid for thin lines and fine texture; one cell of the map for 8 x 8 pixels."""
+    """A small feature pyramid for thin lines and fine texture; one cell of the map for 8 x 8
+    pixels.
+    """
 
 
 class LitePyramidBackbone(LitePyramid, Backbone):
-    """The same on EfficientNet-Lite0, which can start from ImageNet; one cell of the map for 8 x 8 pixels."""
+    """The same on EfficientNet-Lite0, which can start from ImageNet; one cell of the map for 8 x 8
+    pixels.
+    """
 
     @property
     def pretrained(self) -> nn.Module:

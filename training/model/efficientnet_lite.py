@@ -1,9 +1,11 @@
 """EfficientNet-Lite0 as an encoder: the levels of a network that others trained on ImageNet.
 
-EfficientNet-B0 without squeeze-and-excitation and with ReLU6 for swish (Tan and Le 2019; the Lite variants are
-TensorFlow's, Apache-2.0).  A package of 17 MB carries its weights, so that it can start from them without a network.
+EfficientNet-B0 without squeeze-and-excitation and with ReLU6 for swish (Tan and Le 2019; the Lite
+variants are TensorFlow's, Apache-2.0).  A package of 17 MB carries its weights, so that it can
+start from them without a network.
 
-Shape suffixes: N images, 3 and C channels, H and W input rows and columns, h and w map rows and columns.
+Shape suffixes: N images, 3 and C channels, H and W input rows and columns, h and w map rows and
+columns.
 """
 
 from monai.networks.nets.efficientnet import EfficientNet
@@ -24,7 +26,8 @@ _LEVELS = (2, 4, 6)
 """The last stages of 8, 16 and 32 pixels a cell."""
 
 MOMENTUM = 0.1
-"""Of EfficientNets' batch norms; MONAI's own (0.01) would need more steps than a small data set has."""
+"""Of EfficientNets' batch norms; MONAI's own (0.01) would need more steps than a small data set
+has."""
 
 LITE_WIDTHS = (40, 112, 320)
 """Channels of the levels."""
@@ -34,7 +37,12 @@ class Lite(EfficientNet):
     """EfficientNet-Lite0 without its head; what it gives is its subclasses' own."""
 
     def __init__(self, in_channels: int) -> None:
-        super().__init__(_BLOCKS, in_channels=in_channels, num_classes=1, norm=("batch", {"eps": 1e-3, "momentum": MOMENTUM}))
+        super().__init__(
+            _BLOCKS,
+            in_channels=in_channels,
+            num_classes=1,
+            norm=("batch", {"eps": 1e-3, "momentum": MOMENTUM}),
+        )
         for part_of_head in ("_avg_pooling", "_dropout", "_fc"):
             setattr(self, part_of_head, nn.Identity())
         for module in self.modules():
@@ -42,7 +50,7 @@ class Lite(EfficientNet):
                 module._swish = nn.ReLU6()  # noqa: SLF001 -- MONAI's own word for it, on each of its blocks
 
     def begin(self, image_NCHW: Tensor) -> Tensor:
-        """Give what the first stage reads, half as many cells on a side."""
+        """Return what the first stage reads, half as many cells on a side."""
         stem: Tensor = self._swish(self._bn0(self._conv_stem(self._conv_stem_padding(image_NCHW))))
         return stem
 
@@ -56,7 +64,9 @@ class LiteEncoder(Lite):
             setattr(self, last_step, nn.Identity())
 
     def forward(self, colours_N3HW: Tensor) -> list[Tensor]:
-        """Give the levels of pictures about zero, sides multiples of 32, the finest first: [N, C, h, w] each."""
+        """Return the levels of pictures about zero, sides multiples of 32, the finest first: [N, C,
+        h, w] each.
+        """
         x = self.begin(colours_N3HW)
         stages = [x := stage(x) for stage in self._blocks]
         return [stages[level] for level in _LEVELS]

@@ -6,8 +6,8 @@ et al. 2016), and the logit is pooled from it, so that the map is exact:
 A mean lets every cell count alike; the log of the mean exponential (Pinheiro and
 Collobert 2015) lets a few decide, and there the bias is part of the map itself.
 
-Shape suffixes: N images, 1 and C channels, H and W input rows and columns,
-h and w map rows and columns, M metadata columns, D values that describe an image to the novelty head.
+Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and
+columns, M metadata columns, D values that describe an image to the novelty head.
 """
 
 import math
@@ -18,21 +18,38 @@ import torch
 from torch import Tensor, nn
 
 from cxr.metadata_features import COLUMNS
-from training.model.backbones import AtSize, Backbone, ParallelBackbone, join_backbones, make_backbone
+from training.model.backbones import (
+    AtSize,
+    Backbone,
+    ParallelBackbone,
+    join_backbones,
+    make_backbone,
+)
 from training.model.novelty_head import NoveltyHead
 from training.recipe.schema import IntensityNormalisation, NetworkName, Pool, Recipe
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
-"""About the mean and spread of chest radiographs on a 0..1 grey scale; the first batch norm does the rest."""
+"""About the mean and spread of chest radiographs on a 0..1 grey scale; the first batch norm does
+the rest."""
 
 _LATE_PACE = 5.0
-"""How much faster than others the few weights of the metadata move: a step of AdamW moves each by about the learning rate."""
+"""How much faster than others the few weights of the metadata move: a step of AdamW moves each by
+about the learning rate."""
 
 
 class ChestNet(nn.Module):
-    """From uint8 radiographs to a logit, its map and a novelty; what `training.bundle.export` writes as a graph."""
+    """From uint8 radiographs to a logit, its map and a novelty; what `training.bundle.export`
+    writes as a graph.
+    """
 
-    def __init__(self, backbone: Backbone, *, dropout: float = 0.2, pool: Pool = "mean", metadata: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        dropout: float = 0.2,
+        pool: Pool = "mean",
+        metadata: bool = False,
+    ) -> None:
         super().__init__()
         self.pool = pool
         self.backbone = backbone
@@ -54,40 +71,62 @@ class ChestNet(nn.Module):
         pool: Pool = "mean",
         metadata: bool = False,
     ) -> Self:
-        """Make the network that a recipe names, with random weights; an ensemble with a member for each of `normalisation`."""
-        return cls(make_backbone(name, normalisation), dropout=dropout, pool=pool, metadata=metadata)
+        """Make the network that a recipe names, with random weights; an ensemble with a member for
+        each of `normalisation`.
+        """
+        return cls(
+            make_backbone(name, normalisation), dropout=dropout, pool=pool, metadata=metadata
+        )
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
         """Make a recipe's network, with random weights."""
-        backbone = join_backbones(recipe.joined) if recipe.joined else make_backbone(recipe.network, recipe.normalisation)
+        backbone = (
+            join_backbones(recipe.joined)
+            if recipe.joined
+            else make_backbone(recipe.network, recipe.normalisation)
+        )
         return cls(backbone, dropout=recipe.dropout, pool=recipe.pool, metadata=recipe.metadata)
 
     @classmethod
     @torch.no_grad()
     def ensemble(cls, members: Sequence["ChestNet"]) -> Self:
-        """Join trained networks into one whose map is the mean of their maps; a mean pool makes its logit the mean of theirs.
+        """Join trained networks into one whose map is the mean of their maps; a mean pool makes its
+        logit the mean of theirs.
 
-        A mean of linear heads is one linear head on all their features, so an ensemble is a network like any other,
-        and its map is as exact.  The members' backbones become parts of it; the novelty is to be fitted anew.
+        A mean of linear heads is one linear head on all their features, so an ensemble is a network
+        like any other, and its map is as exact.  The members' backbones become parts of it; the
+        novelty is to be fitted anew.
         """
-        ensemble = cls(ParallelBackbone([member.backbone for member in members]), dropout=0.0, pool=members[0].pool)
+        ensemble = cls(
+            ParallelBackbone([member.backbone for member in members]),
+            dropout=0.0,
+            pool=members[0].pool,
+        )
         ensemble.answer_with_mean(members)
         return ensemble.eval()
 
     @classmethod
     @torch.no_grad()
     def joined(cls, networks: Sequence["ChestNet"], recipe: Recipe) -> Self:
-        """Put the trained networks of joined run directories side by side, in the order of `recipe.joined`; as `ensemble` else."""
+        """Put the trained networks of joined run directories side by side, in the order of
+        `recipe.joined`; as `ensemble` else.
+        """
         joined = cls.of(recipe)
-        for place, network in zip(cast("ParallelBackbone", joined.backbone).members, networks, strict=True):
+        for place, network in zip(
+            cast("ParallelBackbone", joined.backbone).members, networks, strict=True
+        ):
             cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())
         joined.answer_with_mean(networks)
         return joined.eval()
 
     def answer_with_mean(self, networks: Sequence["ChestNet"]) -> None:
-        """Make the head the mean of others', whose features stand one after the other in this one's."""
-        self.head.weight.copy_(torch.cat([network.head.weight for network in networks], dim=1) / len(networks))
+        """Make the head the mean of others', whose features stand one after the other in this
+        one's.
+        """
+        self.head.weight.copy_(
+            torch.cat([network.head.weight for network in networks], dim=1) / len(networks)
+        )
         self.bias.copy_(torch.stack([network.bias for network in networks]).mean(dim=0))
 
     @property
@@ -108,13 +147,14 @@ class ChestNet(nn.Module):
             nn.init.zeros_(self.late)
 
     def forward(self, image_NHW: Tensor, metadata_NM: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Read uint8 images, as `cxr.preprocess` makes them, and what is known beside them, as `cxr.metadata_features` writes it.
+        """Read uint8 images, as `cxr.preprocess` makes them, and what is known beside them, as
+        `cxr.metadata_features` writes it.
 
         Returns:
             `logit_N`, raw; `cam_Nhw`, in units of the logit, with `pool(cam) + cam_bias == logit`;
-            `novelty_N`, the whitened distance from the training set, see `training.model.novelty_head`;
-            where metadata adds to the logit, `bias_N`, which stands for `cam_bias` and for that.
-            All float32.
+            `novelty_N`, the whitened distance from the training set, see
+            `training.model.novelty_head`; where metadata adds to the logit, `bias_N`, which stands
+            for `cam_bias` and for that. All float32.
         """
         image_N1HW = image_NHW[:, None].to(torch.float32) / 255.0
         feature_NChw = self.forward_features(image_N1HW)
@@ -126,12 +166,15 @@ class ChestNet(nn.Module):
         return logit_N, cam_Nhw, novelty_N, bias_N + self.bias if self.pool == "mean" else bias_N
 
     def forward_features(self, image_N1HW: Tensor) -> Tensor:
-        """Give the last feature maps `feature_NChw` of float images on a 0..1 grey scale."""
+        """Return the last feature maps `feature_NChw` of float images on a 0..1 grey scale."""
         feature_NChw: Tensor = self.backbone((image_N1HW - GREY_MEAN) / GREY_STD)
         return feature_NChw
 
-    def read(self, feature_NChw: Tensor, metadata_NM: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Give `logit_N` and `cam_Nhw` of feature maps, whole channels of which are dropped while training.
+    def read(
+        self, feature_NChw: Tensor, metadata_NM: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return `logit_N` and `cam_Nhw` of feature maps, whole channels of which are dropped while
+        training.
 
         What is known beside the image adds to the logit, and not to the map.
         """
@@ -141,7 +184,7 @@ class ChestNet(nn.Module):
         return logit_N + self._beside(metadata_NM), cam_Nhw
 
     def _beside(self, metadata_NM: Tensor) -> Tensor:
-        """Give what the metadata adds to the logit."""
+        """Return what the metadata adds to the logit."""
         assert self.late is not None
         return _LATE_PACE * (metadata_NM @ self.late)
 
@@ -150,14 +193,16 @@ class ChestNet(nn.Module):
         if self.pool == "mean":
             return cam_Nhw.mean(dim=(1, 2)) + self.bias, cam_Nhw
         cam_Nhw = cam_Nhw + self.bias
-        return cam_Nhw.flatten(1).logsumexp(dim=1) - math.log(cam_Nhw.shape[1] * cam_Nhw.shape[2]), cam_Nhw
+        return cam_Nhw.flatten(1).logsumexp(dim=1) - math.log(
+            cam_Nhw.shape[1] * cam_Nhw.shape[2]
+        ), cam_Nhw
 
     def forward_logit(self, image_N1HW: Tensor, metadata_NM: Tensor | None = None) -> Tensor:
-        """Give `logit_N` of float images, and of what is known beside them."""
+        """Return `logit_N` of float images, and of what is known beside them."""
         return self.read(self.forward_features(image_N1HW), metadata_NM)[0]
 
     def describe(self, image_N1HW: Tensor) -> Tensor:
-        """Give `described_ND` of float images, from which `novelty` is fitted."""
+        """Return `described_ND` of float images, from which `novelty` is fitted."""
         return self.novelty.describe(image_N1HW, self.forward_features(image_N1HW).mean(dim=(2, 3)))
 
     def prepare_for_export(self) -> None:

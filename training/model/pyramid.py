@@ -7,7 +7,8 @@ taken out, beside the picture itself, beside what differs from its mirror image.
 Coarser features are then added to finer ones from the top down (feature pyramid,
 Lin et al. 2017), and the map keeps one cell for 8 x 8 pixels.
 
-Shape suffixes: N images, 1, 3 and C channels, H and W input rows and columns, h and w map rows and columns.
+Shape suffixes: N images, 1, 3 and C channels, H and W input rows and columns, h and w map rows and
+columns.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,10 +24,12 @@ _REACH = 8
 """Pixels on a side of a tile; what is broader than about five tiles is taken for background."""
 
 _FLAT = 0.15
-"""Local spread, in the units of the network's input, below which detail is taken for noise and not enlarged."""
+"""Local spread, in the units of the network's input, below which detail is taken for noise and not
+enlarged."""
 
 _GREY_SHARE = 0.25
-"""Of each look in each colour at first: pictures of ImageNet, about zero, spread half as far as one look here."""
+"""Of each look in each colour at first: pictures of ImageNet, about zero, spread half as far as one
+look here."""
 
 
 class TopDown(nn.Module):
@@ -41,15 +44,25 @@ class TopDown(nn.Module):
         self.channels = channels
         self.across = nn.ModuleList(across)
         self.mix = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), _norm_relu(channels)) for _ in self.across
+            nn.Sequential(
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False), _norm_relu(channels)
+            )
+            for _ in self.across
         )
 
     def add_up(self, levels: Sequence[Tensor]) -> Tensor:
-        """Give `feature_NChw` at the cells of the first level; each further one has half as many on a side."""
+        """Return `feature_NChw` at the cells of the first level; each further one has half as many
+        on a side."""
         sum_NChw: Tensor | None = None
-        for level, across, mix in zip(reversed(levels), reversed(self.across), reversed(self.mix), strict=True):
+        for level, across, mix in zip(
+            reversed(levels), reversed(self.across), reversed(self.mix), strict=True
+        ):
             finer = across(level)
-            sum_NChw = mix(finer if sum_NChw is None else finer + functional.interpolate(sum_NChw, scale_factor=2.0))
+            sum_NChw = mix(
+                finer
+                if sum_NChw is None
+                else finer + functional.interpolate(sum_NChw, scale_factor=2.0)
+            )
         assert sum_NChw is not None
         return sum_NChw
 
@@ -57,55 +70,77 @@ class TopDown(nn.Module):
 class Pyramid(TopDown):
     """Four levels of 4, 8, 16 and 32 pixels a cell, added up at 8.
 
-    The order of its parts decides what a seed draws for each, and how a state of the optimizer is read.
+    The order of its parts decides what a seed draws for each, and how a state of the optimizer is
+    read.
     """
 
     def __init__(self, widths: tuple[int, int, int, int], channels: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, widths[0], 7, stride=4, padding=3, bias=False), _norm_relu(widths[0]))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 7, stride=4, padding=3, bias=False), _norm_relu(widths[0])
+        )
         self.down = nn.ModuleList(_Block(above, below) for above, below in pairwise(widths))
         self.set_levels((nn.Conv2d(width, channels, 1) for width in widths[1:]), channels)
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Give `feature_NChw`, one cell for 8 x 8 pixels."""
+        """Return `feature_NChw`, one cell for 8 x 8 pixels."""
         x = self.stem(see(image_N1HW))
         return self.add_up([x := block(x) for block in self.down])
 
 
 class LitePyramid(TopDown):
-    """The levels of 8, 16 and 32 pixels a cell of a network that can start from ImageNet, added up at 8."""
+    """The levels of 8, 16 and 32 pixels a cell of a network that can start from ImageNet, added up
+    at 8.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        across = (nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels)) for width in LITE_WIDTHS)
+        across = (
+            nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels))
+            for width in LITE_WIDTHS
+        )
         self.set_levels(across, channels)
         self.encoder = LiteEncoder()
         self.colours = nn.Conv2d(3, 3, 1, bias=False)
         nn.init.zeros_(self.colours.weight)
-        self.colours.weight.data[:, :2] = _GREY_SHARE  # detail and the image itself as a grey picture; the rest is learned
+        self.colours.weight.data[:, :2] = (
+            _GREY_SHARE  # detail and the image itself as a grey picture; the rest is learned
+        )
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Give `feature_NChw`, one cell for 8 x 8 pixels."""
+        """Return `feature_NChw`, one cell for 8 x 8 pixels."""
         return self.add_up(self.encoder(self.colours(see(image_N1HW))))
 
 
 class _Block(nn.Module):
-    """Two 3 x 3 convolutions about a shortcut (He et al. 2016), the first of which halves the sides."""
+    """Two 3 x 3 convolutions about a shortcut (He et al. 2016), the first of which halves the
+    sides.
+    """
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(channels_in, channels, 3, stride=2, padding=1, bias=False), _norm_relu(channels))
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.first = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 3, stride=2, padding=1, bias=False),
+            _norm_relu(channels),
+        )
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+        )
         self.shortcut = nn.Conv2d(channels_in, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.relu(self.second(self.first(x)) + self.shortcut(functional.avg_pool2d(x, 2)))
+        return functional.relu(
+            self.second(self.first(x)) + self.shortcut(functional.avg_pool2d(x, 2))
+        )
 
 
 def see(image_N1HW: Tensor) -> Tensor:
-    """Give three looks `image_N3HW` at an image about zero: its detail, itself, and its detail less the other side's shade."""
+    """Return three looks `image_N3HW` at an image about zero: its detail, itself, and its detail
+    less the other side's shade."""
     centered_N1HW = image_N1HW - _surroundings(image_N1HW)
-    detail_N1HW = centered_N1HW / (_surroundings(centered_N1HW.square()).clamp_min(0.0).sqrt() + _FLAT)
+    detail_N1HW = centered_N1HW / (
+        _surroundings(centered_N1HW.square()).clamp_min(0.0).sqrt() + _FLAT
+    )
     other_side_N1HW = _enlarge(functional.avg_pool2d(detail_N1HW.flip(3), _REACH))
     return torch.cat([detail_N1HW, image_N1HW, detail_N1HW - other_side_N1HW], dim=1)
 
@@ -113,11 +148,15 @@ def see(image_N1HW: Tensor) -> Tensor:
 def _surroundings(image_N1HW: Tensor) -> Tensor:
     """Average over about five tiles each way, by tiles: the cost of a wide window without one."""
     tile_N1hw = functional.avg_pool2d(image_N1HW, _REACH)
-    return _enlarge(functional.avg_pool2d(tile_N1hw, 5, stride=1, padding=2, count_include_pad=False))
+    return _enlarge(
+        functional.avg_pool2d(tile_N1hw, 5, stride=1, padding=2, count_include_pad=False)
+    )
 
 
 def _enlarge(tile_N1hw: Tensor) -> Tensor:
-    return functional.interpolate(tile_N1hw, scale_factor=float(_REACH), mode="bilinear", align_corners=False)
+    return functional.interpolate(
+        tile_N1hw, scale_factor=float(_REACH), mode="bilinear", align_corners=False
+    )
 
 
 def _norm_relu(channels: int) -> nn.Module:

@@ -6,7 +6,10 @@ from dataclasses import replace
 from cxr.interpret import Labels, Scope
 from training.recipe.schema import Augmentation, ConfigError, Recipe
 
-_NOT_A_DEVICE = "Research and teaching. Not a medical device: nothing that it says may be used to diagnose or to treat anybody."
+_NOT_A_DEVICE = (
+    "Research and teaching. Not a medical device: nothing that it says may be used "
+    "to diagnose or to treat anybody."
+)
 
 
 def pneumonia_efficientnet_b0() -> Recipe:
@@ -15,16 +18,21 @@ def pneumonia_efficientnet_b0() -> Recipe:
         name="pneumonia-efficientnet-b0",
         task="pneumonia",
         data_layout="class-folders",
-        data_name="Kermany et al. 2018, training split: chest radiographs of children of 1 to 5 years, Guangzhou",
-        data_licence="CC BY 4.0, attribution to Kermany, Zhang and Goldbaum (doi:10.17632/rscbjbr9sj)",
+        data_name="Kermany et al. 2018, training split: chest radiographs of children of 1 to 5 "
+        "years, Guangzhou",
+        data_licence="CC BY 4.0, attribution to Kermany, Zhang and Goldbaum "
+        "(doi:10.17632/rscbjbr9sj)",
         finding="pneumonia",
         labels=Labels(negative="normal", positive="pneumonia"),
         scope=Scope(min_age_years=1, max_age_years=5, modalities=("CR", "DX")),
         intended_use=_NOT_A_DEVICE,
         limits=(
-            "Learned from one hospital's children of 1 to 5 years, in 8-bit JPEG already squeezed to 224 x 224 pixels. "
-            "Normal and pneumonia only: every other disease will be called one of the two. Adults, other hospitals and "
-            "other devices are untested, and accuracy elsewhere is known to be lower than on a held-out part of this data."
+            "Learned from one hospital's children of 1 to 5 years, in 8-bit JPEG already squeezed "
+            "to 224 x 224 pixels. "
+            "Normal and pneumonia only: every other disease will be called one of the two. "
+            "Adults, other hospitals and "
+            "other devices are untested, and accuracy elsewhere is known to be lower than on a "
+            "held-out part of this data."
         ),
         epochs=(8, 2),
         sizes=(128, 224),
@@ -36,7 +44,9 @@ def pneumonia_efficientnet_b0() -> Recipe:
 
 
 def pneumonia_densenet161() -> Recipe:
-    """The network and class weights of the seed's experiment; for a GPU, or a day of two cores.  Its bundle is over 30 MB."""
+    """The network and class weights of the seed's experiment; for a GPU, or a day of two cores.
+    Its bundle is over 30 MB.
+    """
     return replace(
         pneumonia_efficientnet_b0(),
         name="pneumonia-densenet161",
@@ -52,7 +62,9 @@ def pneumonia_densenet161() -> Recipe:
 
 
 def pneumonia_ensemble() -> Recipe:
-    """Pneumonia by six small networks of 72 pixels that read grey values in three ways; a part of what ships."""
+    """Pneumonia by six small networks of 72 pixels that read grey values in three ways; a part of
+    what ships.
+    """
     return replace(
         pneumonia_efficientnet_b0(),
         name="pneumonia-ensemble",
@@ -83,7 +95,9 @@ def pneumonia_imagenet() -> Recipe:
 
 
 def pneumothorax_efficientnet_b0() -> Recipe:
-    """Pneumothorax from SIIM-ACR; start it from pneumonia weights with `--weights FILE` where images are few."""
+    """Pneumothorax from SIIM-ACR; start it from pneumonia weights with `--weights FILE` where
+    images are few.
+    """
     return Recipe(
         name="pneumothorax-efficientnet-b0",
         task="pneumothorax",
@@ -95,9 +109,12 @@ def pneumothorax_efficientnet_b0() -> Recipe:
         scope=Scope(min_age_years=16, views=("PA", "AP"), modalities=("CR", "DX")),
         intended_use=_NOT_A_DEVICE,
         limits=(
-            "Learned from radiographs of one source; where those were few, as the bundle states, its figures have "
-            "wide intervals. Small or apical pneumothoraces, which cover less than one hundredth of the picture, are easily "
-            "missed. Chest drains go with the label and may be what it sees. Children and other hospitals are untested."
+            "Learned from radiographs of one source; where those were few, as the bundle states, "
+            "its figures have "
+            "wide intervals. Small or apical pneumothoraces, which cover less than one hundredth "
+            "of the picture, are easily "
+            "missed. Chest drains go with the label and may be what it sees. Children and other "
+            "hospitals are untested."
         ),
         epochs=(8, 8),
         sizes=(128, 224),
@@ -111,7 +128,8 @@ def pneumothorax_efficientnet_b0() -> Recipe:
 
 
 def pneumothorax_masks() -> Recipe:
-    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map learns from the drawn segmentation masks too.
+    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map learns from the drawn
+    segmentation masks too.
 
     190 images in five folds and the final network take about a quarter of an hour of a core.
     """
@@ -132,15 +150,21 @@ def pneumothorax_masks() -> Recipe:
 
 
 def pneumothorax_ensemble() -> Recipe:
-    """Pneumothorax by three such networks of different seeds, which answer by the mean of their maps; the one that ships.
+    """Pneumothorax by three such networks of different seeds, which answer by the mean of their
+    maps; the one that ships.
 
     190 images in five folds and the final networks take about an hour of a core.
     """
-    return replace(pneumothorax_masks(), name="pneumothorax-ensemble", normalisation=("fixed", "fixed", "fixed"))
+    return replace(
+        pneumothorax_masks(),
+        name="pneumothorax-ensemble",
+        normalisation=("fixed", "fixed", "fixed"),
+    )
 
 
 def pneumothorax_imagenet() -> Recipe:
-    """Pneumothorax by a pyramid on EfficientNet-Lite0 that starts from ImageNet, and learns from segmentation masks too.
+    """Pneumothorax by a pyramid on EfficientNet-Lite0 that starts from ImageNet, and learns from
+    segmentation masks too.
 
     190 images in five folds and the final network take about an hour of a core.
     """
@@ -158,7 +182,9 @@ def pneumothorax_imagenet() -> Recipe:
 
 
 def smoke() -> Recipe:
-    """A tiny training of the whole path for tests, on whatever data is given; it learns next to nothing."""
+    """A tiny training of the whole path for tests, on whatever data is given; it learns next to
+    nothing.
+    """
     return Recipe(
         name="smoke",
         task="smoke",
@@ -195,7 +221,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def recipe_named(name: str) -> Recipe:
-    """Give a recipe by its name; raises `ConfigError` with the names there are."""
+    """Return a recipe by its name; raises `ConfigError` with the names there are."""
     if name not in RECIPES:
         raise ConfigError(f"unknown recipe {name!r}; known are: {', '.join(RECIPES)}")
     return RECIPES[name]()

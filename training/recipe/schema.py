@@ -32,7 +32,9 @@ NetworkName = Literal[
     "pyramid-small", "pyramid-lite0",
 ]  # fmt: skip
 IntensityNormalisation = Literal["fixed", "image", "high-pass"]
-MemberNormalisations = Annotated[tuple[IntensityNormalisation, ...], Field(min_length=1, max_length=32)]
+MemberNormalisations = Annotated[
+    tuple[IntensityNormalisation, ...], Field(min_length=1, max_length=32)
+]
 Pool = Literal["mean", "lse"]
 Imbalance = Literal["sampler", "class-weights", "generated"]
 Layout = Literal["siim", "class-folders", "any"]
@@ -43,12 +45,16 @@ _CLOSED = ConfigDict(extra="forbid")
 
 
 class ConfigError(TrainingError):
-    """A recipe or an override of it makes no sense; the message is for the person at the keyboard."""
+    """A recipe or an override of it makes no sense; the message is for the person at the
+    keyboard.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
 class Augmentation:
-    """How far training images are moved and their grey values bent; zero everywhere leaves them as they are."""
+    """How far training images are moved and their grey values bent; zero everywhere leaves them as
+    they are.
+    """
 
     mirror: Fraction = 0.5
     """Probability of a flip left to right."""
@@ -67,7 +73,8 @@ class Augmentation:
     blur: Fraction = 0.2
     """Share of images that are smoothed (3 x 3 binomial)."""
     noise: Annotated[float, Field(ge=0.0, le=0.5)] = 0.04
-    """Largest standard deviation of added Gaussian noise, of a 0..1 grey scale; each image draws its own below it."""
+    """Largest standard deviation of added Gaussian noise, of a 0..1 grey scale; each image draws
+    its own below it."""
     mixup: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Alpha of the Beta distribution that mixes pairs of images (Zhang et al. 2018); 0 is off."""
     mixup_until: Fraction = 0.8
@@ -110,26 +117,31 @@ class Recipe:
     # Network
     network: NetworkName = "efficientnet-b0"
     normalisation: MemberNormalisations = ("fixed",)
-    """How each network reads grey values; with several, so many are trained, and answer with their mean, as one graph.
+    """How each network reads grey values; with several, so many are trained, and answer with their
+    mean, as one graph.
 
-    `fixed`: as they are; `image`: by the image's own mean and spread; `high-pass`: by the spread about the mean nearby.
-    """
+    `fixed`: as they are; `image`: by the image's own mean and spread; `high-pass`: by the spread
+    about the mean nearby. """
     init_weights: str | None = None
-    """Where the backbone starts: a run directory's model.safetensors, a state dict with torchvision's names (.safetensors or .pth),
-    or `imagenet`, see `training.model.pretrained`.  None starts from scratch; the head is always new."""
+    """Where the backbone starts: a run directory's model.safetensors, a state dict with
+    torchvision's names (.safetensors or .pth), or `imagenet`, see `training.model.pretrained`.
+    None starts from scratch; the head is always new."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     pool: Pool = "mean"
-    """How the map adds up to the logit.  `lse` (log of the mean exponential) lets a few cells decide, as small lesions need."""
+    """How the map adds up to the logit.  `lse` (log of the mean exponential) lets a few cells
+    decide, as small lesions need."""
     mask_weight: Annotated[float, Field(ge=0.0)] = 0.0
-    """Weight of the map's own loss against drawn segmentation masks, beside the label's; 0 learns from labels alone."""
+    """Weight of the map's own loss against drawn segmentation masks, beside the label's; 0 learns
+    from labels alone."""
     metadata: bool = False
-    """Whether age, sex and view add to the logit (`training.fit.late_fusion`); compare it with images alone
-    before shipping one."""
+    """Whether age, sex and view add to the logit (`training.fit.late_fusion`); compare it with
+    images alone before shipping one."""
 
     joined: tuple[EnsembleMember, ...] = ()
-    """The networks of the run directories that were joined into one (`training.experiments.ensemble`); empty where a run directory was trained.
-    Network, greys and
-    schedule are then those of the run directory with the largest input, and each run directory's own recipe stands in run.json."""
+    """The networks of the run directories that were joined into one
+    (`training.experiments.ensemble`); empty where a run directory was trained. Network, greys and
+    schedule are then those of the run directory with the largest input, and each run directory's
+    own recipe stands in run.json."""
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -139,29 +151,33 @@ class Recipe:
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
     warmup_epochs: Annotated[float, Field(ge=0.0)] = 1.0
     ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.998
-    """Decay of the running average of weights, which is what is kept; it warms up, and 0 switches it off."""
+    """Decay of the running average of weights, which is what is kept; it warms up, and 0 switches
+    it off."""
     average_last: Annotated[int, Field(ge=1)] = 1
     """What is kept is the plain mean of the running averages after so many last epochs."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.05
 
     # Data
     imbalance: Imbalance = "sampler"
-    """`sampler`: each epoch draws as many of either class; `class-weights`: 1 - n_c / N on the loss; `generated`: changed
-    copies of the rarer class's training images, written to disk until the classes balance."""
+    """`sampler`: each epoch draws as many of either class; `class-weights`: 1 - n_c / N on the
+    loss; `generated`: changed copies of the rarer class's training images, written to disk until
+    the classes balance."""
     augment: Augmentation = Field(default_factory=Augmentation)
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Decides the folds; None takes `seed`, so that another seed is another split too."""
     validation: Validation = "folds"
-    """`holdout`: fold 0 is held-out from the one model; `folds`: a model for each fold, and a final one on everything."""
+    """`holdout`: fold 0 is held-out from the one model; `folds`: a model for each fold, and a final
+    one on everything."""
 
     # Machine
     precision: TrainingPrecision = "auto"
-    """Of the network's forward pass in training.  `auto`: bf16 where it is faster: on a GPU, and on a CPU that
-    has instructions for it for DenseNets and pyramids."""
+    """Of the network's forward pass in training.  `auto`: bf16 where it is faster: on a GPU, and on
+    a CPU that has instructions for it for DenseNets and pyramids."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """CPU threads; 0 takes the cores that this process may use.  Another number may change the last bits of the weights."""
+    """CPU threads; 0 takes the cores that this process may use.  Another number may change the last
+    bits of the weights."""
 
     @property
     def size(self) -> int:
@@ -175,7 +191,9 @@ class Recipe:
 
     @property
     def size_step(self) -> int:
-        """What sizes are multiples of: small ResNets halve an image three times, the others five times."""
+        """What sizes are multiples of: small ResNets halve an image three times, the others five
+        times.
+        """
         return 8 if self.network.startswith("resnet") else 32
 
     @property
@@ -184,7 +202,7 @@ class Recipe:
         return sum(self.epochs)
 
     def size_of_epoch(self, epoch: int) -> int:
-        """Give the image size that an epoch (from 0) trains at."""
+        """Return the image size that an epoch (from 0) trains at."""
         for epochs, size in zip(self.epochs, self.sizes, strict=True):
             if epoch < epochs:
                 return size
@@ -194,26 +212,42 @@ class Recipe:
     @model_validator(mode="after")
     def _stages_agree(self) -> Self:
         if len(self.epochs) != len(self.sizes):
-            raise ValueError("epochs and sizes differ in length: each size needs its number of epochs")
+            raise ValueError(
+                "epochs and sizes differ in length: each size needs its number of epochs"
+            )
         if list(self.sizes) != sorted(self.sizes):
             raise ValueError("sizes must not shrink")
         if any(size % self.size_step for size in self.sizes):
-            raise ValueError(f"sizes must be multiples of {self.size_step} for {self.network}: every half must be whole")
+            raise ValueError(
+                f"sizes must be multiples of {self.size_step} for {self.network}: every half must "
+                f"be whole"
+            )
         if self.warmup_epochs > self.total_epochs:
             raise ValueError("warmup_epochs exceeds the epochs")
         if self.average_last > self.epochs[-1]:
             raise ValueError("average_last exceeds the epochs at the last size")
         if self.mask_weight and self.augment.mixup:
-            raise ValueError("the segmentation mask of two blended chests means nothing: set mask_weight or augment.mixup to 0")
+            raise ValueError(
+                "the segmentation mask of two blended chests means nothing: set mask_weight or "
+                "augment.mixup to 0"
+            )
         if self.mask_weight and self.imbalance == "generated":
-            raise ValueError("generated images have no segmentation masks: set mask_weight to 0, or imbalance to sampler")
-        if self.metadata and (self.augment.mixup or self.imbalance == "generated" or len(self.normalisation) > 1):
-            raise ValueError("metadata goes with whole images that somebody took, and one network: no mixup, nothing generated")
+            raise ValueError(
+                "generated images have no segmentation masks: set mask_weight to 0, or imbalance "
+                "to sampler"
+            )
+        if self.metadata and (
+            self.augment.mixup or self.imbalance == "generated" or len(self.normalisation) > 1
+        ):
+            raise ValueError(
+                "metadata goes with whole images that somebody took, and one network: no mixup, "
+                "nothing generated"
+            )
         return self
 
 
 def stride_of(network: NetworkName) -> int:
-    """Give how many pixels on a side one cell of a network's map stands for."""
+    """Return how many pixels on a side one cell of a network's map stands for."""
     return 8 if network.startswith(("resnet", "pyramid")) else 32
 
 
@@ -221,7 +255,7 @@ _RECIPE = TypeAdapter(Recipe)
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Give a recipe as plain JSON values."""
+    """Return a recipe as plain JSON values."""
     plain: dict[str, Any] = _RECIPE.dump_python(recipe, mode="json")
     return plain
 
@@ -231,7 +265,10 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     try:
         return _RECIPE.validate_python(values)
     except ValidationError as exc:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in exc.errors())
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
+            for fault in exc.errors()
+        )
         raise ConfigError(faults) from exc
 
 

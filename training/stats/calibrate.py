@@ -24,7 +24,8 @@ _REQUIRED_RATE = 0.95
 """What `screen` asks of the sensitivity, and `rule_in` of the specificity."""
 
 _MIN_CLASS_FOR_PROOF = 100
-"""Images of a class from which its rate is held to a confidence bound instead of its observed value."""
+"""Images of a class from which its rate is held to a confidence bound instead of its observed
+value."""
 
 _Z95_ONE_SIDED = 1.6448536269514722
 _MIN_IMAGES_FOR_QUANTILES = 1000
@@ -35,7 +36,9 @@ _CROSS_FIT_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class PlattFit:
-    """A calibration, how sure its two numbers are, and why it is the identity where it had to be."""
+    """A calibration, how sure its two numbers are, and why it is the identity where it had to
+    be.
+    """
 
     calibration: Calibration
     slope_ci95: list[float] | None
@@ -43,7 +46,7 @@ class PlattFit:
     note: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the fit as `metrics.json` states it."""
+        """Return the fit as `metrics.json` states it."""
         return {
             "slope": self.calibration.slope,
             "slope_ci95": self.slope_ci95,
@@ -55,7 +58,9 @@ class PlattFit:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """Smallest positive logit, the rule that chose it, and whether its promise is proven or only observed."""
+    """Smallest positive logit, the rule that chose it, and whether its promise is proven or only
+    observed.
+    """
 
     logit: float
     criterion: str
@@ -63,7 +68,8 @@ class OperatingPoint:
 
 
 def fit_platt(label_N: Labels01, logit_N: Floats) -> PlattFit:
-    """Fit `sigmoid(slope * logit + intercept)` by Newton's method with Platt's smoothed targets (Platt 1999).
+    """Fit `sigmoid(slope * logit + intercept)` by Newton's method with Platt's smoothed targets
+    (Platt 1999).
 
     The smoothing keeps the fit finite where the classes separate perfectly.
     With one class, one logit, or where higher logits mean fewer positives,
@@ -87,12 +93,14 @@ def fit_platt(label_N: Labels01, logit_N: Floats) -> PlattFit:
 
 
 def cross_fitted(label_N: Labels01, logit_N: Floats, groups_N: Sequence[str]) -> Floats:
-    """Give each image the probability of a calibration that was fitted without its person.
+    """Return each image the probability of a calibration that was fitted without its person.
 
     The honest ground for a calibration error: the shipped calibration is fitted on everybody.
     """
     _, person_N = np.unique(np.asarray(groups_N), return_inverse=True)
-    part_of_person = np.random.default_rng(_CROSS_FIT_SEED).permutation(person_N.max() + 1) % _CROSS_FIT_PARTS
+    part_of_person = (
+        np.random.default_rng(_CROSS_FIT_SEED).permutation(person_N.max() + 1) % _CROSS_FIT_PARTS
+    )
     probability_N = np.empty(len(label_N))
     for part in range(_CROSS_FIT_PARTS):
         held_N = part_of_person[person_N] == part
@@ -109,13 +117,21 @@ def operating_points(label_N: Labels01, logit_N: Floats) -> dict[str, OperatingP
     Youden's cut from nearly saturated predictions falls too low on data that
     have shifted, which is why it is offered and not the default.
     """
-    points = {DEFAULT_OPERATING_POINT: OperatingPoint(0.0, "raw logit 0: equal priors, as in the training batches", True)}
+    points = {
+        DEFAULT_OPERATING_POINT: OperatingPoint(
+            0.0, "raw logit 0: equal priors, as in the training batches", True
+        )
+    }
     positives, negatives = int(label_N.sum()), int((1 - label_N).sum())
     if not positives or not negatives:
-        lacking = OperatingPoint(0.0, "raw logit 0: the held-out images are all of one class", False)
+        lacking = OperatingPoint(
+            0.0, "raw logit 0: the held-out images are all of one class", False
+        )
         return points | {"youden": lacking, "screen": lacking, "rule_in": lacking}
     cut_C, hits_C, passes_C = _rates(label_N, logit_N)
-    best_C = np.flatnonzero(np.isclose(hits_C + passes_C, (hits_C + passes_C).max(), rtol=0, atol=1e-12))
+    best_C = np.flatnonzero(
+        np.isclose(hits_C + passes_C, (hits_C + passes_C).max(), rtol=0, atol=1e-12)
+    )
     sensitive_C, screen_rule = _meets(hits_C, positives, "sensitivity")
     specific_C, rule_in_rule = _meets(passes_C, negatives, "specificity")
     return points | {
@@ -124,8 +140,10 @@ def operating_points(label_N: Labels01, logit_N: Floats) -> dict[str, OperatingP
             "largest sensitivity + specificity, middle of its plateau",
             proven=True,
         ),
-        "screen": OperatingPoint(float(cut_C[sensitive_C][-1]), screen_rule, positives >= _MIN_CLASS_FOR_PROOF),
-        "rule_in": OperatingPoint(float(cut_C[specific_C][0]), rule_in_rule, negatives >= _MIN_CLASS_FOR_PROOF),
+        "screen": OperatingPoint(float(cut_C[sensitive_C][-1]), screen_rule,
+        positives >= _MIN_CLASS_FOR_PROOF),
+        "rule_in": OperatingPoint(float(cut_C[specific_C][0]), rule_in_rule,
+        negatives >= _MIN_CLASS_FOR_PROOF),
     }  # fmt: skip
 
 
@@ -141,7 +159,9 @@ def novelty_limits(novelty_N: Floats, basis: str) -> NoveltyLimits:
     else:
         warn, novel = _log_normal_quantiles(novelty_N)
         how = "99 % and 99.9 % quantiles of a log-normal fitted to the distances"
-    return NoveltyLimits(warn=warn, novel=novel, source=f"{how} of {len(novelty_N)} images, {basis}")
+    return NoveltyLimits(
+        warn=warn, novel=novel, source=f"{how} of {len(novelty_N)} images, {basis}"
+    )
 
 
 def _identity(note: str) -> PlattFit:
@@ -149,7 +169,8 @@ def _identity(note: str) -> PlattFit:
 
 
 def _newton(design_N2: Floats, target_N: Floats) -> tuple[list[float], list[float]] | None:
-    """Maximise the Bernoulli likelihood; give coefficients and standard errors, None if it does not settle.
+    """Maximise the Bernoulli likelihood; give coefficients and standard errors, None if it does not
+    settle.
 
     A step that would not raise the likelihood is halved, so that it can't run away.
     """
@@ -164,7 +185,10 @@ def _newton(design_N2: Floats, target_N: Floats) -> tuple[list[float], list[floa
             return None
         if np.abs(step).max() < 1e-9:
             return weights.tolist(), np.sqrt(np.diag(np.linalg.inv(hessian))).tolist()
-        while _log_likelihood(design_N2 @ (weights + step), target_N) < _log_likelihood(design_N2 @ weights, target_N) - 1e-12:
+        while (
+            _log_likelihood(design_N2 @ (weights + step), target_N)
+            < _log_likelihood(design_N2 @ weights, target_N) - 1e-12
+        ):
             step = step / 2
         weights = weights + step
     return None
@@ -179,7 +203,7 @@ def _sigmoid(score_N: Floats) -> Floats:
 
 
 def _rates(label_N: Labels01, logit_N: Floats) -> tuple[Floats, Floats, Floats]:
-    """Give every cut from the lowest up, with its sensitivity and specificity.
+    """Return every cut from the lowest up, with its sensitivity and specificity.
 
     A cut lies midway between neighbouring logits; one at either end calls all or none.
     """
@@ -192,9 +216,14 @@ def _rates(label_N: Labels01, logit_N: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _meets(rate_C: Floats, trials: int, name: str) -> tuple[NDArray[np.bool_], str]:
-    """Tell which cuts keep a rate at 0.95, by its lower bound where the class is large enough for one."""
+    """Tell which cuts keep a rate at 0.95, by its lower bound where the class is large enough for
+    one.
+    """
     if trials < _MIN_CLASS_FOR_PROOF:
-        return rate_C >= _REQUIRED_RATE, f"observed {name} >= {_REQUIRED_RATE}; unproven, on {trials} images"
+        return (
+            rate_C >= _REQUIRED_RATE,
+            f"observed {name} >= {_REQUIRED_RATE}; unproven, on {trials} images",
+        )
     bound_C = np.array([_lower_bound(round(rate * trials), trials) for rate in rate_C])
     return bound_C >= _REQUIRED_RATE, f"lower 95 % bound of the {name} >= {_REQUIRED_RATE}"
 
@@ -206,5 +235,7 @@ def _lower_bound(hits: int, trials: int) -> float:
 
 def _log_normal_quantiles(novelty_N: Floats) -> tuple[float, float]:
     log_N = np.log(np.maximum(novelty_N, np.finfo(np.float32).tiny))
-    fitted = NormalDist(float(log_N.mean()), max(float(log_N.std(ddof=1)) if len(log_N) > 1 else 0.0, 1e-6))
+    fitted = NormalDist(
+        float(log_N.mean()), max(float(log_N.std(ddof=1)) if len(log_N) > 1 else 0.0, 1e-6)
+    )
     return math.exp(fitted.inv_cdf(0.99)), math.exp(fitted.inv_cdf(0.999))

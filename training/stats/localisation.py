@@ -38,8 +38,9 @@ def measure_localisation(
         pool: how a map adds up to its logit, which is what a cell's evidence means.
 
     Returns:
-        What `metrics.json` holds under `localisation`: `pointing` (with Wilson's interval) and `energy`
-        of the maps and of both guesses, over all images and by tercile of the outlines' area.
+        What `metrics.json` holds under `localisation`: `pointing` (with Wilson's interval) and
+        `energy` of the maps and of both guesses, over all images and by tercile of the outlines'
+        area.
     """
     near_PHW = np.stack([_widen(mask_HW) for mask_HW in mask_PHW])
     guesses = {
@@ -52,7 +53,9 @@ def measure_localisation(
     area_P = mask_PHW.mean(axis=(1, 2)) / 255
     edges = np.quantile(area_P, [1 / 3, 2 / 3])
     size_P = np.searchsorted(edges, area_P, side="left")
-    groups = {"all": np.ones(len(area_P), dtype=np.bool_)} | {name: size_P == i for i, name in enumerate(_SIZES)}
+    groups = {"all": np.ones(len(area_P), dtype=np.bool_)} | {
+        name: size_P == i for i, name in enumerate(_SIZES)
+    }
     return {"tolerance": _TOLERANCE, "area_terciles": edges.tolist()} | {
         group: {"n": int(chosen_P.sum())}
         | {name: _figures(hit_P[name][chosen_P], energy_P[name][chosen_P]) for name in guesses}
@@ -63,13 +66,21 @@ def measure_localisation(
 def localisation_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Write the figures as a Markdown table."""
     small, large = (f"{edge:.2%}" for edge in figures["area_terciles"])
-    yield f"Outlines up to {small} of the picture are small, over {large} large; a hit lies in one or within 2 % beside it."
+    yield (
+        f"Outlines up to {small} of the picture are small, over {large} large; a hit lies in "
+        f"one or within 2 % beside it."
+    )
     yield ""
-    yield "| segmentation masks | images | hits: the map | the centre | the usual place | energy: the map | the usual place |"
+    yield (
+        "| segmentation masks | images | hits: the map | the centre | the usual place | "
+        "energy: the map | the usual place |"
+    )
     yield "|---|---|---|---|---|---|---|"
     for group in ("all", *_SIZES):
         row = figures[group]
-        hits = " | ".join(figure_text(row[name], "pointing") for name in ("map", "centre", "usual_place"))
+        hits = " | ".join(
+            figure_text(row[name], "pointing") for name in ("map", "centre", "usual_place")
+        )
         energies = " | ".join(figure_text(row[name], "energy") for name in ("map", "usual_place"))
         yield f"| {group} | {row['n']:,} | {hits} | {energies} |"
 
@@ -83,9 +94,15 @@ def _figures(hit_P: NDArray[np.bool_], energy_P: Floats) -> dict[str, Any]:
     }
 
 
-def _evidence(cam_hw: NDArray[np.float32], shape: tuple[int, ...], pool: Literal["mean", "lse"]) -> Floats:
-    """Enlarge a map to its picture, in shares of what speaks for the finding: under `lse`, each cell's of the sum."""
-    smooth_HW = np.asarray(Image.fromarray(cam_hw).resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float64)
+def _evidence(
+    cam_hw: NDArray[np.float32], shape: tuple[int, ...], pool: Literal["mean", "lse"]
+) -> Floats:
+    """Enlarge a map to its picture, in shares of what speaks for the finding: under `lse`, each
+    cell's of the sum.
+    """
+    smooth_HW = np.asarray(
+        Image.fromarray(cam_hw).resize((shape[1], shape[0]), Image.Resampling.BILINEAR), np.float64
+    )
     return np.exp(smooth_HW - smooth_HW.max()) if pool == "lse" else np.maximum(smooth_HW, 0.0)
 
 
@@ -103,18 +120,20 @@ def _centre(side: int) -> Floats:
 
 
 def _others(mask_PHW: NDArray[np.uint8]) -> Floats:
-    """Give each image the sum of the others' segmentation masks."""
+    """Return each image the sum of the others' segmentation masks."""
     return np.asarray(mask_PHW.sum(axis=0, dtype=np.float64) - mask_PHW)
 
 
 def _hits(guess_PHW: Floats, near_PHW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell whether each guess's highest pixel lies near the segmentation mask; the mean of several equal ones never counts."""
+    """Tell whether each guess's highest pixel lies near the segmentation mask; the mean of several
+    equal ones never counts.
+    """
     highest_P = guess_PHW.reshape(len(guess_PHW), -1).argmax(axis=1)
     return np.asarray(near_PHW.reshape(len(near_PHW), -1)[np.arange(len(near_PHW)), highest_P])
 
 
 def _energy(guess_PHW: Floats, mask_PHW: NDArray[np.uint8]) -> Floats:
-    """Give the share of each guess inside its segmentation mask; 0 where it guesses nothing."""
+    """Return the share of each guess inside its segmentation mask; 0 where it guesses nothing."""
     inside_P = (guess_PHW * (mask_PHW / 255)).sum(axis=(1, 2))
     all_P = guess_PHW.sum(axis=(1, 2))
     return np.asarray(np.divide(inside_P, all_P, out=np.zeros_like(inside_P), where=all_P > 0))

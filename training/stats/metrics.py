@@ -57,14 +57,16 @@ def measure(
         "brier": float(np.mean((probability_N - label_N) ** 2)) if len(label_N) else None,
         "ece": expected_calibration_error(label_N, probability_N),
         "operating_points": {
-            name: at_threshold(label_N, probability_N, threshold) for name, threshold in thresholds.items()
+            name: at_threshold(label_N, probability_N, threshold) for name,
+            threshold in thresholds.items()
         },
         "default_operating_point": default_operating_point,
     }  # fmt: skip
 
 
 def auroc(label_N: Labels01, score_N: Floats) -> float | None:
-    """Give the area under the ROC curve, ties counted half (Mann-Whitney); None with one class."""
+    """Return the area under the ROC curve, ties counted half (Mann-Whitney); None with one
+    class."""
     positives, negatives = int(label_N.sum()), int((1 - label_N).sum())
     if not positives or not negatives:
         return None
@@ -73,7 +75,8 @@ def auroc(label_N: Labels01, score_N: Floats) -> float | None:
 
 
 def delong_interval(label_N: Labels01, score_N: Floats) -> list[float] | None:
-    """Give the AUROC's 95 % interval after DeLong (1988) by midranks (Sun and Xu 2014), on the logit scale.
+    """Return the AUROC's 95 % interval after DeLong (1988) by midranks (Sun and Xu 2014), on the
+    logit scale.
 
     A perfect separation has no variance to estimate; there the interval is
     Wilson's for as many trials as the rarer class has images.
@@ -89,8 +92,12 @@ def delong_interval(label_N: Labels01, score_N: Floats) -> list[float] | None:
     return [1 / (1 + math.exp(half - center)), 1 / (1 + math.exp(-half - center))]
 
 
-def bootstrap_interval(label_N: Labels01, score_N: Floats, groups_N: Sequence[str]) -> list[float] | None:
-    """Give the AUROC's 95 % interval by drawing persons with replacement, 2000 times from a fixed seed."""
+def bootstrap_interval(
+    label_N: Labels01, score_N: Floats, groups_N: Sequence[str]
+) -> list[float] | None:
+    """Return the AUROC's 95 % interval by drawing persons with replacement, 2000 times from a fixed
+    seed.
+    """
     _, group_index_N = np.unique(np.asarray(groups_N), return_inverse=True)
     persons = int(group_index_N.max()) + 1
     rng = np.random.default_rng(_BOOTSTRAP_SEED)
@@ -98,7 +105,8 @@ def bootstrap_interval(label_N: Labels01, score_N: Floats, groups_N: Sequence[st
     sorted_label_N, sorted_group_N = label_N[order_N], group_index_N[order_N]
     ties_N = np.unique(score_N[order_N], return_inverse=True)[1]
     area_B = np.array([
-        weighted_auroc(sorted_label_N, ties_N, rng.multinomial(persons, np.full(persons, 1 / persons))[sorted_group_N])
+        weighted_auroc(sorted_label_N, ties_N, rng.multinomial(persons, np.full(persons,
+        1 / persons))[sorted_group_N])
         for _ in range(_BOOTSTRAP_DRAWS)
     ])  # fmt: skip
     area_B = area_B[np.isfinite(area_B)]  # a draw of one class has no AUROC
@@ -106,7 +114,9 @@ def bootstrap_interval(label_N: Labels01, score_N: Floats, groups_N: Sequence[st
 
 
 def average_precision(label_N: Labels01, score_N: Floats) -> float | None:
-    """Give the mean precision over recall steps, tied scores taken together; None without a positive."""
+    """Return the mean precision over recall steps, tied scores taken together; None without a
+    positive.
+    """
     if not label_N.sum():
         return None
     recall_T, precision_T = precision_recall(label_N, score_N)
@@ -114,28 +124,37 @@ def average_precision(label_N: Labels01, score_N: Floats) -> float | None:
 
 
 def precision_recall(label_N: Labels01, score_N: Floats) -> tuple[Floats, Floats]:
-    """Give recall and precision at each distinct score from the highest down; needs a positive."""
+    """Return recall and precision at each distinct score from the highest down; needs a
+    positive."""
     true_T, false_T = _cumulative_counts(label_N, score_N)
     return true_T / label_N.sum(), true_T / (true_T + false_T)
 
 
 def roc_curve(label_N: Labels01, score_N: Floats) -> tuple[Floats, Floats]:
-    """Give false and true positive rates from (0, 0) to (1, 1); needs both classes."""
+    """Return false and true positive rates from (0, 0) to (1, 1); needs both classes."""
     true_T, false_T = _cumulative_counts(label_N, score_N)
     return np.r_[0.0, false_T / (1 - label_N).sum()], np.r_[0.0, true_T / label_N.sum()]
 
 
 def expected_calibration_error(label_N: Labels01, probability_N: Floats) -> float | None:
-    """Give the mean gap between stated and observed frequency over 15 bins of equal mass."""
+    """Return the mean gap between stated and observed frequency over 15 bins of equal mass."""
     if not len(label_N):
         return None
-    gaps = [len(bin_) * abs(stated - observed) for bin_, stated, observed in _reliability(label_N, probability_N, _ECE_BINS)]
+    gaps = [
+        len(bin_) * abs(stated - observed)
+        for bin_, stated, observed in _reliability(label_N, probability_N, _ECE_BINS)
+    ]
     return float(sum(gaps) / len(label_N))
 
 
-def reliability(label_N: Labels01, probability_N: Floats, bins: int = _ECE_BINS) -> tuple[Floats, Floats, Labels01]:
-    """Give the stated mean, the observed frequency and the size of each bin of equal mass."""
-    rows = [(stated, observed, len(bin_)) for bin_, stated, observed in _reliability(label_N, probability_N, bins)]
+def reliability(
+    label_N: Labels01, probability_N: Floats, bins: int = _ECE_BINS
+) -> tuple[Floats, Floats, Labels01]:
+    """Return the stated mean, the observed frequency and the size of each bin of equal mass."""
+    rows = [
+        (stated, observed, len(bin_))
+        for bin_, stated, observed in _reliability(label_N, probability_N, bins)
+    ]
     stated, observed, sizes = zip(*rows, strict=True) if rows else ((), (), ())
     return np.array(stated), np.array(observed), np.array(sizes, dtype=np.int_)
 
@@ -160,31 +179,39 @@ def at_threshold(label_N: Labels01, probability_N: Floats, threshold: float) -> 
 
 
 def wilson_interval(hits: int, trials: int, z: float = Z95) -> list[float] | None:
-    """Give the score interval of a proportion (Wilson 1927); None without trials."""
+    """Return the score interval of a proportion (Wilson 1927); None without trials."""
     if not trials:
         return None
     share = hits / trials
     center = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    half = (
+        z
+        / (1 + z * z / trials)
+        * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    )
     return [max(0.0, center - half), min(1.0, center + half)]
 
 
 def _auroc_interval(
     label_N: Labels01, score_N: Floats, groups_N: Sequence[str] | None
 ) -> tuple[list[float] | None, str | None]:  # fmt: skip
-    """Choose the interval: by person where persons repeat, and where there is variance to resample."""
+    """Choose the interval: by person where persons repeat, and where there is variance to
+    resample.
+    """
     area = auroc(label_N, score_N)
     if area is None:
         return None, None
     if area in {0.0, 1.0}:
         return delong_interval(label_N, score_N), "wilson, for the rarer class (perfect separation)"
     if groups_N is not None and len(set(groups_N)) < len(label_N):
-        return bootstrap_interval(label_N, score_N, groups_N), f"bootstrap by person, {_BOOTSTRAP_DRAWS} draws"
+        return bootstrap_interval(
+            label_N, score_N, groups_N
+        ), f"bootstrap by person, {_BOOTSTRAP_DRAWS} draws"
     return delong_interval(label_N, score_N), "delong, on the logit scale"
 
 
 def _midranks(score_N: Floats) -> Floats:
-    """Give ranks from 1; ties share their mean rank."""
+    """Return ranks from 1; ties share their mean rank."""
     _, inverse_N, counts = np.unique(score_N, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[inverse_N], dtype=np.float64)
@@ -196,12 +223,14 @@ def _delong_variance(label_N: Labels01, score_N: Floats) -> float:
     placement_P = (rank_N[positive] - _midranks(score_N[positive])) / (~positive).sum()
     placement_Q = (rank_N[~positive] - _midranks(score_N[~positive])) / positive.sum()
     return sum(
-        float(np.var(placement, ddof=1)) / len(placement) for placement in (placement_P, placement_Q) if len(placement) > 1
+        float(np.var(placement, ddof=1)) / len(placement)
+        for placement in (placement_P, placement_Q)
+        if len(placement) > 1
     )
 
 
 def weighted_auroc(label_N: Labels01, ties_N: Labels01, weight_N: Labels01) -> float:
-    """Give the AUROC of sorted images that count `weight` times each; NaN with one class."""
+    """Return the AUROC of sorted images that count `weight` times each; NaN with one class."""
     positive_T = np.bincount(ties_N, weight_N * label_N)
     negative_T = np.bincount(ties_N, weight_N * (1 - label_N))
     below_T = np.cumsum(negative_T) - negative_T / 2
@@ -217,8 +246,12 @@ def _cumulative_counts(label_N: Labels01, score_N: Floats) -> tuple[Floats, Floa
     return true_T, last_T + 1 - true_T
 
 
-def _reliability(label_N: Labels01, probability_N: Floats, bins: int) -> list[tuple[Labels01, float, float]]:
+def _reliability(
+    label_N: Labels01, probability_N: Floats, bins: int
+) -> list[tuple[Labels01, float, float]]:
     """Cut the images into bins of equal mass: their indices, stated mean and observed frequency."""
     order_N = np.argsort(probability_N, kind="stable")
     parts = [part for part in np.array_split(order_N, bins) if len(part)]
-    return [(part, float(probability_N[part].mean()), float(label_N[part].mean())) for part in parts]
+    return [
+        (part, float(probability_N[part].mean()), float(label_N[part].mean())) for part in parts
+    ]

@@ -14,15 +14,23 @@ from app.inference.request import PredictionRequest
 
 @contextmanager
 def admit_upload(
-    request: Request, service: Service, *, model: str | None, prediction_request: PredictionRequest, deadline: float
+    request: Request,
+    service: Service,
+    *,
+    model: str | None,
+    prediction_request: PredictionRequest,
+    deadline: float,
 ) -> Iterator[tuple[AdmittedRequest, Reservation]]:
-    """Hold a place for the answer and a share of the memory for uploads; nothing of the body is read yet.
+    """Hold a place for the answer and a share of the memory for uploads; nothing of the body is
+    read yet.
 
     `model` None is the default one.  Raises as `Classifier.choose`.
     """
     num_bytes = announced_bytes(request)
     with (
-        service.classifier.choose(model, prediction_request, num_bytes=num_bytes, deadline=deadline) as admitted,
+        service.classifier.choose(
+            model, prediction_request, num_bytes=num_bytes, deadline=deadline
+        ) as admitted,
         service.upload_budget.reserve() as reservation,
     ):
         yield admitted, reservation
@@ -31,6 +39,8 @@ def admit_upload(
 async def read_one(request: Request, service: Service, reservation: Reservation) -> bytes:
     """Read the one file of a body; raises as `read_upload`."""
     settings = service.settings
-    limits = UploadLimits(settings.max_upload_bytes, settings.max_upload_bytes, 1, settings.receive_timeout_seconds)
+    limits = UploadLimits(
+        settings.max_upload_bytes, settings.max_upload_bytes, 1, settings.receive_timeout_seconds
+    )
     with service.metrics.time_stage("receive"):
         return await read_upload(request, limits, reservation)

@@ -29,7 +29,7 @@ class Service:
 
 
 def service_of(request: Request) -> Service:
-    """Give the running service."""
+    """Return the running service."""
     return cast("Service", request.app.state.service)
 
 
@@ -53,9 +53,18 @@ async def _accept_png(request: Request) -> None:
 
 
 def _require_acceptable(request: Request, media_type: str) -> None:
-    accept = ",".join(request.headers.getlist("accept")).lower() or "*/*"  # several lines are one list: RFC 9110 section 5.3
-    ranges = {name.strip(): options for name, _, options in (entry.partition(";") for entry in accept.split(","))}
-    for name in (media_type, media_type.partition("/")[0] + "/*", "*/*"):  # the most specific one decides: section 12.5.1
+    accept = (
+        ",".join(request.headers.getlist("accept")).lower() or "*/*"
+    )  # several lines are one list: RFC 9110 section 5.3
+    ranges = {
+        name.strip(): options
+        for name, _, options in (entry.partition(";") for entry in accept.split(","))
+    }
+    for name in (
+        media_type,
+        media_type.partition("/")[0] + "/*",
+        "*/*",
+    ):  # the most specific one decides: section 12.5.1
         if name in ranges:
             if _is_excluded(ranges[name]):
                 break
@@ -72,7 +81,9 @@ async def _refuse_repeats(request: Request) -> None:
 
 def _is_excluded(options: str) -> bool:
     """Tell whether a range carries a weight of nothing: RFC 9110 section 12.4.2."""
-    return any(option.strip() in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options.split(";"))
+    return any(
+        option.strip() in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options.split(";")
+    )
 
 
 _TIMEOUT_HEADER = "x-request-timeout-seconds"
@@ -90,7 +101,9 @@ async def _deadline(
 
 
 def deadline_of(request: Request, service: Service) -> float:
-    """Give the time by which to answer, on `time.monotonic`'s clock; raises `RequestValidationError` or `MalformedRequest`."""
+    """Return the time by which to answer, on `time.monotonic`'s clock; raises
+    `RequestValidationError` or `MalformedRequest`.
+    """
     stated = request.headers.getlist(_TIMEOUT_HEADER)
     if not stated:
         return time.monotonic() + service.settings.default_timeout_seconds
@@ -99,7 +112,9 @@ def deadline_of(request: Request, service: Service) -> float:
     try:
         return time.monotonic() + _TIMEOUT.validate_python(stated[0])
     except ValidationError as exc:
-        raise RequestValidationError([{**fault, "loc": ("header", _TIMEOUT_HEADER)} for fault in exc.errors()]) from exc
+        raise RequestValidationError(
+            [{**fault, "loc": ("header", _TIMEOUT_HEADER)} for fault in exc.errors()]
+        ) from exc
 
 
 ServiceOf = Annotated[Service, Depends(_service)]

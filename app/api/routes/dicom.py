@@ -30,7 +30,9 @@ Parameters = Annotated[DicomParameters, Query()]
         **problem_responses(*PREDICT_CODES),
     },
 )
-async def predict_dicom(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+async def predict_dicom(
+    request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf
+) -> Response:
     """Classify one DICOM radiograph and give the answer as a DICOM object of the same study.
 
     `result=sr` is a preliminary, unverified structured report; `result=sc` a picture of
@@ -39,7 +41,13 @@ async def predict_dicom(request: Request, parameters: Parameters, deadline: Dead
     with `unsupported_format`.
     """
     prediction_request = parameters.prediction_request()
-    with admit_upload(request, service, model=parameters.model, prediction_request=prediction_request, deadline=deadline) as (
+    with admit_upload(
+        request,
+        service,
+        model=parameters.model,
+        prediction_request=prediction_request,
+        deadline=deadline,
+    ) as (
         admitted,
         reservation,
     ):
@@ -51,9 +59,15 @@ async def predict_dicom(request: Request, parameters: Parameters, deadline: Dead
     return Response(result, media_type=MEDIA_TYPE, headers={"content-disposition": disposition})
 
 
-async def _answer(data: bytes, admitted: AdmittedRequest, parameters: DicomParameters, service: Service) -> bytes:
+async def _answer(
+    data: bytes, admitted: AdmittedRequest, parameters: DicomParameters, service: Service
+) -> bytes:
     prediction = await service.classifier.classify(data, admitted)
     async with by_deadline(admitted.deadline):
         return await asyncio.to_thread(
-            write_result, parameters.result, data, prediction, max_inflated_bytes=service.settings.max_inflated_bytes
+            write_result,
+            parameters.result,
+            data,
+            prediction,
+            max_inflated_bytes=service.settings.max_inflated_bytes,
         )

@@ -3,8 +3,9 @@
 FastAPI works out anew for each request what an endpoint wants and where it comes from; for the
 parameters of `/predict` that takes the event loop longer than admitting, logging and answering an
 upload together.  Here one pydantic model reads the query, chosen when the route is made, and
-`deadline_of` the header.  What an endpoint declares stays FastAPI's own way of saying it, and so does the
-OpenAPI document; what is refused is refused in the same words, the query before the header.
+`deadline_of` the header.  What an endpoint declares stays FastAPI's own way of saying it, and so
+does the OpenAPI document; what is refused is refused in the same words, the query before the
+header.
 """
 
 from collections.abc import Callable, Coroutine
@@ -26,12 +27,16 @@ class _NoParameters(BaseModel):
 
 
 class FastRoute(APIRoute):
-    """A route of an endpoint that takes `request`, `deadline`, `service`, and `parameters` where it has any."""
+    """A route of an endpoint that takes `request`, `deadline`, `service`, and `parameters` where it
+    has any.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Give what answers a request; called once, when the route is made."""
+        """Return what answers a request; called once, when the route is made."""
         endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
-        checks = [dependency.dependency for dependency in self.dependencies if dependency.dependency]
+        checks = [
+            dependency.dependency for dependency in self.dependencies if dependency.dependency
+        ]
         wanted: type[BaseModel] = get_type_hints(endpoint).get("parameters", _NoParameters)
 
         async def handle(request: Request) -> Response:
@@ -39,8 +44,15 @@ class FastRoute(APIRoute):
                 await check(request)
             service = service_of(request)
             parameters = _read(wanted, request)
-            arguments: dict[str, Any] = {} if wanted is _NoParameters else {"parameters": parameters}
-            return await endpoint(request=request, deadline=deadline_of(request, service), service=service, **arguments)
+            arguments: dict[str, Any] = (
+                {} if wanted is _NoParameters else {"parameters": parameters}
+            )
+            return await endpoint(
+                request=request,
+                deadline=deadline_of(request, service),
+                service=service,
+                **arguments,
+            )
 
         return handle
 

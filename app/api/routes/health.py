@@ -14,13 +14,17 @@ router = APIRouter(tags=["health"])
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
 async def livez(service: ServiceOf) -> LivenessAnswer:
-    """Answer 200 while the event loop turns and no batch lane has died; a restart cures the rest."""
+    """Answer 200 while the event loop turns and no batch lane has died; a restart cures the
+    rest.
+    """
     _refuse(service.classifier.faults())
     return LivenessAnswer()
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Does the default model answer?", responses=problem_responses("not_ready"))
+@router.get(
+    "/readyz", summary="Does the default model answer?", responses=problem_responses("not_ready")
+)
 async def readyz(service: ServiceOf) -> ReadinessAnswer:
     """Answer 200 while the default model serves, else 503 with the reasons."""
     _refuse(service.classifier.unready_reasons())

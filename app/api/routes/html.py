@@ -6,7 +6,8 @@ from starlette.responses import HTMLResponse
 
 SECURITY_HEADERS = {
     "content-security-policy": (
-        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
+        "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
+        "object-src 'none'; "
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
@@ -30,12 +31,16 @@ a { color: #0b5cad; } h1, h2 { line-height: 1.2; }
 
 
 def html_response(title: str, body: str, *, home: str) -> HTMLResponse:
-    """Send a page of ours around HTML that is safe already; `home` is the way from its address to the page at `/`."""
+    """Send a page of ours around HTML that is safe already; `home` is the way from its address to
+    the page at `/`.
+    """
     page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width">'
         f'<link rel="icon" href="{home}favicon.svg">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f'<header><a href="{home}">cxr-serve</a><strong>Research use. Not for diagnosis.</strong></header>'
+        f'<header><a href="{home}">cxr-serve</a><strong>Research use. Not for '
+        f"diagnosis.</strong></header>"
         f"<main>{body}</main></body></html>"
     )
     return HTMLResponse(page, headers=SECURITY_HEADERS)

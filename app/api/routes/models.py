@@ -38,7 +38,8 @@ async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
 @router.get(
     "/{name}/card", summary="Show a model's card",
     response_class=HTMLResponse,
-    responses=problem_responses("unauthorized", "unknown_model", "not_found", "rate_limited", "not_ready"),
+    responses=problem_responses("unauthorized", "unknown_model", "not_found", "rate_limited",
+    "not_ready"),
 )  # fmt: skip
 async def show_card(name: str, service: ServiceOf) -> Response:
     """Show MODEL_CARD.md of the version that answers, as a page."""
@@ -51,7 +52,9 @@ async def show_card(name: str, service: ServiceOf) -> Response:
 
 
 def render_card(text: str) -> str:
-    """Make HTML of a model card; tags that stand in it are shown, never obeyed, and its front matter is for machines."""
+    """Make HTML of a model card; tags that stand in it are shown, never obeyed, and its front
+    matter is for machines.
+    """
     body = _FRONT_MATTER.sub("", text, count=1)
     return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(body))
 

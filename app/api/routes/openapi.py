@@ -31,7 +31,9 @@ def install_openapi(app: FastAPI) -> None:
 def make_document(app: FastAPI) -> dict[str, Any]:
     """Write the document of an application."""
     document = get_openapi(
-        title=app.title, version=app.version, summary=None, description=f"{app.summary}. {app.description}", routes=app.routes
+        title=app.title, version=app.version, summary=None, description=f"{app.summary}. "
+                                                                        f"{app.description}",
+                                                                        routes=app.routes
     )  # fmt: skip
     document["openapi"] = VERSION
     _drop_foreign_errors(document)
@@ -40,7 +42,9 @@ def make_document(app: FastAPI) -> dict[str, Any]:
     document = {key: _as_3_0(value) for key, value in document.items()}
     for operation in _operations(document):
         for parameter in operation.get("parameters", ()):
-            parameter["schema"].pop("nullable", None)  # a query or a header can be left out, and is never null
+            parameter["schema"].pop(
+                "nullable", None
+            )  # a query or a header can be left out, and is never null
     return document
 
 
@@ -55,7 +59,9 @@ def _drop_foreign_errors(document: dict[str, Any]) -> None:
 
 def _offer_key(document: dict[str, Any]) -> None:
     """Say where an API key goes, and that a service may be set up without one."""
-    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}}
+    document["components"]["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer", "description": "An API key."}
+    }
     for operation in _operations(document):
         if "401" in operation["responses"]:
             operation["security"] = [{"key": []}, {}]

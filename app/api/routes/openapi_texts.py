@@ -6,15 +6,19 @@ from app.api.problems import PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, make_problem
 from app.api.upload import MULTIPART, RAW_TYPES
 
 PREDICT_CODES = (
-    "malformed_request", "unauthorized", "unknown_model", "not_acceptable", "slow_client", "too_large", "unsupported_format",
+    "malformed_request", "unauthorized", "unknown_model", "not_acceptable", "slow_client",
+    "too_large", "unsupported_format",
     "corrupt_image", "not_a_radiograph", "not_a_chest", "not_frontal", "decode_limit",
     "rate_limited", "inference_failed", "overloaded", "not_ready", "deadline_exceeded",
 )  # fmt: skip
 BATCH_CODES = (
-    "malformed_request", "unauthorized", "unknown_model", "not_acceptable", "slow_client", "too_large", "unsupported_format",
+    "malformed_request", "unauthorized", "unknown_model", "not_acceptable", "slow_client",
+    "too_large", "unsupported_format",
     "rate_limited", "inference_failed", "overloaded", "not_ready", "deadline_exceeded",
 )  # fmt: skip
-PREVIEW_CODES = tuple(code for code in PREDICT_CODES if code not in ("unknown_model", "inference_failed"))
+PREVIEW_CODES = tuple(
+    code for code in PREDICT_CODES if code not in ("unknown_model", "inference_failed")
+)
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -25,7 +29,9 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     for code in codes:
         kind = PROBLEM_KINDS[code]
         response = responses.setdefault(kind.status, _problem_response(kind.status))
-        response["description"] = ", ".join(filter(None, (response["description"], f"`{code}`: {kind.title}")))
+        response["description"] = ", ".join(
+            filter(None, (response["description"], f"`{code}`: {kind.title}"))
+        )
         response["content"][PROBLEM_MEDIA_TYPE]["examples"][code] = {"value": _example(code)}
     return responses
 
@@ -33,29 +39,47 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 def _problem_response(status: int) -> dict[str, Any]:
     response: dict[str, Any] = {
         "description": "",
-        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+        "content": {
+            PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}
+        },
     }
     if status in (429, 503):
-        response["headers"] = {"Retry-After": {"description": "Whole seconds to wait.", "schema": {"type": "integer"}}}
+        response["headers"] = {
+            "Retry-After": {"description": "Whole seconds to wait.", "schema": {"type": "integer"}}
+        }
     return response
 
 
 def body_of_one(*raw_types: str) -> dict[str, Any]:
-    """Document a body of one file, in a form or raw; without types, every raw type that is taken."""
+    """Document a body of one file, in a form or raw; without types, every raw type that is
+    taken.
+    """
     raw = {media_type: {"schema": _BINARY} for media_type in raw_types or RAW_TYPES}
-    form = {"type": "object", "required": ["file"], "properties": {"file": _BINARY}, "additionalProperties": False}
+    form = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"file": _BINARY},
+        "additionalProperties": False,
+    }
     return {"requestBody": {"required": True, "content": {MULTIPART: {"schema": form}, **raw}}}
 
 
 def body_of_several() -> dict[str, Any]:
     """Document the body of `/predict/batch`: several files in a form."""
     files = {"type": "array", "items": _BINARY, "minItems": 1}
-    form = {"type": "object", "required": ["files"], "properties": {"files": files}, "additionalProperties": False}
+    form = {
+        "type": "object",
+        "required": ["files"],
+        "properties": {"files": files},
+        "additionalProperties": False,
+    }
     return {"requestBody": {"required": True, "content": {MULTIPART: {"schema": form}}}}
 
 
 def _example(code: str) -> dict[str, Any]:
-    return make_problem(code, "In words, for people.", request_id="8f14e45fceea467a9b6d").model_dump()
+    return make_problem(
+        code, "In words, for people.", request_id="8f14e45fceea467a9b6d"
+    ).model_dump()
 
 
 PREDICTION_EXAMPLE: dict[str, Any] = {
@@ -65,16 +89,19 @@ PREDICTION_EXAMPLE: dict[str, Any] = {
         "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "engine": "onnxruntime-cpu", "precision": "fp32",
     },
-    "finding": "pneumothorax", "probability": 0.83, "label": "pneumothorax", "threshold": 0.41, "operating_point": "balanced",
+    "finding": "pneumothorax", "probability": 0.83, "label": "pneumothorax", "threshold": 0.41,
+    "operating_point": "balanced",
     "metadata": {
         "age_years": 58.0, "sex": "M", "view_position": "PA",
         "source": {"age_years": "PatientAge", "sex": "PatientSex", "view_position": "ViewPosition"},
     },
     "tta": {"views": 4, "spread": 0.02},
     "novelty": {"score": 3.1, "limit": 9.9, "is_novel": False},
-    "warnings": [{"code": "outside_age_scope", "detail": "The model was made for patients from 18 to 95 years."}],
+    "warnings": [{"code": "outside_age_scope", "detail": "The model was made for patients from 18 "
+                                                         "to 95 years."}],
     "processing": {
-        "format": "dicom", "transfer_syntax": "1.2.840.10008.1.2.4.50", "rows": 1024, "columns": 1024,
+        "format": "dicom", "transfer_syntax": "1.2.840.10008.1.2.4.50", "rows": 1024,
+        "columns": 1024,
         "inverted": False, "intensity": "identity", "preprocess": "1",
     },
     "heatmap": None,

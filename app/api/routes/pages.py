@@ -20,18 +20,24 @@ from cxr.phantom import phantom_dicom, phantom_png
 
 PAGE_FOLDER = Path(__file__).parents[2] / "page"
 _PAGE_TYPES = {
-    ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+    ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2",
 }  # fmt: skip
 
 _DOCS_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>cxr-serve API</title>
-<link rel="stylesheet" href="docs/assets/swagger-ui.css"><link rel="icon" href="docs/assets/favicon-32x32.png"></head>
+<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+<link rel="icon" href="docs/assets/favicon-32x32.png"></head>
 <body><div id="swagger-ui"></div>
-<script src="docs/assets/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body></html>
+<script src="docs/assets/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script></body></html>
 """
-_DOCS_SCRIPT = """SwaggerUIBundle({ url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null });
+_DOCS_SCRIPT = """SwaggerUIBundle({
+  url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null
+});
 """
 
 
@@ -57,13 +63,16 @@ def _add_file(app: FastAPI, address: str, file: Path) -> None:
 
 
 def _add(app: FastAPI, address: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
-    app.add_api_route(address, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_model=None)
+    app.add_api_route(
+        address, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_model=None
+    )
 
 
 class _WholeFiles(StaticFiles):
     """Files that are always sent whole.
 
-    A server may pass over a `Range` (RFC 9110 section 14.2); starlette answers one that is wrong, and with no problem document.
+    A server may pass over a `Range` (RFC 9110 section 14.2); starlette answers one that is wrong,
+    and with no problem document.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

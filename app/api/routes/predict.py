@@ -60,18 +60,29 @@ class BatchAnswer(Answer):
     summary="Classify one radiograph",
     openapi_extra=body_of_one(),
     responses={
-        200: {"model": PredictionAnswer, "content": {"application/json": {"example": PREDICTION_EXAMPLE}}},
+        200: {
+            "model": PredictionAnswer,
+            "content": {"application/json": {"example": PREDICTION_EXAMPLE}},
+        },
         **problem_responses(*PREDICT_CODES),
     },
 )
-async def predict(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+async def predict(
+    request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf
+) -> Response:
     """Classify one DICOM, PNG or JPEG radiograph.
 
     Send it as a multipart part named `file`, or as the body itself.  Its format is
     told by its content, never by its name or media type.
     """
     prediction_request = parameters.prediction_request()
-    with admit_upload(request, service, model=parameters.model, prediction_request=prediction_request, deadline=deadline) as (
+    with admit_upload(
+        request,
+        service,
+        model=parameters.model,
+        prediction_request=prediction_request,
+        deadline=deadline,
+    ) as (
         admitted,
         reservation,
     ):
@@ -92,40 +103,59 @@ async def predict(request: Request, parameters: Parameters, deadline: Deadline, 
         **problem_responses(*BATCH_CODES),
     },
 )  # fmt: skip
-async def predict_batch(request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf) -> Response:
+async def predict_batch(
+    request: Request, parameters: Parameters, deadline: Deadline, service: ServiceOf
+) -> Response:
     """Classify several radiographs, sent as multipart parts named `files`.
 
     Each file is admitted alone and fails alone; the answers keep the files' order.
     """
     prediction_request = parameters.prediction_request()
-    with admit_upload(request, service, model=parameters.model, prediction_request=prediction_request, deadline=deadline) as (
+    with admit_upload(
+        request,
+        service,
+        model=parameters.model,
+        prediction_request=prediction_request,
+        deadline=deadline,
+    ) as (
         admitted,
         reservation,
     ):
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
-                files = await read_uploads(request, _limits_of_several(service.settings), reservation)
+                files = await read_uploads(
+                    request, _limits_of_several(service.settings), reservation
+                )
         results = await while_connected(request, _answer_files(files, admitted, service))
     return _json(BatchAnswer(results=results))
 
 
-async def _answer_files(files: list[UploadedFile], admitted: AdmittedRequest, service: Service) -> list[FileAnswer]:
+async def _answer_files(
+    files: list[UploadedFile], admitted: AdmittedRequest, service: Service
+) -> list[FileAnswer]:
     return await asyncio.gather(*(_answer_file(file, admitted, service) for file in files))
 
 
-async def _answer_file(file: UploadedFile, admitted: AdmittedRequest, service: Service) -> FileAnswer:
+async def _answer_file(
+    file: UploadedFile, admitted: AdmittedRequest, service: Service
+) -> FileAnswer:
     """Answer one file of several; what is wrong with it is its own affair."""
     try:
         prediction = await service.classifier.classify(file.read(), admitted)
     except (ImageError, ServiceError) as error:
         service.metrics.rejections.labels(error.code).inc()
         return FileProblem(filename=file.filename, problem=problem_of(error))
-    return FilePrediction(filename=file.filename, prediction=PredictionAnswer.write(prediction, current_request_id()))
+    return FilePrediction(
+        filename=file.filename, prediction=PredictionAnswer.write(prediction, current_request_id())
+    )
 
 
 def _limits_of_several(settings: Settings) -> UploadLimits:
     return UploadLimits(
-        settings.max_upload_bytes, settings.max_batch_bytes, settings.max_batch_files, settings.receive_timeout_seconds
+        settings.max_upload_bytes,
+        settings.max_batch_bytes,
+        settings.max_batch_files,
+        settings.receive_timeout_seconds,
     )
 
 

@@ -25,14 +25,17 @@ router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce], route_
     },
 )
 async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> Response:
-    """Give one DICOM, PNG or JPEG radiograph as the picture that the service makes of it, for people to look at.
+    """Return one DICOM, PNG or JPEG radiograph as the picture that the service makes of it, for
+    people to look at.
 
     A grey PNG of 8 bits: upright, black as the header says (MONOCHROME1 is exchanged), windowed
     as `processing.intensity` of `/predict` says, whole up to 4096 pixels on a side and averaged
     down from there.  Nothing is classified.  It takes the place of one image in the default
     model's queue.
     """
-    with admit_upload(request, service, model=None, prediction_request=PredictionRequest(), deadline=deadline) as (
+    with admit_upload(
+        request, service, model=None, prediction_request=PredictionRequest(), deadline=deadline
+    ) as (
         admitted,
         reservation,
     ):

@@ -23,8 +23,9 @@ from cxr.errors import NeedsWorker
 __all__ = ["HEATMAP_SIDE", "Decoders", "Preparation", "Prepared"]
 
 _AT_HAND = 2
-"""Uploads that each thread has at hand, the one that it works on among them: it need not wait for the event loop to find the
-next. More would keep the steps after decoding, which are not counted here, waiting behind them."""
+"""Uploads that each thread has at hand, the one that it works on among them: it need not wait for
+the event loop to find the next. More would keep the steps after decoding, which are not counted
+here, waiting behind them."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,15 +34,22 @@ T = TypeVar("T")
 class Decoders:
     """The threads and processes that decode; belongs to one event loop."""
 
-    def __init__(self, *, num_threads: int, num_workers: int, max_seconds: float, max_memory_bytes: int) -> None:
+    def __init__(
+        self, *, num_threads: int, num_workers: int, max_seconds: float, max_memory_bytes: int
+    ) -> None:
         self.num_threads = num_threads
         self._in_hand = asyncio.Semaphore(_AT_HAND * num_threads)
         self._times = DecodeTimes()
         self._tasks = set["_DecodeTask[Any]"]()
         self._threads = ThreadPoolExecutor(
-            num_threads, thread_name_prefix="decode", initializer=step_back, initargs=(COMPUTE_NICENESS,)
+            num_threads,
+            thread_name_prefix="decode",
+            initializer=step_back,
+            initargs=(COMPUTE_NICENESS,),
         )
-        self._pool = WorkerPool(num_workers, max_seconds=max_seconds, max_memory_bytes=max_memory_bytes)
+        self._pool = WorkerPool(
+            num_workers, max_seconds=max_seconds, max_memory_bytes=max_memory_bytes
+        )
 
     @property
     def fault(self) -> str | None:
@@ -60,7 +68,9 @@ class Decoders:
     @property
     def wait_s(self) -> float:
         """Seconds until a thread would take a file that comes now."""
-        return sum(task.estimate_s for task in self._tasks if not task.is_prepared) / self.num_threads
+        return (
+            sum(task.estimate_s for task in self._tasks if not task.is_prepared) / self.num_threads
+        )
 
     def seconds(self, num_bytes: int) -> float:
         """Forecast how long a file of this length is decoded; a length of 0 is unknown."""
@@ -81,16 +91,25 @@ class Decoders:
             DeadlineExceeded: the deadline passed before its turn.
         """
         done = await self.prepare_in_thread(_nothing, data, preparation, deadline=deadline)
-        return done[0] if done else await self.prepare_in_worker(data, preparation, deadline=deadline)
+        return (
+            done[0] if done else await self.prepare_in_worker(data, preparation, deadline=deadline)
+        )
 
     async def prepare_in_thread(
-        self, step: Callable[[Prepared], T], data: bytes, preparation: Preparation, *, deadline: float
+        self,
+        step: Callable[[Prepared], T],
+        data: bytes,
+        preparation: Preparation,
+        *,
+        deadline: float,
     ) -> tuple[Prepared, T | None] | None:
-        """Prepare one upload and take the next step with its image in the same thread; None where it needs a worker.
+        """Prepare one upload and take the next step with its image in the same thread; None where
+        it needs a worker.
 
-        What was just decoded lies in the caches of the core that decoded it, and no other thread need be woken.
-        `step` takes what was prepared, and whatever it raises is raised here; it is not taken, and None given for
-        it, where nobody waits any more.  Raises `ImageError` or `DeadlineExceeded`, as `prepare`.
+        What was just decoded lies in the caches of the core that decoded it, and no other thread
+        need be woken. `step` takes what was prepared, and whatever it raises is raised here; it is
+        not taken, and None given for it, where nobody waits any more.  Raises `ImageError` or
+        `DeadlineExceeded`, as `prepare`.
         """
         task = _DecodeTask(step, data, preparation, deadline, self.seconds(len(data)))
         self._tasks.add(task)
@@ -104,13 +123,19 @@ class Decoders:
             self._times.observe(len(data), done[0].seconds)
         return done
 
-    async def prepare_in_worker(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
-        """Prepare one upload that needs a worker process; raises `ImageError`, `NotReady` or `Overloaded`, as `prepare`."""
+    async def prepare_in_worker(
+        self, data: bytes, preparation: Preparation, *, deadline: float
+    ) -> Prepared:
+        """Prepare one upload that needs a worker process; raises `ImageError`, `NotReady` or
+        `Overloaded`, as `prepare`.
+        """
         return await self._pool.run(data, preparation, deadline=deadline)
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another step on pixels beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: step(*args, **kwargs))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: step(*args, **kwargs)
+        )
 
     async def close(self) -> None:
         """Stop the processes and let the threads end."""
@@ -132,7 +157,9 @@ class _DecodeTask(Generic[T]):
     is_prepared: bool = False
 
     def run(self) -> tuple[Prepared, T | None] | None:
-        """Prepare the upload and take the step; None where a worker process must prepare it. Runs in a thread."""
+        """Prepare the upload and take the step; None if a worker process must prepare it. Runs
+        in a thread.
+        """
         self._check("The deadline passed before the file was decoded.")
         try:
             prepared = prepare(self.data, self.preparation, can_be_stopped=False)

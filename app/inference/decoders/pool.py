@@ -1,4 +1,5 @@
-"""A small pool of worker processes, each of which does one file at a time and may be killed over it.
+"""A small pool of worker processes, each of which does one file at a time and may be killed over
+it.
 
     run(file) --> queue --> slot x n: keeps one process alive, and feeds it
 
@@ -89,7 +90,8 @@ class WorkerPool:
         """Prepare one file in a worker process.
 
         Raises:
-            ImageError: what is wrong with the file; `DecodeLimit` where it took too long or too much memory.
+            ImageError: what is wrong with the file; `DecodeLimit` where it took too long or too
+                much memory.
             NotReady: the pool has died.
             Overloaded: the file would wait beyond its deadline, on `time.monotonic`'s clock.
         """
@@ -97,7 +99,9 @@ class WorkerPool:
             raise NotReady(self._fault or "The service is going down.")
         late_s = time.monotonic() + self.wait_s - deadline
         if late_s > 0:
-            raise Overloaded("Too many files wait for this decoder.", retry_after_s=max(1, math.ceil(late_s)))
+            raise Overloaded(
+                "Too many files wait for this decoder.", retry_after_s=max(1, math.ceil(late_s))
+            )
         job = _Job(data, preparation, asyncio.get_running_loop().create_future())
         self._jobs.put_nowait(job)
         self._num_unsettled += 1
@@ -129,7 +133,9 @@ class WorkerPool:
                     if not process.is_alive:  # it died while idle, which is no fault of this file
                         self._jobs.put_nowait(job)
                     elif not job.answer.done():
-                        await loop.run_in_executor(self._threads, _settle, loop, job, process, self._max_seconds)
+                        await loop.run_in_executor(
+                            self._threads, _settle, loop, job, process, self._max_seconds
+                        )
             finally:
                 process.kill()
                 self._processes.discard(process)
@@ -149,7 +155,10 @@ class WorkerPool:
         if self._closing or not all(other.done() for other in self._slots):
             return
         self._fault = "Worker processes for decoding do not start."
-        logger.critical("the decode workers are gone", exc_info=slot.exception() if not slot.cancelled() else None)
+        logger.critical(
+            "the decode workers are gone",
+            exc_info=slot.exception() if not slot.cancelled() else None,
+        )
         while not self._jobs.empty():
             self._jobs.get_nowait().fail(NotReady(self._fault))
 
@@ -160,7 +169,9 @@ class _Process:
     def __init__(self, max_memory_bytes: int) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy our threads' locks
         self._pipe, self._far_pipe = context.Pipe()
-        self._process = context.Process(target=worker.main, args=(self._far_pipe, max_memory_bytes), daemon=True)
+        self._process = context.Process(
+            target=worker.main, args=(self._far_pipe, max_memory_bytes), daemon=True
+        )
         self._is_unwanted = False
         self._is_late = False
 
@@ -218,7 +229,9 @@ class _Process:
         return CorruptImage("The decoder gave up on the file.")
 
 
-def _settle(loop: asyncio.AbstractEventLoop, job: _Job, process: _Process, max_seconds: float) -> None:
+def _settle(
+    loop: asyncio.AbstractEventLoop, job: _Job, process: _Process, max_seconds: float
+) -> None:
     """Do one job in this thread and hand its end to the event loop."""
     try:
         prepared = process.prepare(job.data, job.preparation, max_seconds)

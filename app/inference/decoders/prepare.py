@@ -1,4 +1,5 @@
-"""What is done with one upload before it queues: decode, make the model's input, keep a picture for people.
+"""What is done with one upload before it queues: decode, make the model's input, keep a picture for
+people.
 
 `prepare` is a pure function.  It runs the same in a thread of the service and in
 a worker process, and knows nothing of either.
@@ -34,7 +35,8 @@ class Preparation:
     limits: DecodeLimits
     scope: ScopePolicy
     preview_side: int | None = None
-    """Most pixels on the longer side of the picture that people are shown; None wants no picture."""
+    """Most pixels on the longer side of the picture that people are shown; None wants no
+    picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +62,18 @@ class Prepared:
 
 
 def prepare(data: bytes, preparation: Preparation, *, can_be_stopped: bool = True) -> Prepared:
-    """Prepare one upload; raises `ImageError`, or `NeedsWorker` where the caller can't be stopped, and nothing else."""
+    """Prepare one upload; raises `ImageError`, or `NeedsWorker` where the caller can't be stopped,
+    and nothing else.
+    """
     try:
         return _prepare(data, preparation, can_be_stopped=can_be_stopped)
     except (ImageError, NeedsWorker):
         raise
     except MemoryError as exc:
         raise DecodeLimit("Decoding took more memory than it may.") from exc
-    except Exception as exc:  # whatever a hostile file makes a library raise is the file's fault, and no 500
+    except (
+        Exception
+    ) as exc:  # whatever a hostile file makes a library raise is the file's fault, and no 500
         logger.exception("decoding raised what it should not")
         raise CorruptImage("The file can't be decoded.") from exc
 
@@ -97,7 +103,9 @@ def _prepare(data: bytes, preparation: Preparation, *, can_be_stopped: bool) -> 
     )
 
 
-def _preview(radiograph: Radiograph, data: bytes, preparation: Preparation, side: int) -> NDArray[np.uint8]:
+def _preview(
+    radiograph: Radiograph, data: bytes, preparation: Preparation, side: int
+) -> NDArray[np.uint8]:
     """Make the picture that people are shown, `side` pixels long at most.
 
     Where decoding averaged to the model's input size, the file is decoded once more

@@ -26,7 +26,8 @@ from cxr.radiograph import ImageWarning, Metadata, Processing
 READY = b"ready"
 
 NICENESS = 5
-"""How far a worker stands back where cores are scarce: serving goes first, and a worker still gets a quarter of a busy core."""
+"""How far a worker stands back where cores are scarce: serving goes first, and a worker still gets
+a quarter of a busy core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,9 @@ class DecodeOutcome:
 
 def main(pipe: Connection, max_memory_bytes: int) -> None:
     """Answer files until the parent closes the pipe; the target of each worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C goes to the whole group; the parent decides
     logging.disable()  # a codec's words may quote the file; the parent logs what matters
     quiet_libraries()
     os.nice(NICENESS)
@@ -77,7 +80,11 @@ def receive_prepared(pipe: Connection, preparation: Preparation) -> Prepared:
     outcome = _VERDICT.validate_json(pipe.recv_bytes(_MAX_VERDICT_BYTES))
     if outcome.code is not None:
         raise _ERRORS.get(outcome.code, CorruptImage)(outcome.detail)
-    if outcome.metadata is None or outcome.processing is None or set(outcome.image_shape) != {preparation.spec.size}:
+    if (
+        outcome.metadata is None
+        or outcome.processing is None
+        or set(outcome.image_shape) != {preparation.spec.size}
+    ):
         raise ValueError("the worker's verdict is not whole")
     image_HW = _receive_array(pipe, outcome.image_shape, preparation.spec.size)
     preview_HW = _receive_array(pipe, outcome.preview_shape, preparation.preview_side or 0)
@@ -130,7 +137,8 @@ def _receive_array(pipe: Connection, shape: tuple[int, int], max_side: int) -> N
 
 
 def _limit_memory(max_memory_bytes: int) -> None:
-    """Bound the address space to what the idle process has, and `max_memory_bytes` more for one file.
+    """Bound the address space to what the idle process has, and `max_memory_bytes` more for one
+    file.
 
     Only Linux tells the one and holds the other; elsewhere time and pixels are the bounds.
     """

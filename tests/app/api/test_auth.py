@@ -30,11 +30,16 @@ async def test_without_keys_nobody_needs_one(store: Path, png: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{}, bearer("wrong"), bearer(""), {"authorization": KEY}, {"authorization": f"Basic {KEY}"}]
+    "headers",
+    [{}, bearer("wrong"), bearer(""), {"authorization": KEY}, {"authorization": f"Basic {KEY}"}],
 )
-async def test_a_missing_or_wrong_key_is_unauthorized_before_all_else(store: Path, headers: dict[str, str]) -> None:
+async def test_a_missing_or_wrong_key_is_unauthorized_before_all_else(
+    store: Path, headers: dict[str, str]
+) -> None:
     async with serving(store, api_keys=LINE) as served:
-        answer = await served.client.post("/predict?tta=perhaps&model=none", content=b"x", headers=headers)
+        answer = await served.client.post(
+            "/predict?tta=perhaps&model=none", content=b"x", headers=headers
+        )
 
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -49,13 +54,17 @@ async def test_each_of_several_keys_is_let_in(store: Path, png: bytes, tmp_path:
         assert (await served.client.get("/models")).status_code == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/sample.png"])
+@pytest.mark.parametrize(
+    "path", ["/", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/sample.png"]
+)
 async def test_what_must_be_read_before_a_key_can_be_shown_is_open(store: Path, path: str) -> None:
     async with serving(store, api_keys=LINE) as served:
         assert (await served.client.get(path)).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/models/bright", "/models/x.js", "/docs/../models", "/predict.js/x", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/models/bright", "/models/x.js", "/docs/../models", "/predict.js/x", "/nothing"]
+)
 async def test_everything_else_is_closed(store: Path, path: str) -> None:
     async with serving(store, api_keys=LINE) as served:
         assert (await served.client.get(path)).status_code == 401
@@ -63,7 +72,9 @@ async def test_everything_else_is_closed(store: Path, path: str) -> None:
 
 async def test_a_key_that_asks_too_often_is_told_when_to_come_back(store: Path) -> None:
     async with serving(store, api_keys=f"{LINE},{OTHER}", max_calls_per_minute=12) as served:
-        statuses = [(await served.client.get("/models", headers=bearer(KEY))).status_code for _ in range(3)]
+        statuses = [
+            (await served.client.get("/models", headers=bearer(KEY))).status_code for _ in range(3)
+        ]
         refused = await served.client.get("/models", headers=bearer(KEY))
         neighbour = await served.client.get("/models", headers=bearer("another"))
 
@@ -81,7 +92,9 @@ def test_a_made_key_fits_its_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "example.org"])
-def test_an_address_that_others_reach_needs_a_key_or_a_waiver(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_an_address_that_others_reach_needs_a_key_or_a_waiver(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
     monkeypatch.setenv("CXR_HOST", host)
     with pytest.raises(SettingsError, match="CXR_WAIVE_API_KEY"):
         Settings.read()
@@ -121,7 +134,10 @@ async def test_headers_that_do_not_arrive_are_cut_off(store: Path, head: bytes) 
 async def test_a_body_that_never_ends_is_cut_off_after_its_answer(store: Path) -> None:
     async with listening(store, max_upload_bytes=100_000) as served:
         _, writer = await asyncio.open_connection("127.0.0.1", served.client.base_url.port)
-        writer.write(b"POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-type: image/png\r\n\r\n")
+        writer.write(
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-type: "
+            b"image/png\r\n\r\n"
+        )
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(send_for_ever(writer), 10)
         writer.close()

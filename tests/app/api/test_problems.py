@@ -60,11 +60,13 @@ LOW_LIMITS: dict[str, Any] = {"max_upload_bytes": 20_000, "max_pixels": 40_000}
 
 REFUSALS: dict[str, tuple[Asking, str]] = {
     "no body": (post(), "malformed_request"),
-    "an empty body": (post(content=b"", headers={"content-type": "image/png"}), "malformed_request"),
+    "an empty body": (post(content=b"", headers={"content-type": "image/png"}),
+    "malformed_request"),
     "an empty file": (send(b""), "malformed_request"),
     "a part of another name": (post(files={"image": PNG}), "malformed_request"),
     "two files": (post(files=[("file", PNG), ("file", PNG)]), "malformed_request"),
-    "a form without boundary": (post(content=b"x", headers={"content-type": "multipart/form-data"}), "malformed_request"),
+    "a form without boundary": (post(content=b"x", headers={"content-type": "multipart/form-data"}),
+    "malformed_request"),
     "a form with a huge boundary": (
         post(content=b"x", headers={"content-type": f"multipart/form-data; boundary={'b' * 999}"}),
         "malformed_request",
@@ -74,19 +76,25 @@ REFUSALS: dict[str, tuple[Asking, str]] = {
         post(content=b'--b\r\ncontent-disposition: form-data; name="file"\r\n\r\nxx', headers=FORM),
         "malformed_request",
     ),
-    "a part without a name": (post(content=b"--b\r\n\r\nxx\r\n--b--\r\n", headers=FORM), "malformed_request"),
-    "a huge part header": (post(content=b"--b\r\nx: " + b"y" * 30_000, headers=FORM), "malformed_request"),
+    "a part without a name": (post(content=b"--b\r\n\r\nxx\r\n--b--\r\n", headers=FORM),
+    "malformed_request"),
+    "a huge part header": (post(content=b"--b\r\nx: " + b"y" * 30_000, headers=FORM),
+    "malformed_request"),
     "an unknown parameter": (send(PNG, params={"no_such": "0.1"}), "malformed_request"),
-    "a parameter given twice": (send(PNG, params=[("tta", "1"), ("tta", "0")]), "malformed_request"),
+    "a parameter given twice": (send(PNG, params=[("tta", "1"), ("tta", "0")]),
+    "malformed_request"),
     "a flag that is none": (send(PNG, params={"tta": "maybe"}), "malformed_request"),
     "a prevalence of all": (send(PNG, params={"prevalence": "1"}), "malformed_request"),
     "an impossible age": (send(PNG, params={"age_years": "121"}), "malformed_request"),
     "an age that is no number": (send(PNG, params={"age_years": "nan"}), "malformed_request"),
     "an unknown sex": (send(PNG, params={"sex": "X"}), "malformed_request"),
     "an unknown view": (send(PNG, params={"view_position": "pa"}), "malformed_request"),
-    "an unknown operating point": (send(PNG, params={"operating_point": "best"}), "malformed_request"),
-    "a deadline of nothing": (send(PNG, headers={"x-request-timeout-seconds": "0"}), "malformed_request"),
-    "a deadline that is no number": (send(PNG, headers={"x-request-timeout-seconds": "soon"}), "malformed_request"),
+    "an unknown operating point": (send(PNG, params={"operating_point": "best"}),
+    "malformed_request"),
+    "a deadline of nothing": (send(PNG, headers={"x-request-timeout-seconds": "0"}),
+    "malformed_request"),
+    "a deadline that is no number": (send(PNG, headers={"x-request-timeout-seconds": "soon"}),
+    "malformed_request"),
     "an unknown model": (send(PNG, params={"model": "crystal-ball"}), "unknown_model"),
     "an unknown model's description": (get("/models/crystal-ball"), "unknown_model"),
     "an unknown model's card": (get("/models/crystal-ball/card"), "unknown_model"),
@@ -100,10 +108,12 @@ REFUSALS: dict[str, tuple[Asking, str]] = {
         send(PNG, headers={"accept": "application/json;q=0, */*"}), "not_acceptable",
     ),
     "a deadline given twice": (
-        send(PNG, headers=[("x-request-timeout-seconds", "30"), ("x-request-timeout-seconds", "1")]), "malformed_request",
+        send(PNG, headers=[("x-request-timeout-seconds", "30"), ("x-request-timeout-seconds",
+        "1")]), "malformed_request",
     ),
     "a parameter of a picture": (send(PNG, path="/preview?heatmap=true"), "malformed_request"),
-    "a client that refuses JSON": (send(PNG, headers={"accept": "text/xml, application/json;q=0"}), "not_acceptable"),
+    "a client that refuses JSON": (send(PNG, headers={"accept": "text/xml, application/json;q=0"}),
+    "not_acceptable"),
     "a body over the limit": (send(b"\0" * 200_000), "too_large"),
     "a file a little over the limit": (send(b"\0" * 20_001), "too_large"),
     "more pixels than the limit": (send(make_png(chest(256, 256) * 0)), "too_large"),
@@ -113,7 +123,8 @@ REFUSALS: dict[str, tuple[Asking, str]] = {
         post(content=PNG, headers={"content-type": "application/x-www-form-urlencoded"}),
         "unsupported_format",
     ),
-    "a compressed body": (post(content=PNG, headers={"content-encoding": "gzip"}), "unsupported_format"),
+    "a compressed body": (post(content=PNG, headers={"content-encoding": "gzip"}),
+    "unsupported_format"),
     "a batch that is no form": (post("/predict/batch", content=PNG), "unsupported_format"),
     "a truncated JPEG": (send(make_jpeg(chest(128, 128))[:-900]), "corrupt_image"),
     "a tiny image": (send(make_png(chest(40, 40))), "not_a_radiograph"),
@@ -123,7 +134,9 @@ REFUSALS: dict[str, tuple[Asking, str]] = {
 }  # fmt: skip
 
 
-async def test_every_refusal_is_a_problem_of_its_own_code(store: Path, subtests: pytest.Subtests) -> None:
+async def test_every_refusal_is_a_problem_of_its_own_code(
+    store: Path, subtests: pytest.Subtests
+) -> None:
     async with serving(store, **LOW_LIMITS) as served:
         for name, (ask, code) in REFUSALS.items():
             with subtests.test(name):
@@ -137,7 +150,9 @@ async def test_decoding_that_takes_too_long_is_stopped(store: Path) -> None:
     assert_problem(response, "decode_limit")
 
 
-async def test_a_graph_that_fails_is_the_only_500_and_leaks_nothing(store: Path, graph: FakeGraph) -> None:
+async def test_a_graph_that_fails_is_the_only_500_and_leaks_nothing(
+    store: Path, graph: FakeGraph
+) -> None:
     def failure(_: Any) -> None:
         raise GraphError("secret of the house")
 
@@ -156,7 +171,9 @@ async def test_a_crash_outside_every_route_is_a_problem_too(store: Path) -> None
     assert_problem(response, "inference_failed")
 
 
-async def test_what_does_not_fit_is_refused_with_a_time_to_come_back(store: Path, graph: FakeGraph) -> None:
+async def test_what_does_not_fit_is_refused_with_a_time_to_come_back(
+    store: Path, graph: FakeGraph
+) -> None:
     async with serving(store, opener=graph.open, queue_capacity=2, engine_lanes=1) as served:
         warmed = len(graph.batch_sizes)
         graph.gate.clear()
@@ -172,14 +189,23 @@ async def test_what_does_not_fit_is_refused_with_a_time_to_come_back(store: Path
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
-async def test_uploads_that_together_take_too_much_memory_are_refused_until_others_end(store: Path, graph: FakeGraph) -> None:
+async def test_uploads_that_together_take_too_much_memory_are_refused_until_others_end(
+    store: Path, graph: FakeGraph
+) -> None:
     size = len(PNG)
-    limits = {"max_upload_bytes": size + 1000, "max_batch_bytes": size + 1000, "max_uploads_bytes": size + 2000}
+    limits = {
+        "max_upload_bytes": size + 1000,
+        "max_batch_bytes": size + 1000,
+        "max_uploads_bytes": size + 2000,
+    }
     async with serving(store, opener=graph.open, **limits) as served:
         graph.gate.clear()
         taken = asyncio.create_task(send(PNG)(served))
         await until(lambda: served.app.state.service.upload_budget.held_bytes > size)
-        refused = [await send(PNG)(served), await post("/predict/batch", files={"files": PNG})(served)]
+        refused = [
+            await send(PNG)(served),
+            await post("/predict/batch", files={"files": PNG})(served),
+        ]
         refused += [await post("/predict/dicom?result=sr", content=iter_once(PNG))(served)]
         graph.gate.set()
         answers = await taken, await send(PNG)(served)
@@ -197,7 +223,9 @@ async def iter_once(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-async def test_a_tta_request_is_admitted_whole_or_refused_whole(store: Path, graph: FakeGraph) -> None:
+async def test_a_tta_request_is_admitted_whole_or_refused_whole(
+    store: Path, graph: FakeGraph
+) -> None:
     async with serving(store, opener=graph.open, queue_capacity=1) as served:
         refused = await send(PNG, params={"tta": "true"})(served)
         answer = await send(PNG)(served)
@@ -242,7 +270,9 @@ async def test_a_dead_lane_shows_in_liveness_and_readiness(store: Path, graph: F
         assert_problem(await send(PNG)(served), "not_ready")
 
 
-async def test_an_answer_that_would_come_too_late_is_given_up(store: Path, graph: FakeGraph) -> None:
+async def test_an_answer_that_would_come_too_late_is_given_up(
+    store: Path, graph: FakeGraph
+) -> None:
     async with serving(store, opener=graph.open, engine_lanes=1) as served:
         graph.gate.clear()
         response = await send(PNG, headers={"x-request-timeout-seconds": "0.2"})(served)
@@ -251,7 +281,9 @@ async def test_an_answer_that_would_come_too_late_is_given_up(store: Path, graph
     assert_problem(response, "deadline_exceeded")
 
 
-async def test_the_default_deadline_holds_where_the_request_sets_none(store: Path, graph: FakeGraph) -> None:
+async def test_the_default_deadline_holds_where_the_request_sets_none(
+    store: Path, graph: FakeGraph
+) -> None:
     async with serving(store, opener=graph.open, default_timeout_seconds=0.2) as served:
         graph.gate.clear()
         response = await send(PNG)(served)
@@ -262,7 +294,10 @@ async def test_the_default_deadline_holds_where_the_request_sets_none(store: Pat
 
 async def test_a_body_that_does_not_arrive_in_time_is_given_up(store: Path) -> None:
     async with listening(store, receive_timeout_seconds=0.2) as served:
-        head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 9999\r\n\r\n12"
+        head = (
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: "
+            b"9999\r\n\r\n12"
+        )
         answer = await converse(served, head)
 
     assert answer.startswith(b"HTTP/1.1 408")
@@ -272,7 +307,10 @@ async def test_a_body_that_does_not_arrive_in_time_is_given_up(store: Path) -> N
 async def test_a_body_without_a_length_is_cut_at_the_limit(store: Path) -> None:
     async with listening(store, max_upload_bytes=2000) as served:
         chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
-        head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n"
+        head = (
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: "
+            b"image/png\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
         answer = await converse(served, head + 3 * chunk)
 
     assert answer.startswith(b"HTTP/1.1 413")
@@ -281,7 +319,10 @@ async def test_a_body_without_a_length_is_cut_at_the_limit(store: Path) -> None:
 
 async def test_a_body_that_is_announced_too_long_is_refused_before_it_is_sent(store: Path) -> None:
     async with listening(store, max_upload_bytes=2000) as served:
-        head = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 99999999\r\n\r\n"
+        head = (
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: "
+            b"99999999\r\n\r\n"
+        )
         answer = await converse(served, head)
 
     assert b'"code":"too_large"' in answer

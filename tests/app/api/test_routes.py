@@ -43,7 +43,9 @@ class TestModels:
         assert model["versions"][0]["reason"]
         assert readiness.status_code == 200
 
-    async def test_a_model_without_a_good_version_is_described_all_the_same(self, tmp_path: Path) -> None:
+    async def test_a_model_without_a_good_version_is_described_all_the_same(
+        self, tmp_path: Path
+    ) -> None:
         (tmp_path / "bright" / "1").mkdir(parents=True)
         async with serving(tmp_path) as served:
             model = (await served.client.get("/models/bright")).json()
@@ -75,7 +77,9 @@ class TestModels:
         assert card.json()["code"] == "not_found"
 
     async def test_a_card_that_is_no_utf_8_is_shown_as_far_as_it_goes(self, tmp_path: Path) -> None:
-        (write_made_bundle(tmp_path, "bright", 1) / "MODEL_CARD.md").write_bytes(b"# bright\n\xff\xfe by hand")
+        (write_made_bundle(tmp_path, "bright", 1) / "MODEL_CARD.md").write_bytes(
+            b"# bright\n\xff\xfe by hand"
+        )
         async with serving(tmp_path) as served:
             card = await served.client.get("/models/bright/card")
 
@@ -108,7 +112,9 @@ class TestPages:
         async with serving(store) as served:
             dicom = (await served.client.get("/sample.dcm")).content
             picture = (await served.client.get("/sample.png")).content
-            answers = [await served.client.post("/predict", content=sample) for sample in (dicom, picture)]
+            answers = [
+                await served.client.post("/predict", content=sample) for sample in (dicom, picture)
+            ]
 
         assert pydicom.dcmread(BytesIO(dicom)).PatientAge == "058Y"
         Image.open(BytesIO(picture)).load()
@@ -117,15 +123,21 @@ class TestPages:
     async def test_the_page_and_its_files_are_served(self, store: Path) -> None:
         async with serving(store) as served:
             page = await served.client.get("/")
-            files = {name: await served.client.get(f"/{name}") for name in local_references(page.text)}
+            files = {
+                name: await served.client.get(f"/{name}") for name in local_references(page.text)
+            }
 
         assert page.status_code == 200
         assert page.headers["x-content-type-options"] == "nosniff"
-        assert {name: response.status_code for name, response in files.items()} == dict.fromkeys(files, 200)
+        assert {name: response.status_code for name, response in files.items()} == dict.fromkeys(
+            files, 200
+        )
 
     @pytest.mark.parametrize("path", ["/", "/docs/assets/swagger-ui.css"])
     @pytest.mark.parametrize("part", ["bytes=abc", "bytes=99999999-", "bytes=0-9"])
-    async def test_a_file_is_sent_whole_whatever_part_is_asked_for(self, store: Path, path: str, part: str) -> None:
+    async def test_a_file_is_sent_whole_whatever_part_is_asked_for(
+        self, store: Path, path: str, part: str
+    ) -> None:
         async with serving(store) as served:
             whole = await served.client.get(path)
             answer = await served.client.get(path, headers={"range": part})
@@ -168,21 +180,29 @@ class TestOpenapi:
 
         assert references
         for reference in references:
-            assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+            assert (
+                reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+            )
 
-    async def test_it_is_written_in_the_words_of_openapi_3_0(self, document: dict[str, Any]) -> None:
+    async def test_it_is_written_in_the_words_of_openapi_3_0(
+        self, document: dict[str, Any]
+    ) -> None:
         assert document["openapi"] == "3.0.3"
         for node in nodes(document):
             assert node.get("type") != "null"
             assert not {"const", "prefixItems", "$defs"} & node.keys()
             assert isinstance(node.get("exclusiveMinimum", True), bool)
 
-    async def test_every_problem_of_an_endpoint_is_documented_with_its_code(self, document: dict[str, Any]) -> None:
+    async def test_every_problem_of_an_endpoint_is_documented_with_its_code(
+        self, document: dict[str, Any]
+    ) -> None:
         documented = set()
         for path in document["paths"].values():
             for operation in path.values():
                 for status, response in operation["responses"].items():
-                    for code in response["content"].get("application/problem+json", {}).get("examples", {}):
+                    for code in (
+                        response["content"].get("application/problem+json", {}).get("examples", {})
+                    ):
                         assert PROBLEM_KINDS[code].status == int(status)
                         documented.add(code)
 
@@ -193,7 +213,11 @@ class TestOpenapi:
 
         assert schemas["Problem"]["properties"]["code"]["enum"] == list(CODES)
         assert set(schemas["WarningCode"]["enum"]) == set(WarningCode)
-        assert schemas["ProcessingAnswer"]["properties"]["format"]["enum"] == ["dicom", "png", "jpeg"]
+        assert schemas["ProcessingAnswer"]["properties"]["format"]["enum"] == [
+            "dicom",
+            "png",
+            "jpeg",
+        ]
         assert "percentile" in schemas["ProcessingAnswer"]["properties"]["intensity"]["enum"]
 
     async def test_what_wants_a_key_says_where_it_goes(self, document: dict[str, Any]) -> None:
@@ -201,11 +225,14 @@ class TestOpenapi:
         assert document["paths"]["/predict"]["post"]["security"] == [{"key": []}, {}]
         assert "security" not in document["paths"]["/readyz"]["get"]
 
-    async def test_both_ways_of_sending_a_file_are_documented(self, document: dict[str, Any]) -> None:
+    async def test_both_ways_of_sending_a_file_are_documented(
+        self, document: dict[str, Any]
+    ) -> None:
         body = document["paths"]["/predict"]["post"]["requestBody"]["content"]
 
         assert set(body) == {
-            "multipart/form-data", "application/dicom", "image/png", "image/jpeg", "application/octet-stream",
+            "multipart/form-data", "application/dicom", "image/png", "image/jpeg",
+            "application/octet-stream",
         }  # fmt: skip
 
 

@@ -18,7 +18,9 @@ DICOM = {"content-type": "application/dicom"}
 FORM = {"content-type": "multipart/form-data; boundary=frontier"}
 
 
-def request(chunks: list[bytes], headers: dict[str, str], *, ends: bool = True, leaves: bool = False) -> Request:
+def request(
+    chunks: list[bytes], headers: dict[str, str], *, ends: bool = True, leaves: bool = False
+) -> Request:
     """A request whose body comes in these chunks; it may never end, or its client may leave."""
     messages: Iterator[dict[str, Any]] = iter(
         [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
@@ -72,7 +74,9 @@ async def test_a_form_is_read_however_it_is_cut(size: int) -> None:
 
 
 async def test_a_file_may_come_as_a_part_without_a_filename() -> None:
-    body = b'--frontier\r\ncontent-disposition: form-data; name="file"\r\n\r\npixels\r\n--frontier--'
+    body = (
+        b'--frontier\r\ncontent-disposition: form-data; name="file"\r\n\r\npixels\r\n--frontier--'
+    )
 
     assert await read_upload(request([body], FORM), LIMITS, reservation()) == b"pixels"
 
@@ -81,13 +85,20 @@ async def test_nothing_is_written_to_disk(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     large = b"\0" * 2_500_000  # what frameworks spool to disk
 
-    assert await read_upload(request(cut(form(large, name="file"), 65_536), FORM), LIMITS, reservation()) == large
+    assert (
+        await read_upload(
+            request(cut(form(large, name="file"), 65_536), FORM), LIMITS, reservation()
+        )
+        == large
+    )
 
 
 async def test_a_file_over_its_limit_is_not_kept_while_the_others_are() -> None:
     body = form(b"small", b"\0" * 3_000_001, b"also small")
 
-    small, large, other = await read_uploads(request(cut(body, 65_536), FORM), LIMITS, reservation())
+    small, large, other = await read_uploads(
+        request(cut(body, 65_536), FORM), LIMITS, reservation()
+    )
 
     assert (small.read(), other.read()) == (b"small", b"also small")
     assert not large._content.getvalue()
@@ -162,11 +173,15 @@ def test_a_file_that_was_too_large_or_is_empty_has_nothing_to_read() -> None:
 
 async def test_a_body_that_would_not_fit_is_refused_before_it_is_read() -> None:
     with pytest.raises(Overloaded):
-        await read_upload(request([], {**DICOM, "content-length": "5001"}, ends=False), LIMITS, reservation(5000))
+        await read_upload(
+            request([], {**DICOM, "content-length": "5001"}, ends=False), LIMITS, reservation(5000)
+        )
 
 
 @pytest.mark.parametrize("headers", [DICOM, FORM])
-async def test_a_body_of_unknown_length_is_refused_when_it_does_not_fit_any_more(headers: dict[str, str]) -> None:
+async def test_a_body_of_unknown_length_is_refused_when_it_does_not_fit_any_more(
+    headers: dict[str, str],
+) -> None:
     body = form(b"x" * 9000, name="file")
     with pytest.raises(Overloaded):
         await read_upload(request(cut(body, 1000), headers, ends=False), LIMITS, reservation(5000))

@@ -27,16 +27,23 @@ async def teach(served: Served, png: bytes, *, answers: int = 5) -> None:
         (await served.client.post("/predict", content=png, headers=RAW)).raise_for_status()
 
 
-async def fill(served: Served, graph: FakeGraph, png: bytes, uploads: int) -> list[asyncio.Task[httpx.Response]]:
+async def fill(
+    served: Served, graph: FakeGraph, png: bytes, uploads: int
+) -> list[asyncio.Task[httpx.Response]]:
     """Close the gate, and let uploads queue before it."""
     graph.gate.clear()
-    tasks = [asyncio.create_task(served.client.post("/predict", content=png, headers=RAW)) for _ in range(uploads)]
+    tasks = [
+        asyncio.create_task(served.client.post("/predict", content=png, headers=RAW))
+        for _ in range(uploads)
+    ]
     depth = served.app.state.service.metrics.registry.get_sample_value
     await until(lambda: depth("cxr_queue_depth") == uploads - 1)
     return tasks
 
 
-async def test_who_would_be_late_is_refused_before_the_body_is_read(store: Path, graph: FakeGraph, png: bytes) -> None:
+async def test_who_would_be_late_is_refused_before_the_body_is_read(
+    store: Path, graph: FakeGraph, png: bytes
+) -> None:
     graph.latency_s = 0.05
     has_read = False
 
@@ -49,7 +56,9 @@ async def test_who_would_be_late_is_refused_before_the_body_is_read(store: Path,
         await teach(served, png)
         waiting = await fill(served, graph, png, 40)
         answer = await served.client.post("/predict", content=body(), headers=within(0.5))
-        patient = asyncio.create_task(served.client.post("/predict", content=png, headers=within(60)))
+        patient = asyncio.create_task(
+            served.client.post("/predict", content=png, headers=within(60))
+        )
         graph.gate.set()
         answers = await asyncio.gather(*waiting, patient)
 
@@ -66,25 +75,34 @@ async def test_views_that_do_not_fit_are_refused_where_a_plain_image_would_fit(
     graph.latency_s = 0.6
     async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
         await teach(served, png)
-        refused = await served.client.post("/predict", params={"tta": True}, content=png, headers=within(1.1))
+        refused = await served.client.post(
+            "/predict", params={"tta": True}, content=png, headers=within(1.1)
+        )
         answer = await served.client.post("/predict", content=png, headers=within(1.1))
 
     assert refused.json()["code"] == "overloaded"
     assert answer.status_code == 200
 
 
-async def test_runs_that_end_after_their_deadline_are_learned_from(store: Path, graph: FakeGraph, png: bytes) -> None:
+async def test_runs_that_end_after_their_deadline_are_learned_from(
+    store: Path, graph: FakeGraph, png: bytes
+) -> None:
     graph.latency_s = 0.1
     async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
         await teach(served, png)
         graph.latency_s = 0.3
-        late = [await served.client.post("/predict", content=png, headers=within(0.25)) for _ in range(12)]
+        late = [
+            await served.client.post("/predict", content=png, headers=within(0.25))
+            for _ in range(12)
+        ]
 
     assert late[0].status_code == 504
     assert late[-1].json()["code"] == "overloaded"
 
 
-async def test_an_idle_service_tries_again_after_it_learned_that_it_is_slow(store: Path, graph: FakeGraph, png: bytes) -> None:
+async def test_an_idle_service_tries_again_after_it_learned_that_it_is_slow(
+    store: Path, graph: FakeGraph, png: bytes
+) -> None:
     graph.latency_s = 0.8
     async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
         await teach(served, png)
@@ -109,7 +127,10 @@ async def test_slow_bodies_hold_up_nobody(store: Path, graph: FakeGraph, png: by
     graph.latency_s = 0.1
     async with listening(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
         await teach(served, png)
-        slow = [asyncio.create_task(served.client.post("/predict", content=body(), headers=RAW)) for _ in range(20)]
+        slow = [
+            asyncio.create_task(served.client.post("/predict", content=body(), headers=RAW))
+            for _ in range(20)
+        ]
         await until(lambda: begun == 20)
         await asyncio.sleep(0.4)
         answer = await served.client.post("/predict", content=png, headers=within(1.5))
@@ -121,14 +142,19 @@ async def test_slow_bodies_hold_up_nobody(store: Path, graph: FakeGraph, png: by
 async def test_uploads_given_up_before_they_are_read_cost_no_work_and_are_counted(
     store: Path, graph: FakeGraph, png: bytes
 ) -> None:
-    request = b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-type: image/png\r\ncontent-length: %d\r\n\r\n" % len(png) + png
+    request = (
+        b"POST /predict HTTP/1.1\r\nhost: test\r\ncontent-type: image/png\r\ncontent-length: "
+        b"%d\r\n\r\n" % len(png) + png
+    )
 
     def give_up(port: int) -> None:
         for number in range(50):
             with socket.create_connection(("127.0.0.1", port)) as connection:
                 connection.sendall(request)
                 if number % 2:  # half of them break the connection, the others close it
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    connection.setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
 
     async with listening(store, opener=graph.open) as served:
         port, warmed = served.client.base_url.port, list(graph.batch_sizes)

@@ -24,7 +24,9 @@ BAD = 13
 
 
 @asynccontextmanager
-async def batching(graph: FakeGraph, *, run_slots: int = 1, max_batch: int = 8, capacity: int = 64) -> AsyncIterator[Batcher]:
+async def batching(
+    graph: FakeGraph, *, run_slots: int = 1, max_batch: int = 8, capacity: int = 64
+) -> AsyncIterator[Batcher]:
     plan = ExecutionPlan(run_slots, 1, max_batch, seconds_per_image=0.05)
     batcher = Batcher(graph, Metrics(), plan, capacity=capacity)
     try:
@@ -42,7 +44,9 @@ def ask(batcher: Batcher, *greys: int, seconds: float = 20.0) -> asyncio.Task[In
     return asyncio.create_task(batcher.run(views(*greys), deadline=time.monotonic() + seconds))
 
 
-async def hold_lanes(graph: FakeGraph, batcher: Batcher, *, run_slots: int = 1) -> list[asyncio.Task[InferenceResult]]:
+async def hold_lanes(
+    graph: FakeGraph, batcher: Batcher, *, run_slots: int = 1
+) -> list[asyncio.Task[InferenceResult]]:
     """Keep every lane busy at the gate, so that what comes next must queue."""
     graph.gate.clear()
     held = []
@@ -54,7 +58,9 @@ async def hold_lanes(graph: FakeGraph, batcher: Batcher, *, run_slots: int = 1) 
 
 async def test_every_upload_gets_its_own_views_back_in_order(graph: FakeGraph) -> None:
     async with batching(graph, run_slots=2, max_batch=4) as batcher:
-        answers = await asyncio.gather(*(ask(batcher, first, first + 1, first + 2) for first in range(0, 60, 3)))
+        answers = await asyncio.gather(
+            *(ask(batcher, first, first + 1, first + 2) for first in range(0, 60, 3))
+        )
 
     logits = [answer.outputs.logit_N * 255 for answer in answers]
     np.testing.assert_allclose(np.concatenate(logits), np.arange(60), atol=1e-4)
@@ -85,7 +91,9 @@ async def test_idle_lanes_share_the_views_of_one_upload(graph: FakeGraph) -> Non
     assert graph.batch_sizes == [2, 2]
 
 
-async def test_what_is_over_the_capacity_is_refused_whole_and_told_when_to_come_back(graph: FakeGraph) -> None:
+async def test_what_is_over_the_capacity_is_refused_whole_and_told_when_to_come_back(
+    graph: FakeGraph,
+) -> None:
     async with batching(graph, capacity=4) as batcher:
         with batcher.admit(3):
             with pytest.raises(Overloaded) as refusal:
@@ -96,7 +104,9 @@ async def test_what_is_over_the_capacity_is_refused_whole_and_told_when_to_come_
     assert refusal.value.retry_after_s >= 1
 
 
-async def test_the_time_to_come_back_grows_with_what_waits_and_with_what_an_image_takes(graph: FakeGraph) -> None:
+async def test_the_time_to_come_back_grows_with_what_waits_and_with_what_an_image_takes(
+    graph: FakeGraph,
+) -> None:
     graph.latency_s = 0.3
     async with batching(graph, capacity=100, max_batch=1) as batcher:
         for grey in range(6):
@@ -135,7 +145,9 @@ async def test_a_waiter_that_gives_up_costs_no_run_and_leaves_the_queue(graph: F
     assert graph.batch_sizes == [1, 1]
 
 
-async def test_a_waiter_that_gives_up_during_its_run_does_not_stop_the_lane(graph: FakeGraph) -> None:
+async def test_a_waiter_that_gives_up_during_its_run_does_not_stop_the_lane(
+    graph: FakeGraph,
+) -> None:
     async with batching(graph) as batcher:
         (held,) = await hold_lanes(graph, batcher)
         held.cancel()
@@ -160,7 +172,9 @@ async def test_one_bad_image_fails_alone_among_its_batch(graph: FakeGraph) -> No
     assert isinstance(other, InferenceResult)
 
 
-async def test_any_exception_of_the_graph_fails_its_image_and_not_the_lane(graph: FakeGraph) -> None:
+async def test_any_exception_of_the_graph_fails_its_image_and_not_the_lane(
+    graph: FakeGraph,
+) -> None:
     graph.failure = fail_on(ZeroDivisionError("a foreign fault"))
     async with batching(graph) as batcher:
         with pytest.raises(InferenceFailed):
@@ -269,7 +283,9 @@ async def test_an_image_is_answered_at_once_in_the_thread_that_made_it(graph: Fa
     assert answer.queue_s == 0
 
 
-async def test_images_that_may_go_together_wait_for_a_lane_and_one_alone_does_not(graph: FakeGraph) -> None:
+async def test_images_that_may_go_together_wait_for_a_lane_and_one_alone_does_not(
+    graph: FakeGraph,
+) -> None:
     async with batching(graph, max_batch=4) as batcher:
         with batcher.admit(1):
             assert await in_thread(batcher, 51) is not None
@@ -303,12 +319,18 @@ async def test_an_image_does_not_overtake_those_that_wait_for_a_lane(graph: Fake
         await waits
 
 
-async def test_what_is_known_beside_each_image_goes_with_it_through_a_batch(graph: FakeGraph) -> None:
+async def test_what_is_known_beside_each_image_goes_with_it_through_a_batch(
+    graph: FakeGraph,
+) -> None:
     async with batching(graph, max_batch=8) as batcher:
         held = await hold_lanes(graph, batcher)
         asked = [
             asyncio.create_task(
-                batcher.run(views(0), deadline=time.monotonic() + 20, metadata_M=np.array([fact, 0.0], np.float32))
+                batcher.run(
+                    views(0),
+                    deadline=time.monotonic() + 20,
+                    metadata_M=np.array([fact, 0.0], np.float32),
+                )
             )
             for fact in (1.0, 2.0, 3.0)
         ]
@@ -334,7 +356,9 @@ async def test_a_run_at_once_counts_only_for_what_is_left_of_it(graph: FakeGraph
             await running
 
 
-async def test_a_lane_that_waits_for_a_thread_drops_what_was_given_up_meanwhile(graph: FakeGraph) -> None:
+async def test_a_lane_that_waits_for_a_thread_drops_what_was_given_up_meanwhile(
+    graph: FakeGraph,
+) -> None:
     async with batching(graph, max_batch=1) as batcher:
         graph.gate.clear()
         first = asyncio.create_task(in_thread(batcher, 1))
@@ -349,7 +373,9 @@ async def test_a_lane_that_waits_for_a_thread_drops_what_was_given_up_meanwhile(
     assert len(graph.batch_sizes) == 2
 
 
-async def test_what_fails_at_once_fails_alone_and_what_is_worse_stops_the_model(graph: FakeGraph) -> None:
+async def test_what_fails_at_once_fails_alone_and_what_is_worse_stops_the_model(
+    graph: FakeGraph,
+) -> None:
     class Fatal(BaseException):
         pass
 

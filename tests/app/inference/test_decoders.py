@@ -29,8 +29,15 @@ WITH_PREVIEW = replace(PLAIN, preview_side=HEATMAP_SIDE)
 
 
 @asynccontextmanager
-async def decoding(*, max_seconds: float = 20.0, max_memory_bytes: int = 2**30, workers: int = 1) -> AsyncIterator[Decoders]:
-    decoders = Decoders(num_threads=2, num_workers=workers, max_seconds=max_seconds, max_memory_bytes=max_memory_bytes)
+async def decoding(
+    *, max_seconds: float = 20.0, max_memory_bytes: int = 2**30, workers: int = 1
+) -> AsyncIterator[Decoders]:
+    decoders = Decoders(
+        num_threads=2,
+        num_workers=workers,
+        max_seconds=max_seconds,
+        max_memory_bytes=max_memory_bytes,
+    )
     decoders.start()
     try:
         yield decoders
@@ -59,17 +66,28 @@ async def test_a_worker_process_gives_what_a_thread_gives(preparation: Preparati
 
     np.testing.assert_array_equal(there.image_HW, here.image_HW)
     np.testing.assert_array_equal(there.preview_HW, here.preview_HW)
-    assert (there.metadata, there.processing, there.warnings) == (here.metadata, here.processing, here.warnings)
+    assert (there.metadata, there.processing, there.warnings) == (
+        here.metadata,
+        here.processing,
+        here.warnings,
+    )
 
 
 @pytest.mark.parametrize(
     "data",
-    [make_png(chest()), make_jpeg(chest()), make_dicom(chest()), make_dicom(chest(), syntax=RLELossless)],
+    [
+        make_png(chest()),
+        make_jpeg(chest()),
+        make_dicom(chest()),
+        make_dicom(chest(), syntax=RLELossless),
+    ],
     ids=["png", "jpeg", "uncompressed", "rle"],
 )
 async def test_quick_codecs_need_no_worker_process(data: bytes) -> None:
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    prepared = await decoders.prepare(data, PLAIN, deadline=math.inf)  # no process was started that could do it
+    prepared = await decoders.prepare(
+        data, PLAIN, deadline=math.inf
+    )  # no process was started that could do it
     await decoders.close()
 
     assert prepared.image_HW.shape == (32, 32)
@@ -81,7 +99,11 @@ async def test_what_is_wrong_with_a_file_comes_back_from_the_worker_as_itself() 
         with pytest.raises(NotAChest):
             await decoders.prepare(data, PLAIN, deadline=math.inf)
         with pytest.raises(TooLarge):
-            await decoders.prepare(heavy_dicom(), replace(PLAIN, limits=DecodeLimits(max_pixels=5000)), deadline=math.inf)
+            await decoders.prepare(
+                heavy_dicom(),
+                replace(PLAIN, limits=DecodeLimits(max_pixels=5000)),
+                deadline=math.inf,
+            )
 
 
 async def test_a_file_that_takes_too_long_is_stopped_and_the_next_one_is_decoded() -> None:
@@ -136,7 +158,9 @@ async def test_a_file_that_takes_too_much_memory_is_stopped() -> None:
     async with decoding(max_memory_bytes=64 * 2**20) as decoders:
         with pytest.raises(ImageError) as stop:
             await decoders.prepare(
-                data, replace(PLAIN, limits=DecodeLimits(max_pixels=10**9, max_inflated_bytes=10**9)), deadline=math.inf
+                data,
+                replace(PLAIN, limits=DecodeLimits(max_pixels=10**9, max_inflated_bytes=10**9)),
+                deadline=math.inf,
             )
 
     assert stop.value.code in ("decode_limit", "corrupt_image")
@@ -145,7 +169,10 @@ async def test_a_file_that_takes_too_much_memory_is_stopped() -> None:
 async def test_a_waiter_that_gives_up_does_not_disturb_the_pool() -> None:
     async with decoding() as decoders:
         process = await worker_of(decoders)
-        abandoned = [asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)) for _ in range(5)]
+        abandoned = [
+            asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
+            for _ in range(5)
+        ]
         await asyncio.sleep(0.02)
         for task in abandoned:
             task.cancel()
@@ -178,7 +205,9 @@ async def test_the_picture_for_a_heat_map_keeps_its_shape_and_is_bounded() -> No
 
 
 async def test_the_image_is_the_same_with_and_without_a_heat_map() -> None:
-    data = make_dicom(chest(1024, 1024), syntax=JPEGBaseline8Bit)  # a codec that averages while it decodes
+    data = make_dicom(
+        chest(1024, 1024), syntax=JPEGBaseline8Bit
+    )  # a codec that averages while it decodes
     plain, with_preview = prepare(data, PLAIN), prepare(data, WITH_PREVIEW)
 
     np.testing.assert_array_equal(plain.image_HW, with_preview.image_HW)
@@ -212,7 +241,9 @@ async def test_the_next_step_is_taken_with_the_image_in_the_same_thread() -> Non
 async def test_what_needs_a_worker_process_is_left_to_it_and_no_step_is_taken() -> None:
     steps = list[object]()
     async with decoding() as decoders:
-        done = await decoders.prepare_in_thread(steps.append, heavy_dicom(), PLAIN, deadline=math.inf)
+        done = await decoders.prepare_in_thread(
+            steps.append, heavy_dicom(), PLAIN, deadline=math.inf
+        )
         prepared = await decoders.prepare_in_worker(heavy_dicom(), PLAIN, deadline=math.inf)
 
     assert done is None
@@ -243,7 +274,9 @@ def slow_png() -> Slow:
 async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded() -> None:
     data, steps = slow_png(), list[object]()
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    leaver = asyncio.create_task(decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=math.inf))
+    leaver = asyncio.create_task(
+        decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=math.inf)
+    )
     await until(data.begun.is_set)
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
@@ -257,7 +290,9 @@ async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded
 async def test_what_was_decoded_too_late_is_not_run() -> None:
     data, steps = slow_png(), list[object]()
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    late = asyncio.create_task(decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=time.monotonic() + 0.2))
+    late = asyncio.create_task(
+        decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=time.monotonic() + 0.2)
+    )
     await until(data.begun.is_set)
     await asyncio.sleep(0.3)
     data.go_on.set()

@@ -43,7 +43,9 @@ def test_a_change_that_lasts_is_learned() -> None:
 
 
 def test_many_images_take_full_batches_and_a_rest() -> None:
-    assert LinearTime(0.01, 0.005).seconds_of_many(9, 4) == pytest.approx(2 * LinearTime(0.01, 0.005).seconds(4) + 0.015)
+    assert LinearTime(0.01, 0.005).seconds_of_many(9, 4) == pytest.approx(
+        2 * LinearTime(0.01, 0.005).seconds(4) + 0.015
+    )
 
 
 def test_files_of_another_length_have_a_time_of_their_own() -> None:

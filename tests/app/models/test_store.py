@@ -11,7 +11,12 @@ from tests.bundles import write_made_bundle
 
 
 def load(path: Path) -> ModelStore:
-    store = ModelStore(path, Tuner(open_graph, Runtime(), cores=1, overrides=Overrides(run_slots=1, threads=1, max_batch=2)))
+    store = ModelStore(
+        path,
+        Tuner(
+            open_graph, Runtime(), cores=1, overrides=Overrides(run_slots=1, threads=1, max_batch=2)
+        ),
+    )
     store.load()
     return store
 
@@ -31,7 +36,9 @@ def test_the_highest_version_is_current(tmp_path: Path) -> None:
     assert load(tmp_path).current("bright").manifest.version == 10
 
 
-def test_a_bad_highest_version_leaves_the_next_good_one_serving_and_says_why(tmp_path: Path) -> None:
+def test_a_bad_highest_version_leaves_the_next_good_one_serving_and_says_why(
+    tmp_path: Path,
+) -> None:
     write_made_bundle(tmp_path, "bright", 1)
     spoil(write_made_bundle(tmp_path, "bright", 2))
 

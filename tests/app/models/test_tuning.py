@@ -17,13 +17,15 @@ EVEN: Factors = {}
 
 
 class Machine:
-    """Opens graphs whose runs take what the test says, on clocks of its own, and remembers how they were opened.
+    """Opens graphs whose runs take what the test says, on clocks of its own, and remembers how they
+    were opened.
 
-    `effort` is how many times as long a run keeps the processor, by the lanes that it shares it with; `stolen` is how
-    many times as long it takes because others have the cores.
-    """
+    `effort` is how many times as long a run keeps the processor, by the lanes that it shares it
+    with; `stolen` is how many times as long it takes because others have the cores."""
 
-    def __init__(self, seconds: dict[int, float], *, effort: Factors = EVEN, stolen: Factors = EVEN) -> None:
+    def __init__(
+        self, seconds: dict[int, float], *, effort: Factors = EVEN, stolen: Factors = EVEN
+    ) -> None:
         self.seconds = seconds
         self.effort = effort
         self.stolen = stolen
@@ -49,9 +51,13 @@ class _TimedGraph(FakeGraph):
         self._machine = machine
         self._runners = run_slots
 
-    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
+    def run(
+        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+    ) -> Outputs:
         self._machine.sizes.append(len(batch_NHW))
-        kept_s = self._machine.seconds[len(batch_NHW)] * self._machine.effort.get(self._runners, 1.0)
+        kept_s = self._machine.seconds[len(batch_NHW)] * self._machine.effort.get(
+            self._runners, 1.0
+        )
         self._machine.kept += kept_s
         self._machine.now += kept_s * self._machine.stolen.get(self._runners, 1.0)
         return super().run(batch_NHW)
@@ -67,7 +73,12 @@ def bundle(tmp_path: Path) -> Bundle:
 
 
 def tuner(
-    machine: Machine, cache_dir: Path | None, *, cores: int = 2, overrides: Overrides | None = None, gpu: bool = False
+    machine: Machine,
+    cache_dir: Path | None,
+    *,
+    cores: int = 2,
+    overrides: Overrides | None = None,
+    gpu: bool = False,
 ) -> Tuner:
     runtime = Runtime(device="gpu" if gpu else "cpu", cache_dir=cache_dir)
     return Tuner(
@@ -115,15 +126,23 @@ def test_all_threads_are_given_to_one_lane_only_where_that_is_clearly_thriftier(
     assert (plan.run_slots, plan.threads) == (run_slots, 2 // run_slots)
 
 
-def test_a_second_start_measures_nothing_and_runs_as_the_first_did(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_second_start_measures_nothing_and_runs_as_the_first_did(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     _, first = tuner(Machine(LEVEL), tmp_path / "cache").open(bundle)
     machine = Machine(LEVEL)
     _, second = tuner(machine, tmp_path / "cache").open(bundle)
 
     assert second.source == "remembered"
-    assert (second.run_slots, second.threads, second.max_batch) == (first.run_slots, first.threads, first.max_batch)
+    assert (second.run_slots, second.threads, second.max_batch) == (
+        first.run_slots,
+        first.threads,
+        first.max_batch,
+    )
     assert len(machine.opened) == 1
-    assert sorted(machine.sizes) == sorted(2 * list(range(1, first.max_batch + 1)))  # each lane runs each size once
+    assert sorted(machine.sizes) == sorted(
+        2 * list(range(1, first.max_batch + 1))
+    )  # each lane runs each size once
 
 
 def test_another_number_of_cores_is_measured_anew(bundle: Bundle, tmp_path: Path) -> None:
@@ -151,7 +170,9 @@ def test_what_was_kept_and_spoilt_is_measured_anew(bundle: Bundle, tmp_path: Pat
 
 def test_what_the_settings_decide_is_not_measured(bundle: Bundle) -> None:
     machine = Machine(LEVEL)
-    _, plan = tuner(machine, None, overrides=Overrides(run_slots=1, threads=1, max_batch=3)).open(bundle)
+    _, plan = tuner(machine, None, overrides=Overrides(run_slots=1, threads=1, max_batch=3)).open(
+        bundle
+    )
 
     assert (plan.run_slots, plan.threads, plan.max_batch) == (1, 1, 3)
     assert max(machine.sizes) == 3
@@ -167,7 +188,9 @@ def test_on_a_gpu_every_size_that_may_run_is_a_bucket_and_warm(bundle: Bundle) -
     assert {1, 2, 4, 8, 16, 32, 64} <= set(machine.sizes)
 
 
-def test_the_next_version_of_a_model_runs_as_the_one_before_and_is_not_measured_beside_it(bundle: Bundle) -> None:
+def test_the_next_version_of_a_model_runs_as_the_one_before_and_is_not_measured_beside_it(
+    bundle: Bundle,
+) -> None:
     machine = Machine(LEVEL)
     measured = tuner(machine, None)
     _, first = measured.open(bundle)

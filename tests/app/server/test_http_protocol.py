@@ -1,4 +1,5 @@
-"""What is spoken on a socket beyond one plain request: upgrades, pipelines, headers without an end."""
+"""What is spoken on a socket beyond one plain request: upgrades, pipelines, headers without an
+end."""
 
 import asyncio
 import re
@@ -18,11 +19,18 @@ TYPE = b"host: x\r\ncontent-type: image/png\r\n"
 
 
 def upload(*, extra: bytes = b"", body: bytes = PNG) -> bytes:
-    return b"POST /predict HTTP/1.1\r\n%s%scontent-length: %d\r\n\r\n%s" % (TYPE, extra, len(body), body)
+    return b"POST /predict HTTP/1.1\r\n%s%scontent-length: %d\r\n\r\n%s" % (
+        TYPE,
+        extra,
+        len(body),
+        body,
+    )
 
 
 @asynccontextmanager
-async def connected(served: Served) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    served: Served,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     url = served.client.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
@@ -40,11 +48,18 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
         return int(head.split()[1]), head, await reader.readexactly(int(length))
 
 
-UPGRADE = b"connection: keep-alive, Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+UPGRADE = (
+    b"connection: keep-alive, Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: "
+    b"AAMAAABkAAQAAP__\r\n"
+)
 
 
-@pytest.mark.parametrize("cut", [0, 30, len(upload(extra=UPGRADE, body=b"")), len(upload(extra=UPGRADE)) - 9])
-async def test_an_offer_of_another_protocol_is_passed_over_and_its_body_read(store: Path, cut: int) -> None:
+@pytest.mark.parametrize(
+    "cut", [0, 30, len(upload(extra=UPGRADE, body=b"")), len(upload(extra=UPGRADE)) - 9]
+)
+async def test_an_offer_of_another_protocol_is_passed_over_and_its_body_read(
+    store: Path, cut: int
+) -> None:
     request = upload(extra=UPGRADE)
     async with listening(store) as served, connected(served) as (reader, writer):
         writer.write(request[:cut])
@@ -72,7 +87,10 @@ async def test_what_follows_an_offer_of_another_protocol_is_no_further_request(s
 
 async def test_nothing_is_tunnelled(store: Path) -> None:
     async with listening(store) as served, connected(served) as (reader, writer):
-        writer.write(b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\nGET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        writer.write(
+            b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\nGET /livez "
+            b"HTTP/1.1\r\nhost: x\r\n\r\n"
+        )
         status, head, _ = await answer_of(reader)
         rest = await reader.read()
 
@@ -86,7 +104,10 @@ async def test_nothing_is_tunnelled(store: Path) -> None:
     [
         pytest.param(b"GET /livez HTTP/1.1\r\n", id="headers"),
         pytest.param(b"GET /livez HTTP/1.1\r\nx-a: ", id="one header"),
-        pytest.param(b"POST /predict HTTP/1.1\r\n%stransfer-encoding: chunked\r\n\r\n1\r\n.\r\n0\r\n" % TYPE, id="trailers"),
+        pytest.param(
+            b"POST /predict HTTP/1.1\r\n%stransfer-encoding: chunked\r\n\r\n1\r\n.\r\n0\r\n" % TYPE,
+            id="trailers",
+        ),
     ],
 )
 async def test_headers_without_an_end_are_cut_off(store: Path, start: bytes) -> None:
@@ -100,9 +121,15 @@ async def test_headers_without_an_end_are_cut_off(store: Path, start: bytes) -> 
 
 
 async def test_a_body_in_small_chunks_is_no_endless_header(store: Path) -> None:
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (PNG[at : at + 7] for at in range(0, len(PNG), 7)))
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part)
+        for part in (PNG[at : at + 7] for at in range(0, len(PNG), 7))
+    )
     async with listening(store) as served, connected(served) as (reader, writer):
-        writer.write(b"POST /predict HTTP/1.1\r\n%stransfer-encoding: chunked\r\n\r\n%s0\r\n\r\n" % (TYPE, chunks))
+        writer.write(
+            b"POST /predict HTTP/1.1\r\n%stransfer-encoding: chunked\r\n\r\n%s0\r\n\r\n"
+            % (TYPE, chunks)
+        )
         status, _, _ = await answer_of(reader)
 
     assert status == 200
@@ -110,7 +137,10 @@ async def test_a_body_in_small_chunks_is_no_endless_header(store: Path) -> None:
 
 async def test_a_request_behind_another_has_its_own_time_for_its_body(store: Path) -> None:
     request = upload()
-    async with listening(store) as served, connected(served) as (reader, writer):  # headers have a second
+    async with (
+        listening(store) as served,
+        connected(served) as (reader, writer),
+    ):  # headers have a second
         writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" + request[:-9])
         first = await answer_of(reader)
         await asyncio.sleep(1.5)
@@ -121,7 +151,9 @@ async def test_a_request_behind_another_has_its_own_time_for_its_body(store: Pat
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"), [(b"GET /\xff HTTP/1.1\r\n\r\n", "400"), (b"GET /livez HT", "408")], ids=["no HTTP", "half a request"]
+    ("sent", "status"),
+    [(b"GET /\xff HTTP/1.1\r\n\r\n", "400"), (b"GET /livez HT", "408")],
+    ids=["no HTTP", "half a request"],
 )
 async def test_what_can_not_be_read_is_counted_and_logged_under_the_id_that_it_is_answered_with(
     store: Path, sent: bytes, status: str, caplog: pytest.LogCaptureFixture
@@ -131,12 +163,16 @@ async def test_what_can_not_be_read_is_counted_and_logged_under_the_id_that_it_i
         writer.write(sent)
         _, head, body = await answer_of(reader)
         count = served.app.state.service.metrics.registry.get_sample_value
-        counted = count("cxr_request_duration_seconds_count", {"route": "unmatched", "status": status})
+        counted = count(
+            "cxr_request_duration_seconds_count", {"route": "unmatched", "status": status}
+        )
 
     (request_id,) = re.findall(rb"x-request-id: (\w+)", head)
     assert b'"request_id":"%s"' % request_id in body
     assert counted == 1
-    assert [getattr(record, "status", None) for record in caplog.records if record.name == "cxr.access"] == [int(status)]
+    assert [
+        getattr(record, "status", None) for record in caplog.records if record.name == "cxr.access"
+    ] == [int(status)]
 
 
 async def test_a_connection_that_is_never_used_counts_as_no_request(store: Path) -> None:

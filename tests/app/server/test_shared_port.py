@@ -25,7 +25,9 @@ def connect(listener: socket.socket, count: int) -> list[socket.socket]:
     return [socket.create_connection(listener.getsockname()) for _ in range(count)]
 
 
-async def test_a_process_with_connections_leaves_the_next_one_to_others_for_a_moment(listener: socket.socket) -> None:
+async def test_a_process_with_connections_leaves_the_next_one_to_others_for_a_moment(
+    listener: socket.socket,
+) -> None:
     taken: list[float] = []
 
     class Taker(asyncio.Protocol):
@@ -42,7 +44,9 @@ async def test_a_process_with_connections_leaves_the_next_one_to_others_for_a_mo
         client.close()
 
 
-async def test_who_waits_when_it_closes_is_taken_and_who_comes_later_is_refused(listener: socket.socket) -> None:
+async def test_who_waits_when_it_closes_is_taken_and_who_comes_later_is_refused(
+    listener: socket.socket,
+) -> None:
     taken: list[asyncio.BaseTransport] = []
 
     class Taker(asyncio.Protocol):
@@ -72,7 +76,9 @@ async def test_a_process_without_file_descriptors_tries_again_later(
     port = SharedPort(listener, Taker, lambda: len(taken), backlog=16)
     (client,) = connect(listener, 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno(), hard))  # the next descriptor is beyond it
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (client.fileno(), hard)
+    )  # the next descriptor is beyond it
     try:
         await until(lambda: "can't be taken" in caplog.text)
     finally:

@@ -22,24 +22,32 @@ from tests.bundles import write_made_bundle
 from tests.factories import chest, make_png
 from tests.server import Server, running_server
 
-pytestmark = pytest.mark.timeout(300)  # each starts several services, which a busy machine takes its time for
+pytestmark = pytest.mark.timeout(
+    300
+)  # each starts several services, which a busy machine takes its time for
 
 PNG = make_png(chest(64, 64))
 
 
 def post(url: str) -> httpx.Response:
     """Send an image over a connection of its own, which any worker may take."""
-    return httpx.post(f"{url}/predict", content=PNG, headers={"content-type": "image/png"}, timeout=30)
+    return httpx.post(
+        f"{url}/predict", content=PNG, headers={"content-type": "image/png"}, timeout=30
+    )
 
 
 def sample(server: Server, name: str) -> float:
     text = httpx.get(f"{server.url}/metrics").text
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+    return sum(
+        float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)
+    )
 
 
 def process_ids(server: Server) -> list[int]:
     """The workers that the parent has ever started, in order."""
-    lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+    lines = [
+        json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
+    ]
     return [line["pid"] for line in lines if line["message"] == "worker started"]
 
 
@@ -52,7 +60,8 @@ def until(happens: Callable[[], bool], *, seconds: float = 60.0) -> None:
 
 @contextmanager
 def senders(url: str, number: int = 4) -> Iterator[Counter[str]]:
-    """Send images until the block ends, each over a connection of its own; one that is told to wait stops."""
+    """Send images until the block ends, each over a connection of its own; one that is told to wait
+    stops."""
     tally: Counter[str] = Counter()
     stop = threading.Event()
 
@@ -83,18 +92,26 @@ def senders(url: str, number: int = 4) -> Iterator[Counter[str]]:
 @pytest.fixture
 def server(store: Path, tmp_path: Path) -> Iterator[Server]:
     """A service of two workers."""
-    with running_server(store, tmp_path / "log", default_model="bright", workers=2, drain_seconds=0.5) as server:
+    with running_server(
+        store, tmp_path / "log", default_model="bright", workers=2, drain_seconds=0.5
+    ) as server:
         until(lambda: sample(server, "cxr_workers") == 2)
         yield server
 
 
-def test_any_worker_shows_the_sum_of_all_and_a_killed_one_is_replaced_without_counters_falling(server: Server) -> None:
+def test_any_worker_shows_the_sum_of_all_and_a_killed_one_is_replaced_without_counters_falling(
+    server: Server,
+) -> None:
     for _ in range(12):
         assert post(server.url).status_code == 200
     counted = [sample(server, "cxr_predictions_total") for _ in range(6)]
     os.kill(process_ids(server)[0], signal.SIGKILL)
     until(lambda: len(process_ids(server)) == 3)
-    until(lambda: sample(server, "cxr_workers") == 2 and sample(server, "cxr_replaced_workers_total") == 1)
+    until(
+        lambda: (
+            sample(server, "cxr_workers") == 2 and sample(server, "cxr_replaced_workers_total") == 1
+        )
+    )
 
     assert counted == [12] * 6
     assert {post(server.url).status_code for _ in range(6)} == {200}
@@ -131,7 +148,9 @@ def open_connections(server: Server) -> list[int]:
     """How many connections to the service's port each worker has."""
     port = f"{httpx.URL(server.url).port:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    sockets = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port}") and line[3] == "01"}  # established
+    sockets = {
+        f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port}") and line[3] == "01"
+    }  # established
     return [len(sockets & set(opened_files(pid))) for pid in process_ids(server)]
 
 
@@ -181,7 +200,9 @@ def test_workers_go_down_when_their_parent_is_killed(server: Server) -> None:
 def test_all_workers_swap_to_a_new_version(tmp_path: Path) -> None:
     store = tmp_path / "store"
     write_made_bundle(store, "bright", 1)
-    with running_server(store, tmp_path / "log", default_model="bright", workers=2, store_poll_seconds=0.2) as server:
+    with running_server(
+        store, tmp_path / "log", default_model="bright", workers=2, store_poll_seconds=0.2
+    ) as server:
         write_made_bundle(store, "bright", 2)
         until(lambda: {post(server.url).json()["model"]["version"] for _ in range(8)} == {2})
         info = httpx.get(f"{server.url}/metrics").text
@@ -211,7 +232,9 @@ IMPATIENT = SupervisionLimits(silence_s=0.3, backoff_s=0.05, max_failures=2)
 
 
 @pytest.mark.parametrize("work", [end_at_once, beat_once, complain])
-def test_workers_that_fail_again_and_again_end_the_service(work: Callable[[Settings, WorkerSlot], None]) -> None:
+def test_workers_that_fail_again_and_again_end_the_service(
+    work: Callable[[Settings, WorkerSlot], None],
+) -> None:
     assert Supervisor(Settings(workers=2, port=0), work, IMPATIENT).run() == 1
 
 
@@ -221,7 +244,16 @@ def test_a_port_that_is_taken_is_said_before_any_worker_starts() -> None:
 
 
 def test_workers_share_what_is_meant_for_all_together() -> None:
-    share = Settings(workers=4, decode_threads=8, decode_workers=2, engine_lanes=8, queue_capacity=128).share()
+    share = Settings(
+        workers=4, decode_threads=8, decode_workers=2, engine_lanes=8, queue_capacity=128
+    ).share()
 
-    assert (share.decode_threads, share.decode_workers, share.engine_lanes, share.queue_capacity) == (2, 1, 2, 32)
-    assert Settings(workers=4).share().engine_lanes == 0  # still measured, on the worker's share of the cores
+    assert (
+        share.decode_threads,
+        share.decode_workers,
+        share.engine_lanes,
+        share.queue_capacity,
+    ) == (2, 1, 2, 32)
+    assert (
+        Settings(workers=4).share().engine_lanes == 0
+    )  # still measured, on the worker's share of the cores

@@ -33,12 +33,17 @@ def copy(bundle_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle_dir, tmp_path / "bundle"))
 
 
-def test_what_is_allowed_is_stated_with_its_tolerance_and_nothing_else_changes(copy: Path, bundle_dir: Path) -> None:
+def test_what_is_allowed_is_stated_with_its_tolerance_and_nothing_else_changes(
+    copy: Path, bundle_dir: Path
+) -> None:
     state_fast(copy, {"allowed": True, "refused_for": []}, ALLOWED)
     before, after = read_bundle(bundle_dir), read_bundle(copy)
     assert after.manifest.fast == ALLOWED
     assert after.manifest.metrics["precisions"]["bf16"] == {"allowed": True, "refused_for": []}
-    assert after.golden.tolerances == {**before.golden.tolerances, "openvino-cpu/bf16": TOLERANCES["openvino-cpu/bf16"]}
+    assert after.golden.tolerances == {
+        **before.golden.tolerances,
+        "openvino-cpu/bf16": TOLERANCES["openvino-cpu/bf16"],
+    }
     np.testing.assert_array_equal(after.golden.cam_Nhw, before.golden.cam_Nhw)
     assert after.manifest.graphs == before.manifest.graphs
     assert after.manifest.readings == before.manifest.readings
@@ -55,8 +60,14 @@ def test_what_is_refused_is_stated_and_takes_an_earlier_permission_back(copy: Pa
 def test_what_the_bundle_learned_from_is_left_out(bundle_dir: Path, films_dir: Path) -> None:
     bundle = read_bundle(bundle_dir)
     unseen = read_unseen(bundle, films_dir, min_images=10)
-    assert len(unseen) == bundle.manifest.metrics["n"] == list(roles(bundle).values()).count("calibrated")
-    assert {image_HW.shape for image_HW, _, _ in unseen} == {(bundle.manifest.input_size, bundle.manifest.input_size)}
+    assert (
+        len(unseen)
+        == bundle.manifest.metrics["n"]
+        == list(roles(bundle).values()).count("calibrated")
+    )
+    assert {image_HW.shape for image_HW, _, _ in unseen} == {
+        (bundle.manifest.input_size, bundle.manifest.input_size)
+    }
 
 
 def test_too_few_images_judge_nothing(bundle_dir: Path, films_dir: Path) -> None:
@@ -72,7 +83,9 @@ def test_a_bundle_that_learned_from_all_films_is_sent_back_to_export(
         read_unseen(read_bundle(bundle), films_dir)
 
 
-def test_a_bundle_that_does_not_say_what_it_learned_from_judges_nothing(copy: Path, films_dir: Path) -> None:
+def test_a_bundle_that_does_not_say_what_it_learned_from_judges_nothing(
+    copy: Path, films_dir: Path
+) -> None:
     (copy / "splits.csv").unlink()
     with pytest.raises(NotMeasurable, match="says what it learned from"):
         read_unseen(read_bundle(copy), films_dir)
@@ -88,6 +101,9 @@ def test_a_processor_with_bf16_measures_and_another_says_so_before_it_begins(
         assert (fast is not None) == verdict.holds
         return
     out = tmp_path / "out"
-    assert main(["evaluate", str(bundle_dir), "--data", str(films_dir), "--out", str(out), "--fast"]) == 1
+    assert (
+        main(["evaluate", str(bundle_dir), "--data", str(films_dir), "--out", str(out), "--fast"])
+        == 1
+    )
     assert not out.exists()
     assert "bf16" in capsys.readouterr().err or not openvino_is_installed()

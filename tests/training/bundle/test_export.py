@@ -23,7 +23,11 @@ def test_an_exported_bundle_opens_and_answers_its_golden_inputs(bundle_dir: Path
     bundle = read_bundle(bundle_dir)
     graph = open_graph(bundle)
     assert graph.engine == "onnxruntime-cpu"
-    assert (bundle.manifest.model, bundle.manifest.version, bundle.manifest.input_size) == ("patch", 1, 64)
+    assert (bundle.manifest.model, bundle.manifest.version, bundle.manifest.input_size) == (
+        "patch",
+        1,
+        64,
+    )
     assert bundle.manifest.operating_points == ("balanced", "youden", "screen", "rule_in")
 
 
@@ -31,11 +35,16 @@ def test_a_bare_graph_file_explains_itself(bundle_dir: Path) -> None:
     bundle = read_bundle(bundle_dir)
     properties = OnnxGraph(bundle.graph_path).properties
     assert properties["finding"] == bundle.manifest.finding
-    assert json.loads(properties["readings"])["plain"]["thresholds"] == bundle.manifest.readings["plain"].thresholds
+    assert (
+        json.loads(properties["readings"])["plain"]["thresholds"]
+        == bundle.manifest.readings["plain"].thresholds
+    )
     assert json.loads(properties["cam"]) == {"pool": "mean", "bias": bundle.manifest.cam.bias}
 
 
-def test_a_network_that_reads_age_sex_and_view_becomes_a_bundle_that_does(fused_run_dir: Path, tmp_path: Path) -> None:
+def test_a_network_that_reads_age_sex_and_view_becomes_a_bundle_that_does(
+    fused_run_dir: Path, tmp_path: Path
+) -> None:
     bundle = read_bundle(export(fused_run_dir, tmp_path / "store", "fused", 1))
     graph = open_graph(bundle)
     image_NHW = edge_images(64)[:2]
@@ -48,12 +57,16 @@ def test_a_network_that_reads_age_sex_and_view_becomes_a_bundle_that_does(fused_
     assert json.loads(OnnxGraph(bundle.graph_path).properties["metadata"]) == list(COLUMNS)
     assert told.logit_N[0] != pytest.approx(unknown.logit_N[0], abs=1e-3)
     assert told.logit_N[1] == pytest.approx(unknown.logit_N[1], abs=1e-5)
-    np.testing.assert_allclose(pool(told.cam_Nhw, bundle.manifest.cam, told.bias_N), told.logit_N, atol=1e-4)
+    np.testing.assert_allclose(
+        pool(told.cam_Nhw, bundle.manifest.cam, told.bias_N), told.logit_N, atol=1e-4
+    )
     assert bundle.manifest.graphs[0].parity.max_cam_identity_error < 1e-5
     assert "reads age, sex and view" in bundle.card
 
 
-def test_a_graph_that_reads_other_metadata_than_its_bundle_says_is_not_opened(fused_run_dir: Path, tmp_path: Path) -> None:
+def test_a_graph_that_reads_other_metadata_than_its_bundle_says_is_not_opened(
+    fused_run_dir: Path, tmp_path: Path
+) -> None:
     path = export(fused_run_dir, tmp_path / "store", "fused", 1)
     facts = json.loads((path / "bundle.json").read_text())
     (path / "bundle.json").write_text(json.dumps(facts | {"metadata": []}))
@@ -75,34 +88,53 @@ def test_the_figures_say_what_shifted_copies_cost(bundle_dir: Path) -> None:
     metrics = json.loads((bundle_dir / "metrics.json").read_text())
     corruptions = metrics["stressed"]["stresses"]
     assert corruptions["none"]["auroc"] == pytest.approx(metrics["auroc"])
-    assert corruptions["none"]["sensitivity"] == metrics["operating_points"]["balanced"]["sensitivity"]
-    assert metrics["stressed"]["auroc"] == pytest.approx(np.mean([one["auroc"] for one in corruptions.values()]))
+    assert (
+        corruptions["none"]["sensitivity"] == metrics["operating_points"]["balanced"]["sensitivity"]
+    )
+    assert metrics["stressed"]["auroc"] == pytest.approx(
+        np.mean([one["auroc"] for one in corruptions.values()])
+    )
     assert len({one["auroc"] for one in corruptions.values()}) > 3
 
 
-def test_balanced_is_raw_logit_zero_seen_through_each_readings_calibration(bundle_dir: Path) -> None:
+def test_balanced_is_raw_logit_zero_seen_through_each_readings_calibration(
+    bundle_dir: Path,
+) -> None:
     for profile in read_bundle(bundle_dir).manifest.readings.values():
         assert profile.thresholds["balanced"] == profile.calibration.probability(0.0)
 
 
-def test_the_split_in_the_bundle_tells_what_the_model_learned_from(bundle_dir: Path, run_dir: Path) -> None:
+def test_the_split_in_the_bundle_tells_what_the_model_learned_from(
+    bundle_dir: Path, run_dir: Path
+) -> None:
     run, lines = load_run(run_dir), read_table(bundle_dir / "splits.csv")
     unseen = {line["image_id"] for line in lines if line["fitted"] == "no"}
     assert unseen == {run.index.rows[i].image_id for i in run.held_back(0)}
-    assert read_bundle(bundle_dir).manifest.training_data.splits_sha256 == file_sha256(bundle_dir / "splits.csv")
+    assert read_bundle(bundle_dir).manifest.training_data.splits_sha256 == file_sha256(
+        bundle_dir / "splits.csv"
+    )
     assert {line["image_id"] for line in lines if line["novelty"]} == unseen
 
 
-def test_no_file_of_the_bundle_names_a_folder_of_this_machine(bundle_dir: Path, films_dir: Path, run_dir: Path) -> None:
+def test_no_file_of_the_bundle_names_a_folder_of_this_machine(
+    bundle_dir: Path, films_dir: Path, run_dir: Path
+) -> None:
     for path in bundle_dir.iterdir():
         for folder in (films_dir, run_dir, Path.cwd(), Path.home()):
             assert str(folder).encode() not in path.read_bytes(), path.name
-    assert f"--data {films_dir.name} --out {run_dir.name}" in read_bundle(bundle_dir).manifest.command
+    assert (
+        f"--data {films_dir.name} --out {run_dir.name}" in read_bundle(bundle_dir).manifest.command
+    )
 
 
 def test_the_store_is_a_triton_model_repository(bundle_dir: Path) -> None:
     config = (bundle_dir.parent / "config.pbtxt").read_text()
-    assert config.splitlines() == ['name: "patch"', 'backend: "onnxruntime"', "max_batch_size: 64", "dynamic_batching { }"]
+    assert config.splitlines() == [
+        'name: "patch"',
+        'backend: "onnxruntime"',
+        "max_batch_size: 64",
+        "dynamic_batching { }",
+    ]
 
 
 def test_a_version_is_never_written_twice(bundle_dir: Path, run_dir: Path) -> None:
@@ -110,7 +142,9 @@ def test_a_version_is_never_written_twice(bundle_dir: Path, run_dir: Path) -> No
         export(run_dir, bundle_dir.parent.parent, "patch", 1)
 
 
-def test_weights_that_answer_nan_are_refused_and_leave_nothing(run_dir: Path, tmp_path: Path) -> None:
+def test_weights_that_answer_nan_are_refused_and_leave_nothing(
+    run_dir: Path, tmp_path: Path
+) -> None:
     broken = tmp_path / "run"
     shutil.copytree(run_dir, broken)
     weights = load_file(broken / "final" / "model.safetensors")

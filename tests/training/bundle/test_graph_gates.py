@@ -12,7 +12,15 @@ from onnx import numpy_helper
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
 from training.bundle.gates import ExportRefused, ReleaseGate, require
-from training.bundle.graph_gates import Runner, edge_images, file_gates, measure_parity, parity_gates, pool, privacy_gate
+from training.bundle.graph_gates import (
+    Runner,
+    edge_images,
+    file_gates,
+    measure_parity,
+    parity_gates,
+    pool,
+    privacy_gate,
+)
 from training.bundle.onnx_export import describe, trace
 
 CAM = Cam(pool="mean", bias=0.25)
@@ -30,7 +38,11 @@ class Tiny(torch.nn.Module):
     def forward(self, image_NHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         feature_NChw = self.stem(image_NHW[:, None].float() / 255).relu()
         cam_Nhw = self.head(feature_NChw)[:, 0]
-        return cam_Nhw.mean(dim=(1, 2)) + CAM.bias, cam_Nhw, feature_NChw.mean(dim=(2, 3)).square().sum(dim=1).sqrt()
+        return (
+            cam_Nhw.mean(dim=(1, 2)) + CAM.bias,
+            cam_Nhw,
+            feature_NChw.mean(dim=(2, 3)).square().sum(dim=1).sqrt(),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +87,9 @@ def test_a_faithful_graph_passes_every_gate(tiny_path: Path, network: Runner) ->
 
 
 def test_a_wrong_bias_breaks_the_identity_of_the_map(tiny_path: Path, network: Runner) -> None:
-    parity = measure_parity(network, OnnxGraph(tiny_path), edge_images(32), Cam(pool="mean", bias=0.26))
+    parity = measure_parity(
+        network, OnnxGraph(tiny_path), edge_images(32), Cam(pool="mean", bias=0.26)
+    )
     assert parity.max_cam_identity_error == pytest.approx(0.01, rel=0.01)
     assert failed(list(parity_gates(parity))) == ["pool(cam) + bias against logit (relative)"]
 
@@ -84,7 +98,9 @@ def test_an_altered_weight_fails_the_comparison_with_torch(
     altered: Callable[[Callable[[onnx.ModelProto], None]], Path], network: Runner
 ) -> None:
     def nudge(model: onnx.ModelProto) -> None:
-        stem = next(tensor for tensor in model.graph.initializer if list(tensor.dims) == [4, 1, 3, 3])
+        stem = next(
+            tensor for tensor in model.graph.initializer if list(tensor.dims) == [4, 1, 3, 3]
+        )
         stem.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stem) * 1.01, stem.name))
 
     parity = measure_parity(network, OnnxGraph(altered(nudge)), edge_images(32), CAM)
@@ -100,7 +116,9 @@ def test_a_nan_fails(tiny_path: Path) -> None:
     assert failed(list(parity_gates(parity))) == ["logit against torch, batches 1, 2, 7, 64"]
 
 
-def test_an_operator_of_another_domain_fails(altered: Callable[[Callable[[onnx.ModelProto], None]], Path]) -> None:
+def test_an_operator_of_another_domain_fails(
+    altered: Callable[[Callable[[onnx.ModelProto], None]], Path],
+) -> None:
     def foreign(model: onnx.ModelProto) -> None:
         model.graph.node[0].domain = "com.example"
         model.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
@@ -108,14 +126,18 @@ def test_an_operator_of_another_domain_fails(altered: Callable[[Callable[[onnx.M
     assert "only ai.onnx operators" in failed(list(file_gates(altered(foreign))))
 
 
-def test_another_name_of_an_output_fails(altered: Callable[[Callable[[onnx.ModelProto], None]], Path]) -> None:
+def test_another_name_of_an_output_fails(
+    altered: Callable[[Callable[[onnx.ModelProto], None]], Path],
+) -> None:
     def rename(model: onnx.ModelProto) -> None:
         model.graph.output[0].name = "score"
 
     assert "inputs and outputs" in failed(list(file_gates(altered(rename))))
 
 
-def test_a_broken_graph_fails_the_checker(altered: Callable[[Callable[[onnx.ModelProto], None]], Path]) -> None:
+def test_a_broken_graph_fails_the_checker(
+    altered: Callable[[Callable[[onnx.ModelProto], None]], Path],
+) -> None:
     def cut(model: onnx.ModelProto) -> None:
         model.graph.node[3].input[0] = "nowhere"
 
@@ -124,7 +146,13 @@ def test_a_broken_graph_fails_the_checker(altered: Callable[[Callable[[onnx.Mode
 
 def test_weights_outside_the_file_fail(tiny_path: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    onnx.save_model(onnx.load(tiny_path), path, save_as_external_data=True, location="model.data", size_threshold=0)
+    onnx.save_model(
+        onnx.load(tiny_path),
+        path,
+        save_as_external_data=True,
+        location="model.data",
+        size_threshold=0,
+    )
     assert "one file" in failed(list(file_gates(path)))
 
 
@@ -145,7 +173,12 @@ def test_a_file_that_names_a_local_folder_fails(tmp_path: Path) -> None:
 
 def test_refusal_names_the_gates_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ExportRefused, match="one file: 2 tensors outside it"):
-        require([ReleaseGate("opset", "20", True), ReleaseGate("one file", "2 tensors outside it", False)])
+        require(
+            [
+                ReleaseGate("opset", "20", True),
+                ReleaseGate("one file", "2 tensors outside it", False),
+            ]
+        )
     assert "ok    opset: 20" in capsys.readouterr().out
 
 

@@ -32,13 +32,27 @@ def test_the_card_states_use_data_split_figures_and_commands(bundle_dir: Path) -
 @pytest.mark.parametrize(
     ("started", "said"),
     [
-        ({"file": "model.safetensors", "sha256": "ab"}, "started from `model.safetensors` (SHA-256 `ab`)"),
-        ({"file": "imagenet"}, "started from ImageNet, whose images are for research and teaching,"),
-        ({"file": "imagenet", "package": "monai 1.6"}, "started from ImageNet, as `monai 1.6` has it, whose"),
-        ({"file": "imagenet", "package": "lite 0.1", "sha256": "ab"}, "ImageNet, as `lite 0.1` has it (SHA-256 `ab`), whose"),
+        (
+            {"file": "model.safetensors", "sha256": "ab"},
+            "started from `model.safetensors` (SHA-256 `ab`)",
+        ),
+        (
+            {"file": "imagenet"},
+            "started from ImageNet, whose images are for research and teaching,",
+        ),
+        (
+            {"file": "imagenet", "package": "monai 1.6"},
+            "started from ImageNet, as `monai 1.6` has it, whose",
+        ),
+        (
+            {"file": "imagenet", "package": "lite 0.1", "sha256": "ab"},
+            "ImageNet, as `lite 0.1` has it (SHA-256 `ab`), whose",
+        ),
     ],
 )
-def test_the_card_says_whose_weights_a_training_started_from(bundle_dir: Path, started: dict[str, str], said: str) -> None:
+def test_the_card_says_whose_weights_a_training_started_from(
+    bundle_dir: Path, started: dict[str, str], said: str
+) -> None:
     manifest = read_bundle(bundle_dir).manifest
     recipe = manifest.recipe | {"init_weights": started}
 
@@ -48,7 +62,11 @@ def test_the_card_says_whose_weights_a_training_started_from(bundle_dir: Path, s
 
 def test_a_model_near_chance_says_so_in_the_first_lines(bundle_dir: Path) -> None:
     manifest = read_bundle(bundle_dir).manifest
-    poor = manifest.model_copy(update={"metrics": manifest.metrics | {"auroc": 0.58, "auroc_ci95": [0.5, 0.67]}})
-    good = manifest.model_copy(update={"metrics": manifest.metrics | {"auroc": 0.98, "auroc_ci95": [0.97, 0.99]}})
+    poor = manifest.model_copy(
+        update={"metrics": manifest.metrics | {"auroc": 0.58, "auroc_ci95": [0.5, 0.67]}}
+    )
+    good = manifest.model_copy(
+        update={"metrics": manifest.metrics | {"auroc": 0.98, "auroc_ci95": [0.97, 0.99]}}
+    )
     assert "little better than chance" in card_text(poor)
     assert "little better than chance" not in card_text(good)

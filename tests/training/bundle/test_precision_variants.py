@@ -29,11 +29,19 @@ def bundle(bundle_dir: Path) -> Bundle:
 @pytest.fixture(scope="module")
 def yardstick(bundle: Bundle, run_dir: Path) -> Reference:
     run, graphs = load_run(run_dir), {0: bundle.graph_path}
-    return Reference(run, predict_held_out(run, graphs), graphs, bundle.manifest.readings[PLAIN_PROFILE], bundle.golden)
+    return Reference(
+        run,
+        predict_held_out(run, graphs),
+        graphs,
+        bundle.manifest.readings[PLAIN_PROFILE],
+        bundle.golden,
+    )
 
 
 @pytest.fixture(scope="module")
-def converted(bundle: Bundle, yardstick: Reference, tmp_path_factory: pytest.TempPathFactory) -> dict[StoredPrecision, Path]:
+def converted(
+    bundle: Bundle, yardstick: Reference, tmp_path_factory: pytest.TempPathFactory
+) -> dict[StoredPrecision, Path]:
     """The smoke graph in fp16 and int8, whatever the gates say of them."""
     folder = tmp_path_factory.mktemp("converted")
     paths = {precision: folder / f"model.{precision}.onnx" for precision in CONVERTERS}
@@ -57,22 +65,35 @@ def test_a_converted_graphs_map_still_adds_up_to_its_logit(
     precision: StoredPrecision, converted: dict[StoredPrecision, Path], bundle: Bundle
 ) -> None:
     outputs = OnnxGraph(converted[precision]).run(bundle.golden.image_NHW)
-    np.testing.assert_allclose(pool(outputs.cam_Nhw, bundle.manifest.cam), outputs.logit_N, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        pool(outputs.cam_Nhw, bundle.manifest.cam), outputs.logit_N, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_the_fp16_graph_passes_every_gate_and_answers_its_golden_inputs(
     converted: dict[StoredPrecision, Path], yardstick: Reference
 ) -> None:
     graph = OnnxGraph(converted["fp16"], precision="fp16")
-    gates = [*cost_gates("fp16", yardstick.cost_of(lambda *_: graph)), golden_gate(yardstick.golden, graph)]
+    gates = [
+        *cost_gates("fp16", yardstick.cost_of(lambda *_: graph)),
+        golden_gate(yardstick.golden, graph),
+    ]
     assert [str(gate) for gate in gates if not gate.holds] == []
 
 
-def test_a_spoilt_int8_graph_is_refused(converted: dict[StoredPrecision, Path], yardstick: Reference, tmp_path: Path) -> None:
+def test_a_spoilt_int8_graph_is_refused(
+    converted: dict[StoredPrecision, Path], yardstick: Reference, tmp_path: Path
+) -> None:
     model = onnx.load(converted["int8"])
-    scales = [tensor for tensor in model.graph.initializer if tensor.name.endswith("_scale") and tensor.dims]
+    scales = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name.endswith("_scale") and tensor.dims
+    ]
     for tensor in scales:  # of the weights, one a channel
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor)[::-1].copy(), tensor.name)
+        )
     spoilt = tmp_path / "model.int8.onnx"
     onnx.save_model(model, spoilt)
     cost = yardstick.cost_of(lambda *_: OnnxGraph(spoilt, precision="int8"))
@@ -90,9 +111,14 @@ def test_a_file_whose_gate_fails_is_taken_away_and_the_reason_kept(
     assert "fp16 REFUSED: file size" in capsys.readouterr().out
 
 
-def test_export_adds_the_precisions_that_hold_and_says_of_each_what_it_costs(run_dir: Path, tmp_path: Path) -> None:
+def test_export_adds_the_precisions_that_hold_and_says_of_each_what_it_costs(
+    run_dir: Path, tmp_path: Path
+) -> None:
     bundle = read_bundle(export(run_dir, tmp_path, "patch", 1, precisions=("fp16", "int8")))
-    verdicts, files = bundle.manifest.metrics["precisions"], {graph.precision: graph.file for graph in bundle.manifest.graphs}
+    verdicts, files = (
+        bundle.manifest.metrics["precisions"],
+        {graph.precision: graph.file for graph in bundle.manifest.graphs},
+    )
     assert list(verdicts) == ["fp16", "int8", "bf16"]
     assert files["fp16"] == "model.fp16.onnx"
     for precision in ("fp16", "int8"):

@@ -16,7 +16,9 @@ SIZE = 32
 def data_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
-    (folder / "a.dcm").write_bytes(make_dicom(chest(96, 80, seed=1), PatientAge="006M", PatientSex="F", ViewPosition="AP"))
+    (folder / "a.dcm").write_bytes(
+        make_dicom(chest(96, 80, seed=1), PatientAge="006M", PatientSex="F", ViewPosition="AP")
+    )
     (folder / "b.jpeg").write_bytes(b"no picture")
     (folder / "c.jpeg").write_bytes(make_jpeg(chest(200, 160, seed=2)))
     (folder / "d.jpeg").write_bytes(make_jpeg(chest(64, 64, seed=3)))
@@ -25,13 +27,21 @@ def data_dir(tmp_path: Path) -> Path:
 
 def index_of(data_dir: Path) -> DataIndex:
     rows = [
-        IndexRow(image_id=path.stem, path=path.name, sha256=f"{number:064x}", person_group=path.stem, label=0)
+        IndexRow(
+            image_id=path.stem,
+            path=path.name,
+            sha256=f"{number:064x}",
+            person_group=path.stem,
+            label=0,
+        )
         for number, path in enumerate(sorted(data_dir.iterdir()))
     ]
     return DataIndex("made", tuple(rows))
 
 
-def test_the_cache_holds_what_serving_would_make_of_each_file(data_dir: Path, tmp_path: Path) -> None:
+def test_the_cache_holds_what_serving_would_make_of_each_file(
+    data_dir: Path, tmp_path: Path
+) -> None:
     index, _ = build_cache(index_of(data_dir), data_dir, tmp_path / "cache", SIZE)
 
     image_NHW = map_cache(tmp_path / "cache", len(index), SIZE)
@@ -47,11 +57,15 @@ def test_what_a_file_states_enters_the_index(data_dir: Path, tmp_path: Path) -> 
     assert stated == {"a": (0.5, "F", "AP"), "c": (None, None, None), "d": (None, None, None)}
 
 
-def test_an_image_that_can_not_be_read_takes_no_part_and_is_listed(data_dir: Path, tmp_path: Path) -> None:
+def test_an_image_that_can_not_be_read_takes_no_part_and_is_listed(
+    data_dir: Path, tmp_path: Path
+) -> None:
     index, unreadable = build_cache(index_of(data_dir), data_dir, tmp_path / "cache", SIZE)
 
     assert [row.image_id for row in index.rows] == ["a", "c", "d"]
-    assert [(image.image_id, image.reason.split(":")[0]) for image in unreadable] == [("b", "unsupported_format")]
+    assert [(image.image_id, image.reason.split(":")[0]) for image in unreadable] == [
+        ("b", "unsupported_format")
+    ]
 
 
 def test_an_interrupted_cache_goes_on_where_it_was(data_dir: Path, tmp_path: Path) -> None:
@@ -60,7 +74,9 @@ def test_an_interrupted_cache_goes_on_where_it_was(data_dir: Path, tmp_path: Pat
     answer = build_cache(index, data_dir, whole, SIZE)
     build_cache(index, data_dir, cut, SIZE)
     lines = (cut / "decoded.jsonl").read_text().splitlines(keepends=True)
-    (cut / "decoded.jsonl").write_text("".join(lines[:2]) + lines[2][:10])  # ended while writing the third line
+    (cut / "decoded.jsonl").write_text(
+        "".join(lines[:2]) + lines[2][:10]
+    )  # ended while writing the third line
     (data_dir / "a.dcm").unlink()  # is not read again
 
     assert build_cache(index, data_dir, cut, SIZE) == answer

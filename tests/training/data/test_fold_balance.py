@@ -6,7 +6,13 @@ from scipy import stats
 from sklearn.model_selection import StratifiedGroupKFold
 
 from training.data import DataIndex, IndexRow
-from training.data.fold_balance import age_difference, balance_lines, check_folds, chi_squared_p_value, ks_p_value
+from training.data.fold_balance import (
+    age_difference,
+    balance_lines,
+    check_folds,
+    chi_squared_p_value,
+    ks_p_value,
+)
 from training.data.split import split_folds
 
 
@@ -54,7 +60,9 @@ def test_folds_are_more_alike_than_those_of_scikit_learn() -> None:
 
     ours, theirs = check_folds(index, split_folds(index, 5, seed=1)), check_folds(index, theirs_N)
 
-    assert {check.attribute for check in theirs if check.holds} == {"label"}  # the one attribute that it looks at
+    assert {check.attribute for check in theirs if check.holds} == {
+        "label"
+    }  # the one attribute that it looks at
     assert all(check.holds for check in ours)
 
 
@@ -67,14 +75,18 @@ def test_folds_by_age_are_found_out() -> None:
     assert not checks["age"].holds
     assert (checks["age"].p_value or 0) < 1e-6 < (checks["sex"].p_value or 0)
     assert (age_difference(index, by_age_N) or 0) < 1e-6
-    assert any("by age" in line and "OVER THE LIMIT" in line for line in balance_lines(index, by_age_N))
+    assert any(
+        "by age" in line and "OVER THE LIMIT" in line for line in balance_lines(index, by_age_N)
+    )
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (5, 2), (3, 3), (5, 8)])
 def test_the_chi_squared_test_is_scipys(shape: tuple[int, int]) -> None:
     count_FV = np.random.default_rng(3).integers(1, 40, shape)
 
-    assert chi_squared_p_value(count_FV) == pytest.approx(stats.chi2_contingency(count_FV, correction=False).pvalue, rel=1e-9)
+    assert chi_squared_p_value(count_FV) == pytest.approx(
+        stats.chi2_contingency(count_FV, correction=False).pvalue, rel=1e-9
+    )
 
 
 def test_folds_that_are_all_the_same_are_no_surprise() -> None:

@@ -33,7 +33,10 @@ def class_folders(folder: Path) -> Path:
 def siim_tree(folder: Path, *, header: str = "ImageId, EncodedPixels", nested: bool = True) -> Path:
     for number, name in enumerate(["1.a", "1.b", "1.c"]):
         place = f"dicom-images-train/study{number}/series" if nested else "dicom-images-train"
-        write(folder / place / f"{name}.dcm", make_dicom(ramp(64 + number), PatientID=f"patient {number % 2}"))
+        write(
+            folder / place / f"{name}.dcm",
+            make_dicom(ramp(64 + number), PatientID=f"patient {number % 2}"),
+        )
     table = f"{header}\n1.a,-1\n1.b,5 2 3 1\n1.b,20 4\n1.c, -1\n1.gone,-1\n"
     (folder / "train-rle.csv").write_text(table)
     return folder
@@ -112,7 +115,11 @@ def test_groups_are_joined_along_chains_of_shared_files() -> None:
 
 @pytest.mark.parametrize("header", ["ImageId, EncodedPixels", "ImageId,EncodedPixels"])
 @pytest.mark.parametrize("nested", [True, False])
-def test_a_siim_tree_is_indexed_in_both_generations_nested_or_flat(tmp_path: Path, header: str, nested: bool) -> None:  # noqa: FBT001
+def test_a_siim_tree_is_indexed_in_both_generations_nested_or_flat(
+    tmp_path: Path,
+    header: str,
+    nested: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
     index = load_index(siim_tree(tmp_path, header=header, nested=nested))
 
     assert index.name == "siim"
@@ -121,7 +128,9 @@ def test_a_siim_tree_is_indexed_in_both_generations_nested_or_flat(tmp_path: Pat
 
 
 def test_persons_come_from_groups_csv_where_it_is_there(tmp_path: Path) -> None:
-    (siim_tree(tmp_path) / "groups.csv").write_text("ImageId,person_group\n1.a,M062\n1.b,M062\n1.c,F030\n")
+    (siim_tree(tmp_path) / "groups.csv").write_text(
+        "ImageId,person_group\n1.a,M062\n1.b,M062\n1.c,F030\n"
+    )
 
     assert {row.image_id: row.person_group for row in load_index(tmp_path).rows} == {
         "1.a": "M062",
@@ -153,7 +162,10 @@ def test_the_masks_of_an_image_are_joined() -> None:
     assert decode_runs([], rows=2, columns=3).sum() == 0
 
 
-@pytest.mark.parametrize(("text", "complaint"), [("1 2 3", "pairs"), ("a b", "pairs"), ("5 9", "leaves"), ("-1 2", "leaves")])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("1 2 3", "pairs"), ("a b", "pairs"), ("5 9", "leaves"), ("-1 2", "leaves")],
+)
 def test_a_mask_that_can_not_be_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
         decode_runs([text], rows=3, columns=4)
@@ -174,16 +186,37 @@ def test_several_mask_tables_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_follows_pictures_and_labels_and_not_their_places(tmp_path: Path) -> None:
-    here, there, other = (class_folders(tmp_path / name) for name in ("here", "there/train", "other"))
+    here, there, other = (
+        class_folders(tmp_path / name) for name in ("here", "there/train", "other")
+    )
     write(other / "NORMAL/IM-0115-0001.jpeg", picture(9))
 
-    assert load_index(here).fingerprint == load_index(there.parent).fingerprint != load_index(other).fingerprint
+    assert (
+        load_index(here).fingerprint
+        == load_index(there.parent).fingerprint
+        != load_index(other).fingerprint
+    )
 
 
 def test_an_index_is_written_and_read_back_whole(tmp_path: Path) -> None:
     rows = (
-        IndexRow(image_id="a,b", path="x/a,b.dcm", sha256="0" * 64, person_group="p", label=1, age_years=0.5, sex="F"),
-        IndexRow(image_id="c", path="x/c.dcm", sha256="1" * 64, person_group="q", label=0, view_position="AP"),
+        IndexRow(
+            image_id="a,b",
+            path="x/a,b.dcm",
+            sha256="0" * 64,
+            person_group="p",
+            label=1,
+            age_years=0.5,
+            sex="F",
+        ),
+        IndexRow(
+            image_id="c",
+            path="x/c.dcm",
+            sha256="1" * 64,
+            person_group="q",
+            label=0,
+            view_position="AP",
+        ),
     )
     index = DataIndex("made", rows)
 
@@ -203,11 +236,17 @@ def test_exploring_reads_every_part_of_a_split_folder(tmp_path: Path) -> None:
 def test_files_without_a_label_are_listed_and_take_no_part(tmp_path: Path) -> None:
     siim_tree(tmp_path / "siim")
     write(tmp_path / "siim/dicom-images-test/1.other.dcm", make_dicom(ramp(80)))
-    write(tmp_path / "siim/copy/1.a.dcm", (tmp_path / "siim/dicom-images-train/study0/series/1.a.dcm").read_bytes())
+    write(
+        tmp_path / "siim/copy/1.a.dcm",
+        (tmp_path / "siim/dicom-images-train/study0/series/1.a.dcm").read_bytes(),
+    )
 
     siim, folders = load_index(tmp_path / "siim"), load_index(class_folders(tmp_path / "folders"))
 
-    assert siim.unlisted == ("dicom-images-test/1.other.dcm", "dicom-images-train/study0/series/1.a.dcm")
+    assert siim.unlisted == (
+        "dicom-images-test/1.other.dcm",
+        "dicom-images-train/study0/series/1.a.dcm",
+    )
     assert len(siim) == 3
     assert folders.unlisted == ("NORMAL/Thumbs.db",)
 
@@ -215,7 +254,9 @@ def test_files_without_a_label_are_listed_and_take_no_part(tmp_path: Path) -> No
 def test_two_different_files_of_one_name_are_refused(tmp_path: Path) -> None:
     write(siim_tree(tmp_path) / "copy/1.a.dcm", make_dicom(ramp(90)))
 
-    with pytest.raises(DataError, match=r"1\.a\.dcm have one name and different content; remove one"):
+    with pytest.raises(
+        DataError, match=r"1\.a\.dcm have one name and different content; remove one"
+    ):
         load_index(tmp_path)
 
 
@@ -241,10 +282,15 @@ def test_a_group_table_joins_persons_and_never_divides_them(tmp_path: Path) -> N
         ("ImageId,patient\na,b\n", r"line 2 lacks ImageId or person_group: name both columns"),
         ("ImageId,person_group\nIM-0115-0001\n", r"line 2 lacks"),
         ("ImageId,person_group\na,p\na,q\n", r"line 3: a is already in another group"),
-        ("ImageId,person_group\nnobody,p\n", r"names no image of .*a file's name without its ending"),
+        (
+            "ImageId,person_group\nnobody,p\n",
+            r"names no image of .*a file's name without its ending",
+        ),
     ],
 )
-def test_a_group_table_that_can_not_be_meant_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_group_table_that_can_not_be_meant_is_refused(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     (tmp_path / "groups.csv").write_text(text)
 
     with pytest.raises(DataError, match=complaint):
@@ -258,7 +304,9 @@ def test_a_group_table_that_can_not_be_meant_is_refused(tmp_path: Path, text: st
         ("1.b,-1", "has 1.b both with a mask and with -1"),
     ],
 )
-def test_a_mask_table_that_says_two_things_or_nothing_is_refused(tmp_path: Path, row: str, complaint: str) -> None:
+def test_a_mask_table_that_says_two_things_or_nothing_is_refused(
+    tmp_path: Path, row: str, complaint: str
+) -> None:
     with (siim_tree(tmp_path) / "train-rle.csv").open("a") as file:
         file.write(f"{row}\n")
 
@@ -267,7 +315,9 @@ def test_a_mask_table_that_says_two_things_or_nothing_is_refused(tmp_path: Path,
 
 
 def test_a_table_that_is_no_text_is_told_how_to_save_it(tmp_path: Path) -> None:
-    (siim_tree(tmp_path) / "groups.csv").write_bytes("ImageId,person_group\n1.a,Müller\n".encode("latin-1"))
+    (siim_tree(tmp_path) / "groups.csv").write_bytes(
+        "ImageId,person_group\n1.a,Müller\n".encode("latin-1")
+    )
 
     with pytest.raises(DataError, match="no CSV file in UTF-8"):
         load_index(tmp_path)

@@ -11,7 +11,9 @@ SIZE = 32
 
 def index_of(*names: str) -> DataIndex:
     rows = [
-        IndexRow(image_id=name, path=f"{name}.dcm", sha256=f"{number:064x}", person_group=name, label=0)
+        IndexRow(
+            image_id=name, path=f"{name}.dcm", sha256=f"{number:064x}", person_group=name, label=0
+        )
         for number, name in enumerate(names)
     ]
     return DataIndex("siim", tuple(rows))
@@ -21,11 +23,15 @@ def index_of(*names: str) -> DataIndex:
 def table_dir(tmp_path: Path) -> Path:
     """Two images: the left half of `b` is drawn in two pieces, and nothing of `a`."""
     quarter = 256 * 1024
-    (tmp_path / "train-rle.csv").write_text(f"ImageId, EncodedPixels\nb,0 {quarter}\na,-1\nb,{quarter} {quarter}\n")
+    (tmp_path / "train-rle.csv").write_text(
+        f"ImageId, EncodedPixels\nb,0 {quarter}\na,-1\nb,{quarter} {quarter}\n"
+    )
     return tmp_path
 
 
-def test_masks_lie_in_the_order_of_the_index_at_the_size_of_the_images(table_dir: Path, tmp_path: Path) -> None:
+def test_masks_lie_in_the_order_of_the_index_at_the_size_of_the_images(
+    table_dir: Path, tmp_path: Path
+) -> None:
     assert build_masks(index_of("a", "b"), table_dir, tmp_path, SIZE)
 
     mask_NHW = map_masks(tmp_path, 2, SIZE)

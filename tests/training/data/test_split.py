@@ -11,7 +11,8 @@ from training.data.split import SplitError, refuse_leaks, split_folds
 
 @pytest.fixture(scope="module")
 def index() -> DataIndex:
-    """1 000 images of about 400 persons, one to nine each, a quarter positive, with age, sex and view."""
+    """1 000 images of about 400 persons, one to nine each, a quarter positive, with age, sex and
+    view."""
     rng = np.random.default_rng(3)
     rows: list[IndexRow] = []
     while len(rows) < 1000:
@@ -51,7 +52,9 @@ def test_no_person_lies_in_two_folds(index: DataIndex) -> None:
         ("positive women", lambda row: row.label == 1 and row.sex == "F"),
     ],
 )
-def test_folds_are_alike_in_everything_that_is_known(index: DataIndex, name: str, read: Callable[[IndexRow], bool]) -> None:
+def test_folds_are_alike_in_everything_that_is_known(
+    index: DataIndex, name: str, read: Callable[[IndexRow], bool]
+) -> None:
     fold_N, value_N = split_folds(index, 5, seed=1), np.array([read(row) for row in index.rows])
 
     count_F = np.array([value_N[fold_N == fold].sum() for fold in range(5)])
@@ -69,7 +72,10 @@ def test_the_same_seed_gives_the_same_folds_and_another_one_others(index: DataIn
 
 
 def test_data_without_age_sex_and_view_is_balanced_by_label(index: DataIndex) -> None:
-    bare = DataIndex("bare", tuple(replace(row, age_years=None, sex=None, view_position=None) for row in index.rows))
+    bare = DataIndex(
+        "bare",
+        tuple(replace(row, age_years=None, sex=None, view_position=None) for row in index.rows),
+    )
 
     fold_N = split_folds(bare, 4, seed=1)
 
@@ -78,7 +84,11 @@ def test_data_without_age_sex_and_view_is_balanced_by_label(index: DataIndex) ->
 
 def test_a_person_in_two_folds_is_refused(index: DataIndex) -> None:
     fold_N = split_folds(index, 5, seed=1)
-    group = next(row.person_group for row in index.rows if sum(r.person_group == row.person_group for r in index.rows) > 1)
+    group = next(
+        row.person_group
+        for row in index.rows
+        if sum(r.person_group == row.person_group for r in index.rows) > 1
+    )
     fold_N[next(i for i, row in enumerate(index.rows) if row.person_group == group)] += 1
 
     with pytest.raises(SplitError, match=f"group {group} lies in folds"):

@@ -43,7 +43,9 @@ def test_evaluating_needs_no_torch(bundle_dir: Path, films_dir: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
 
 
-def test_the_unseen_part_reproduces_the_bundles_own_figures(evaluated: Path, bundle_dir: Path) -> None:
+def test_the_unseen_part_reproduces_the_bundles_own_figures(
+    evaluated: Path, bundle_dir: Path
+) -> None:
     unseen, own = figures(evaluated)["unseen"], read_bundle(bundle_dir).manifest.metrics
     for key in ("n", "n_positive", "n_person_groups"):
         assert unseen[key] == own[key]
@@ -54,14 +56,24 @@ def test_the_unseen_part_reproduces_the_bundles_own_figures(evaluated: Path, bun
 
 
 def test_images_that_the_model_learned_from_are_counted_and_called_out(
-    evaluated: Path, bundle_dir: Path, films_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evaluated: Path,
+    bundle_dir: Path,
+    films_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     metrics = evaluate(bundle_dir, films_dir, tmp_path)
     assert metrics["n"] == 60
     assert metrics["n_seen"] + metrics["unseen"]["n"] == 60
     assert metrics["n_calibrated"] == metrics["unseen"]["n"]
-    assert f"WARNING: the model LEARNED FROM {metrics['n_seen']} of these 60 images" in capsys.readouterr().out
-    assert f"The model learned from {metrics['n_seen']} of these 60 images" in (evaluated / "report.html").read_text()
+    assert (
+        f"WARNING: the model LEARNED FROM {metrics['n_seen']} of these 60 images"
+        in capsys.readouterr().out
+    )
+    assert (
+        f"The model learned from {metrics['n_seen']} of these 60 images"
+        in (evaluated / "report.html").read_text()
+    )
 
 
 def test_images_that_are_all_new_have_no_unseen_part(bundle_dir: Path, tmp_path: Path) -> None:
@@ -92,7 +104,9 @@ def test_a_folder_that_is_labelled_for_something_else_is_refused(
     siim = {**manifest.recipe, "data_layout": "siim"}
     write_manifest(copy / "bundle.json", manifest.model_copy(update={"recipe": siim}))
 
-    assert main(["evaluate", str(copy), "--data", str(films_dir), "--out", str(tmp_path / "out")]) == 1
+    assert (
+        main(["evaluate", str(copy), "--data", str(films_dir), "--out", str(tmp_path / "out")]) == 1
+    )
     assert "its labels mean something else" in capsys.readouterr().err
 
 
@@ -116,7 +130,9 @@ def test_tta_averages_the_views_of_the_bundles_policy(
     metrics = evaluate(bundle_dir, films_dir, tmp_path, tta=True)
     bundle = read_bundle(bundle_dir)
     assert metrics["reading"] == bundle.manifest.tta_policy
-    assert metrics["unseen"]["auroc"] == pytest.approx(bundle.manifest.metrics["tta"]["auroc"], abs=1e-6)
+    assert metrics["unseen"]["auroc"] == pytest.approx(
+        bundle.manifest.metrics["tta"]["auroc"], abs=1e-6
+    )
     assert all(line["spread"] for line in read_table(tmp_path / "predictions.csv"))
     assert not any(line["spread"] for line in read_table(evaluated / "predictions.csv"))
 
@@ -138,7 +154,9 @@ def test_what_cannot_be_read_is_listed_with_its_code_and_counted_nowhere(
     assert "IM-9999-0002" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_every_image_has_a_line_that_the_labels_follow_from(evaluated: Path, bundle_dir: Path) -> None:
+def test_every_image_has_a_line_that_the_labels_follow_from(
+    evaluated: Path, bundle_dir: Path
+) -> None:
     lines = read_table(evaluated / "predictions.csv")
     assert len(lines) == 60
     calibration = read_bundle(bundle_dir).manifest.readings["plain"].calibration
@@ -151,19 +169,27 @@ def test_every_image_has_a_line_that_the_labels_follow_from(evaluated: Path, bun
 
 def test_the_gallery_shows_films_of_each_kind_with_their_evidence(evaluated: Path) -> None:
     metrics, page = figures(evaluated), (evaluated / "report.html").read_text()
-    assert {"right-positive", "right-negative", "uncertain"} <= {picture["kind"] for picture in metrics["gallery"]}
+    assert {"right-positive", "right-negative", "uncertain"} <= {
+        picture["kind"] for picture in metrics["gallery"]
+    }
     for picture in metrics["gallery"]:
         with Image.open(evaluated / picture["file"]) as radiograph:
-            assert radiograph.width == 2 * radiograph.height  # the radiographs are square, and beside each is its map
+            assert (
+                radiograph.width == 2 * radiograph.height
+            )  # the radiographs are square, and beside each is its map
         assert picture["image_id"] in page
     assert page.count("data:image/jpeg;base64,") == len(metrics["gallery"])
 
 
-def test_with_tta_both_readings_stand_side_by_side(bundle_dir: Path, films_dir: Path, tmp_path: Path) -> None:
+def test_with_tta_both_readings_stand_side_by_side(
+    bundle_dir: Path, films_dir: Path, tmp_path: Path
+) -> None:
     effect = evaluate(bundle_dir, films_dir, tmp_path, tta=True)["tta_effect"]
     rows = read_table(tmp_path / "predictions.csv")
     unseen = [row for row in rows if row["role"] != "fitted"]
     label_N = np.array([int(row["label"]) for row in unseen])
     for profile, column in (("plain", "plain_logit"), ("tta", "logit")):
-        assert effect["measures"]["auroc"][profile] == auroc(label_N, np.array([float(row[column]) for row in unseen]))
+        assert effect["measures"]["auroc"][profile] == auroc(
+            label_N, np.array([float(row[column]) for row in unseen])
+        )
     assert "With and without test-time augmentation" in (tmp_path / "report.html").read_text()

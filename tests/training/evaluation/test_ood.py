@@ -12,7 +12,14 @@ from tests.factories import chest, make_dicom, make_png
 from training.__main__ import main
 from training.data.index import read_table, write_table
 from training.evaluation.ood import novelty_lines
-from training.evaluation.ood_images import OodImage, by_kind, count_objects, find_ood_images, make_ood_images, turn
+from training.evaluation.ood_images import (
+    OodImage,
+    by_kind,
+    count_objects,
+    find_ood_images,
+    make_ood_images,
+    turn,
+)
 
 SPEC = PreprocessSpec(size=64)
 
@@ -44,8 +51,12 @@ def test_a_coarse_jpeg_still_shows_the_same_chest() -> None:
 def test_a_folder_is_read_past_the_scope_check(tmp_path: Path) -> None:
     (tmp_path / "hip.dcm").write_bytes(make_dicom(chest(64, 64), BodyPartExamined="HIP"))
     (tmp_path / "chest.dcm").write_bytes(make_dicom(chest(64, 64)))
-    (tmp_path / "slice.dcm").write_bytes(make_dicom(chest(64, 64), Modality="CT", BodyPartExamined=None))
-    (tmp_path / "dose.dcm").write_bytes(make_dicom(chest(64, 64), Modality="RTDOSE", BitsAllocated=32))
+    (tmp_path / "slice.dcm").write_bytes(
+        make_dicom(chest(64, 64), Modality="CT", BodyPartExamined=None)
+    )
+    (tmp_path / "dose.dcm").write_bytes(
+        make_dicom(chest(64, 64), Modality="RTDOSE", BitsAllocated=32)
+    )
     (tmp_path / "cats").mkdir()
     (tmp_path / "cats" / "cat.png").write_bytes(make_png(chest(64, 64)))
     (tmp_path / "torn.png").write_bytes(make_png(chest(64, 64))[:99])
@@ -62,7 +73,9 @@ def objects(*images: NDArray[np.uint8]) -> int:
 
 def test_copies_of_one_thing_are_counted_once() -> None:
     image_HW = chest(64, 64)
-    noisy_HW = np.clip(image_HW + np.random.default_rng(0).normal(0, 5, (64, 64)), 0, 255).astype(np.uint8)
+    noisy_HW = np.clip(image_HW + np.random.default_rng(0).normal(0, 5, (64, 64)), 0, 255).astype(
+        np.uint8
+    )
     assert objects(image_HW, noisy_HW, image_HW // 2) == 1
     assert objects(image_HW, 255 - image_HW, image_HW[::-1].copy()) == 3
 
@@ -74,7 +87,15 @@ def stated(bundle_dir: Path, films_dir: Path, tmp_path_factory: pytest.TempPathF
     bundle = shutil.copytree(bundle_dir, folder / "bundle")
     (folder / "foreign").mkdir()
     (folder / "foreign" / "hip.dcm").write_bytes(make_dicom(chest(64, 64), BodyPartExamined="HIP"))
-    words = ["--data", str(films_dir), "--out", str(folder / "out"), "--foreign", str(folder / "foreign"), "--state"]
+    words = [
+        "--data",
+        str(films_dir),
+        "--out",
+        str(folder / "out"),
+        "--foreign",
+        str(folder / "foreign"),
+        "--state",
+    ]
     assert main(["evaluate", str(bundle), *words]) == 0
     return folder
 
@@ -85,13 +106,19 @@ def test_the_gate_is_measured_against_radiographs_that_the_model_had_not_seen(st
     assert gate["radiographs"]["n"] == metrics["unseen"]["n"]
     assert gate["kinds"]["cr hip"]["n_objects"] == 1
     assert gate["kinds"]["blank"]["flagged"] == 1.0
-    assert set(gate["origins"]) == {"all made", "all turned", "all found, out of scope by their header"}
+    assert set(gate["origins"]) == {
+        "all made",
+        "all turned",
+        "all found, out of scope by their header",
+    }
     for figures in gate["kinds"].values():
         assert 0 <= figures["auroc"] <= 1
         assert figures["novel"] <= figures["warned"] <= figures["flagged"] <= 1
 
 
-def test_the_bundle_states_the_figures_and_is_the_same_model(stated: Path, bundle_dir: Path) -> None:
+def test_the_bundle_states_the_figures_and_is_the_same_model(
+    stated: Path, bundle_dir: Path
+) -> None:
     before, after = read_bundle(bundle_dir), read_bundle(stated / "bundle")
     gate = after.manifest.metrics["novelty_gate"]
     assert after.sha256 == before.sha256
@@ -109,7 +136,20 @@ def test_where_every_image_was_learned_from_the_distances_of_the_folds_stand_in(
     told = [[*list(line.values())[:5], "yes", beyond] for line in lines]
     write_table(bundle / "splits.csv", list(lines[0]), told)
 
-    assert main(["evaluate", str(bundle), "--data", str(films_dir), "--out", str(tmp_path / "out"), "--novelty"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                str(bundle),
+                "--data",
+                str(films_dir),
+                "--out",
+                str(tmp_path / "out"),
+                "--novelty",
+            ]
+        )
+        == 0
+    )
 
     gate = json.loads((tmp_path / "out" / "metrics.json").read_text())["novelty_gate"]
     assert "the network of its fold" in gate["basis"]
@@ -119,5 +159,7 @@ def test_where_every_image_was_learned_from_the_distances_of_the_folds_stand_in(
 def test_a_bundle_is_evaluated_without_the_gate_unless_it_is_asked_for(
     bundle_dir: Path, films_dir: Path, tmp_path: Path
 ) -> None:
-    assert main(["evaluate", str(bundle_dir), "--data", str(films_dir), "--out", str(tmp_path)]) == 0
+    assert (
+        main(["evaluate", str(bundle_dir), "--data", str(films_dir), "--out", str(tmp_path)]) == 0
+    )
     assert "novelty_gate" not in json.loads((tmp_path / "metrics.json").read_text())

@@ -10,12 +10,19 @@ from training.evaluation.page import report
 from training.stats.metrics import measure
 
 
-def write_results(folder: Path, label_N: list[int], probability_N: list[float], fitted_N: list[bool]) -> None:
+def write_results(
+    folder: Path, label_N: list[int], probability_N: list[float], fitted_N: list[bool]
+) -> None:
     """Write metrics.json and predictions.csv as an evaluation would."""
 
     def figures(keep: list[int]) -> dict[str, object]:
-        labels, probabilities = np.array([label_N[i] for i in keep], int), np.array([probability_N[i] for i in keep])
-        return measure(labels, probabilities, {"balanced": 0.5}, "balanced", groups_N=[str(i) for i in keep])
+        labels, probabilities = (
+            np.array([label_N[i] for i in keep], int),
+            np.array([probability_N[i] for i in keep]),
+        )
+        return measure(
+            labels, probabilities, {"balanced": 0.5}, "balanced", groups_N=[str(i) for i in keep]
+        )
 
     everything = list(range(len(label_N)))
     metrics = figures(everything) | {
@@ -29,16 +36,28 @@ def write_results(folder: Path, label_N: list[int], probability_N: list[float], 
         "gallery": [],
         "n_novel": 0,
         "n_missing": 0,
-        "unreadable": [{"image_id": "x<y>", "path": "x<y>.png", "label": 0, "code": "corrupt_image", "detail": "cut off"}],
+        "unreadable": [
+            {
+                "image_id": "x<y>",
+                "path": "x<y>.png",
+                "label": 0,
+                "code": "corrupt_image",
+                "detail": "cut off",
+            }
+        ],
     }
     if any(fitted_N):
         metrics["unseen"] = figures([i for i in everything if not fitted_N[i]])
     (folder / "metrics.json").write_text(json.dumps(metrics))
     rows = [
         f"film{i},{label},{probability},{'fitted' if fitted else ''},3.5,novel_input"
-        for i, (label, probability, fitted) in enumerate(zip(label_N, probability_N, fitted_N, strict=True))
+        for i, (label, probability, fitted) in enumerate(
+            zip(label_N, probability_N, fitted_N, strict=True)
+        )
     ]
-    (folder / "predictions.csv").write_text("\n".join(["image_id,label,probability,role,novelty,warnings", *rows]) + "\n")
+    (folder / "predictions.csv").write_text(
+        "\n".join(["image_id,label,probability,role,novelty,warnings", *rows]) + "\n"
+    )
 
 
 def test_the_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
@@ -60,7 +79,9 @@ def test_names_from_the_data_are_text_never_markup(tmp_path: Path) -> None:
 
 
 def test_the_same_results_draw_the_same_page(tmp_path: Path) -> None:
-    write_results(tmp_path, [0, 1] * 20, np.linspace(0.1, 0.9, 40).tolist(), [True] * 10 + [False] * 30)
+    write_results(
+        tmp_path, [0, 1] * 20, np.linspace(0.1, 0.9, 40).tolist(), [True] * 10 + [False] * 30
+    )
     assert report(tmp_path).read_bytes() == report(tmp_path).read_bytes()
 
 
@@ -81,7 +102,9 @@ def test_a_set_that_was_all_learned_from_says_so_on_page_and_console(tmp_path: P
     write_results(tmp_path, [0, 1] * 5, np.linspace(0.1, 0.9, 10).tolist(), [True] * 10)
     assert "None of these images is unseen" in report(tmp_path).read_text()
     lines = list(summary_lines(json.loads((tmp_path / "metrics.json").read_text())))
-    assert any(line.startswith("WARNING: the model LEARNED FROM 10 of these 10 images") for line in lines)
+    assert any(
+        line.startswith("WARNING: the model LEARNED FROM 10 of these 10 images") for line in lines
+    )
     assert "UNSEEN images only: none" in lines
 
 

@@ -14,7 +14,9 @@ class LeftHalf:
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
 
-    def run(self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None) -> Outputs:
+    def run(
+        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+    ) -> Outputs:
         self.batch_sizes.append(len(batch_NHW))
         logit_N = batch_NHW[:, :, : batch_NHW.shape[2] // 2].mean(axis=(1, 2), dtype=np.float32)
         return Outputs(logit_N, logit_N[:, None, None], logit_N)
@@ -31,7 +33,10 @@ def images(count: int) -> list[tuple[int, NDArray[np.uint8]]]:
 
 def test_every_image_keeps_its_own_answer_across_batches() -> None:
     graph = LeftHalf()
-    answers = {key: float(outputs.logit_N[0]) for key, outputs in predict(graph, images(37), POLICIES["mirror"][:1])}
+    answers = {
+        key: float(outputs.logit_N[0])
+        for key, outputs in predict(graph, images(37), POLICIES["mirror"][:1])
+    }
     assert answers == {number: float(number) for number in range(37)}
     assert len(graph.batch_sizes) > 1
 

@@ -15,7 +15,14 @@ from training.fit.run_dir import Run, load_network, load_run
 from training.model.area_pooling import averaging
 from training.model.backbones import AtSize, SmallResNetBackbone
 
-SMALL = ("network=resnet-tiny", "normalisation=fixed,image", "epochs=1", "sizes=40", "split_seed=1", "seed=2")
+SMALL = (
+    "network=resnet-tiny",
+    "normalisation=fixed,image",
+    "epochs=1",
+    "sizes=40",
+    "split_seed=1",
+    "seed=2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +41,9 @@ def joined(run_dir: Path, small_dir: Path, tmp_path_factory: pytest.TempPathFact
     return load_run(out)
 
 
-def test_the_answer_is_the_mean_of_both_answers_and_its_map_adds_up(joined: Run, run_dir: Path, small_dir: Path) -> None:
+def test_the_answer_is_the_mean_of_both_answers_and_its_map_adds_up(
+    joined: Run, run_dir: Path, small_dir: Path
+) -> None:
     image_NHW = torch.from_numpy(np.array(open_cache(joined)[:6]))
     small, large = load_run(small_dir), load_run(run_dir)
     shrunk_NHW = averaging(64, 40) @ (image_NHW.float() / 255.0) @ averaging(64, 40).T
@@ -42,7 +51,9 @@ def test_the_answer_is_the_mean_of_both_answers_and_its_map_adds_up(joined: Run,
     with torch.inference_mode():
         logit_N, cam_Nhw, _ = load_network(joined.final_weights, joined.recipe)(image_NHW)
         of_large = load_network(large.final_weights, large.recipe)(image_NHW)[0]
-        of_small = load_network(small.final_weights, small.recipe).forward_logit(shrunk_NHW[:, None])
+        of_small = load_network(small.final_weights, small.recipe).forward_logit(
+            shrunk_NHW[:, None]
+        )
 
     torch.testing.assert_close(logit_N, (of_large + of_small) / 2)
     assert cam_Nhw.shape == (6, 10, 10)  # cells of 8 of 40 pixels and of 32 of 64: five, and two
@@ -50,7 +61,9 @@ def test_the_answer_is_the_mean_of_both_answers_and_its_map_adds_up(joined: Run,
     torch.testing.assert_close(cam_Nhw.mean(dim=(1, 2)) + network.cam_bias, logit_N)
 
 
-def test_a_joined_run_is_exported_through_every_gate_and_says_what_it_is_made_of(joined: Run, tmp_path: Path) -> None:
+def test_a_joined_run_is_exported_through_every_gate_and_says_what_it_is_made_of(
+    joined: Run, tmp_path: Path
+) -> None:
     bundle = read_bundle(export(joined.path, tmp_path, "both", 1))
 
     parts = bundle.manifest.recipe["joined"]
@@ -65,7 +78,11 @@ def test_a_joined_run_is_exported_through_every_gate_and_says_what_it_is_made_of
 
 
 def test_runs_that_do_not_go_together_are_refused(
-    run_dir: Path, folds_run_dir: Path, joined: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_dir: Path,
+    folds_run_dir: Path,
+    joined: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for runs, complaint in (
         ([run_dir], "two run directories or more"),
@@ -85,7 +102,9 @@ def test_a_run_that_is_there_is_not_written_over(
     assert "choose another --out" in capsys.readouterr().err
 
 
-def test_another_split_is_refused(run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_split_is_refused(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = tmp_path / "other"
     other.mkdir()
     for path in run_dir.iterdir():
@@ -104,7 +123,9 @@ def test_another_split_is_refused(run_dir: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_the_joined_run_keeps_the_data_of_the_larger_one(joined: Run, run_dir: Path) -> None:
-    assert (joined.path / "cache" / "images.u8").read_bytes() == (run_dir / "cache" / "images.u8").read_bytes()
+    assert (joined.path / "cache" / "images.u8").read_bytes() == (
+        run_dir / "cache" / "images.u8"
+    ).read_bytes()
     facts = json.loads((joined.path / "run.json").read_text())
     assert facts["data"] == load_run(run_dir).facts["data"]
     assert [part["recipe"]["seed"] for part in facts["joined"]] == [2, 1]
@@ -117,7 +138,9 @@ def test_averaging_counts_parts_of_a_pixel_in_part(side: int, cells: int) -> Non
     torch.testing.assert_close(weight_sH.sum(dim=1), torch.ones(cells))
     torch.testing.assert_close(weight_sH.sum(dim=0), torch.full((side,), cells / side))
     pixel_H = torch.rand(side)
-    finest = pixel_H.repeat_interleave(cells)  # of which each pixel has `cells`, and each cell `side`
+    finest = pixel_H.repeat_interleave(
+        cells
+    )  # of which each pixel has `cells`, and each cell `side`
     torch.testing.assert_close(weight_sH @ pixel_H, finest.reshape(cells, side).mean(dim=1))
 
 
@@ -127,8 +150,13 @@ def test_repeated_cells_change_no_mean_and_no_mean_exponential() -> None:
     image_N1HW = torch.rand(2, 1, 48, 48)
 
     with torch.inference_mode():
-        feature_NChw, finer_NChw = plain(image_N1HW), AtSize(plain, given=48, size=48, finer=3)(image_N1HW)
+        feature_NChw, finer_NChw = (
+            plain(image_N1HW),
+            AtSize(plain, given=48, size=48, finer=3)(image_N1HW),
+        )
 
     assert finer_NChw.shape[-1] == 3 * feature_NChw.shape[-1]
     torch.testing.assert_close(finer_NChw.mean(dim=(2, 3)), feature_NChw.mean(dim=(2, 3)))
-    torch.testing.assert_close(finer_NChw.exp().mean(dim=(2, 3)), feature_NChw.exp().mean(dim=(2, 3)))
+    torch.testing.assert_close(
+        finer_NChw.exp().mean(dim=(2, 3)), feature_NChw.exp().mean(dim=(2, 3))
+    )

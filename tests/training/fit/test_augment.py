@@ -5,9 +5,27 @@ from torch import Tensor
 from training.fit.augment import augment, mix_pairs
 from training.recipe.schema import Augmentation
 
-NAMES = ("mirror", "rotate_degrees", "shift", "scale", "gamma", "contrast", "brightness", "blur", "noise")
+NAMES = (
+    "mirror",
+    "rotate_degrees",
+    "shift",
+    "scale",
+    "gamma",
+    "contrast",
+    "brightness",
+    "blur",
+    "noise",
+)
 STRONG = Augmentation(
-    mirror=0.5, rotate_degrees=30, shift=0.3, scale=0.5, gamma=1, contrast=1, brightness=0.3, blur=0.5, noise=0.2
+    mirror=0.5,
+    rotate_degrees=30,
+    shift=0.3,
+    scale=0.5,
+    gamma=1,
+    contrast=1,
+    brightness=0.3,
+    blur=0.5,
+    noise=0.2,
 )
 
 
@@ -47,7 +65,9 @@ def test_augmentation_follows_its_generator(image_N1HW: Tensor) -> None:
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("strength", ["rotate_degrees", "shift", "scale", "gamma", "contrast", "brightness", "noise"])
+@pytest.mark.parametrize(
+    "strength", ["rotate_degrees", "shift", "scale", "gamma", "contrast", "brightness", "noise"]
+)
 def test_each_strength_changes_each_image_in_its_own_way(strength: str) -> None:
     twins_N1HW = torch.rand(1, 1, 32, 32, generator=generator(9)).expand(4, 1, 32, 32)
     changed = augment(twins_N1HW, only(**{strength: 0.4}), generator())

@@ -23,7 +23,9 @@ def test_the_other_treatments_visit_every_image_once() -> None:
 
 
 def test_an_order_follows_its_generator() -> None:
-    orders = [epoch_order(LABELS, "sampler", np.random.default_rng(seed)).tolist() for seed in (1, 1, 2)]
+    orders = [
+        epoch_order(LABELS, "sampler", np.random.default_rng(seed)).tolist() for seed in (1, 1, 2)
+    ]
 
     assert orders[0] == orders[1] != orders[2]
 

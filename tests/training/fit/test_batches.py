@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from training.fit.batches import Batch, Samples, epoch_batches, plain_batches, steps_per_epoch, to_float
+from training.fit.batches import (
+    Batch,
+    Samples,
+    epoch_batches,
+    plain_batches,
+    steps_per_epoch,
+    to_float,
+)
 from training.recipe.catalogue import smoke
 from training.recipe.schema import override
 
@@ -21,7 +28,9 @@ def batches(samples: Samples, *settings: str, epoch: int = 0, seed: int = 1) -> 
     return list(epoch_batches(samples, override(smoke(), settings), epoch, seed, CPU))
 
 
-def test_an_epoch_has_as_many_images_as_the_set_in_batches_of_near_equal_size(samples: Samples) -> None:
+def test_an_epoch_has_as_many_images_as_the_set_in_batches_of_near_equal_size(
+    samples: Samples,
+) -> None:
     sizes = [len(batch.target_N) for batch in batches(samples)]
 
     assert sizes == [7, 7, 7]
@@ -42,7 +51,9 @@ def test_each_image_keeps_its_own_target(samples: Samples) -> None:
 
 def test_mixing_stops_for_the_last_epochs(samples: Samples) -> None:
     def mixes(epoch: int) -> bool:
-        targets = torch.cat([batch.target_N for batch in batches(samples, "augment.mixup_until=0.5", epoch=epoch)])
+        targets = torch.cat(
+            [batch.target_N for batch in batches(samples, "augment.mixup_until=0.5", epoch=epoch)]
+        )
         return not set(targets.tolist()) <= {0.0, 1.0}
 
     assert (mixes(0), mixes(1)) == (True, False)
@@ -53,23 +64,39 @@ def test_an_epoch_follows_from_its_seed_and_number_alone(samples: Samples) -> No
     one = batches(samples)
     torch.manual_seed(12)
 
-    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, batches(samples), strict=True))
+    assert all(
+        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+        for a, b in zip(one, batches(samples), strict=True)
+    )
     assert not torch.equal(one[0][0], batches(samples, seed=2)[0][0])
 
 
 def test_masks_move_with_their_images(samples: Samples) -> None:
     ramp_HW = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
-    drawn = Samples(np.broadcast_to(ramp_HW, (21, 64, 64)), samples.label_N, np.broadcast_to(ramp_HW, (21, 64, 64)))
+    drawn = Samples(
+        np.broadcast_to(ramp_HW, (21, 64, 64)),
+        samples.label_N,
+        np.broadcast_to(ramp_HW, (21, 64, 64)),
+    )
     normalisation = ("gamma", "contrast", "brightness", "blur", "noise", "mixup")
 
-    for batch in batches(drawn, *(f"augment.{name}=0" for name in normalisation), "augment.rotate_degrees=30", epoch=1):
+    for batch in batches(
+        drawn,
+        *(f"augment.{name}=0" for name in normalisation),
+        "augment.rotate_degrees=30",
+        epoch=1,
+    ):
         assert batch.mask_N1HW is not None
-        assert torch.allclose(batch.mask_N1HW, batch.image_N1HW, atol=2e-4)  # gamma keeps a hair above black
+        assert torch.allclose(
+            batch.mask_N1HW, batch.image_N1HW, atol=2e-4
+        )  # gamma keeps a hair above black
         assert float(batch.image_N1HW.std(dim=0).mean()) > 0.1
 
 
 def test_greys_are_changed_in_images_and_never_in_masks(samples: Samples) -> None:
-    still = (f"augment.{name}=0" for name in ("mirror", "rotate_degrees", "shift", "scale", "mixup"))
+    still = (
+        f"augment.{name}=0" for name in ("mirror", "rotate_degrees", "shift", "scale", "mixup")
+    )
     drawn = Samples(samples.image_NHW, samples.label_N, np.full((21, 64, 64), 255, np.uint8))
 
     for batch in batches(drawn, *still):
@@ -81,7 +108,9 @@ def test_greys_are_changed_in_images_and_never_in_masks(samples: Samples) -> Non
 def test_plain_batches_give_every_image_unchanged_in_order(samples: Samples) -> None:
     image_N1HW = torch.cat([batch.image_N1HW for batch in plain_batches(samples, 8, 64, CPU)])
 
-    assert torch.equal(image_N1HW[:, 0] * 255, torch.from_numpy(np.array(samples.image_NHW)).float())
+    assert torch.equal(
+        image_N1HW[:, 0] * 255, torch.from_numpy(np.array(samples.image_NHW)).float()
+    )
 
 
 def test_a_smaller_size_is_an_average() -> None:

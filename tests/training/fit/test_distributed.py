@@ -24,8 +24,18 @@ def arguments(data_dir: Path, out: Path, *more: str) -> list[str]:
 
 
 def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "training"]
-    return subprocess.run([*launcher, *words], capture_output=True, text=True, check=False, timeout=280)
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "training",
+    ]
+    return subprocess.run(
+        [*launcher, *words], capture_output=True, text=True, check=False, timeout=280
+    )
 
 
 def log(path: Path) -> list[dict[str, Any]]:
@@ -38,11 +48,19 @@ def test_two_processes_take_the_steps_of_one(films_dir: Path, tmp_path: Path) ->
     assert two.returncode == 0, two.stderr
     assert main(arguments(films_dir, tmp_path / "one")) == 0
 
-    one_lines, two_lines = (log(tmp_path / run / "fold-0" / "metrics.jsonl") for run in ("one", "two"))
-    assert [line["loss"] for line in two_lines] == [pytest.approx(line["loss"], rel=1e-4) for line in one_lines]
-    assert [line["auroc"] for line in two_lines] == [pytest.approx(line["auroc"], abs=0.02) for line in one_lines]
+    one_lines, two_lines = (
+        log(tmp_path / run / "fold-0" / "metrics.jsonl") for run in ("one", "two")
+    )
+    assert [line["loss"] for line in two_lines] == [
+        pytest.approx(line["loss"], rel=1e-4) for line in one_lines
+    ]
+    assert [line["auroc"] for line in two_lines] == [
+        pytest.approx(line["auroc"], abs=0.02) for line in one_lines
+    ]
     assert log(tmp_path / "two" / "log.jsonl")[0]["processes"] == 2
-    one, other = (load_file(tmp_path / run / "final" / "model.safetensors") for run in ("one", "two"))
+    one, other = (
+        load_file(tmp_path / run / "final" / "model.safetensors") for run in ("one", "two")
+    )
     assert one.keys() == other.keys()
     for name in (key for key in one if key.startswith(("backbone", "head"))):
         assert torch.allclose(one[name].float(), other[name].float(), rtol=1e-2, atol=2e-4), name

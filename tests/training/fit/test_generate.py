@@ -26,7 +26,9 @@ def test_the_rarer_class_is_filled_up_until_the_classes_balance(tmp_path: Path) 
     assert len(LABELS) + len(made.label_N) == 2 * LABELS.sum()
 
 
-def test_every_image_of_the_rarer_class_is_copied_equally_often_and_names_its_copies(tmp_path: Path) -> None:
+def test_every_image_of_the_rarer_class_is_copied_equally_often_and_names_its_copies(
+    tmp_path: Path,
+) -> None:
     made = make(tmp_path)
 
     assert sorted(made.sources) == ["film10", "film10", "film11", "film11", "film9", "film9"]
@@ -43,7 +45,11 @@ def test_copies_differ_from_their_source_and_from_each_other(tmp_path: Path) -> 
 
 
 def test_the_same_seed_makes_the_same_files_and_another_one_others(tmp_path: Path) -> None:
-    one, again, other = make(tmp_path / "one"), make(tmp_path / "again"), make(tmp_path / "other", seed=2)
+    one, again, other = (
+        make(tmp_path / "one"),
+        make(tmp_path / "again"),
+        make(tmp_path / "other", seed=2),
+    )
 
     assert (one.image_NHW == again.image_NHW).all()
     assert (one.image_NHW != other.image_NHW).any()

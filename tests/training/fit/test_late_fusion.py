@@ -18,7 +18,14 @@ def columns_of(row: IndexRow) -> dict[str, float]:
 def test_what_the_file_states_becomes_numbers() -> None:
     columns = columns_of(replace(BARE, age_years=70.0, sex="F", view_position="AP"))
 
-    assert columns == {"age_scaled": 1.0, "age_known": 1, "sex_m": 0, "sex_f": 1, "view_pa": 0, "view_ap": 1}
+    assert columns == {
+        "age_scaled": 1.0,
+        "age_known": 1,
+        "sex_m": 0,
+        "sex_f": 1,
+        "view_pa": 0,
+        "view_ap": 1,
+    }
 
 
 def test_an_age_of_fifty_differs_from_an_unknown_one() -> None:
@@ -35,7 +42,9 @@ def test_no_rows_are_an_empty_table() -> None:
 
 
 def test_training_forgets_three_facts_in_ten_and_each_of_them_whole() -> None:
-    forgotten_NM = forget_some(np.ones((4000, len(COLUMNS)), np.float32), np.random.default_rng(1)) == 0
+    forgotten_NM = (
+        forget_some(np.ones((4000, len(COLUMNS)), np.float32), np.random.default_rng(1)) == 0
+    )
 
     assert forgotten_NM.mean(axis=0) == pytest.approx(0.3, abs=0.03)
     for first in (0, 2, 4):

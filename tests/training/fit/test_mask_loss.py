@@ -18,7 +18,9 @@ def lesion_HW() -> torch.Tensor:
     return mask_HW
 
 
-def test_a_map_that_draws_what_the_expert_drew_costs_next_to_nothing(lesion_HW: torch.Tensor) -> None:
+def test_a_map_that_draws_what_the_expert_drew_costs_next_to_nothing(
+    lesion_HW: torch.Tensor,
+) -> None:
     assert float(mask_loss(maps_of(lesion_HW), lesion_HW[None, None])) < 1e-3
 
 
@@ -42,7 +44,8 @@ def test_images_without_a_lesion_alone_have_a_finite_loss_with_a_gradient() -> N
 
 
 def test_a_cell_is_asked_for_the_share_of_it_that_is_covered() -> None:
-    """A mask four times as fine as the map, a quarter of each cell covered: log-odds of a quarter have no slope."""
+    """A mask four times as fine as the map, a quarter of each cell covered: log-odds of a quarter
+    have no slope."""
     mask_N1HW = torch.zeros(1, 1, 8, 8)
     mask_N1HW[..., ::2, ::2] = 1.0
     cam_Nhw = torch.full((1, 4, 4), EVEN_ODDS, requires_grad=True)

@@ -23,8 +23,12 @@ def data_dir(tmp_path: Path) -> Path:
     for name in ("NORMAL", "PNEUMONIA"):
         (folder / name).mkdir(parents=True)
     for number in range(6):
-        (folder / f"NORMAL/IM-{number:04d}-0001.jpeg").write_bytes(make_jpeg(chest(64, 64, seed=number)))
-        (folder / f"PNEUMONIA/person{number}_virus_1.jpeg").write_bytes(make_jpeg(chest(64, 64, seed=100 + number)))
+        (folder / f"NORMAL/IM-{number:04d}-0001.jpeg").write_bytes(
+            make_jpeg(chest(64, 64, seed=number))
+        )
+        (folder / f"PNEUMONIA/person{number}_virus_1.jpeg").write_bytes(
+            make_jpeg(chest(64, 64, seed=100 + number))
+        )
     return folder
 
 
@@ -35,7 +39,9 @@ def test_a_run_says_what_it_is_made_of(data_dir: Path, tmp_path: Path) -> None:
 
     assert run.recipe == smoke()
     assert run.facts["command"] == COMMAND
-    assert run.facts["data"] | {"images": 12, "positives": 6, "person_groups": 12} == run.facts["data"]
+    assert (
+        run.facts["data"] | {"images": 12, "positives": 6, "person_groups": 12} == run.facts["data"]
+    )
     assert [image["image_id"] for image in run.facts["unreadable"]] == ["IM-0009-0001"]
     assert {"python", "torch", "monai"} <= run.facts["tools"].keys()
     assert (len(run.index), len(run.fold_N)) == (12, 12)
@@ -89,7 +95,12 @@ def test_data_without_one_readable_image_is_refused(data_dir: Path, tmp_path: Pa
 
 def test_weights_to_start_from_must_be_there(data_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="init_weights"):
-        open_run(override(smoke(), ["init_weights=nowhere.safetensors"]), data_dir, tmp_path / "run", COMMAND)
+        open_run(
+            override(smoke(), ["init_weights=nowhere.safetensors"]),
+            data_dir,
+            tmp_path / "run",
+            COMMAND,
+        )
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -116,9 +127,16 @@ def test_a_split_that_was_changed_after_training_is_refused(data_dir: Path, tmp_
         load_run(run.path)
 
 
-def test_imagenet_is_refused_where_nobody_trained_the_network_on_it(data_dir: Path, tmp_path: Path) -> None:
+def test_imagenet_is_refused_where_nobody_trained_the_network_on_it(
+    data_dir: Path, tmp_path: Path
+) -> None:
     with pytest.raises(WeightsError, match="no ImageNet weights of resnet-tiny"):
-        open_run(override(smoke(), ["network=resnet-tiny", "init_weights=imagenet"]), data_dir, tmp_path / "run", COMMAND)
+        open_run(
+            override(smoke(), ["network=resnet-tiny", "init_weights=imagenet"]),
+            data_dir,
+            tmp_path / "run",
+            COMMAND,
+        )
 
     assert not (tmp_path / "run" / "run.json").exists()
 
@@ -135,16 +153,25 @@ def test_imagenet_weights_that_can_not_be_fetched_are_missed_before_a_run_is_beg
     assert not (tmp_path / "run/run.json").exists()
 
 
-def test_weights_that_do_not_fit_are_refused_before_a_run_is_begun(data_dir: Path, tmp_path: Path) -> None:
+def test_weights_that_do_not_fit_are_refused_before_a_run_is_begun(
+    data_dir: Path, tmp_path: Path
+) -> None:
     save_file({"stem.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
 
     with pytest.raises(WeightsError, match=r"1 left over: stem\.weight"):
-        open_run(override(smoke(), [f"init_weights={tmp_path / 'other.safetensors'}"]), data_dir, tmp_path / "run", COMMAND)
+        open_run(
+            override(smoke(), [f"init_weights={tmp_path / 'other.safetensors'}"]),
+            data_dir,
+            tmp_path / "run",
+            COMMAND,
+        )
 
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_weights_that_were_not_trained_yet_are_missed_by_name(data_dir: Path, tmp_path: Path) -> None:
+def test_weights_that_were_not_trained_yet_are_missed_by_name(
+    data_dir: Path, tmp_path: Path
+) -> None:
     run = open_run(override(smoke(), ["validation=folds"]), data_dir, tmp_path / "run", COMMAND)
 
     assert run.held_back_folds == (0, 1)
@@ -154,9 +181,14 @@ def test_weights_that_were_not_trained_yet_are_missed_by_name(data_dir: Path, tm
         _ = run.final_weights
 
 
-def test_a_run_is_not_taken_up_with_persons_that_its_folds_divide(data_dir: Path, tmp_path: Path) -> None:
+def test_a_run_is_not_taken_up_with_persons_that_its_folds_divide(
+    data_dir: Path, tmp_path: Path
+) -> None:
     run = open_run(smoke(), data_dir, tmp_path / "run", "command")
-    one, other = (next(row for row, fold in zip(run.index.rows, run.fold_N, strict=True) if fold == k) for k in (0, 1))
+    one, other = (
+        next(row for row, fold in zip(run.index.rows, run.fold_N, strict=True) if fold == k)
+        for k in (0, 1)
+    )
     table = tmp_path / "groups.csv"
     table.write_text(f"ImageId,person_group\n{one.image_id},x\n{other.image_id},x\n")
 

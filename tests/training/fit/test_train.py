@@ -14,7 +14,14 @@ from tensorboardX.proto.event_pb2 import Event
 from training.fit.batches import Batch, Samples
 from training.fit.logs import JsonLinesLog
 from training.fit.run_dir import load_network
-from training.fit.train import batch_loss, mixed_precision, rate_at, train_epoch, train_model, validate
+from training.fit.train import (
+    batch_loss,
+    mixed_precision,
+    rate_at,
+    train_epoch,
+    train_model,
+    validate,
+)
 from training.fit.train_state import TrainState
 from training.hardware import bf16_instructions
 from training.recipe.catalogue import smoke
@@ -30,7 +37,9 @@ def one_thread() -> None:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    return override(smoke(), ["network=resnet-tiny", "epochs=2", "sizes=32", "ema=0.9", "average_last=2"])
+    return override(
+        smoke(), ["network=resnet-tiny", "epochs=2", "sizes=32", "ema=0.9", "average_last=2"]
+    )
 
 
 @pytest.fixture
@@ -50,7 +59,9 @@ def weights_of(folder: Path) -> dict[str, torch.Tensor]:
 def test_a_training_that_was_cut_off_ends_with_the_same_weights_to_the_last_bit(
     recipe: Recipe, samples: Samples, tmp_path: Path
 ) -> None:
-    recipe = override(recipe, ["network=efficientnet-b0"])  # its stochastic depth and dropout must go on as well
+    recipe = override(
+        recipe, ["network=efficientnet-b0"]
+    )  # its stochastic depth and dropout must go on as well
     train_model(recipe, samples, samples, tmp_path / "whole", seed=3)
     cut = TrainState.start(recipe, 3, CPU)
     train_epoch(cut, samples, "cut")
@@ -67,8 +78,14 @@ def test_a_training_that_was_cut_off_ends_with_the_same_weights_to_the_last_bit(
     assert [line["epoch"] for line in log(tmp_path / "cut")] == [2]
 
 
-def test_learning_from_outlines_resumes_to_the_last_bit_too(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
-    drawn = Samples(samples.image_NHW, samples.label_N, np.where(samples.image_NHW > 127, np.uint8(255), np.uint8(0)))
+def test_learning_from_outlines_resumes_to_the_last_bit_too(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
+    drawn = Samples(
+        samples.image_NHW,
+        samples.label_N,
+        np.where(samples.image_NHW > 127, np.uint8(255), np.uint8(0)),
+    )
     outlined = override(recipe, ["pool=lse", "mask_weight=0.5", "augment.mixup=0"])
     train_model(outlined, drawn, None, tmp_path / "whole", seed=3)
     cut = TrainState.start(outlined, 3, CPU)
@@ -89,7 +106,10 @@ def test_what_was_noted_of_an_epoch_that_is_trained_anew_is_forgotten(tmp_path: 
     with JsonLinesLog(path, last_epoch=1) as log:
         log.write("epoch", epoch=2, loss=0.5)
 
-    assert [line.get("loss") for line in map(json.loads, path.read_text().splitlines())] == [None, 0.5]
+    assert [line.get("loss") for line in map(json.loads, path.read_text().splitlines())] == [
+        None,
+        0.5,
+    ]
 
 
 def test_outlines_add_to_the_loss_of_a_batch(recipe: Recipe, samples: Samples) -> None:
@@ -100,7 +120,14 @@ def test_outlines_add_to_the_loss_of_a_batch(recipe: Recipe, samples: Samples) -
     drawn = Batch(image_N1HW, target_N, (image_N1HW > 0.5).float())
 
     plain, light, heavy = (
-        float(batch_loss(network, batch, override(recipe, ["augment.mixup=0", f"mask_weight={weight}"]), (1.0, 1.0)).detach())
+        float(
+            batch_loss(
+                network,
+                batch,
+                override(recipe, ["augment.mixup=0", f"mask_weight={weight}"]),
+                (1.0, 1.0),
+            ).detach()
+        )
         for batch, weight in ((bare, 0), (drawn, 0.5), (drawn, 1))
     )
 
@@ -108,7 +135,9 @@ def test_outlines_add_to_the_loss_of_a_batch(recipe: Recipe, samples: Samples) -
     assert heavy - plain == pytest.approx(2 * (light - plain), rel=1e-4)
 
 
-def test_a_label_that_only_the_metadata_tell_is_learned_from_them(recipe: Recipe, samples: Samples) -> None:
+def test_a_label_that_only_the_metadata_tell_is_learned_from_them(
+    recipe: Recipe, samples: Samples
+) -> None:
     noise_NHW = np.random.default_rng(6).integers(0, 256, samples.image_NHW.shape, dtype=np.uint8)
     metadata_NM = np.zeros((len(samples), 6), np.float32)
     metadata_NM[:, 4], metadata_NM[:, 5] = samples.label_N == 1, samples.label_N == 0
@@ -129,7 +158,13 @@ def test_a_label_that_only_the_metadata_tell_is_learned_from_them(recipe: Recipe
 
 def test_another_seed_gives_another_model(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
     for seed in (3, 4):
-        train_model(override(recipe, ["epochs=1", "average_last=1"]), samples, None, tmp_path / str(seed), seed=seed)
+        train_model(
+            override(recipe, ["epochs=1", "average_last=1"]),
+            samples,
+            None,
+            tmp_path / str(seed),
+            seed=seed,
+        )
 
     one, other = (weights_of(tmp_path / str(seed))["backbone.stem.0.weight"] for seed in (3, 4))
     assert not torch.equal(one, other)
@@ -143,27 +178,46 @@ def test_a_finished_model_is_left_alone(recipe: Recipe, samples: Samples, tmp_pa
     assert (tmp_path / "model.safetensors").read_bytes() == b"finished"
 
 
-def test_a_finished_model_knows_novelty_and_leaves_no_state_behind(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
-    train_model(override(recipe, ["epochs=1", "average_last=1"]), samples, samples, tmp_path, seed=3)
+def test_a_finished_model_knows_novelty_and_leaves_no_state_behind(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
+    train_model(
+        override(recipe, ["epochs=1", "average_last=1"]), samples, samples, tmp_path, seed=3
+    )
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model.safetensors", "tensorboard"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "metrics.jsonl",
+        "model.safetensors",
+        "tensorboard",
+    ]
     network = load_network(tmp_path / "model.safetensors", recipe)
     assert int((network.novelty.features.whitening_KV != 0).any(dim=1).sum()) == len(samples) - 1
 
 
-def test_each_epoch_is_logged_with_its_held_back_auroc(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+def test_each_epoch_is_logged_with_its_held_back_auroc(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
     train_model(recipe, samples, samples, tmp_path, seed=3)
 
     lines = log(tmp_path)
-    assert [(line["event"], line["epoch"], line["size"]) for line in lines] == [("epoch", 1, 32), ("epoch", 2, 32)]
+    assert [(line["event"], line["epoch"], line["size"]) for line in lines] == [
+        ("epoch", 1, 32),
+        ("epoch", 2, 32),
+    ]
     assert all(0.0 <= line["auroc"] <= 1.0 and math.isfinite(line["loss"]) for line in lines)
 
 
-def test_each_epochs_figures_are_curves_in_tensorboard(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+def test_each_epochs_figures_are_curves_in_tensorboard(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
     train_model(recipe, samples, samples, tmp_path, seed=3)
 
     (events,) = (tmp_path / "tensorboard").iterdir()
-    scalars = [(event.step, value.tag, value.simple_value) for event in read_events(events) for value in event.summary.value]
+    scalars = [
+        (event.step, value.tag, value.simple_value)
+        for event in read_events(events)
+        for value in event.summary.value
+    ]
     losses = [line["loss"] for line in log(tmp_path)]
     assert [(step, figure) for step, name, figure in scalars if name == "loss"] == [
         (epoch, pytest.approx(loss)) for epoch, loss in enumerate(losses, start=1)
@@ -171,7 +225,9 @@ def test_each_epochs_figures_are_curves_in_tensorboard(recipe: Recipe, samples: 
     assert {name for _, name, _ in scalars} == {"loss", "auroc", "seconds", "images_per_second"}
 
 
-def test_the_mean_of_the_last_epochs_averages_is_kept(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+def test_the_mean_of_the_last_epochs_averages_is_kept(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
     state = TrainState.start(recipe, 3, CPU)
     after = []
     for _ in range(2):
@@ -205,8 +261,13 @@ def test_a_cpu_with_bf16_trains_densenets_in_it_and_any_does_where_the_recipe_sa
     assert product.dtype == dtype
 
 
-def test_a_network_learns_in_bf16_and_its_weights_stay_in_fp32(recipe: Recipe, samples: Samples) -> None:
-    learners = [TrainState.start(override(recipe, [f"precision={precision}"]), 3, CPU) for precision in ("fp32", "bf16")]
+def test_a_network_learns_in_bf16_and_its_weights_stay_in_fp32(
+    recipe: Recipe, samples: Samples
+) -> None:
+    learners = [
+        TrainState.start(override(recipe, [f"precision={precision}"]), 3, CPU)
+        for precision in ("fp32", "bf16")
+    ]
 
     exact, rounded = (train_epoch(state, samples, "bf16") for state in learners)
 
@@ -243,10 +304,14 @@ def test_a_held_back_part_without_one_class_has_no_auroc(samples: Samples) -> No
     assert validate(network, samples.take(np.array([0, 2, 4])), 32) is None
 
 
-def test_another_models_features_are_taken_over_and_its_head_is_not(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
+def test_another_models_features_are_taken_over_and_its_head_is_not(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
     train_model(override(recipe, ["epochs=1", "average_last=1"]), samples, None, tmp_path, seed=3)
 
-    started = TrainState.start(override(recipe, [f"init_weights={tmp_path / 'model.safetensors'}"]), 5, CPU).network
+    started = TrainState.start(
+        override(recipe, [f"init_weights={tmp_path / 'model.safetensors'}"]), 5, CPU
+    ).network
 
     old, new = weights_of(tmp_path), started.state_dict()
     assert torch.equal(old["backbone.stem.0.weight"], new["backbone.stem.0.weight"])
@@ -290,14 +355,23 @@ def read_events(path: Path) -> Iterator[Event]:
         content = content[16 + length :]
 
 
-def test_an_ensemble_answers_with_the_mean_of_its_members(recipe: Recipe, samples: Samples, tmp_path: Path) -> None:
-    two = override(recipe, ["normalisation=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"])
+def test_an_ensemble_answers_with_the_mean_of_its_members(
+    recipe: Recipe, samples: Samples, tmp_path: Path
+) -> None:
+    two = override(
+        recipe,
+        ["normalisation=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"],
+    )
     train_model(two, samples, samples, tmp_path, seed=3)
 
     ensemble = load_network(tmp_path / "model.safetensors", two)
     members = [
-        load_network(tmp_path / "member-1/model.safetensors", override(two, ["normalisation=image"])),
-        load_network(tmp_path / "member-2/model.safetensors", override(two, ["normalisation=high-pass"])),
+        load_network(
+            tmp_path / "member-1/model.safetensors", override(two, ["normalisation=image"])
+        ),
+        load_network(
+            tmp_path / "member-2/model.safetensors", override(two, ["normalisation=high-pass"])
+        ),
     ]
     image_NHW = torch.from_numpy(samples.image_NHW)
     with torch.inference_mode():
@@ -313,11 +387,16 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(recipe: Recipe, sample
 def test_an_ensemble_that_was_cut_off_keeps_the_members_that_were_finished(
     recipe: Recipe, samples: Samples, tmp_path: Path
 ) -> None:
-    ensemble = override(recipe, ["normalisation=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"])
+    ensemble = override(
+        recipe,
+        ["normalisation=image,high-pass", "network=resnet-tiny", "epochs=1", "average_last=1"],
+    )
     train_model(ensemble, samples, None, tmp_path / "whole", seed=3)
     cut = tmp_path / "cut/member-1"
     cut.mkdir(parents=True)
-    (cut / "model.safetensors").write_bytes((tmp_path / "whole/member-1/model.safetensors").read_bytes())
+    (cut / "model.safetensors").write_bytes(
+        (tmp_path / "whole/member-1/model.safetensors").read_bytes()
+    )
 
     train_model(ensemble, samples, None, tmp_path / "cut", seed=3)
 

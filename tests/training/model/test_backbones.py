@@ -22,9 +22,11 @@ from training.recipe.catalogue import smoke
 from training.recipe.schema import NetworkName, override
 
 PARAMETERS: dict[NetworkName, float] = {
-    # Millions.  EfficientNets: Tan and Le 2019, table 2, Lite0: TensorFlow's, DenseNets: torchvision's; less the classifier.
+    # Millions.  EfficientNets: Tan and Le 2019, table 2, Lite0: TensorFlow's, DenseNets:
+    # torchvision's; less the classifier.
     "efficientnet-b0": 4.0, "efficientnet-b1": 6.5, "efficientnet-b2": 7.7, "efficientnet-b3": 10.7,
-    "efficientnet-b4": 17.5, "efficientnet-b5": 28.3, "efficientnet-b6": 40.7, "efficientnet-b7": 63.8,
+    "efficientnet-b4": 17.5, "efficientnet-b5": 28.3, "efficientnet-b6": 40.7,
+    "efficientnet-b7": 63.8,
     "densenet-121": 6.9, "densenet-161": 26.5, "densenet-169": 12.5, "densenet-201": 18.1,
     "resnet-tiny": 0.174, "resnet-small": 0.7, "resnet-medium": 2.1, "pyramid-small": 0.32,
     "efficientnet-lite0": 3.37, "pyramid-lite0": 3.10,
@@ -32,7 +34,8 @@ PARAMETERS: dict[NetworkName, float] = {
 
 
 def settled(backbone: Backbone) -> ChestNet:
-    """Give an untrained network whose batch norms have seen noise and whose head is not near zero."""
+    """Give an untrained network whose batch norms have seen noise and whose head is not near
+    zero."""
     torch.manual_seed(1)
     torch.set_num_threads(1)
     network = ChestNet(backbone)
@@ -67,14 +70,18 @@ def test_every_network_has_its_size_and_its_map_adds_up_to_the_logit(name: Netwo
 @pytest.mark.parametrize(
     "backbone",
     [
-        pytest.param(DenseNetBackbone((2, 2, 2, 2), init_features=16, growth_rate=8), id="DenseNet"),
+        pytest.param(
+            DenseNetBackbone((2, 2, 2, 2), init_features=16, growth_rate=8), id="DenseNet"
+        ),
         pytest.param(SmallResNetBackbone((16, 32, 64)), id="small ResNet"),
         pytest.param(PyramidBackbone((8, 8, 16, 16), channels=8), id="pyramid"),
         pytest.param(EfficientNetLiteBackbone(), id="EfficientNet-Lite"),
         pytest.param(LitePyramidBackbone(channels=16), id="pyramid on EfficientNet-Lite"),
     ],
 )
-def test_a_network_of_another_family_passes_the_gates_as_a_graph(backbone: Backbone, tmp_path: Path) -> None:
+def test_a_network_of_another_family_passes_the_gates_as_a_graph(
+    backbone: Backbone, tmp_path: Path
+) -> None:
     network, path = settled(backbone), tmp_path / "model.onnx"
     image_NHW = np.random.default_rng(2).integers(0, 256, (9, 64, 64), dtype=np.uint8)
 
@@ -84,5 +91,7 @@ def test_a_network_of_another_family_passes_the_gates_as_a_graph(backbone: Backb
         with torch.inference_mode():
             return Outputs(*(output.numpy() for output in network(torch.from_numpy(batch_NHW))))
 
-    parity = measure_parity(run, OnnxGraph(path), image_NHW, Cam(pool="mean", bias=network.cam_bias))
+    parity = measure_parity(
+        run, OnnxGraph(path), image_NHW, Cam(pool="mean", bias=network.cam_bias)
+    )
     assert [gate for gate in (*file_gates(path), *parity_gates(parity)) if not gate.holds] == []

@@ -22,7 +22,9 @@ def network() -> ChestNet:
 
 @pytest.fixture(scope="module")
 def image_NHW() -> Tensor:
-    return torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+    return torch.randint(
+        0, 256, (3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2)
+    )
 
 
 @torch.inference_mode()
@@ -36,7 +38,9 @@ def test_the_map_adds_up_to_the_logit(network: ChestNet, image_NHW: Tensor) -> N
 
 
 @torch.inference_mode()
-def test_with_an_lse_pool_a_few_strong_cells_decide_and_the_bias_is_in_the_map(network: ChestNet, image_NHW: Tensor) -> None:
+def test_with_an_lse_pool_a_few_strong_cells_decide_and_the_bias_is_in_the_map(
+    network: ChestNet, image_NHW: Tensor
+) -> None:
     pooled = ChestNet(network.backbone, pool="lse").eval()
     torch.nn.init.normal_(pooled.head.weight)
     torch.nn.init.constant_(pooled.bias, 0.7)
@@ -51,7 +55,9 @@ def test_with_an_lse_pool_a_few_strong_cells_decide_and_the_bias_is_in_the_map(n
 
 @torch.inference_mode()
 def test_training_and_serving_give_one_logit(network: ChestNet, image_NHW: Tensor) -> None:
-    assert torch.allclose(network.forward_logit(image_NHW[:, None] / 255.0), network(image_NHW)[0], atol=1e-5)
+    assert torch.allclose(
+        network.forward_logit(image_NHW[:, None] / 255.0), network(image_NHW)[0], atol=1e-5
+    )
 
 
 @torch.inference_mode()
@@ -76,7 +82,10 @@ def test_preparing_for_export_changes_no_answer(image_NHW: Tensor) -> None:
 def test_a_new_head_forgets_the_old_task_and_keeps_the_features() -> None:
     network = ChestNet.named("efficientnet-b0")
     torch.nn.init.constant_(network.bias, 2.0)
-    head, stem = network.head.weight.clone(), network.backbone.get_parameter("_conv_stem.weight").clone()
+    head, stem = (
+        network.head.weight.clone(),
+        network.backbone.get_parameter("_conv_stem.weight").clone(),
+    )
 
     network.reset_head()
 
@@ -86,7 +95,9 @@ def test_a_new_head_forgets_the_old_task_and_keeps_the_features() -> None:
 
 
 @torch.inference_mode()
-def test_what_is_known_beside_the_image_adds_to_the_logit_and_not_to_the_map(network: ChestNet, image_NHW: Tensor) -> None:
+def test_what_is_known_beside_the_image_adds_to_the_logit_and_not_to_the_map(
+    network: ChestNet, image_NHW: Tensor
+) -> None:
     fused = ChestNet(network.backbone, pool="lse", metadata=True).eval()
     assert fused.late is not None
     torch.nn.init.constant_(fused.late, 0.1)

@@ -4,19 +4,30 @@ import torch
 from torch import Tensor
 
 from cxr.phantom import draw_phantom
-from training.model.novelty_head import FEATURE_COMPONENTS, THUMBNAIL_SIDE, NoveltyHead, Whitening, coarse_shape, wrong_views
+from training.model.novelty_head import (
+    FEATURE_COMPONENTS,
+    THUMBNAIL_SIDE,
+    NoveltyHead,
+    Whitening,
+    coarse_shape,
+    wrong_views,
+)
 
 SIDE, CHANNELS = 64, 20
 
 
 def chests(count: int, *, first_seed: int) -> Tensor:
-    pixels_NHW = np.stack([draw_phantom(SIDE, SIDE, seed=first_seed + number) for number in range(count)])
+    pixels_NHW = np.stack(
+        [draw_phantom(SIDE, SIDE, seed=first_seed + number) for number in range(count)]
+    )
     return torch.from_numpy(pixels_NHW)[:, None].float() / 255
 
 
 def features(count: int, *, seed: int) -> Tensor:
     return (
-        torch.randn(count, CHANNELS, generator=torch.Generator().manual_seed(seed)) * torch.linspace(0.1, 3.0, CHANNELS) + 5.0
+        torch.randn(count, CHANNELS, generator=torch.Generator().manual_seed(seed))
+        * torch.linspace(0.1, 3.0, CHANNELS)
+        + 5.0
     )
 
 
@@ -40,7 +51,9 @@ def head() -> NoveltyHead:
     ],
     ids=["turned left", "upside down", "turned right", "inverted", "blank", "noise"],
 )
-def test_a_chest_shown_wrongly_lies_farther_than_any_new_chest(head: NoveltyHead, show: "torch.nn.Module") -> None:
+def test_a_chest_shown_wrongly_lies_farther_than_any_new_chest(
+    head: NoveltyHead, show: "torch.nn.Module"
+) -> None:
     new_N1HW, feature_NC = chests(20, first_seed=100), features(20, seed=3)
 
     assert float(head(show(new_N1HW), feature_NC).min()) > float(head(new_N1HW, feature_NC).max())
@@ -57,7 +70,11 @@ def test_the_distance_depends_neither_on_brightness_nor_on_the_size(head: Novelt
     plain_N = head(new_N1HW, feature_NC)
 
     assert torch.allclose(head(new_N1HW + 0.1, feature_NC), plain_N, rtol=1e-3)
-    assert torch.allclose(head(torch.nn.functional.interpolate(new_N1HW, scale_factor=2), feature_NC), plain_N, rtol=1e-4)
+    assert torch.allclose(
+        head(torch.nn.functional.interpolate(new_N1HW, scale_factor=2), feature_NC),
+        plain_N,
+        rtol=1e-4,
+    )
 
 
 def test_whitening_gives_every_axis_the_same_weight_and_the_median_image_the_distance_1() -> None:
@@ -65,7 +82,9 @@ def test_whitening_gives_every_axis_the_same_weight_and_the_median_image_the_dis
 
     whitening.fit(feature_NC)
 
-    covariance_KK = torch.cov(((feature_NC - whitening.mean_V) @ whitening.whitening_KV[:CHANNELS].T).T)
+    covariance_KK = torch.cov(
+        ((feature_NC - whitening.mean_V) @ whitening.whitening_KV[:CHANNELS].T).T
+    )
     assert torch.allclose(covariance_KK / covariance_KK[0, 0], torch.eye(CHANNELS), atol=1e-4)
     assert float(whitening(feature_NC).median()) == pytest.approx(1.0, rel=1e-5)
     assert float(whitening(feature_NC.mean(dim=0, keepdim=True))) == pytest.approx(0.0, abs=1e-4)
@@ -94,7 +113,9 @@ def test_a_wrong_view_is_the_shape_of_the_turned_image() -> None:
     quarter, half, three_quarters, inverted = wrong_views(coarse_shape(image_N1HW))
 
     for view, turned in ((quarter, 1), (half, 2), (three_quarters, 3)):
-        assert torch.allclose(view, coarse_shape(torch.rot90(image_N1HW, turned, (2, 3))), atol=1e-5)
+        assert torch.allclose(
+            view, coarse_shape(torch.rot90(image_N1HW, turned, (2, 3))), atol=1e-5
+        )
     assert torch.allclose(inverted, coarse_shape(1 - image_N1HW), atol=1e-5)
 
 

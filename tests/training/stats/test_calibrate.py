@@ -12,7 +12,9 @@ def made(images: int, slope: float = 0.6, intercept: float = -1.0, seed: int = 0
     """Logits whose labels follow sigmoid(slope * logit + intercept)."""
     rng = np.random.default_rng(seed)
     logit_N = rng.normal(1.0, 3.0, images)
-    return (rng.random(images) < 1 / (1 + np.exp(-(slope * logit_N + intercept)))).astype(np.int_), logit_N
+    return (rng.random(images) < 1 / (1 + np.exp(-(slope * logit_N + intercept)))).astype(
+        np.int_
+    ), logit_N
 
 
 def test_platt_recovers_the_slope_and_intercept_that_made_the_labels() -> None:
@@ -24,7 +26,9 @@ def test_platt_recovers_the_slope_and_intercept_that_made_the_labels() -> None:
 
 def test_platts_intervals_hold_the_truth_about_95_times_in_100() -> None:
     fits = [fit_platt(*made(300, seed=seed)) for seed in range(200)]
-    held = [fit.slope_ci95 is not None and fit.slope_ci95[0] <= 0.6 <= fit.slope_ci95[1] for fit in fits]
+    held = [
+        fit.slope_ci95 is not None and fit.slope_ci95[0] <= 0.6 <= fit.slope_ci95[1] for fit in fits
+    ]
     assert 0.91 <= np.mean(held) <= 0.99
 
 
@@ -51,7 +55,9 @@ def test_classes_that_separate_perfectly_give_a_finite_rising_calibration() -> N
     ],
     ids=["one class", "falling", "one logit"],
 )
-def test_nothing_to_fit_gives_the_identity_and_says_so(label_N: NDArray[np.int_], logit_N: NDArray[np.float64]) -> None:
+def test_nothing_to_fit_gives_the_identity_and_says_so(
+    label_N: NDArray[np.int_], logit_N: NDArray[np.float64]
+) -> None:
     fit = fit_platt(label_N, logit_N)
     assert (fit.calibration.slope, fit.calibration.intercept) == (1.0, 0.0)
     assert fit.note is not None
@@ -62,7 +68,9 @@ def test_cross_fitting_never_lets_a_persons_own_labels_reach_their_probability()
     label_N, logit_N = made(400)
     groups_N = [f"person{i // 4}" for i in range(400)]
     before = cross_fitted(label_N, logit_N, groups_N)
-    flipped_N = np.r_[1 - label_N[:4], label_N[4:]]  # the first person's labels, the other way round
+    flipped_N = np.r_[
+        1 - label_N[:4], label_N[4:]
+    ]  # the first person's labels, the other way round
     after = cross_fitted(flipped_N, logit_N, groups_N)
     assert before[:4].tolist() == after[:4].tolist()
     assert np.any(before[4:] != after[4:])
@@ -72,7 +80,9 @@ def test_cross_fitted_probabilities_come_true_like_the_fitted_ones() -> None:
     label_N, logit_N = made(20_000)
     probability_N = cross_fitted(label_N, logit_N, [str(i) for i in range(20_000)])
     calibration = fit_platt(label_N, logit_N).calibration
-    assert probability_N == pytest.approx([calibration.probability(logit) for logit in logit_N], abs=0.02)
+    assert probability_N == pytest.approx(
+        [calibration.probability(logit) for logit in logit_N], abs=0.02
+    )
 
 
 def test_balanced_is_logit_zero_whatever_the_predictions() -> None:
@@ -81,7 +91,9 @@ def test_balanced_is_logit_zero_whatever_the_predictions() -> None:
 
 
 def test_youden_lies_in_the_middle_of_the_gap_between_separate_classes() -> None:
-    points = operating_points(np.repeat([0, 1], 30), np.r_[np.linspace(-5, -1, 30), np.linspace(2, 5, 30)])
+    points = operating_points(
+        np.repeat([0, 1], 30), np.r_[np.linspace(-5, -1, 30), np.linspace(2, 5, 30)]
+    )
     assert points["youden"].logit == pytest.approx(0.5)
 
 

@@ -15,9 +15,13 @@ def outlines(*corners: tuple[int, int], side: int = 8) -> NDArray[np.uint8]:
     return mask_PHW
 
 
-def maps_of(mask_PHW: NDArray[np.uint8], high: float = 8.0, low: float = -8.0) -> NDArray[np.float32]:
+def maps_of(
+    mask_PHW: NDArray[np.uint8], high: float = 8.0, low: float = -8.0
+) -> NDArray[np.float32]:
     """Maps that are high on the cells that masks cover."""
-    cells_Phw = mask_PHW.reshape(-1, CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean(axis=(2, 4)) / 255
+    cells_Phw = (
+        mask_PHW.reshape(-1, CELLS, SIDE // CELLS, CELLS, SIDE // CELLS).mean(axis=(2, 4)) / 255
+    )
     return np.asarray(low + (high - low) * cells_Phw, dtype=np.float32)
 
 
@@ -45,13 +49,20 @@ def test_a_hit_may_lie_two_percent_of_the_side_beside_the_outline_and_no_more() 
     for distance, hit in ((0, 1.0), (1, 1.0), (2, 0.0)):
         cam_Phw = np.zeros((1, SIDE, SIDE), dtype=np.float32)
         cam_Phw[0, 33, 37 + distance] = 5.0
-        assert measure_localisation(cam_Phw, mask_PHW, "mean")["all"]["map"]["pointing"] == hit, distance
+        assert measure_localisation(cam_Phw, mask_PHW, "mean")["all"]["map"]["pointing"] == hit, (
+            distance
+        )
 
 
 def test_where_the_others_are_is_the_guess_of_the_usual_place() -> None:
-    figures = measure_localisation(maps_of(outlines((0, 0))).repeat(3, axis=0), outlines((8, 8), (8, 8), (8, 8)), "mean")
+    figures = measure_localisation(
+        maps_of(outlines((0, 0))).repeat(3, axis=0), outlines((8, 8), (8, 8), (8, 8)), "mean"
+    )
 
-    assert figures["all"]["usual_place"] == figures["all"]["usual_place"] | {"pointing": 1.0, "energy": 1.0}
+    assert figures["all"]["usual_place"] == figures["all"]["usual_place"] | {
+        "pointing": 1.0,
+        "energy": 1.0,
+    }
     assert figures["all"]["map"]["pointing"] == 0.0
 
 
@@ -72,8 +83,14 @@ def test_figures_come_by_tercile_of_the_outlines_area() -> None:
     figures = measure_localisation(cam_Phw, mask_PHW, "lse")
 
     assert [figures[name]["n"] for name in ("small", "medium", "large")] == [2, 2, 2]
-    assert [figures[name]["map"]["pointing"] for name in ("small", "medium", "large")] == [0.0, 1.0, 1.0]
-    assert figures["area_terciles"] == pytest.approx(np.quantile(np.square(sides) / SIDE**2, [1 / 3, 2 / 3]))
+    assert [figures[name]["map"]["pointing"] for name in ("small", "medium", "large")] == [
+        0.0,
+        1.0,
+        1.0,
+    ]
+    assert figures["area_terciles"] == pytest.approx(
+        np.quantile(np.square(sides) / SIDE**2, [1 / 3, 2 / 3])
+    )
 
 
 def test_the_table_has_a_row_for_each_size_and_says_where_there_is_nothing_to_measure() -> None:

@@ -36,7 +36,9 @@ def test_with_one_seed_the_interval_is_the_bootstrap_by_person() -> None:
 
     found = resample(LABELS, model[None, None], PERSONS)
 
-    assert found.mean(0, 0)[1] == pytest.approx(bootstrap_interval(LABELS, model[0], PERSONS), abs=0.01)
+    assert found.mean(0, 0)[1] == pytest.approx(
+        bootstrap_interval(LABELS, model[0], PERSONS), abs=0.01
+    )
 
 
 def test_pairing_finds_a_difference_that_single_intervals_hide() -> None:
@@ -54,7 +56,10 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     steady = np.stack([scores(0.5, 1)] * 3)
     fickle = np.stack([scores(0.2, 1), scores(0.5, 1), scores(0.8, 1)])
 
-    widths = [np.ptp(resample(LABELS, variants[None], PERSONS).mean(0, 0)[1]) for variants in (steady, fickle)]
+    widths = [
+        np.ptp(resample(LABELS, variants[None], PERSONS).mean(0, 0)[1])
+        for variants in (steady, fickle)
+    ]
 
     assert widths[1] > 1.3 * widths[0]
 
@@ -62,7 +67,10 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
 def test_an_arm_does_not_differ_from_itself() -> None:
     models = np.stack([scores(0.5, seed) for seed in (1, 2)])
 
-    assert resample(LABELS, np.stack([models, models]), PERSONS).difference(0, 1, 1) == (0.0, [0.0, 0.0])
+    assert resample(LABELS, np.stack([models, models]), PERSONS).difference(0, 1, 1) == (
+        0.0,
+        [0.0, 0.0],
+    )
 
 
 def test_mcnemar_counts_who_alone_is_right_and_is_the_exact_test() -> None:

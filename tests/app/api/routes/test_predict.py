@@ -21,7 +21,8 @@ from tests.factories import chest, make_dicom, make_jpeg, make_png
 pytestmark = pytest.mark.anyio
 
 KEYS = {
-    "request_id", "model", "finding", "probability", "label", "threshold", "operating_point", "metadata", "tta",
+    "request_id", "model", "finding", "probability", "label", "threshold", "operating_point",
+    "metadata", "tta",
     "novelty", "warnings", "processing", "heatmap", "timings_ms",
 }  # fmt: skip
 
@@ -40,7 +41,9 @@ def grey_png(grey: int) -> bytes:
 
 def without_chance(answer: dict[str, Any]) -> dict[str, Any]:
     """Drop what differs between two answers about the same file."""
-    return {name: value for name, value in answer.items() if name not in ("request_id", "timings_ms")}
+    return {
+        name: value for name, value in answer.items() if name not in ("request_id", "timings_ms")
+    }
 
 
 async def test_an_answer_has_every_member_of_the_contract(store: Path, dicom: bytes) -> None:
@@ -66,7 +69,10 @@ async def test_a_raw_body_gets_the_same_answer_as_a_form(store: Path, dicom: byt
         of_form = await predict(served, dicom)
         for headers in (
             {},
-            *({"content-type": name} for name in ("application/dicom", "application/octet-stream", "image/png")),
+            *(
+                {"content-type": name}
+                for name in ("application/dicom", "application/octet-stream", "image/png")
+            ),
         ):
             response = await served.client.post("/predict", content=dicom, headers=headers)
             assert without_chance(response.json()) == without_chance(of_form)
@@ -91,7 +97,9 @@ async def test_the_operating_point_moves_the_threshold_and_not_the_probability(s
     assert usual["probability"] == screening["probability"]
 
 
-async def test_what_the_file_does_not_state_may_come_from_the_request(store: Path, png: bytes) -> None:
+async def test_what_the_file_does_not_state_may_come_from_the_request(
+    store: Path, png: bytes
+) -> None:
     async with serving(store) as served:
         answer = await predict(served, png, age_years=63.5, view_position="AP")
 
@@ -185,9 +193,13 @@ async def test_answers_under_load_are_those_given_alone(store: Path) -> None:
     files = [grey_png(grey) for grey in range(0, 256, 8)]
     async with serving(store) as served:
         alone = [(await predict(served, file))["probability"] for file in files]
-        together = await asyncio.gather(*(predict(served, file, tta=str(number % 2)) for number, file in enumerate(files)))
+        together = await asyncio.gather(
+            *(predict(served, file, tta=str(number % 2)) for number, file in enumerate(files))
+        )
 
-    np.testing.assert_allclose([answer["probability"] for answer in together], alone, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        [answer["probability"] for answer in together], alone, rtol=0, atol=1e-5
+    )
 
 
 async def test_a_bad_file_among_many_fails_alone(store: Path, graph: FakeGraph) -> None:
@@ -198,15 +210,26 @@ async def test_a_bad_file_among_many_fails_alone(store: Path, graph: FakeGraph) 
     async with serving(store, opener=graph.open) as served:
         graph.failure = failure
         files = [grey_png(13), b"no image", *(grey_png(grey) for grey in range(20, 40))]
-        responses = await asyncio.gather(*(served.client.post("/predict", content=file) for file in files))
+        responses = await asyncio.gather(
+            *(served.client.post("/predict", content=file) for file in files)
+        )
 
     assert [response.status_code for response in responses] == [500, 415, *[200] * 20]
 
 
-async def test_the_request_id_is_echoed_where_it_is_sane_and_made_where_it_is_not(store: Path, png: bytes) -> None:
+async def test_the_request_id_is_echoed_where_it_is_sane_and_made_where_it_is_not(
+    store: Path, png: bytes
+) -> None:
     async with serving(store) as served:
-        for sent, is_kept in [(b"trace-42", True), (b"x" * 129, False), (b"a b", False), ("ünsafe".encode(), False)]:
-            response = await served.client.post("/predict", content=png, headers={b"x-request-id": sent})
+        for sent, is_kept in [
+            (b"trace-42", True),
+            (b"x" * 129, False),
+            (b"a b", False),
+            ("ünsafe".encode(), False),
+        ]:
+            response = await served.client.post(
+                "/predict", content=png, headers={b"x-request-id": sent}
+            )
             assert (response.headers["x-request-id"].encode() == sent) is is_kept
             assert response.json()["request_id"] == response.headers["x-request-id"]
 
@@ -219,19 +242,31 @@ async def test_json_is_answered_to_whoever_accepts_it(store: Path, png: bytes) -
 
 
 class TestBatch:
-    async def test_results_keep_the_order_and_the_names_of_the_files(self, store: Path, png: bytes, dicom: bytes) -> None:
+    async def test_results_keep_the_order_and_the_names_of_the_files(
+        self, store: Path, png: bytes, dicom: bytes
+    ) -> None:
         files = [("files", ("b.png", png)), ("files", ("a.dcm", dicom)), ("files", ("b.png", png))]
         async with serving(store) as served:
             results = await batch(served, files)
 
         assert [result["filename"] for result in results] == ["b.png", "a.dcm", "b.png"]
-        assert [result["prediction"]["processing"]["format"] for result in results] == ["png", "dicom", "png"]
+        assert [result["prediction"]["processing"]["format"] for result in results] == [
+            "png",
+            "dicom",
+            "png",
+        ]
         assert all(result.keys() == {"filename", "prediction"} for result in results)
 
-    async def test_an_answer_in_a_batch_is_the_one_given_alone(self, store: Path, png: bytes, dicom: bytes) -> None:
+    async def test_an_answer_in_a_batch_is_the_one_given_alone(
+        self, store: Path, png: bytes, dicom: bytes
+    ) -> None:
         async with serving(store) as served:
-            results = await batch(served, [("files", png), ("files", dicom)], tta="true", heatmap="true")
-            alone = [await predict(served, file, tta="true", heatmap="true") for file in (png, dicom)]
+            results = await batch(
+                served, [("files", png), ("files", dicom)], tta="true", heatmap="true"
+            )
+            alone = [
+                await predict(served, file, tta="true", heatmap="true") for file in (png, dicom)
+            ]
 
         for result, answer in zip(results, alone, strict=True):
             assert without_chance(result["prediction"]) == without_chance(answer)
@@ -243,7 +278,9 @@ class TestBatch:
 
         codes = [result.get("problem", {}).get("code") for result in results]
         assert codes == [None, "malformed_request", "unsupported_format", "too_large", None]
-        assert all(result.keys() == {"filename", "problem"} for result in results if "problem" in result)
+        assert all(
+            result.keys() == {"filename", "problem"} for result in results if "problem" in result
+        )
 
     async def test_each_file_is_admitted_alone(self, store: Path, png: bytes) -> None:
         async with serving(store, queue_capacity=2) as served:
@@ -260,7 +297,9 @@ class TestBatch:
 
     async def test_too_long_a_body_is_refused(self, store: Path, png: bytes) -> None:
         async with serving(store, max_batch_bytes=1024) as served:
-            response = await served.client.post("/predict/batch", files=[("files", b"\0" * 40_000)] * 3)
+            response = await served.client.post(
+                "/predict/batch", files=[("files", b"\0" * 40_000)] * 3
+            )
 
         assert response.json()["code"] == "too_large"
 
@@ -279,7 +318,8 @@ async def batch(served: Served, files: Any, **parameters: Any) -> list[dict[str,
 
 
 async def test_checks_come_in_their_order(store: Path, graph: FakeGraph) -> None:
-    """Parameters, model, admission, size, format, scope, content: the earliest fault is the one that is told."""
+    """Parameters, model, admission, size, format, scope, content: the earliest fault is the one
+    that is told."""
     bad_parameter, bad_model = {"tta": "maybe"}, {"model": "none"}
     huge = b"\0" * 2_000_000
     foot = make_dicom(chest(64, 64), BodyPartExamined="FOOT")[:-100]
@@ -292,10 +332,14 @@ async def test_checks_come_in_their_order(store: Path, graph: FakeGraph) -> None
         ({}, b"\0" * 500, "unsupported_format"),
         ({}, foot, "not_a_chest"),
     ]
-    async with serving(store, opener=graph.open, max_upload_bytes=1_000_000, queue_capacity=1) as served:
+    async with serving(
+        store, opener=graph.open, max_upload_bytes=1_000_000, queue_capacity=1
+    ) as served:
         for parameters, data, code in steps:
             headers = {"content-type": "text/plain"} if code == "too_large" else {}
-            response = await served.client.post("/predict", content=data, params=parameters, headers=headers)
+            response = await served.client.post(
+                "/predict", content=data, params=parameters, headers=headers
+            )
             assert response.json()["code"] == code
 
 
@@ -335,7 +379,10 @@ async def test_a_model_that_reads_age_sex_and_view_is_told_what_is_known(
     async with serving(tmp_path, max_batch=max_batch) as served:
         unknown = await predict(served, grey_png(128), tta=tta)
         stated = await predict(served, grey_png(128), tta=tta, **told)
-        of_file, contradicted = await predict(served, dicom, tta=tta), await predict(served, dicom, tta=tta, **told)
+        of_file, contradicted = (
+            await predict(served, dicom, tta=tta),
+            await predict(served, dicom, tta=tta, **told),
+        )
 
     assert unknown["probability"] == pytest.approx(sigmoid(grey), abs=1e-4)
     assert stated["probability"] == pytest.approx(sigmoid(grey + 1.0 + 0.5 - 2.0 - 0.25), abs=1e-4)

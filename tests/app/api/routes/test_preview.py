@@ -36,7 +36,9 @@ async def preview(served: Served, data: bytes) -> NDArray[np.uint8]:
     ],
     ids=["jpeg 2000", "jpeg", "monochrome1", "window", "png of 16 bits"],
 )
-async def test_a_picture_is_the_radiograph_as_the_service_reads_it(store: Path, data: bytes) -> None:
+async def test_a_picture_is_the_radiograph_as_the_service_reads_it(
+    store: Path, data: bytes
+) -> None:
     read_HW = decode(data, limits=DecodeLimits(), size=None, scope="refuse").pixels_HW
     async with serving(store) as served:
         np.testing.assert_array_equal(await preview(served, data), read_HW)
@@ -44,23 +46,34 @@ async def test_a_picture_is_the_radiograph_as_the_service_reads_it(store: Path, 
 
 async def test_a_picture_is_bounded(store: Path) -> None:
     async with serving(store) as served:
-        assert (await preview(served, make_png(chest(100, PREVIEW_SIDE + 1000)))).shape[1] == PREVIEW_SIDE
+        assert (await preview(served, make_png(chest(100, PREVIEW_SIDE + 1000)))).shape[
+            1
+        ] == PREVIEW_SIDE
 
 
 async def test_what_can_not_be_classified_can_not_be_shown(store: Path) -> None:
     async with serving(store) as served:
-        refused = await served.client.post("/preview", content=make_dicom(chest(), BodyPartExamined="KNEE"))
+        refused = await served.client.post(
+            "/preview", content=make_dicom(chest(), BodyPartExamined="KNEE")
+        )
         unread = await served.client.post("/preview", content=b"%PDF-1.7")
-    assert [answer.json()["code"] for answer in (refused, unread)] == ["not_a_chest", "unsupported_format"]
+    assert [answer.json()["code"] for answer in (refused, unread)] == [
+        "not_a_chest",
+        "unsupported_format",
+    ]
 
 
 async def test_a_client_that_reads_no_png_is_told_so(store: Path, png: bytes) -> None:
     async with serving(store) as served:
-        answer = await served.client.post("/preview", content=png, headers={"accept": "application/json"})
+        answer = await served.client.post(
+            "/preview", content=png, headers={"accept": "application/json"}
+        )
     assert answer.json()["code"] == "not_acceptable"
 
 
-async def test_pictures_wait_in_the_same_queue_as_predictions(store: Path, graph: FakeGraph, png: bytes) -> None:
+async def test_pictures_wait_in_the_same_queue_as_predictions(
+    store: Path, graph: FakeGraph, png: bytes
+) -> None:
     async with serving(store, opener=graph.open, queue_capacity=1) as served:
         graph.gate.clear()
         waiting = asyncio.create_task(served.client.post("/predict", content=png))
