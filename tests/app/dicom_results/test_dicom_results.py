@@ -17,7 +17,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from app.dicom_results import ResultKind, require_dicom, write_result
 from app.dicom_results.secondary_capture import draw_capture
 from app.inference.decoders import HEATMAP_SIDE, Preparation
-from app.inference.decoders.prepare import prepare
 from app.inference.prediction import Prediction, Timings, merge_metadata
 from app.inference.request import Question
 from app.models.store import ServedVersion
@@ -27,6 +26,7 @@ from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, UnsupportedFormat
 from cxr.graph import open_graph
 from cxr.interpret import PrevalenceShift, draw_heatmap, interpret, scope_cautions
+from cxr.prepare import prepare
 from cxr.tta import PLAIN, POLICIES, make_views
 from tests.factories import chest, make_dicom, make_jpeg, make_png, saved
 
@@ -273,7 +273,7 @@ def test_dsrdump_reads_a_report(version: ServedVersion, film: bytes, tmp_path: P
 
 
 def test_a_service_that_writes_no_result_does_not_load_highdicom() -> None:
-    code = "import sys, app.main, app.results; assert 'highdicom' not in sys.modules"
+    code = "import sys, app.main, app.dicom_results; assert 'highdicom' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
