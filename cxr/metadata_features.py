@@ -18,7 +18,8 @@ counts as unknown."""
 
 def encode_metadata_features(facts: Iterable[Metadata]) -> NDArray[np.float32]:
     """Return `metadata_NM`, float32 [N, M], of what is known about each of N images, in the order
-    of `COLUMNS`."""
+    of `COLUMNS`.
+    """
     return np.array([_encode(one) for one in facts], dtype=np.float32).reshape(-1, len(COLUMNS))
 
 

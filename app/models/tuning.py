@@ -162,7 +162,8 @@ class Tuner:
 
     def _ways(self) -> Iterator[tuple[int, int]]:
         """Return lanes and threads that together never exceed the cores, the usually best first;
-        all models take the same."""
+        all models take the same.
+        """
         overrides, cores = self._overrides, self._cores
         chosen = next(iter(self._plans.values()), None)
         if chosen is not None:

@@ -47,7 +47,8 @@ class GreyScale:
 
     def table(self, counts_V: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """Return the grey level of each bit pattern; `counts_V` says how often each occurs where
-        that matters."""
+        that matters.
+        """
         share_V = self.share_V
         if share_V is None:
             assert counts_V is not None

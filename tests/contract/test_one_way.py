@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from app.inference.decoders import Preparation
-from app.inference.decoders.prepare import prepare
 from cxr.decode import DecodeLimits
+from cxr.prepare import prepare
 from cxr.preprocess import PreprocessSpec
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 from training.data.cache import build_cache, map_cache

@@ -26,7 +26,8 @@ def write_card(path: Path, manifest: Manifest) -> None:
 
 def card_text(manifest: Manifest) -> str:
     """Return the card: a YAML head for model hubs, then the sections of Mitchell et al. 2019 that
-    we can fill."""
+    we can fill.
+    """
     sections = (
         _head, _summary, _use, _data, _performance, _stress, _calibration, _novelty, _explanation,
         _graph, _precisions,

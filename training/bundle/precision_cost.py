@@ -112,7 +112,8 @@ def _probabilities(outputs: Outputs, profile: DecisionProfile) -> Floats:
 
 def _mean_correlation(one_Nhw: NDArray[np.float32], other_Nhw: NDArray[np.float32]) -> float:
     """Return the mean over images of Pearson's correlation of two maps; flat maps correlate only
-    with themselves."""
+    with themselves.
+    """
     one_NC, other_NC = (
         map_Nhw.reshape(len(map_Nhw), -1).astype(np.float64) for map_Nhw in (one_Nhw, other_Nhw)
     )

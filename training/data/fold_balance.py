@@ -52,7 +52,8 @@ class Balance:
 
 def limit_images(fold_size_F: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how far a value's count may be from its share of each fold: half a per cent of the
-    fold, or 1.5 images."""
+    fold, or 1.5 images.
+    """
     return np.maximum(_TOLERANCE * fold_size_F, _TOLERANCE_IMAGES)
 
 

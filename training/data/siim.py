@@ -32,7 +32,8 @@ NEGATIVE = "-1"
 
 def find_table(data_dir: Path) -> Path | None:
     """Return the mask table of a SIIM tree, known by its columns; raises `DataError` where there
-    are several."""
+    are several.
+    """
     tables = [path for path in sorted(data_dir.glob("*.csv")) if _has_columns(path)]
     if len(tables) > 1:
         raise DataError(

@@ -116,7 +116,8 @@ def _unrest(filled_FA: NDArray[np.float64], gated_A: NDArray[np.bool_]) -> tuple
 
 def _over(filled_FA: NDArray[np.float64], gated_A: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return by how many images each fold is over its limit: in size first, then in each gated
-    column for its size."""
+    column for its size.
+    """
     size_F1, share_A = filled_FA[:, :1], filled_FA.mean(axis=0)
     off_FA = np.abs(filled_FA - size_F1 * share_A / share_A[0])[:, gated_A]
     return (np.hstack([np.abs(size_F1 - share_A[0]), off_FA]) - limit_images(size_F1)).clip(min=0)

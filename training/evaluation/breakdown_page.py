@@ -17,7 +17,8 @@ from training.stats.format import figure_text, interval_text
 
 def subgroup_table(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of figures by age, sex and view position; empty where no image states
-    any."""
+    any.
+    """
     if not entries:
         return ""
     head = table_row("", ("group", "images (positive)", "AUROC", "sensitivity", "specificity"))

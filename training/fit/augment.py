@@ -28,7 +28,8 @@ def augment_with_masks(
     image_N1HW: Tensor, mask_N1HW: Tensor, strengths: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return changed copies of a batch and of its masks (0..1), which move with their images and
-    keep their values."""
+    keep their values.
+    """
     moved = _move(torch.cat([image_N1HW, mask_N1HW], dim=1), strengths, generator)
     return _change_greys(moved[:, :1], strengths, generator), moved[:, 1:]
 

@@ -276,7 +276,8 @@ def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 def rate_at(epoch: float, recipe: Recipe) -> float:
     """Return the learning rate, as a share of its peak, `epoch` epochs into training: linear
-    warm-up, then a cosine to 0."""
+    warm-up, then a cosine to 0.
+    """
     if epoch < recipe.warmup_epochs:
         return (epoch + 0.01) / (
             recipe.warmup_epochs + 0.01

@@ -198,7 +198,8 @@ def _is_of_a_run(state: Mapping[str, Tensor]) -> bool:
 
 def _part_that_starts(backbone: Backbone, state: Mapping[str, Tensor]) -> nn.Module:
     """Return all of a backbone for a run directory's weights, and what others have trained of it
-    for theirs."""
+    for theirs.
+    """
     return backbone if _is_of_a_run(state) else backbone.pretrained
 
 

@@ -52,7 +52,8 @@ class TopDown(nn.Module):
 
     def add_up(self, levels: Sequence[Tensor]) -> Tensor:
         """Return `feature_NChw` at the cells of the first level; each further one has half as many
-        on a side."""
+        on a side.
+        """
         sum_NChw: Tensor | None = None
         for level, across, mix in zip(
             reversed(levels), reversed(self.across), reversed(self.mix), strict=True
@@ -136,7 +137,8 @@ class _Block(nn.Module):
 
 def see(image_N1HW: Tensor) -> Tensor:
     """Return three looks `image_N3HW` at an image about zero: its detail, itself, and its detail
-    less the other side's shade."""
+    less the other side's shade.
+    """
     centered_N1HW = image_N1HW - _surroundings(image_N1HW)
     detail_N1HW = centered_N1HW / (
         _surroundings(centered_N1HW.square()).clamp_min(0.0).sqrt() + _FLAT

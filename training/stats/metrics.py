@@ -66,7 +66,8 @@ def measure(
 
 def auroc(label_N: Labels01, score_N: Floats) -> float | None:
     """Return the area under the ROC curve, ties counted half (Mann-Whitney); None with one
-    class."""
+    class.
+    """
     positives, negatives = int(label_N.sum()), int((1 - label_N).sum())
     if not positives or not negatives:
         return None
@@ -125,7 +126,8 @@ def average_precision(label_N: Labels01, score_N: Floats) -> float | None:
 
 def precision_recall(label_N: Labels01, score_N: Floats) -> tuple[Floats, Floats]:
     """Return recall and precision at each distinct score from the highest down; needs a
-    positive."""
+    positive.
+    """
     true_T, false_T = _cumulative_counts(label_N, score_N)
     return true_T / label_N.sum(), true_T / (true_T + false_T)
 

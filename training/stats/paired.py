@@ -38,7 +38,8 @@ class Resampled:
 
     def difference(self, one: int, other: int, measure: int) -> tuple[float, list[float]]:
         """Return by how much one variant exceeds another in the mean over seeds, and the paired 95
-        % interval."""
+        % interval.
+        """
         means_A = self.value_ASM[:, :, measure].mean(axis=1)
         return float(means_A[one] - means_A[other]), _interval(
             self.draw_BAM[:, one, measure] - self.draw_BAM[:, other, measure]

@@ -16,9 +16,9 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded
 from app.inference.decoders.pool import WorkerPool
-from app.inference.decoders.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
 from app.inference.latency import DecodeTimes
 from cxr.errors import NeedsWorker
+from cxr.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
 
 __all__ = ["HEATMAP_SIDE", "Decoders", "Preparation", "Prepared"]
 

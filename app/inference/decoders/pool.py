@@ -11,18 +11,14 @@ the pool fails its waiters, and says so by `fault`.
 import asyncio
 import logging
 import math
-import multiprocessing
-import signal
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 
 from app.errors import NotReady, Overloaded
-from app.inference.decoders import worker
-from app.inference.decoders.prepare import Preparation, Prepared
-from cxr.errors import CorruptImage, DecodeLimit, ImageError
+from cxr.errors import ImageError
+from cxr.prepare import Preparation, Prepared
+from cxr.stoppable_decoder import StoppableDecoder
 
 logger = logging.getLogger("cxr.decoders")
 
@@ -32,7 +28,6 @@ _FIRST_GUESS_S = 0.2
 _MEMORY = 0.9
 """Share of the past in the running mean of seconds that a file takes."""
 
-_START_SECONDS = 30.0
 _START_ATTEMPTS = 3
 
 
@@ -57,7 +52,7 @@ class WorkerPool:
         self._max_memory_bytes = max_memory_bytes
         self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
         self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="decode-worker")
-        self._processes: set[_Process] = set()
+        self._processes: set[StoppableDecoder] = set()
         self._slots: list[asyncio.Task[None]] = []
         self._fault: str | None = None
         self._closing = False
@@ -140,10 +135,10 @@ class WorkerPool:
                 process.kill()
                 self._processes.discard(process)
 
-    async def _start_process(self) -> "_Process":
+    async def _start_process(self) -> StoppableDecoder:
         loop = asyncio.get_running_loop()
         for attempt in range(1, _START_ATTEMPTS + 1):
-            process = _Process(self._max_memory_bytes)
+            process = StoppableDecoder(self._max_memory_bytes)
             self._processes.add(process)
             if await loop.run_in_executor(self._threads, process.start):
                 return process
@@ -163,74 +158,8 @@ class WorkerPool:
             self._jobs.get_nowait().fail(NotReady(self._fault))
 
 
-class _Process:
-    """One worker process and our end of its pipe; its methods block and belong in a thread."""
-
-    def __init__(self, max_memory_bytes: int) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would copy our threads' locks
-        self._pipe, self._far_pipe = context.Pipe()
-        self._process = context.Process(
-            target=worker.main, args=(self._far_pipe, max_memory_bytes), daemon=True
-        )
-        self._is_unwanted = False
-        self._is_late = False
-
-    @property
-    def process_id(self) -> int:
-        return self._process.pid or 0
-
-    @property
-    def is_alive(self) -> bool:
-        return self._process.is_alive()
-
-    def start(self) -> bool:
-        """Start, and wait until the process has imported its codecs; says whether it has."""
-        self._process.start()
-        self._far_pipe.close()
-        if self._is_unwanted:  # the pool was closed while the process was being made
-            self.kill()
-        with suppress(OSError, EOFError):
-            if self._pipe.poll(_START_SECONDS) and self._pipe.recv_bytes() == worker.READY:
-                return True
-        self.kill()
-        return False
-
-    def prepare(self, data: bytes, preparation: Preparation, max_seconds: float) -> Prepared:
-        """Have one file prepared; raises `ImageError`, after which the process may be dead."""
-        watchdog = threading.Timer(max_seconds, self._stop_late)
-        watchdog.start()
-        try:
-            worker.send_file(self._pipe, data, preparation)
-            return worker.receive_prepared(self._pipe, preparation)
-        except ImageError:
-            raise
-        except Exception as exc:  # it was killed, it died, or it sent what no sound worker sends
-            if self._is_late:
-                raise DecodeLimit(f"Decoding took more than {max_seconds:g} seconds.") from exc
-            raise self._died() from exc
-        finally:
-            watchdog.cancel()
-
-    def _stop_late(self) -> None:
-        self._is_late = True
-        self.kill()
-
-    def kill(self) -> None:
-        """End the process now, whatever it does."""
-        self._is_unwanted = True
-        if self._process.pid is not None:
-            self._process.kill()
-
-    def _died(self) -> ImageError:
-        self.kill()
-        self._process.join()
-        if self._process.exitcode == -signal.SIGKILL:  # by the kernel, for memory, or by hand
-            return DecodeLimit("The decoder was stopped.")
-        return CorruptImage("The decoder gave up on the file.")
-
-
 def _settle(
-    loop: asyncio.AbstractEventLoop, job: _Job, process: _Process, max_seconds: float
+    loop: asyncio.AbstractEventLoop, job: _Job, process: StoppableDecoder, max_seconds: float
 ) -> None:
     """Do one job in this thread and hand its end to the event loop."""
     try:

@@ -17,7 +17,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from app.dicom_results import ResultKind, require_dicom, write_result
 from app.dicom_results.secondary_capture import draw_capture
 from app.inference.decoders import HEATMAP_SIDE, Preparation
-from app.inference.decoders.prepare import prepare
 from app.inference.prediction import Prediction, Timings, merge_metadata
 from app.inference.request import PredictionRequest
 from app.models.store import ServedVersion
@@ -27,6 +26,7 @@ from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, UnsupportedFormat
 from cxr.graph import open_graph
 from cxr.interpret import PrevalenceShift, draw_heatmap, interpret, scope_warnings
+from cxr.prepare import prepare
 from cxr.tta import PLAIN, POLICIES, make_views
 from tests.factories import chest, make_dicom, make_jpeg, make_png, saved
 

@@ -15,9 +15,9 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLEL
 
 from app.errors import DeadlineExceeded
 from app.inference.decoders import Decoders, Preparation
-from app.inference.decoders.prepare import HEATMAP_SIDE, prepare
 from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NotAChest, TooLarge
+from cxr.prepare import HEATMAP_SIDE, prepare
 from cxr.preprocess import PreprocessSpec
 from tests.app.serving import until
 from tests.factories import chest, make_dicom, make_jpeg, make_png

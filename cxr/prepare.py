@@ -1,8 +1,7 @@
-"""What is done with one upload before it queues: decode, make the model's input, keep a picture for
-people.
+"""From a file's bytes to what a model reads: decode, make the input, keep a picture for people.
 
-`prepare` is a pure function.  It runs the same in a thread of the service and in
-a worker process, and knows nothing of either.
+`prepare` is a pure function. It runs the same in a thread, in a worker process and in an archive
+job.
 
 Shape suffixes: H rows, W columns.
 """

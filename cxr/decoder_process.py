@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from app.inference.decoders.prepare import Preparation, Prepared, prepare
 from cxr.decode import quiet_libraries
 from cxr.errors import CorruptImage, ImageError
+from cxr.prepare import Preparation, Prepared, prepare
 from cxr.radiograph import ImageWarning, Metadata, Processing
 
 READY = b"ready"
