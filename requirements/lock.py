@@ -20,7 +20,8 @@ LOCKS = {
     "serve-openvino.txt": ("openvino",),
     "serve-gpu.txt": ("gpu",),
     "train.txt": ("cpu", "train"),
-    "test.txt": ("openvino", "train", "dev"),
+    "gateway.txt": ("pacs",),
+    "test.txt": ("openvino", "pacs", "train", "dev"),
 }
 BENCH_LOCKS = {"bench.txt": ("cpu", "bench")}
 """Written from an environment of its own, for the peers would move what the service is pinned

@@ -1,0 +1,144 @@
+"""Rows of received instances: the part of the queue that waits to be scored."""
+
+import sqlite3
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import Enum
+
+_ONE_ANSWER_A_DAY_S = 24 * 3600.0
+
+
+class Admission(Enum):
+    """What became of an instance that was sent."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    """The same SOP Instance UID came with another data set; the first one is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewInstance:
+    """An instance as it was received."""
+
+    sop_uid: str
+    class_uid: str
+    digest: str
+    bytes: int
+    source_ae: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An instance that waits to be scored."""
+
+    id: int
+    sop_uid: str
+    digest: str
+    source_ae: str
+    file: str
+    received_at: float
+    tries: int
+
+
+def look_up(connection: sqlite3.Connection, sop_uid: str, digest: str) -> Admission:
+    """Tell whether an instance is known, before anything of it is written."""
+    row = connection.execute("SELECT * FROM instances WHERE sop_uid = ?", (sop_uid,)).fetchone()
+    if row is None or (row["digest"] == digest and _has_an_outdated_answer(connection, row)):
+        return Admission.NEW
+    return Admission.DUPLICATE if row["digest"] == digest else Admission.CONFLICT
+
+
+def add(connection: sqlite3.Connection, new: NewInstance) -> Admission:
+    """Add an instance to those that wait; one that is known is left as it is."""
+    admission = look_up(connection, new.sop_uid, new.digest)
+    if admission is Admission.NEW:
+        now = time.time()
+        connection.execute(
+            "INSERT INTO instances (sop_uid, class_uid, digest, bytes, source_ae, file, "
+            "received_at, state, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'received', ?) "
+            "ON CONFLICT (sop_uid) DO UPDATE SET file = excluded.file, state = 'received', "
+            "received_at = excluded.received_at, source_ae = excluded.source_ae, reason = NULL, "
+            "tries = 0, next_at = 0, changed_at = excluded.changed_at",
+            (new.sop_uid, new.class_uid, new.digest, new.bytes, new.source_ae, new.file, now, now),
+        )
+    return admission
+
+
+def add_conflict(connection: sqlite3.Connection, sop_uid: str, digest: str, source_ae: str) -> None:
+    """Note that another data set came under a known UID."""
+    connection.execute(
+        "INSERT OR IGNORE INTO conflicts (instance, digest, source_ae, at) SELECT id, ?, ?, ? FROM instances WHERE sop_uid = ?",
+        (digest, source_ae, time.time(), sop_uid),
+    )
+
+
+def file_of(connection: sqlite3.Connection, sop_uid: str) -> str | None:
+    """Return the spool file of an instance, None if it is gone."""
+    row = connection.execute("SELECT file FROM instances WHERE sop_uid = ?", (sop_uid,)).fetchone()
+    return None if row is None else row["file"]
+
+
+def next_due(connection: sqlite3.Connection, *, now: float, taken: Collection[int]) -> Waiting | None:
+    """Return the instance that has waited longest and may be tried, None if there is none."""
+    rows = connection.execute(
+        "SELECT id, sop_uid, digest, source_ae, file, received_at, tries FROM instances "
+        "WHERE state = 'received' AND next_at <= ? ORDER BY next_at, id LIMIT ?",
+        (now, len(taken) + 1),
+    )
+    row = next((row for row in rows if row["id"] not in taken), None)
+    return None if row is None else Waiting(*row)
+
+
+def skip(connection: sqlite3.Connection, instance: int, reason: str) -> None:
+    """Leave an instance unanswered for good, and say why."""
+    connection.execute(
+        "UPDATE instances SET state = 'skipped', reason = ?, changed_at = ? WHERE id = ?",
+        (reason, time.time(), instance),
+    )
+
+
+def bury(connection: sqlite3.Connection, instance: int, reason: str) -> None:
+    """Stop trying an instance; it is listed until somebody sends it again."""
+    connection.execute(
+        "UPDATE instances SET state = 'dead', reason = ?, changed_at = ? WHERE id = ?",
+        (reason, time.time(), instance),
+    )
+
+
+def postpone(connection: sqlite3.Connection, instance: int, reason: str, next_at: float) -> None:
+    """Try an instance again later."""
+    connection.execute(
+        "UPDATE instances SET tries = tries + 1, next_at = ?, reason = ? WHERE id = ?",
+        (next_at, reason, instance),
+    )
+
+
+def count_waiting(connection: sqlite3.Connection) -> int:
+    """Return how many instances wait to be scored."""
+    return int(connection.execute("SELECT COUNT(*) FROM instances WHERE state = 'received'").fetchone()[0])
+
+
+def forget(connection: sqlite3.Connection, instance: int) -> None:
+    """Remove an instance and its deliveries; its answers stay in the results table."""
+    connection.execute("DELETE FROM instances WHERE id = ?", (instance,))
+
+
+def _has_an_outdated_answer(connection: sqlite3.Connection, row: sqlite3.Row) -> bool:
+    """Tell whether a known image may be answered anew.
+
+    That is so if the bundle that answered it has been replaced since, as a newer answer of the
+    same rule shows, and its own answer is more than a day old.
+    """
+    if row["state"] != "scored" or row["file"] is not None:
+        return False
+    found = connection.execute(
+        "SELECT 1 FROM answers AS old JOIN answers AS new ON new.rule = old.rule "
+        "AND new.id > old.id AND new.model = old.model AND new.model_sha256 != old.model_sha256 "
+        "WHERE old.id = (SELECT MAX(id) FROM answers WHERE file_sha256 = ?) "
+        "AND old.at < ? ORDER BY new.id DESC LIMIT 1",
+        (row["digest"], time.time() - _ONE_ANSWER_A_DAY_S),
+    ).fetchone()
+    return found is not None

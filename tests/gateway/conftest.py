@@ -1,0 +1,127 @@
+"""A gateway's parts on a folder of the test's own, and peers that talk to it over real sockets."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+
+from gateway.database import Database
+from gateway.dimse_server import DimseServer
+from gateway.metrics import Metrics
+from gateway.receive import Receiver
+from gateway.settings import Settings
+from gateway.sop_classes import RADIOGRAPHS, SYNTAXES
+from gateway.spool import Spool
+from gateway.watermark import Watermark
+from tests.factories import chest, make_dicom
+
+VERIFICATION = "1.2.840.10008.1.1"
+CT = "1.2.840.10008.5.1.4.1.1.2"
+RULE = {"name": "all", "silent": True}
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
+    """Wait for an event of another thread or process, however busy the machine is."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.005)
+
+
+def make_settings(folder: Path, **tables: Any) -> Settings:
+    """Settings of a node on a free port of the loopback."""
+    node = {"host": "127.0.0.1", "port": 0, "folder": folder, "min_free_percent": 0, "min_free_gb": 0}
+    return Settings.model_validate(
+        {
+            "peers": [{"ae_title": "SENDER"}],
+            "rules": [RULE],
+            **tables,
+            "node": node | tables.get("node", {}),
+            "http": {"port": 0} | tables.get("http", {}),
+        }
+    )
+
+
+@dataclass
+class Reception:
+    """A node that receives and does nothing else."""
+
+    settings: Settings
+    database: Database
+    spool: Spool
+    metrics: Metrics
+    receiver: Receiver
+    server: DimseServer
+
+    def associate(self, caller: str = "SENDER", called: str = "CXRGATE", **options: Any) -> Association:
+        """Ask for an association with contexts for all radiographs, CT and C-ECHO."""
+        entity = AE(caller)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
+        syntaxes = (SYNTAXES[0], "1.2.840.10008.1.2.1")
+        contexts = [build_context(uid, syntax) for uid in sorted(RADIOGRAPHS) for syntax in syntaxes]
+        contexts += [build_context(VERIFICATION), build_context(CT, ["1.2.840.10008.1.2.1"])]
+        return entity.associate("127.0.0.1", self.server.port, contexts, called, **options)
+
+    def rows(self, table: str = "instances") -> list[dict[str, Any]]:
+        """All rows of a table."""
+        with self.database.reading() as connection:
+            return [dict(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY id")]
+
+
+def start_reception(folder: Path, **tables: Any) -> Reception:
+    settings = make_settings(folder, **tables)
+    folder.mkdir(exist_ok=True)
+    database, spool, metrics = Database(folder / "gateway.sqlite"), Spool(folder / "spool"), Metrics()
+    receiver = Receiver(database, spool, Watermark(settings.node, spool, database), metrics)
+    server = DimseServer(settings, receiver, metrics)
+    server.start()
+    return Reception(settings, database, spool, metrics, receiver, server)
+
+
+@pytest.fixture
+def reception(tmp_path: Path) -> Iterator[Reception]:
+    """A node that receives."""
+    reception = start_reception(tmp_path / "node")
+    yield reception
+    reception.server.stop()
+    reception.database.close()
+
+
+def film(seed: int = 0, **tags: Any) -> Dataset:
+    """A drawn chest with UIDs of its own."""
+    uids = {"StudyInstanceUID": f"1.2.3.{seed}", "SeriesInstanceUID": f"1.2.3.{seed}.1"}
+    sop_uid = f"1.2.3.{seed}.1.1"
+    data = make_dicom(chest(64, 64, seed=seed), **{**uids, "SOPInstanceUID": sop_uid, **tags})
+    dataset = dcmread(BytesIO(data))
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    return dataset
+
+
+def in_threads(*runs: Callable[[], None]) -> None:
+    """Run functions at once, and fail if one fails."""
+    faults: list[BaseException] = []
+
+    def guarded(run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as exc:
+            faults.append(exc)
+
+    threads = [threading.Thread(target=guarded, args=(run,)) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if faults:
+        raise faults[0]

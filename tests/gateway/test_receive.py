@@ -1,0 +1,207 @@
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from pydicom.uid import JPEGBaseline8Bit
+from pynetdicom.dsutils import encode
+
+from gateway.header import find_data_set
+from gateway.spool import Spool
+from tests.gateway.conftest import CT, Reception, film, in_threads, start_reception, wait_until
+
+SUCCESS, OUT_OF_RESOURCES, NOT_SUPPORTED = 0x0000, 0xA700, 0x0122
+
+
+@pytest.fixture
+def small_node(tmp_path: Path) -> Iterator[Reception]:
+    """A node with room for two associations of a peer, on a peer's own address."""
+    peers = [{"ae_title": "SENDER"}, {"ae_title": "FAR", "addresses": ["192.0.2.0/24"]}]
+    reception = start_reception(
+        tmp_path / "small", node={"max_associations_per_peer": 2, "idle_seconds": 2, "max_instance_mb": 1}, peers=peers
+    )
+    yield reception
+    reception.server.stop()
+    reception.database.close()
+
+
+def test_an_echo_is_answered(reception: Reception) -> None:
+    association = reception.associate()
+    assert association.send_c_echo().Status == SUCCESS
+    association.release()
+
+
+def test_an_instance_is_kept_byte_for_byte_before_it_is_acknowledged(reception: Reception) -> None:
+    dataset = film(syntax=JPEGBaseline8Bit)
+    association = reception.associate()
+    status = association.send_c_store(dataset)
+    (row,) = reception.rows()
+    association.release()
+
+    assert status.Status == SUCCESS
+    kept = reception.spool.read(row["file"])
+    sent = encode(dataset, is_implicit_vr=False, is_little_endian=True)
+    assert kept[find_data_set(kept) :] == sent
+    assert row["digest"] == sha256(kept[find_data_set(kept) :]).hexdigest()
+    assert (row["state"], row["source_ae"], row["sop_uid"]) == ("received", "SENDER", dataset.SOPInstanceUID)
+
+
+def test_an_instance_that_comes_three_times_is_acknowledged_thrice_and_kept_once(reception: Reception) -> None:
+    association = reception.associate()
+    statuses = [association.send_c_store(film(1)).Status for _ in range(3)]
+    association.release()
+    assert statuses == [SUCCESS] * 3
+    assert len(reception.rows()) == len(list(reception.spool.folder.iterdir())) == 1
+    assert reception.metrics.received.labels("SENDER", "duplicate")._value.get() == 2
+
+
+def test_the_same_instance_from_four_senders_at_once_is_kept_once(reception: Reception) -> None:
+    def send() -> None:
+        association = reception.associate()
+        assert association.send_c_store(film(2)).Status == SUCCESS
+        association.release()
+
+    in_threads(*[send] * 4)
+    assert len(reception.rows()) == len(list(reception.spool.folder.iterdir())) == 1
+
+
+def test_other_bytes_under_a_known_uid_are_noted_and_the_first_are_kept(reception: Reception) -> None:
+    association = reception.associate()
+    first, second = film(3), film(3, PatientID="ANOTHER")
+    assert [association.send_c_store(dataset).Status for dataset in (first, second, second)] == [SUCCESS] * 3
+    association.release()
+    (row,) = reception.rows()
+    assert sha256(encode(first, is_implicit_vr=False, is_little_endian=True) or b"").hexdigest() == row["digest"]
+    assert [conflict["source_ae"] for conflict in reception.rows("conflicts")] == ["SENDER"]
+    assert reception.metrics.received.labels("SENDER", "conflict")._value.get() == 2
+
+
+def test_another_sop_class_is_refused_by_its_own_code(reception: Reception) -> None:
+    association = reception.associate()
+    dataset = film(4, SOPClassUID=CT, Modality="CT")
+    assert association.send_c_store(dataset).Status == NOT_SUPPORTED
+    assert association.send_c_store(film(5)).Status == SUCCESS
+    association.release()
+
+
+def test_a_full_disk_refuses_so_that_the_sender_tries_again(tmp_path: Path) -> None:
+    reception = start_reception(tmp_path / "node", node={"min_free_gb": 10**6})
+    association = reception.associate()
+    assert association.send_c_store(film(6)).Status == OUT_OF_RESOURCES
+    association.release()
+    assert reception.metrics.refused.labels("disk")._value.get() == 1
+    assert list(reception.spool.folder.iterdir()) == []
+    reception.server.stop()
+    reception.database.close()
+
+
+def test_a_full_queue_refuses_so_that_the_sender_tries_again(tmp_path: Path) -> None:
+    reception = start_reception(tmp_path / "node", node={"max_waiting": 1})
+    association = reception.associate()
+    assert association.send_c_store(film(7)).Status == SUCCESS
+    wait_until(lambda: reception.receiver._watermark.reason_to_refuse() == "queue")
+    assert association.send_c_store(film(8)).Status == OUT_OF_RESOURCES
+    association.release()
+    reception.server.stop()
+    reception.database.close()
+
+
+@pytest.mark.parametrize(("caller", "called"), [("STRANGER", "CXRGATE"), ("SENDER", "OTHER"), ("FAR", "CXRGATE")])
+def test_who_is_not_on_the_list_gets_no_association(small_node: Reception, caller: str, called: str) -> None:
+    association = small_node.associate(caller, called)
+    assert association.is_rejected
+
+
+def test_one_peer_gets_its_share_of_associations_and_no_more(small_node: Reception) -> None:
+    held = [small_node.associate() for _ in range(2)]
+    assert all(association.is_established for association in held)
+    assert small_node.associate().is_rejected
+    for association in held:
+        association.release()
+    wait_until(lambda: small_node.metrics.associations._value.get() == 0)
+    again = small_node.associate()
+    assert again.is_established
+    again.release()
+
+
+def test_an_association_without_a_word_is_closed(small_node: Reception) -> None:
+    association = small_node.associate()
+    wait_until(lambda: not association.is_established)
+
+
+def test_a_peer_that_stops_in_the_middle_of_a_pdu_is_closed(small_node: Reception) -> None:
+    with socket.create_connection(("127.0.0.1", small_node.server.port)) as stalled:
+        stalled.sendall(b"\x01\x00\x00\x00\x10\x00" + bytes(100))
+        stalled.settimeout(30)
+        assert stalled.recv(1) == b""
+
+
+def test_a_message_over_the_limit_ends_its_association_and_nobody_elses(small_node: Reception) -> None:
+    other = small_node.associate()
+    association = small_node.associate()
+    association.send_c_store(film(9, PixelData=bytes(2 * 1024 * 1024), Rows=1024, Columns=2048))
+    wait_until(lambda: not association.is_established)
+    assert other.send_c_echo().Status == SUCCESS
+    other.release()
+    assert small_node.rows() == []
+
+
+def test_an_idle_association_is_polled_seldom_and_still_answers(reception: Reception) -> None:
+    association = reception.associate()
+    (served,) = reception.server._pacing._heard_at
+    wait_until(lambda: not served._reactor_checkpoint.is_set())
+    assert association.send_c_store(film(10)).Status == SUCCESS
+    association.release()
+    wait_until(lambda: not served.is_alive())
+
+
+def test_files_that_no_row_names_are_removed_at_the_start(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    known, orphan = spool.create((b"a",)), spool.create((b"b",))
+    assert spool.delete_unknown({known}) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [known] != [orphan]
+
+
+def make_certificates(folder: Path) -> None:
+    """An authority, and certificates of a node and a peer."""
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine")
+    run = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    for name in ("ca", "node", "peer"):
+        authority = [str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")]
+        signer = [] if name == "ca" else ["-CA", *authority]
+        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+        files = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
+        subprocess.run([*run, *signer, *subject, *files], check=True, capture_output=True)
+
+
+def test_tls_lets_in_only_who_shows_a_certificate_and_waits_for_nobody(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    tls = {"certificate": tmp_path / "node.pem", "key": tmp_path / "node.key", "peers_ca": tmp_path / "ca.pem"}
+    reception = start_reception(tmp_path / "node", node={"tls": tls})
+    stalled = socket.create_connection(("127.0.0.1", reception.server.port))  # says nothing at all
+
+    refused = subprocess.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{reception.server.port}", "-CAfile", tmp_path / "ca.pem"],
+        input=b"x", capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert b"certificate required" in refused.stderr or refused.returncode != 0
+
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    context.load_cert_chain(tmp_path / "peer.pem", tmp_path / "peer.key")
+    association = reception.associate(tls_args=(context, "127.0.0.1"))
+    assert association.send_c_store(film(11)).Status == SUCCESS
+    association.release()
+    stalled.close()
+    reception.server.stop()
+    reception.database.close()
+    assert len(reception.spool.read(reception_file(tmp_path))) > 4096
+
+
+def reception_file(folder: Path) -> str:
+    (path,) = (folder / "node/spool").iterdir()
+    return path.name
