@@ -36,7 +36,9 @@ class Transfer:
 class Audit:
     """Appends lines to one file; a line is flushed when it is written."""
 
-    def __init__(self, path: Path, *, own_ae: str, key: SiteKey, uids: Literal["hashed", "plain"]) -> None:
+    def __init__(
+        self, path: Path, *, own_ae: str, key: SiteKey, uids: Literal["hashed", "plain"]
+    ) -> None:
         """Open the file for appending."""
         self._own_ae, self._key, self._uids = own_ae, key, uids
         self._lock = threading.Lock()
@@ -54,7 +56,9 @@ class Audit:
             message,
             "EventIdentification",
             EventActionCode="C",
-            EventDateTime=datetime.fromtimestamp(transfer.at, UTC).isoformat(timespec="milliseconds"),
+            EventDateTime=datetime.fromtimestamp(transfer.at, UTC).isoformat(
+                timespec="milliseconds"
+            ),
             EventOutcomeIndicator="0" if transfer.succeeded else "8",
         )
         _code(event, "EventID", _TRANSFERRED)
@@ -77,7 +81,9 @@ class Audit:
         )
         _code(study, "ParticipantObjectIDTypeCode", _STUDY_UID)
         description = SubElement(study, "ParticipantObjectDescription")
-        sop_class = SubElement(description, "SOPClass", UID=transfer.class_uid, NumberOfInstances="1")
+        sop_class = SubElement(
+            description, "SOPClass", UID=transfer.class_uid, NumberOfInstances="1"
+        )
         SubElement(sop_class, "Instance", UID=self._uid(transfer.sop_uid))
 
     def _uid(self, uid: str) -> str:

@@ -110,7 +110,9 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self._path, timeout=30, isolation_level=None, check_same_thread=False
+            )
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
@@ -180,6 +182,8 @@ def _create(connection: sqlite3.Connection) -> None:
     """Make the tables in a new file; raises `DatabaseError` if the file has others."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
-        connection.executescript(f"BEGIN;{SCHEMA}{append_only_triggers()}PRAGMA user_version = {VERSION};COMMIT;")
+        connection.executescript(
+            f"BEGIN;{SCHEMA}{append_only_triggers()}PRAGMA user_version = {VERSION};COMMIT;"
+        )
     elif version != VERSION:
         raise DatabaseError(f"the database has version {version}, this program wants {VERSION}")

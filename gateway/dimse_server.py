@@ -45,6 +45,7 @@ class DimseServer:
         self._lock = threading.Lock()
         self._by_peer: defaultdict[tuple[str, str], set[Association]] = defaultdict(set)
         self._unanswered_bytes: dict[Association, int] = {}
+        self._max_message_bytes = self._node.max_instance_mb * 1_000_000
         self._server: ThreadedAssociationServer | None = None
 
     @property
@@ -151,7 +152,7 @@ class DimseServer:
         with self._lock:
             size = self._unanswered_bytes.get(event.assoc, 0) + event.pdu.pdu_length
             self._unanswered_bytes[event.assoc] = size
-        if size > self._node.max_instance_mb * 1_000_000:
+        if size > self._max_message_bytes:
             self._metrics.refused.labels("too_large").inc()
             event.assoc.abort(block=False)
 
@@ -159,7 +160,9 @@ class DimseServer:
         """Answer one C-STORE request once its instance is durable."""
         caller = str(event.assoc.requestor.ae_title).strip()
         with self._lock:
-            self._unanswered_bytes.pop(event.assoc, None)
+            size = self._unanswered_bytes.pop(event.assoc, 0)
+        if size > self._max_message_bytes:
+            return OUT_OF_RESOURCES  # never read: the association is being aborted
         try:
             incoming = _incoming(event, caller if caller in self._peers else "other")
             self._receiver.admit(incoming)

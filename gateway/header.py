@@ -87,7 +87,9 @@ def read_facts(data: bytes) -> Facts:
         sex=sex if sex in ("M", "F", "O") else None,
         manufacturer=_text(dataset, "Manufacturer"),
         series_number=_text(dataset, "SeriesNumber"),
-        contributors=tuple(_text(item, "Manufacturer") for item in _items(dataset, "ContributingEquipmentSequence")),
+        contributors=tuple(
+            _text(item, "Manufacturer") for item in _items(dataset, "ContributingEquipmentSequence")
+        ),
     )
 
 

@@ -70,7 +70,8 @@ def add(connection: sqlite3.Connection, new: NewInstance) -> Admission:
 def add_conflict(connection: sqlite3.Connection, sop_uid: str, digest: str, source_ae: str) -> None:
     """Note that another data set came under a known UID."""
     connection.execute(
-        "INSERT OR IGNORE INTO conflicts (instance, digest, source_ae, at) SELECT id, ?, ?, ? FROM instances WHERE sop_uid = ?",
+        "INSERT OR IGNORE INTO conflicts (instance, digest, source_ae, at) "
+        "SELECT id, ?, ?, ? FROM instances WHERE sop_uid = ?",
         (digest, source_ae, time.time(), sop_uid),
     )
 
@@ -81,7 +82,9 @@ def file_of(connection: sqlite3.Connection, sop_uid: str) -> str | None:
     return None if row is None else row["file"]
 
 
-def next_due(connection: sqlite3.Connection, *, now: float, taken: Collection[int]) -> Waiting | None:
+def next_due(
+    connection: sqlite3.Connection, *, now: float, taken: Collection[int]
+) -> Waiting | None:
     """Return the instance that has waited longest and may be tried, None if there is none."""
     rows = connection.execute(
         "SELECT id, sop_uid, digest, source_ae, file, received_at, tries FROM instances "
@@ -118,7 +121,9 @@ def postpone(connection: sqlite3.Connection, instance: int, reason: str, next_at
 
 def count_waiting(connection: sqlite3.Connection) -> int:
     """Return how many instances wait to be scored."""
-    return int(connection.execute("SELECT COUNT(*) FROM instances WHERE state = 'received'").fetchone()[0])
+    return int(
+        connection.execute("SELECT COUNT(*) FROM instances WHERE state = 'received'").fetchone()[0]
+    )
 
 
 def forget(connection: sqlite3.Connection, instance: int) -> None:

@@ -24,13 +24,19 @@ class Metrics:
             "cxr_gateway_associations_refused", "Associations rejected: caller, address, limit, "
             "peer_limit.", ("reason",), registry=registry,
         )  # fmt: skip
-        self.associations = Gauge("cxr_gateway_associations", "Open associations.", registry=registry)
+        self.associations = Gauge(
+            "cxr_gateway_associations", "Open associations.", registry=registry
+        )
         self.receive_duration = Histogram(
             "cxr_gateway_receive_seconds", "From the last byte to durable.",
             registry=registry, buckets=_RECEIVE_S,
         )  # fmt: skip
-        self.skipped = Counter("cxr_gateway_skipped", "Instances that get no answer.", ("reason",), registry=registry)
-        self.scored = Counter("cxr_gateway_scored", "Answers.", ("rule", "label", "silent"), registry=registry)
+        self.skipped = Counter(
+            "cxr_gateway_skipped", "Instances that get no answer.", ("reason",), registry=registry
+        )
+        self.scored = Counter(
+            "cxr_gateway_scored", "Answers.", ("rule", "label", "silent"), registry=registry
+        )
         self.sent = Counter(
             "cxr_gateway_sent", "Results that an archive accepted.", ("destination",),
             registry=registry,
@@ -43,12 +49,16 @@ class Metrics:
             "cxr_gateway_retried", "Requests to be tried again: of the service, or of an archive.",
             ("target",), registry=registry,
         )  # fmt: skip
-        self.dead = Counter("cxr_gateway_dead", "Given up: dead letters.", ("target",), registry=registry)
+        self.dead = Counter(
+            "cxr_gateway_dead", "Given up: dead letters.", ("target",), registry=registry
+        )
         self.superseded = Counter(
             "cxr_gateway_superseded", "Results that a later image of the study made obsolete "
             "before they were sent.", registry=registry,
         )  # fmt: skip
-        self.verdicts = Counter("cxr_gateway_verdicts", "Readers' verdicts.", ("verdict",), registry=registry)
+        self.verdicts = Counter(
+            "cxr_gateway_verdicts", "Readers' verdicts.", ("verdict",), registry=registry
+        )
         self.answer_duration = Histogram(
             "cxr_gateway_answer_seconds", "From the last byte of an image to its result in the "
             "archive.", ("destination",), registry=registry, buckets=_ANSWER_S,
@@ -61,8 +71,12 @@ class Metrics:
             "cxr_gateway_oldest_unsent_seconds", "Age of the oldest image without its result in "
             "the archive; 0 if none waits.", registry=registry,
         )  # fmt: skip
-        self.spool_bytes = Gauge("cxr_gateway_spool_bytes", "Bytes of received files.", registry=registry)
-        self.disk_free_ratio = Gauge("cxr_gateway_disk_free_ratio", "Free share of the spool's disk.", registry=registry)
+        self.spool_bytes = Gauge(
+            "cxr_gateway_spool_bytes", "Bytes of received files.", registry=registry
+        )
+        self.disk_free_ratio = Gauge(
+            "cxr_gateway_disk_free_ratio", "Free share of the spool's disk.", registry=registry
+        )
         self.destination_up = Gauge(
             "cxr_gateway_destination_up", "Whether the last try reached the archive.",
             ("destination",), registry=registry,

@@ -50,7 +50,9 @@ class Incoming:
 class Receiver:
     """Takes instances from C-STORE and STOW-RS alike."""
 
-    def __init__(self, database: Database, spool: Spool, watermark: Watermark, metrics: Metrics) -> None:
+    def __init__(
+        self, database: Database, spool: Spool, watermark: Watermark, metrics: Metrics
+    ) -> None:
         """Take instances into a spool and a table."""
         self._database, self._spool = database, spool
         self._watermark, self._metrics = watermark, metrics
@@ -92,7 +94,9 @@ class Receiver:
         if admission is Admission.CONFLICT:
             self._database.write(
                 "conflict",
-                lambda connection: instances.add_conflict(connection, incoming.sop_uid, digest, incoming.source_ae),
+                lambda connection: instances.add_conflict(
+                    connection, incoming.sop_uid, digest, incoming.source_ae
+                ),
             )
         failpoint("receive.durable")
         return admission
@@ -105,7 +109,9 @@ class Receiver:
         """
         name = self._spool.create((_file_head(incoming), incoming.data_set))
         size = len(incoming.data_set)
-        new = NewInstance(incoming.sop_uid, incoming.class_uid, digest, size, incoming.source_ae, name)
+        new = NewInstance(
+            incoming.sop_uid, incoming.class_uid, digest, size, incoming.source_ae, name
+        )
 
         def add(connection: sqlite3.Connection) -> Admission:
             self._spool.sync_folder()

@@ -211,7 +211,10 @@ def load_settings(path: Path) -> Settings:
 
 
 def _report(path: Path, text: str, faults: list[tuple[tuple[Any, ...], str]]) -> str:
-    lines = [f"{path}:{find_line(text, place)}: {'.'.join(map(str, place))}: {message}" for place, message in faults]
+    lines = [
+        f"{path}:{find_line(text, place)}: {'.'.join(map(str, place))}: {message}"
+        for place, message in faults
+    ]
     return "\n".join(lines)
 
 

@@ -34,7 +34,9 @@ class Watermark:
 
     def _look(self) -> str | None:
         usage = shutil.disk_usage(self._spool.folder)
-        is_low = usage.free < max(usage.total * self._node.min_free_percent / 100, self._node.min_free_gb * 1e9)
+        is_low = usage.free < max(
+            usage.total * self._node.min_free_percent / 100, self._node.min_free_gb * 1e9
+        )
         if is_low:
             return "disk"
         try:

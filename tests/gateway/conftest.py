@@ -40,7 +40,13 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
 
 def make_settings(folder: Path, **tables: Any) -> Settings:
     """Settings of a node on a free port of the loopback."""
-    node = {"host": "127.0.0.1", "port": 0, "folder": folder, "min_free_percent": 0, "min_free_gb": 0}
+    node = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "folder": folder,
+        "min_free_percent": 0,
+        "min_free_gb": 0,
+    }
     return Settings.model_validate(
         {
             "peers": [{"ae_title": "SENDER"}],
@@ -63,12 +69,16 @@ class Reception:
     receiver: Receiver
     server: DimseServer
 
-    def associate(self, caller: str = "SENDER", called: str = "CXRGATE", **options: Any) -> Association:
+    def associate(
+        self, caller: str = "SENDER", called: str = "CXRGATE", **options: Any
+    ) -> Association:
         """Ask for an association with contexts for all radiographs, CT and C-ECHO."""
         entity = AE(caller)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
         syntaxes = (SYNTAXES[0], "1.2.840.10008.1.2.1")
-        contexts = [build_context(uid, syntax) for uid in sorted(RADIOGRAPHS) for syntax in syntaxes]
+        contexts = [
+            build_context(uid, syntax) for uid in sorted(RADIOGRAPHS) for syntax in syntaxes
+        ]
         contexts += [build_context(VERIFICATION), build_context(CT, ["1.2.840.10008.1.2.1"])]
         return entity.associate("127.0.0.1", self.server.port, contexts, called, **options)
 
@@ -81,7 +91,11 @@ class Reception:
 def start_reception(folder: Path, **tables: Any) -> Reception:
     settings = make_settings(folder, **tables)
     folder.mkdir(exist_ok=True)
-    database, spool, metrics = Database(folder / "gateway.sqlite"), Spool(folder / "spool"), Metrics()
+    database, spool, metrics = (
+        Database(folder / "gateway.sqlite"),
+        Spool(folder / "spool"),
+        Metrics(),
+    )
     receiver = Receiver(database, spool, Watermark(settings.node, spool, database), metrics)
     server = DimseServer(settings, receiver, metrics)
     server.start()

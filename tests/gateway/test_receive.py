@@ -22,7 +22,9 @@ def small_node(tmp_path: Path) -> Iterator[Reception]:
     """A node with room for two associations of a peer, on a peer's own address."""
     peers = [{"ae_title": "SENDER"}, {"ae_title": "FAR", "addresses": ["192.0.2.0/24"]}]
     reception = start_reception(
-        tmp_path / "small", node={"max_associations_per_peer": 2, "idle_seconds": 2, "max_instance_mb": 1}, peers=peers
+        tmp_path / "small",
+        node={"max_associations_per_peer": 2, "idle_seconds": 2, "max_instance_mb": 1},
+        peers=peers,
     )
     yield reception
     reception.server.stop()
@@ -47,10 +49,16 @@ def test_an_instance_is_kept_byte_for_byte_before_it_is_acknowledged(reception: 
     sent = encode(dataset, is_implicit_vr=False, is_little_endian=True)
     assert kept[find_data_set(kept) :] == sent
     assert row["digest"] == sha256(kept[find_data_set(kept) :]).hexdigest()
-    assert (row["state"], row["source_ae"], row["sop_uid"]) == ("received", "SENDER", dataset.SOPInstanceUID)
+    assert (row["state"], row["source_ae"], row["sop_uid"]) == (
+        "received",
+        "SENDER",
+        dataset.SOPInstanceUID,
+    )
 
 
-def test_an_instance_that_comes_three_times_is_acknowledged_thrice_and_kept_once(reception: Reception) -> None:
+def test_an_instance_that_comes_three_times_is_acknowledged_thrice_and_kept_once(
+    reception: Reception,
+) -> None:
     association = reception.associate()
     statuses = [association.send_c_store(film(1)).Status for _ in range(3)]
     association.release()
@@ -69,13 +77,20 @@ def test_the_same_instance_from_four_senders_at_once_is_kept_once(reception: Rec
     assert len(reception.rows()) == len(list(reception.spool.folder.iterdir())) == 1
 
 
-def test_other_bytes_under_a_known_uid_are_noted_and_the_first_are_kept(reception: Reception) -> None:
+def test_other_bytes_under_a_known_uid_are_noted_and_the_first_are_kept(
+    reception: Reception,
+) -> None:
     association = reception.associate()
     first, second = film(3), film(3, PatientID="ANOTHER")
-    assert [association.send_c_store(dataset).Status for dataset in (first, second, second)] == [SUCCESS] * 3
+    assert [association.send_c_store(dataset).Status for dataset in (first, second, second)] == [
+        SUCCESS
+    ] * 3
     association.release()
     (row,) = reception.rows()
-    assert sha256(encode(first, is_implicit_vr=False, is_little_endian=True) or b"").hexdigest() == row["digest"]
+    assert (
+        sha256(encode(first, is_implicit_vr=False, is_little_endian=True) or b"").hexdigest()
+        == row["digest"]
+    )
     assert [conflict["source_ae"] for conflict in reception.rows("conflicts")] == ["SENDER"]
     assert reception.metrics.received.labels("SENDER", "conflict")._value.get() == 2
 
@@ -110,8 +125,12 @@ def test_a_full_queue_refuses_so_that_the_sender_tries_again(tmp_path: Path) -> 
     reception.database.close()
 
 
-@pytest.mark.parametrize(("caller", "called"), [("STRANGER", "CXRGATE"), ("SENDER", "OTHER"), ("FAR", "CXRGATE")])
-def test_who_is_not_on_the_list_gets_no_association(small_node: Reception, caller: str, called: str) -> None:
+@pytest.mark.parametrize(
+    ("caller", "called"), [("STRANGER", "CXRGATE"), ("SENDER", "OTHER"), ("FAR", "CXRGATE")]
+)
+def test_who_is_not_on_the_list_gets_no_association(
+    small_node: Reception, caller: str, called: str
+) -> None:
     association = small_node.associate(caller, called)
     assert association.is_rejected
 
@@ -140,7 +159,9 @@ def test_a_peer_that_stops_in_the_middle_of_a_pdu_is_closed(small_node: Receptio
         assert stalled.recv(1) == b""
 
 
-def test_a_message_over_the_limit_ends_its_association_and_nobody_elses(small_node: Reception) -> None:
+def test_a_message_over_the_limit_ends_its_association_and_nobody_elses(
+    small_node: Reception,
+) -> None:
     other = small_node.associate()
     association = small_node.associate()
     association.send_c_store(film(9, PixelData=bytes(2 * 1024 * 1024), Rows=1024, Columns=2048))
@@ -181,15 +202,18 @@ def make_certificates(folder: Path) -> None:
 
 def test_tls_lets_in_only_who_shows_a_certificate_and_waits_for_nobody(tmp_path: Path) -> None:
     make_certificates(tmp_path)
-    tls = {"certificate": tmp_path / "node.pem", "key": tmp_path / "node.key", "peers_ca": tmp_path / "ca.pem"}
+    tls = {
+        "certificate": tmp_path / "node.pem",
+        "key": tmp_path / "node.key",
+        "peers_ca": tmp_path / "ca.pem",
+    }
     reception = start_reception(tmp_path / "node", node={"tls": tls})
     stalled = socket.create_connection(("127.0.0.1", reception.server.port))  # says nothing at all
 
-    refused = subprocess.run(
-        ["openssl", "s_client", "-connect", f"127.0.0.1:{reception.server.port}", "-CAfile", tmp_path / "ca.pem"],
-        input=b"x", capture_output=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert b"certificate required" in refused.stderr or refused.returncode != 0
+    place = f"127.0.0.1:{reception.server.port}"
+    command = ["openssl", "s_client", "-connect", place, "-CAfile", str(tmp_path / "ca.pem")]
+    refused = subprocess.run(command, input=b"x", capture_output=True, timeout=60, check=False)
+    assert b"certificate required" in refused.stderr
 
     context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
     context.load_cert_chain(tmp_path / "peer.pem", tmp_path / "peer.key")
