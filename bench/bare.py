@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench.peers.profile import CONCURRENT_RUNS, open_session, read, run
+from bench.peers.reading import CONCURRENT_RUNS, open_session, read, run
 
 
 def main() -> None:

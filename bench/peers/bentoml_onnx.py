@@ -7,7 +7,7 @@ from pathlib import Path
 
 import bentoml
 
-from bench.peers.profile import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
+from bench.peers.reading import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
 
 
 @bentoml.service(

@@ -11,7 +11,7 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, UploadFile
 
-from bench.peers.profile import CONCURRENT_RUNS, answer, open_session, port, read, run
+from bench.peers.reading import CONCURRENT_RUNS, answer, open_session, port, read, run
 
 session = open_session()
 

@@ -12,7 +12,7 @@ import uvicorn
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, UploadFile
 
-from bench.peers.profile import CONCURRENT_RUNS, answer, port, read
+from bench.peers.reading import CONCURRENT_RUNS, answer, port, read
 from training.model.network import ChestNet
 
 torch.set_num_threads(1)

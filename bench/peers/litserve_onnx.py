@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 
-from bench.peers.profile import CONCURRENT_RUNS, answer, open_session, port, read, run
+from bench.peers.reading import CONCURRENT_RUNS, answer, open_session, port, read, run
 
 
 class Reader(litserve.LitAPI):

@@ -6,7 +6,7 @@ from typing import Any
 
 import mosec
 
-from bench.peers.profile import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
+from bench.peers.reading import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
 
 
 class Reader(mosec.Worker):

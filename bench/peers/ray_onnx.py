@@ -12,7 +12,7 @@ from fastapi import FastAPI, UploadFile
 from ray import serve
 from ray.serve.config import BackpressureConfig
 
-from bench.peers.profile import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
+from bench.peers.reading import CONCURRENT_RUNS, MAX_WAITING, answer, open_session, port, read, run
 
 ONGOING = 8
 app = FastAPI()

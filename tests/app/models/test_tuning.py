@@ -117,7 +117,7 @@ def test_time_that_others_take_is_no_reason_to_run_in_another_way(bundle: Bundle
     assert (plan.run_slots, plan.threads) == (2, 1)
 
 
-@pytest.mark.parametrize(("effort", "lanes"), [(1.3, 2), (2.0, 1)])
+@pytest.mark.parametrize(("effort", "run_slots"), [(1.3, 2), (2.0, 1)])
 def test_all_threads_are_given_to_one_lane_only_where_that_is_clearly_thriftier(
     bundle: Bundle, effort: float, run_slots: int
 ) -> None:
