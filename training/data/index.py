@@ -25,9 +25,9 @@ class DataError(TrainingError):
 class IndexRow:
     """One image: what it is called, where it lies, whose it is and what it shows.
 
-    `path` is relative to the data folder.  Images that share a `person_group`
-    never lie in different folds.  Age, sex and view come from the file itself
-    and stay None until it was decoded, or where it states nothing.
+    `path` is relative to its data folder.  Images that share a `person_group`
+    never lie in different folds.  Age, sex and view come from the file itself or
+    from a table, and stay None until it was decoded, or where neither states them.
     """
 
     image_id: str
@@ -38,6 +38,18 @@ class IndexRow:
     age_years: float | None = None
     sex: Sex | None = None
     view_position: View | None = None
+    folder: int = 0
+    """Which of several data folders it lies in, counted from 0."""
+    source: str = ""
+    """Where it came from; the layout's name if no table says so."""
+    target: float | None = None
+    """How likely the finding is, where the label is in doubt by itself; else None."""
+    weight: float = 1.0
+    """Of the image in the loss."""
+    is_doubtful: bool = False
+    """Whether the label was read out of a report and not off the image."""
+    other_findings: str = ""
+    """What else its report names, with `|` between; empty if nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +110,8 @@ def join_groups(
     """Return groups that belong together one name.
 
     Groups that share a file, byte for byte, do: the same picture is the same person.  So do those
-    that `groups` (image id -> person group) puts together.  It joins and never divides, so it can't
-    open a leak.
+    that `groups` (image id -> person group) puts together, with those already called so.  It joins
+    and never divides, so it can't open a leak.
     """
     root: dict[str, str] = {}
 
@@ -108,13 +120,13 @@ def join_groups(
             group = root[group]
         return group
 
-    seen: dict[tuple[str, str], str] = {}
+    seen: dict[str, str] = {}
     for row in rows:
-        for key in (("file", row.sha256), ("image", (groups or {}).get(row.image_id, ""))):
-            one, other = (
-                find(row.person_group),
-                find(seen.setdefault(key, row.person_group) if key[1] else row.person_group),
-            )
+        for known in (
+            seen.setdefault(row.sha256, row.person_group),
+            (groups or {}).get(row.image_id) or row.person_group,
+        ):
+            one, other = find(row.person_group), find(known)
             root[max(one, other)] = min(one, other)
     return tuple(replace(row, person_group=find(row.person_group)) for row in rows)
 
@@ -162,4 +174,10 @@ def _row(line: dict[str, str]) -> IndexRow:
         age_years=float(line["age_years"]) if line["age_years"] else None,
         sex=line["sex"] or None,  # type: ignore[arg-type]  # written by write_csv
         view_position=line["view_position"] or None,  # type: ignore[arg-type]
+        folder=int(line.get("folder") or 0),  # an index of version 0.2 has none of these
+        source=line.get("source", ""),
+        target=float(line["target"]) if line.get("target") else None,
+        weight=float(line.get("weight") or 1.0),
+        is_doubtful=line.get("is_doubtful") == str(True),
+        other_findings=line.get("other_findings", ""),
     )

@@ -1,9 +1,10 @@
 """Tell which layout a data folder has, and read it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from training.data import class_folders, siim
+from training.data import class_folders, labels, siim
 from training.data.class_folders import Purpose
 from training.data.groups import read_groups
 from training.data.index import DataError, DataIndex, join_groups
@@ -12,38 +13,75 @@ EXPECTED = (
     "expected either a SIIM tree (a folder with .dcm files at any depth and a .csv whose header "
     "is ImageId, EncodedPixels), "
     "or class folders (NORMAL/ and PNEUMONIA/ with .jpeg, .jpg, .png or .dcm files), "
-    "or a folder that holds such class folders in train/ or test/"
+    "or a folder that holds such class folders in train/ or test/, "
+    "or a folder with a labels.csv (columns file, the finding, person_group and more)"
 )
 
 
 def load_index(
-    data_dir: Path, *, purpose: Purpose = "train", groups: Path | None = None
+    data_dir: Path,
+    *,
+    purpose: Purpose = "train",
+    groups: Path | None = None,
+    finding: str | None = None,
 ) -> DataIndex:
-    """Index a data folder of either layout; raises `DataError`.
+    """Index a data folder of any layout; raises `DataError`.
 
     Where class folders lie in `train/`, `val/` and `test/`, training reads
     `train/` and `val/` and never `test/`; testing reads `test/` where it is there,
     and else what there is; exploring reads all three.  `groups` is a table of
     persons (ImageId, person_group) that joins what the layout's own names keep apart.
+    `finding` is the column that counts where a table has several.
     """
-    index = _load(data_dir, purpose)
-    if groups is None:
-        return index
+    return load_indexes([data_dir], purpose=purpose, groups=groups, finding=finding)
+
+
+def load_indexes(
+    data_dirs: Sequence[Path],
+    *,
+    purpose: Purpose = "train",
+    groups: Path | None = None,
+    finding: str | None = None,
+) -> DataIndex:
+    """Index several data folders as one, persons joined over all of them; raises `DataError`.
+
+    A row's `folder` says which of them it lies in.  The index is named after the layouts.
+    """
+    found = [_load(data_dir, purpose, finding) for data_dir in data_dirs]
+    rows = [
+        replace(row, folder=folder, source=row.source or index.name)
+        for folder, index in enumerate(found)
+        for row in index.rows
+    ]
+    joined = DataIndex(
+        "+".join(dict.fromkeys(index.name for index in found)),
+        join_groups(rows),
+        tuple(name for index in found for name in index.missing),
+        tuple(path for index in found for path in index.unlisted),
+    )
+    return joined if groups is None else _join_by_table(joined, groups, data_dirs)
+
+
+def _join_by_table(index: DataIndex, groups: Path, data_dirs: Sequence[Path]) -> DataIndex:
     table = read_groups(groups)
     if not any(row.image_id in table for row in index.rows):
         raise DataError(
-            f"{groups} names no image of {data_dir}; an ImageId is a file's name without its ending"
+            f"{groups} names no image of {', '.join(map(str, data_dirs))}; an ImageId is a file's "
+            f"name without its ending"
         )
     return replace(index, rows=join_groups(index.rows, table))
 
 
-def _load(data_dir: Path, purpose: Purpose) -> DataIndex:
+def _load(data_dir: Path, purpose: Purpose, finding: str | None) -> DataIndex:
     if not data_dir.is_dir():
         raise DataError(f"{data_dir} is no folder; {EXPECTED}")
+    labelled = labels.find_table(data_dir)
+    if labelled is not None:
+        return labels.load(data_dir, labelled, finding)
     table = siim.find_table(data_dir)
     if table is not None:
         return siim.load(data_dir, table)
     roots = class_folders.find_roots(data_dir, purpose)
     if roots:
         return class_folders.load(data_dir, roots)
-    raise DataError(f"{data_dir} holds neither layout; {EXPECTED}")
+    raise DataError(f"{data_dir} holds no known layout; {EXPECTED}")
