@@ -21,7 +21,8 @@ LOCKS = {
     "serve-gpu.txt": ("gpu",),
     "train.txt": ("cpu", "train"),
     "gateway.txt": ("pacs",),
-    "test.txt": ("openvino", "pacs", "train", "dev"),
+    "bulk.txt": ("cpu", "ray"),
+    "test.txt": ("openvino", "pacs", "ray", "train", "dev"),
 }
 BENCH_LOCKS = {"bench.txt": ("cpu", "bench")}
 """Written from an environment of its own, for the peers would move what the service is pinned

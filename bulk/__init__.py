@@ -1,0 +1,7 @@
+"""Score an archive of radiographs into Parquet, on one machine or on a Ray cluster.
+
+    source -> items -> parts -> Ray Data -> score_part -> part-<hash>.parquet -> manifest
+
+Decoding and the graph run through `cxr`, so that a row equals the answer of the service.
+Only `ray_job` imports Ray.
+"""

@@ -1,0 +1,166 @@
+"""What a worker does with one part: score its files, write its Parquet file.
+
+Nothing here knows Ray. A worker process keeps the open graph from one part to the next.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bulk.errors import SourceUnreadable
+from bulk.items import Item, Part
+from bulk.job import Job, identity
+from bulk.rows import Row, make_table
+from bulk.score import UNREADABLE, Scorer
+from bulk.sources import Reader
+from cxr.bundle import read_bundle
+from cxr.decode import quiet_libraries
+from cxr.errors import BundleError
+
+COMPRESSION = "zstd"
+
+MAX_DEATHS = 3
+"""Of workers over one file, before the file is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartResult:
+    """What the driver is told of a part that was written."""
+
+    part: str
+    rows: int
+    num_problems: int
+    num_bytes: int
+    seconds: float
+
+
+def score_part(job: Job, part: Part) -> PartResult:
+    """Score a part and write its file beside its place, then put it there at once.
+
+    A part that lies there already is not made again: its name says that it would be the same.
+    """
+    path = job.folder / part.file_name
+    if path.exists():
+        return _result(part, pq.read_table(path), path, seconds=0.0)
+    worker = _open_worker(job)
+    started = time.perf_counter()
+    with _journal(job.folder / f".begun-{part.name}") as journal:
+        rows = [worker.row(item, index, journal) for index, item in enumerate(part.items)]
+    table = make_table(rows)
+    write_table(table, path)
+    return _result(part, table, path, seconds=time.perf_counter() - started)
+
+
+def score_sample(job: Job, part: Part) -> tuple[pa.Table, float]:
+    """Score files without writing them; return their table, and the seconds that it took."""
+    worker = _open_worker(job)
+    started = time.perf_counter()
+    table = make_table([worker.row(item, 0, None) for item in part.items])
+    return table, time.perf_counter() - started
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a Parquet file so that it is there whole or not at all, also after a power cut."""
+    draft = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with draft.open("wb") as file:
+            pq.write_table(table, file, compression=COMPRESSION)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class Journal:
+    """Which file of a part is at work, so that the file over which a worker died is known.
+
+    Workers also die for other reasons, so such a file is a suspect and no more: the next attempt
+    decodes it in a process that may die. After `MAX_DEATHS` it is not touched again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read what earlier attempts left: file numbers, and `!` after the last of an attempt."""
+        words = path.read_text(encoding="ascii").split() if path.exists() else []
+        if words and words[-1] != "!":
+            words.append("!")
+        ends = (index for index, word in enumerate(words) if word == "!")
+        self._deaths = Counter(words[index - 1] for index in ends)
+        self._file = path.open("w", encoding="ascii")
+        self._write(*(word for index in self._deaths.elements() for word in (index, "!")))
+
+    def begin(self, index: int) -> None:
+        """Note that the work on a file begins."""
+        self._write(str(index))
+
+    def deaths(self, index: int) -> int:
+        """Return how many workers died while they were at work on a file."""
+        return self._deaths[str(index)]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _write(self, *words: str) -> None:
+        self._file.writelines(f"{word}\n" for word in words)
+        self._file.flush()
+
+
+@contextmanager
+def _journal(path: Path) -> Iterator[Journal]:
+    """Keep a journal until the part is scored; one that a dead worker leaves stays."""
+    journal = Journal(path)
+    try:
+        yield journal
+    finally:
+        journal.close()
+    path.unlink(missing_ok=True)
+
+
+class _Worker:
+    """A job's open graph and its open source."""
+
+    def __init__(self, job: Job) -> None:
+        quiet_libraries()
+        pa.set_cpu_count(1)
+        bundle = read_bundle(job.bundle_path)
+        if job.identity != identity(bundle, job.options):
+            raise BundleError("the model on this node is another one than the driver's")
+        self._job = job
+        self._scorer = Scorer(bundle, job.options)
+        self._reader: Reader = job.source.reader()
+
+    def row(self, item: Item, index: int, journal: Journal | None) -> Row:
+        """Return a file's row; never raises because of the file."""
+        try:
+            data = self._reader.read(item, self._job.options.limits.max_bytes)
+        except SourceUnreadable:
+            detail = "The source did not give the file."
+            row = Row(item.path, item.fingerprint, problem=UNREADABLE, problem_detail=detail)
+            return self._job.source.name(row)
+        deaths = 0
+        if journal is not None:
+            journal.begin(index)
+            deaths = journal.deaths(index)
+        if deaths >= MAX_DEATHS:
+            return self._job.source.name(self._scorer.give_up(item, data))
+        return self._job.source.name(self._scorer.score(item, data, is_suspect=deaths > 0))
+
+
+@lru_cache(maxsize=1)
+def _open_worker(job: Job) -> _Worker:
+    return _Worker(job)
+
+
+def _result(part: Part, table: pa.Table, path: Path, *, seconds: float) -> PartResult:
+    num_problems = table.num_rows - table["problem"].null_count
+    return PartResult(part.name, table.num_rows, num_problems, path.stat().st_size, seconds)

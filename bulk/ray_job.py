@@ -1,0 +1,106 @@
+"""Parts spread over the cores of one machine or of a cluster, by Ray Data.
+
+This is the only module that imports Ray.
+
+A part is a task of one core. Ray gives a task whose worker or node has died to another one, as
+often as that happens; `part_task.Journal` sees to it that no file ends every worker.
+Tasks and not actors do the work: the actor of a dead node waits for a free core that may never
+come, and with it wait the parts that it had taken. A worker process still keeps its graph open.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from bulk.items import Item, Part
+from bulk.job import Job
+from bulk.part_task import PartResult, score_part, score_sample
+
+_OBJECT_STORE_BYTES = 256 * 2**20
+"""Of a Ray of our own: only names and results travel through it, never an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleResult:
+    """What a sample's part gave."""
+
+    table: pa.Table
+    seconds: float
+
+
+@contextmanager
+def connected(address: str | None, num_workers: int | None) -> Iterator[int]:
+    """Connect to a cluster, or start Ray on this machine; yield the number of cores to use."""
+    if address is None:
+        ray.init(
+            num_cpus=num_workers,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    else:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield num_workers or _count_cores()
+    finally:
+        ray.shutdown()
+
+
+def _count_cores() -> int:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return int(resources["CPU"])
+
+
+def run_parts(job: Job, parts: Sequence[Part], num_workers: int) -> Iterator[PartResult]:
+    """Score parts and write their files; yield each as it is done, in any order."""
+    for row in _map(_score_part, job, parts, num_workers):
+        yield PartResult(**row)
+
+
+def run_sample(job: Job, parts: Sequence[Part], num_workers: int) -> Iterator[SampleResult]:
+    """Score parts without writing them."""
+    for row in _map(_score_sample, job, parts, num_workers):
+        with pa.ipc.open_stream(row["table"]) as stream:
+            yield SampleResult(stream.read_all(), row["seconds"])
+
+
+def _map(step: Any, job: Job, parts: Sequence[Part], num_workers: int) -> Iterator[dict[str, Any]]:
+    rows = [{"name": part.name, "items": _pack(part.items)} for part in parts]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        step, fn_args=(job,), num_cpus=1, concurrency=num_workers
+    )
+    yield from dataset.iter_rows()
+
+
+def _score_part(row: dict[str, Any], job: Job) -> dict[str, Any]:
+    return asdict(score_part(job, _unpack(row)))
+
+
+def _score_sample(row: dict[str, Any], job: Job) -> dict[str, Any]:
+    table, seconds = score_sample(job, _unpack(row))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return {"table": sink.getvalue().to_pybytes(), "seconds": seconds}
+
+
+def _pack(items: Sequence[Item]) -> str:
+    return json.dumps([[item.path, item.fingerprint, item.num_bytes] for item in items])
+
+
+def _unpack(row: dict[str, Any]) -> Part:
+    return Part(row["name"], tuple(Item(*fields) for fields in json.loads(row["items"])))

@@ -1,0 +1,143 @@
+"""The driver: list, subtract what is done, score the rest, commit each part as it comes."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from bulk.errors import BulkError
+from bulk.estimate import SAMPLE_FILES, Estimate, predicted_bytes
+from bulk.items import Item, Part, divide, sample
+from bulk.job import Job
+from bulk.manifest import Entry, JobFile, Manifest, hold
+
+if TYPE_CHECKING:
+    from bulk.ray_job import SampleResult
+
+MIN_PART_FILES = 64
+MAX_PART_FILES = 1024
+_PARTS = 2000
+"""About so many parts make a whole archive. A worker that dies loses at most one of them."""
+
+_SAMPLE_TASKS_A_CORE = 4
+"""The sample's parts are small, so that all cores are busy to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where to run."""
+
+    address: str | None
+    """A Ray cluster's; None starts Ray on this machine."""
+    num_workers: int | None
+    """Cores to use; None takes all."""
+    price: float | None = None
+    """Of a core-hour."""
+
+
+def run(job: Job, cluster: Cluster) -> str:
+    """Score every file of the source that has no row yet; return a summary for people.
+
+    Raises:
+        BulkError: the run can't begin.
+    """
+    items = _list(job)
+    with hold(job.folder) as manifest:
+        known = manifest.check_job(JobFile(identity=job.identity, part_files=_part_files(items)))
+        rest = _rest(manifest, items)
+        if rest:
+            _score(job, cluster, manifest, list(divide(rest, known.part_files, job.identity)))
+        manifest.remove_strays()
+        return _summary(job, manifest, len(items), len(rest))
+
+
+def estimate(job: Job, cluster: Cluster) -> Estimate:
+    """Score a sample, predict the whole, and keep the prediction beside the answers."""
+    from bulk import ray_job  # noqa: PLC0415 - Ray is imported only if it is needed
+
+    items = _list(job)
+    with hold(job.folder) as manifest:
+        known = manifest.check_job(JobFile(identity=job.identity, part_files=_part_files(items)))
+        chosen = sample(items, SAMPLE_FILES)
+        started = time.monotonic()
+        with ray_job.connected(cluster.address, cluster.num_workers) as num_workers:
+            size = max(1, len(chosen) // (num_workers * _SAMPLE_TASKS_A_CORE))
+            parts = list(divide(chosen, size, job.identity))
+            results = list(ray_job.run_sample(job, parts, num_workers))
+        passed_s = time.monotonic() - started
+        predicted = _predict(results, len(items), known.part_files, num_workers, passed_s)
+        predicted.write(job.folder)
+        return predicted
+
+
+def _list(job: Job) -> list[Item]:
+    items = sorted(job.source.items())
+    if not items:
+        raise BulkError("the source has no files")
+    return items
+
+
+def _part_files(items: Sequence[Item]) -> int:
+    return min(max(len(items) // _PARTS, MIN_PART_FILES), MAX_PART_FILES)
+
+
+def _rest(manifest: Manifest, items: Sequence[Item]) -> list[Item]:
+    """Return the files that have no row that counts."""
+    done = manifest.done({item.path: item.fingerprint for item in items})
+    return [item for item in items if item.path not in done]
+
+
+def _score(job: Job, cluster: Cluster, manifest: Manifest, parts: Sequence[Part]) -> None:
+    from bulk import ray_job  # noqa: PLC0415 - Ray is imported only if it is needed
+
+    num_files = sum(len(part.items) for part in parts)
+    used_s = 0.0
+    interval_s = 1.0 if sys.stderr.isatty() else 30.0
+    with (
+        ray_job.connected(cluster.address, cluster.num_workers) as num_workers,
+        tqdm(total=num_files, unit="file", mininterval=interval_s, maxinterval=60) as bar,
+    ):
+        for result in ray_job.run_parts(job, parts, num_workers):
+            manifest.commit(Entry(**asdict(result)))
+            used_s += result.seconds
+            if cluster.price is not None:
+                bar.set_postfix_str(f"cost {used_s / 3600 * cluster.price:.2f}", refresh=False)
+            bar.update(result.rows)
+
+
+def _summary(job: Job, manifest: Manifest, num_listed: int, num_new: int) -> str:
+    entries = manifest.entries
+    num_rows = sum(entry.rows for entry in entries)
+    num_problems = sum(entry.num_problems for entry in entries)
+    rows = (
+        f"{num_rows:,} rows of {num_listed:,} files in {len(entries):,} parts; {num_new:,} are new"
+    )
+    lines = [f"{rows}; {num_problems:,} files have a problem code."]
+    predicted = Estimate.read(job.folder)
+    if predicted is not None and predicted.num_files == num_rows:
+        lines.append(predicted.compare(entries))
+    return "\n".join(lines)
+
+
+def _predict(
+    results: Sequence["SampleResult"],
+    num_files: int,
+    part_files: int,
+    num_workers: int,
+    passed_s: float,
+) -> Estimate:
+    table = pa.concat_tables([result.table for result in results])
+    sample_s = sum(result.seconds for result in results)
+    core_seconds = sample_s / table.num_rows * num_files
+    start_s = max(0.0, passed_s - sample_s / num_workers)
+    return Estimate(
+        num_files=num_files,
+        core_seconds=core_seconds,
+        seconds=start_s + core_seconds / num_workers,
+        num_workers=num_workers,
+        num_bytes=predicted_bytes(table, num_files, part_files),
+    )

@@ -1,0 +1,41 @@
+"""What a run needs of a source of files."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from bulk.items import Item
+from bulk.rows import Row
+
+
+class Reader(Protocol):
+    """An open connection to a source; one for each worker."""
+
+    def read(self, item: Item, max_bytes: int) -> bytes:
+        """Return a file.
+
+        A file that is longer is cut off after `max_bytes + 1` bytes, which decoding then refuses.
+
+        Raises:
+            SourceUnreadable: the source did not give the file.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        ...
+
+
+class Source(Protocol):
+    """A source of files. It is sent to the workers, so it holds nothing open."""
+
+    def items(self) -> Iterator[Item]:
+        """Yield every file; raises `BulkError` if the source can't be listed."""
+        ...
+
+    def reader(self) -> Reader:
+        """Open a connection."""
+        ...
+
+    def name(self, row: Row) -> Row:
+        """Fill in the identifiers that the source knows of a file, such as DICOM UIDs."""
+        ...
