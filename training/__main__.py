@@ -1,6 +1,4 @@
-"""`python -m training`: look at the data, train a recipe, export what came of it, measure the
-bundle.
-"""
+"""`python -m training`: explore data, train a recipe, export a bundle, evaluate it."""
 
 import argparse
 import os
@@ -16,7 +14,7 @@ from training.recipe.catalogue import RECIPES, recipe_named
 from training.recipe.schema import known_keys, override
 
 _HELP = """\
-Look at the data, train a recipe, export what came of it, measure the bundle.
+Explore data, train a recipe, export a bundle, evaluate it.
 
   python -m training explore --data DIR --out out/data
   python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
@@ -26,13 +24,13 @@ Look at the data, train a recipe, export what came of it, measure the bundle.
   python -m training report out/pneumonia"""
 
 _TRAIN_HELP = """\
-Train a recipe on a data folder and keep everything in a run directory folder.
+Train a recipe on a data folder and keep everything in a run directory (RUN).
 
   python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
   python -m training train pneumothorax-efficientnet-b0 --data DIR --out runs/pneumothorax \\
       --weights runs/pneumonia/final/model.safetensors
 
-The same command takes an interrupted RUN up again, after its last finished epoch.
+The same command resumes an interrupted run after its last finished epoch.
 Several GPUs share a training under
 `torchrun --standalone --nproc-per-node 4 -m training train ...`.
 DIR is a SIIM tree (.dcm files at any depth, a csv with ImageId and EncodedPixels, and
@@ -41,9 +39,7 @@ one that holds such a train/."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; give the exit status: 0, 1 after a message of one sentence, or 130 after
-    Ctrl-C.
-    """
+    """Run a command. Return the exit status: 0, 1 after an error message, or 130 after Ctrl-C."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(words)
     try:
@@ -52,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         CxrError,
         TrainingError,
         OSError,
-    ) as exc:  # a full disk or a file without permission is no fault of the program
+    ) as exc:  # a full disk or a missing permission is not a defect of the program
         print(f"training: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -62,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else ""
         )
         print(f"\ntraining: interrupted{goes_on}", file=sys.stderr)
-        return 130  # as a shell says it of what SIGINT ended
+        return 130  # the status that a shell reports after SIGINT
 
 
 def _explore(options: argparse.Namespace, _: list[str]) -> None:

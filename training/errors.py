@@ -1,7 +1,7 @@
-"""The base of what can go wrong with a recipe, a data folder or a run directory; each kind stands
-where it is raised.
+"""The base class of errors of a recipe, a data folder or a run directory. Subclasses are defined in
+the module that raises them.
 """
 
 
 class TrainingError(Exception):
-    """Something that the person at the keyboard can mend; the message says how."""
+    """An error that the user can correct; the message says how."""

@@ -1,5 +1,5 @@
-"""State in a bundle's own files what was measured after export; its graphs, thresholds and golden
-answers stay as they are.
+"""Add figures measured after export to an existing bundle. Graphs, thresholds and golden answers do
+not change.
 """
 
 import json
@@ -15,15 +15,14 @@ from training.errors import TrainingError
 
 
 class TooFew(TrainingError):
-    """What was measured stands on less than what the bundle states already."""
+    """The new figures rest on fewer radiographs than those that the bundle has already."""
 
 
 def state_gate(bundle_dir: Path, gate: Mapping[str, Any]) -> None:
     """Write the novelty gate's figures into `bundle.json`, `metrics.json` and `MODEL_CARD.md`.
 
-    Raises:
-        BundleError: the bundle can't be read.
-        TooFew: it states figures already, of more radiographs.
+    Raises: BundleError: the bundle can't be read. TooFew: the bundle has figures of more
+    radiographs already.
     """
     manifest = read_bundle(bundle_dir).manifest
     measured, stated = (
@@ -42,11 +41,11 @@ def state_gate(bundle_dir: Path, gate: Mapping[str, Any]) -> None:
 
 
 def state_fast(bundle_dir: Path, verdict: Mapping[str, Any], fast: FastPrecision | None) -> None:
-    """Write what bf16 costs into the same, and allow `CXR_PRECISION=fast` or take that back; raises
-    `BundleError`.
+    """Write the cost of bf16 into the same files, and allow or forbid `CXR_PRECISION=fast`. Raise
+    `BundleError` if the bundle can't be read.
 
-    Where it is allowed, `golden.npz` gets the tolerance by which it was judged; the golden answers
-    stay.
+    If it is allowed, `golden.npz` gets the tolerance that was used. The golden answers do not
+    change.
     """
     bundle = read_bundle(bundle_dir)
     manifest, golden = bundle.manifest, bundle.golden

@@ -1,7 +1,6 @@
-"""`CXR_PRECISION=fast`: OpenVINO's bf16 beside fp32, held to the gates that allow it.
+"""`CXR_PRECISION=fast`: compare OpenVINO's bf16 with fp32, and allow it if all gates hold.
 
-Only a processor with bf16 instructions of its own can measure it: others emulate what they have
-none for.
+Only a processor with bf16 instructions can measure this: other processors emulate them.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,7 +32,7 @@ class NotMeasurable(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class Bf16Decision:
-    """What was measured of another way to run a graph, and which gates it failed."""
+    """The measured cost of another precision, and the gates that failed."""
 
     cost: Cost | None
     failed: tuple[str, ...]
@@ -44,13 +43,13 @@ class Bf16Decision:
         return not self.failed
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the verdict as `metrics.json` states it."""
+        """Return the decision as it stands in `metrics.json`."""
         figures = self.cost.as_dict() if self.cost else {}
         return figures | {"allowed": self.holds, "refused_for": list(self.failed)}
 
 
 def judge(name: str, cost: Cost, gates: Iterable[ReleaseGate]) -> Bf16Decision:
-    """Print the gates of a measured precision, and say what came of them."""
+    """Print the gates of a measured precision and return the decision."""
     failed = failures(gates)
     if failed:
         print(
@@ -61,7 +60,7 @@ def judge(name: str, cost: Cost, gates: Iterable[ReleaseGate]) -> Bf16Decision:
 
 
 def golden_gate(golden: Golden, graph: Graph) -> ReleaseGate:
-    """Let a graph answer the golden inputs within the tolerance that a bundle states for it."""
+    """Compare a graph's answers to the golden inputs within the tolerance of its precision."""
     name = f"{graph.engine}/{graph.precision}"
     wanted = Outputs(golden.logit_N, golden.cam_Nhw, golden.novelty_N)
     answers = graph.run(golden.image_NHW, golden.metadata_NM)
@@ -69,7 +68,7 @@ def golden_gate(golden: Golden, graph: Graph) -> ReleaseGate:
 
 
 def require_bf16() -> str:
-    """Name this processor's bf16 instructions; raises `NotMeasurable` where it has none, or
+    """Return this processor's bf16 instructions. Raise `NotMeasurable` if it has none, or if
     OpenVINO is missing.
     """
     if (instructions := bf16_instructions()) is None:
@@ -80,14 +79,14 @@ def require_bf16() -> str:
 
 
 def openvino_is_installed() -> bool:
-    """Tell whether the extra `openvino` is there, without importing it."""
+    """Return whether the extra `openvino` is installed, without importing it."""
     return find_spec("openvino") is not None
 
 
 def judge_fast(
     graph: Path, golden: Golden, cost_in: Callable[[Callable[[Path], Graph]], Cost]
 ) -> tuple[Bf16Decision, FastPrecision | None]:
-    """Measure a graph in bf16 and hold it to its gates; raises `NotMeasurable`.
+    """Measure a graph in bf16 and check its gates. Raise `NotMeasurable` if this processor can't.
 
     Args:
         graph: the file.
@@ -119,7 +118,7 @@ def judge_fast(
 
 
 def joined(parts: Iterable[Outputs]) -> Outputs:
-    """Put the answers to single images together."""
+    """Concatenate the outputs of single images."""
     held = list(parts)
     return Outputs(
         np.concatenate([part.logit_N for part in held]),

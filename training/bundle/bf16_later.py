@@ -1,8 +1,8 @@
 """Allow `CXR_PRECISION=fast` later, for a bundle that was exported where bf16 could not be
 measured.
 
-What counts are images that the bundle did not learn from: the fold that a hold-out held-out, or
-others of the user's own.
+Only images count that the bundle did not learn from: its held-out fold, or other images of the
+user.
 
 Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
@@ -33,8 +33,9 @@ from training.evaluation.predict import predict
 from training.progress import progress_bar
 
 Seen = tuple[NDArray[np.uint8], NDArray[np.float32], int]
-"""An image as the graph reads it, what is known beside it and its label: `image_HW`, `metadata_M`,
-0 or 1."""
+"""An image as the graph reads it, its metadata features and its label: `image_HW`, `metadata_M`, 0
+or 1.
+"""
 
 
 def judge_bundle(
@@ -45,7 +46,7 @@ def judge_bundle(
     Raises:
         BundleError: the bundle can't be served.
         DataError: the folder has no known layout.
-        NotMeasurable: this processor can't tell, or these images can't.
+        NotMeasurable: this processor, or these images, can't measure it.
     """
     quiet_libraries()
     require_bf16()
@@ -70,8 +71,8 @@ def judge_bundle(
 def read_unseen(
     bundle: Bundle, data_dir: Path, *, groups: Path | None = None, min_images: int = MIN_IMAGES
 ) -> Sequence[Seen]:
-    """Read what a bundle did not learn from; raises `NotMeasurable` where that is unknown, or too
-    little to judge by.
+    """Read the images that a bundle did not learn from. Raise `NotMeasurable` if they are unknown
+    or too few.
     """
     role_of, index = roles(bundle), load_index(data_dir, purpose="test", groups=groups)
     if not role_of:

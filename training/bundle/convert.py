@@ -61,7 +61,7 @@ def to_int8(graph: Path, converted: Path, image_NHW: NDArray[np.uint8]) -> None:
     """Write `graph` with its backbone in int8: uint8 activations, int8 weights by channel, as QDQ
     pairs.
 
-    Factors of eight bits saturate where a processor without VNNI adds their products in pairs; see
+    A processor without VNNI adds products in pairs, and eight-bit factors may saturate there; see
     `docs/engines.md`.
     """
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -98,8 +98,8 @@ CONVERTERS: dict[StoredPrecision, Converter] = {"fp16": to_fp16, "int8": to_int8
 
 
 def backbone_nodes(model: onnx.ModelProto) -> list[str]:
-    """Name the nodes between a graph's first convolutions, theirs included, and its head, the
-    convolution that gives `cam`.
+    """Return the names of a graph's nodes from its first convolutions up to, and without, the head:
+    the convolution that gives `cam`.
     """
     maker = {output: node for node in model.graph.node for output in node.output}
     head = next(node for node in _upstream(maker, "cam") if node.op_type == "Conv")
@@ -171,7 +171,7 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
         return len(self._batches)
 
     def set_range(self, start_index: int, end_index: int) -> None:
-        """Choose the batches that `get_next` gives from now on."""
+        """Choose the batches that `get_next` returns next."""
         self._chosen = iter(self._batches[start_index:end_index])
 
     def get_next(self) -> dict[str, Any] | None:
@@ -188,14 +188,14 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
 
 
 def _num_facts(model: onnx.ModelProto) -> int:
-    """Count the columns of the input `metadata`; 0 where there is none."""
+    """Return the number of columns of the input `metadata`; 0 if there is none."""
     shapes = {entry.name: entry.type.tensor_type.shape for entry in model.graph.input}
     return int(shapes["metadata"].dim[1].dim_value) if "metadata" in shapes else 0
 
 
 def _restore_properties(path: Path, original: onnx.ModelProto) -> None:
-    """Let the graph say of itself what it said before: optimizer and quantizer name themselves and
-    operators that none uses.
+    """Restore the graph's own properties: optimizer and quantizer write their names and unused
+    operator sets into it.
     """
     model = onnx.load(path)
     model.producer_name, model.producer_version = original.producer_name, original.producer_version

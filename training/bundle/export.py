@@ -1,12 +1,10 @@
-"""From a finished run directory to a bundle in the store, refused unless every gate holds.
+"""Export a finished run directory as a bundle in the store. Every gate must hold.
 
-    final weights -> model.onnx -> gates fold weights  -> graphs -> held-out predictions ->
-    calibration, thresholds, novelty limits, metrics
+    final weights -> model.onnx -> gates
+    fold weights  -> graphs -> held-out predictions -> calibration, thresholds, metrics
     phantoms      -> golden.npz
-    other precisions of both -> held-out answers -> gates -> model.fp16.onnx, model.int8.onnx,
-    `fast`
-                     all of it  -> bundle.json, metrics.json, MODEL_CARD.md -> read back as the
-                     service will
+    fp16, int8, bf16 of both -> held-out answers -> gates -> model.fp16.onnx, model.int8.onnx
+    all of these  -> bundle.json, metrics.json, MODEL_CARD.md -> read back as the service does
 
 Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
@@ -73,14 +71,13 @@ def export(  # noqa: PLR0913 -- one for each option of the command
     max_bytes: int = MAX_FILE_BYTES,
     precisions: Sequence[StoredPrecision] = (),
 ) -> Path:
-    """Write `store/model/version/` from a run directory and give its path; what is written was run
-    and held to every gate.
+    """Write `store/model/version/` from a run directory and return its path.
 
-    A graph file over `max_bytes` is refused, like one that fails another gate.  `precisions` are
-    further files; one whose gates fail is left out, and the bundle says so.
+    Every gate must hold; one of them is the size of a graph file, at most `max_bytes`. `precisions`
+    are further graph files. A file whose gates fail is left out, and `metrics.json` has the reason.
 
     Raises:
-        RunError: the run directory is unfinished or no RUN.
+        RunError: the folder is no run directory, or its training is unfinished.
         BundleError: that version is there already.
         ExportRefused: a gate failed; nothing was written.
     """
@@ -123,7 +120,9 @@ def export(  # noqa: PLR0913 -- one for each option of the command
 
 
 def _check_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: int) -> Parity:
-    """Hold the graph file to its gates and give the measured parity; raises `ExportRefused`."""
+    """Check the gates of the graph file and return the measured parity. Raise `ExportRefused` if
+    one fails.
+    """
     require(file_gates(path, max_bytes))
     parity = _parity(OnnxGraph(path), run, network, cam)
     require(parity_gates(parity))
@@ -162,7 +161,7 @@ def _runner(network: ChestNet) -> Runner:
 
 
 def _novelty_of_edges(path: Path, size: int, limits: NoveltyLimits) -> dict[str, int]:
-    """Count the made images that are no radiographs, and those that the novelty limits catch."""
+    """Count the synthetic images that are no radiographs, and those over the novelty limits."""
     novelty_N = OnnxGraph(path).run(edge_images(size)).novelty_N
     return {
         "edge_images": len(novelty_N),
@@ -187,8 +186,8 @@ def _graph_file(
 def _write_splits(path: Path, run: Run, held_out: HeldOut) -> None:
     """Write splits.csv.
 
-    Its column `fitted` tells whether the shipped model learned from the image, and `novelty`
-    how far it lay for a network that had not.
+    Column `fitted` is 1 if the shipped model learned from the image. Column `novelty` is its
+    distance for a network that had not.
     """
     held_back = {0} if run.recipe.validation == "holdout" else set()
     novelty_of = dict(zip(held_out.position_N.tolist(), held_out.novelty_N.tolist(), strict=True))

@@ -1,6 +1,6 @@
-"""A gate: one thing that must hold before something may ship, with the figure that says so.
+"""Release gates: conditions that must hold before a bundle may ship, each with its figure.
 
-Each gate has a name, a figure and a verdict; one that fails stops what asked for it.
+A gate has a name, a figure and a result. A failed gate stops the export or the conversion.
 
 Shape suffixes: N images, h and w map rows and columns.
 """
@@ -17,7 +17,7 @@ from cxr.interpret import Outputs
 TOLERANCES = {
     "onnxruntime-cpu/fp32": 1e-3,  # other vector units add in another order
     "onnxruntime-cpu/fp16": 5e-2,  # ten bits of a factor
-    # eight bits of a factor, on pictures unlike those that its scales were drawn from
+    # eight-bit factors, on images unlike those that set the scales
     "onnxruntime-cpu/int8": 1.0,
     "onnxruntime-gpu/fp16": 5e-2,
     "onnxruntime-gpu/fp32": 2e-2,  # TF32 keeps ten bits of a factor
@@ -37,7 +37,7 @@ class ExportRefused(CxrError):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseGate:
-    """One thing that must hold, with the figure that says so."""
+    """One condition that must hold, with the figure that shows it."""
 
     name: str
     figure: str
@@ -48,7 +48,7 @@ class ReleaseGate:
 
 
 def failures(gates: Iterable[ReleaseGate]) -> list[ReleaseGate]:
-    """Print every gate and give those that do not hold."""
+    """Print every gate and return those that do not hold."""
     checked = list(gates)
     for gate in checked:
         print(f"  {gate}", flush=True)
@@ -79,7 +79,7 @@ def relative(wanted: NDArray[np.floating], got: NDArray[np.floating]) -> NDArray
 
 
 def largest(errors: Iterable[NDArray[np.floating]]) -> float:
-    """Return the largest of all errors; NaN where one is."""
+    """Return the largest of all errors; NaN if one of them is NaN."""
     return float(np.max([np.max(error) for error in errors]))  # numpy's max keeps a NaN
 
 

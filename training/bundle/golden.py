@@ -1,7 +1,7 @@
-"""Golden inputs: made phantoms whose answers every host must reproduce before it serves.
+"""Golden inputs: phantoms whose answers every host must reproduce before it serves.
 
-Phantoms are drawn, never a patient.  Shape suffixes: N images, H and W input rows and columns, M
-columns of metadata.
+Phantoms are synthetic: no golden input shows a patient.  Shape suffixes: N images, H and W input
+rows and columns, M columns of metadata.
 """
 
 import numpy as np
@@ -43,7 +43,9 @@ def golden_images(spec: PreprocessSpec) -> NDArray[np.uint8]:
 
 
 def make_golden(graph: Graph, spec: PreprocessSpec) -> Golden:
-    """Let the graph itself give the answers; the parity gates hold them to the network's."""
+    """Run the graph on the golden inputs. The parity gates compare these answers with the
+    network's.
+    """
     image_NHW = golden_images(spec)
     metadata_NM = (
         encode_metadata_features(_FACTS[i % len(_FACTS)] for i in range(len(image_NHW)))

@@ -120,9 +120,7 @@ def parity_gates(parity: Parity) -> Iterator[ReleaseGate]:
 def pool(
     cam_Nhw: NDArray[np.float32], cam: Cam, bias_N: NDArray[np.float32] | None = None
 ) -> NDArray[np.float64]:
-    """Add a map up to its logit: `mean`, or `lse` (log of the mean exponential), plus the bias, its
-    own where it has one.
-    """
+    """Pool a map to its logit: `mean`, or `lse` (log of the mean exponential), plus the bias."""
     bias = cam.bias if bias_N is None else bias_N.astype(np.float64)
     cells_NC = cam_Nhw.reshape(len(cam_Nhw), -1).astype(np.float64)
     if cam.pool == "mean":
@@ -131,9 +129,7 @@ def pool(
 
 
 def edge_images(size: int) -> NDArray[np.uint8]:
-    """Draw eight images [8, size, size] that no patient gives: flat, ramps, noise, checkers, a
-    bright square.
-    """
+    """Return eight synthetic images [8, size, size]: flat, ramps, noise, checkers, a square."""
     rows_HW, columns_HW = np.mgrid[:size, :size]
     square_HW = (np.abs(rows_HW - size // 2) < size // 4) & (
         np.abs(columns_HW - size // 2) < size // 4

@@ -1,8 +1,9 @@
-"""What the networks of a run directory say of the images that each of them did not learn from.
+"""Held-out predictions: each network of a run directory answers the images that it did not learn
+from.
 
-Calibration, thresholds, novelty limits and the bundle's own figures come from
-here and from nowhere else.  Each fold's network runs as an exported graph, on
-the tensors and by the views that serving would use.
+Calibration, thresholds, novelty limits and the bundle's own figures come from these predictions
+alone.  Each fold's network runs as an exported graph, on the same tensors and TTA views as in
+serving.
 
 Shape suffixes: N held-out images, K views of one image, H and W input rows and columns, h and w map
 rows and columns.
@@ -64,10 +65,10 @@ class HeldOut:
 
 
 def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
-    """Return for each held-out fold the graph of the network that never saw it, written to
-    `folder`.
+    """Write to `folder`, for each held-out fold, the graph of the network that did not learn from
+    it.
 
-    `final_graph` serves where the final network is itself the one that a fold was held-out from.
+    With one held-out fold the final network is that network, and `final_graph` is its graph.
     """
     if run.recipe.validation == "holdout":
         return {0: final_graph}
@@ -80,7 +81,7 @@ def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
 
 
 def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
-    """Run every held-out fold through its graph, as `fold_graphs` gives them."""
+    """Run every held-out fold through its graph of `fold_graphs`."""
     views = POLICIES[run.recipe.tta_policy]
     position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
     images_NHW, facts = open_cache(run), facts_of(run)
@@ -112,8 +113,8 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
 
 
 def facts_of(run: Run) -> Callable[[np.int64], NDArray[np.float32]]:
-    """Return the way to what is known beside an image, by its position in the run directory's
-    index.
+    """Return a function from a position in the run directory's index to the metadata features of
+    that image.
     """
     metadata_NM = encode(run.index.rows)
     return lambda position: metadata_NM[position]
@@ -161,11 +162,11 @@ def read_off(held_out: HeldOut, profile: str) -> tuple[DecisionProfile, dict[str
 
 
 def stress_figures(held_out: HeldOut) -> dict[str, Any]:
-    """Measure what shifted copies cost: `auroc`, the mean over the plain images and every
-    corruption, and each by itself.
+    """Measure robustness: `auroc`, the mean over the plain images and every corruption, and each
+    alone.
 
-    This mean, not the AUROC of the plain images, is what recipes are to be chosen by.  The rates
-    are those at logit 0.
+    Recipes are chosen by this mean, not by the AUROC of the plain images. The rates are those at
+    logit 0.
     """
     label_N, logits = (
         held_out.label_N,
@@ -191,7 +192,7 @@ def _share(true_N: NDArray[np.bool_]) -> float | None:
 
 
 def basis(run: Run, held_out: HeldOut) -> str:
-    """Say in a sentence or two what the held-out figures are."""
+    """Return a sentence or two on what the held-out figures are."""
     images, persons = len(held_out.label_N), len(set(held_out.group_N))
     if run.recipe.validation == "holdout":
         origin = (
@@ -216,8 +217,8 @@ def basis(run: Run, held_out: HeldOut) -> str:
 
 
 def novelty_basis(run: Run) -> str:
-    """Say where the novelty limits come from, to end a sentence that begins with how many
-    images.
+    """Return the origin of the novelty limits, as the end of a sentence that begins with the number
+    of images.
     """
     if run.recipe.validation == "holdout":
         return "held-out from the model"

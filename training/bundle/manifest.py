@@ -1,6 +1,4 @@
-"""What a bundle says of itself: the manifest's facts, from a run directory and its held-out
-predictions.
-"""
+"""Write a bundle's manifest from a run directory and its held-out predictions."""
 
 import json
 import shlex
@@ -78,8 +76,8 @@ def _training_data(run: Run, splits: Path) -> TrainingData:
 
 
 def _recipe(run: Run) -> dict[str, Any]:
-    """Return the resolved recipe, with the hash of the weights that it started from; of joined run
-    directories, what each says of itself.
+    """Return the resolved recipe, with the hash of its initial weights. For an ensemble, add the
+    recipes of its run directories.
     """
     told: dict[str, Any] = {"init_weights": _started(run.facts["init_weights"])}
     if run.recipe.joined:
@@ -103,8 +101,8 @@ def _portable(command: str) -> str:
 
 
 def _without_folder(word: str) -> str:
-    """Name only the last part of an absolute path, also behind `key=`: a bundle tells nothing of
-    the machine that made it.
+    """Return only the last part of an absolute path, also after `key=`: a bundle names no folder of
+    a machine.
     """
     key, equals, value = word.rpartition("=")
     return f"{key}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else word

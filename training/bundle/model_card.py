@@ -101,7 +101,7 @@ def _data(manifest: Manifest) -> Iterator[str]:
 
 
 def _origin(started: dict[str, str]) -> str:
-    """Say whose weights a training started from."""
+    """Return the origin of the initial weights."""
     if started["file"] != IMAGENET:
         return f"`{started['file']}` (SHA-256 `{started['sha256']}`)"
     package = f", as `{started['package']}` has it" if "package" in started else ""

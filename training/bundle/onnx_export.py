@@ -1,9 +1,8 @@
-"""From a torch network to one ONNX file that explains itself.
+"""Export a torch network to one ONNX file with its essentials as metadata.
 
 The file takes `image`, uint8 [N, H, W], and gives `logit` [N], `cam` [N, h, w] and `novelty` [N].
-That of a network which reads age, sex and view takes `metadata`, float32 [N, M], too, and gives
-`bias` [N].  What the exporter notes about the machine it ran on (source paths, stack traces) is
-taken out.
+If the network reads age, sex and view, the file also takes `metadata`, float32 [N, M], and gives
+`bias` [N].  Source paths and stack traces of the exporting machine are removed.
 """
 
 import contextlib
@@ -32,8 +31,8 @@ OPSET = 20
 def trace(network: torch.nn.Module, size: int, path: Path, *, num_facts: int = 0) -> None:
     """Write `network` (already prepared for export) to `path`.
 
-    `num_facts` is how many columns of metadata it reads beside the image.  The example has two
-    images: one would be taken for a constant.
+    `num_facts` is the number of metadata columns. The example has two images, because the exporter
+    would take a batch of one for a constant.
     """
     examples: tuple[torch.Tensor, ...] = (torch.zeros((2, size, size), dtype=torch.uint8),)
     if num_facts:
@@ -68,9 +67,7 @@ def describe(path: Path, properties: Mapping[str, str]) -> None:
 
 
 def _name_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
-    """Return the outputs their names; a weight that has one of them, as the head's bias has, gets
-    another.
-    """
+    """Name the outputs. A weight with the same name, such as the head's bias, is renamed."""
     names = {name: f"head_{name}" for name in outputs} | {name + _DRAFT: name for name in outputs}
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -80,7 +77,7 @@ def _name_outputs(model: onnx.ModelProto, outputs: Sequence[str]) -> None:
 
 
 def _forget_machine(model: onnx.ModelProto) -> None:
-    """Take out stack traces, module paths and doc strings: they name folders of this machine."""
+    """Remove stack traces, module paths and doc strings: they name folders of this machine."""
     model.doc_string = ""
     model.graph.doc_string = ""
     del model.graph.metadata_props[:]
@@ -97,7 +94,7 @@ def _forget_machine(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back the exporter's chatter; its errors still come as exceptions."""
+    """Suppress the exporter's output. Its errors are still raised."""
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:

@@ -1,8 +1,7 @@
-"""What a graph loses in another precision or engine: measured on held-out images, and held to
-limits.
+"""Measure the cost of another precision or engine on held-out images, and check it against limits.
 
-Each image is answered by the network that had not learned from it, once by its fp32
-graph in ONNX Runtime, once by the same graph converted, or run by the other engine.
+Each image is answered by the network that did not learn from it: by its fp32 graph in ONNX Runtime,
+and by the other precision or engine.
 
 Shape suffixes: N images, C classes of them, h and w map rows and columns.
 """
@@ -27,7 +26,7 @@ _CALIBRATION_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What held-out images show of a precision against fp32 in ONNX Runtime."""
+    """The cost of a precision against fp32 in ONNX Runtime, on held-out images."""
 
     images: int
     auroc_change: float | None
@@ -40,15 +39,15 @@ class Cost:
     """Pearson's, between the two maps of an image; the mean over images."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as `metrics.json` states them."""
+        """Return the figures as they stand in `metrics.json`."""
         return asdict(self)
 
 
 def measure_cost(
     label_N: Labels01, exact: Outputs, other: Outputs, profile: DecisionProfile
 ) -> Cost:
-    """Compare the answers to the same plain images in two precisions, read by the calibration and
-    thresholds of one.
+    """Compare two precisions on the same plain images, with one calibration and one set of
+    thresholds.
     """
     exact_N, other_N = _probabilities(exact, profile), _probabilities(other, profile)
     areas = auroc(label_N, other_N), auroc(label_N, exact_N)
@@ -66,8 +65,8 @@ def measure_cost(
 
 
 def cost_gates(name: str, cost: Cost) -> Iterator[ReleaseGate]:
-    """Hold a measured cost to the limits of a precision (`fp16`, `int8`, `bf16`); what could not be
-    measured fails.
+    """Check a measured cost against the limits of a precision (`fp16`, `int8`, `bf16`). A missing
+    figure fails.
     """
     change, flips = cost.auroc_change, cost.flips
     shown = "not measurable" if change is None else f"{change:+.4f}"

@@ -1,8 +1,7 @@
 """Other ways to run a bundle's graph: files in fp16 and int8, OpenVINO in bf16.
 
-Each is made of every fold's graph as of the shipped one, measured on the images that
-the fold's network had not learned from, and kept where all its gates hold.  One that is
-refused costs the bundle only itself; `metrics.json` and the card say why.
+Each precision is measured on every fold's graph and held-out images, and kept if all its gates
+hold. If one is refused, the bundle ships without it; `metrics.json` and the card have the reason.
 
 Shape suffixes: N images, H and W input rows and columns.
 """
@@ -43,19 +42,17 @@ from training.fit.run_dir import Run
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What another precision is measured against: the fp32 graphs and their answers to held-out
-    images.
-    """
+    """The reference of a measurement: the fp32 graphs and their answers to held-out images."""
 
     run: Run
     held_out: HeldOut
     graphs: Mapping[int, Path]
-    """Of each held-out fold, as `training.bundle.held_out.fold_graphs` gives them."""
+    """The graph of each held-out fold, from `training.bundle.held_out.fold_graphs`."""
     profile: DecisionProfile
     golden: Golden
 
     def cost_of(self, open_fold: Callable[[int, Path], Graph]) -> Cost:
-        """Answer each held-out image anew by what `open_fold` makes of its fold's graph, and
+        """Answer each held-out image by the graph that `open_fold` returns for its fold, and
         compare.
         """
         images_NHW, views, facts = open_cache(self.run), (PLAIN,), facts_of(self.run)
@@ -86,10 +83,10 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionVariants:
-    """What came of the other precisions."""
+    """The files and decisions of the other precisions."""
 
     files: dict[StoredPrecision, Path]
-    """Those that may stay beside the fp32 graph."""
+    """Graph files that the bundle may ship."""
     verdicts: dict[str, Bf16Decision]
     fast: FastPrecision | None
 
@@ -97,7 +94,7 @@ class PrecisionVariants:
 def make_variants(
     yardstick: Reference, graph: Path, precisions: Sequence[StoredPrecision], max_bytes: int
 ) -> PrecisionVariants:
-    """Write the wanted precisions beside `graph`, and measure OpenVINO's bf16."""
+    """Write the wanted precisions into the folder of `graph`, and measure OpenVINO's bf16."""
     files = {precision: graph.with_name(f"model.{precision}.onnx") for precision in precisions}
     verdicts: dict[str, Bf16Decision] = {
         precision: convert(yardstick, precision, graph, path, max_bytes)
@@ -112,9 +109,7 @@ def make_variants(
 def convert(
     yardstick: Reference, precision: StoredPrecision, graph: Path, converted: Path, max_bytes: int
 ) -> Bf16Decision:
-    """Write `graph` in another precision to `converted`; the file is taken away again where a gate
-    fails.
-    """
+    """Write `graph` in another precision to `converted`; the file is deleted if a gate fails."""
     print(f"converting to {precision}", flush=True)
     to_precision, folds = CONVERTERS[precision], tuple(yardstick.graphs)
     to_precision(graph, converted, yardstick.calibration_images(folds))
@@ -143,8 +138,8 @@ def convert(
 def measure_fast(
     yardstick: Reference, graph: Path, *, min_images: int = MIN_IMAGES
 ) -> tuple[Bf16Decision, FastPrecision | None]:
-    """Measure OpenVINO in bf16, where it is installed, this processor calculates in bf16 by itself,
-    and images suffice.
+    """Measure OpenVINO in bf16, if it is installed, the processor has bf16 instructions, and there
+    are enough images.
     """
     held_out = len(yardstick.held_out.label_N)
     try:
@@ -159,7 +154,9 @@ def measure_fast(
 
 
 def openvino_gates(path: Path, image_NHW: NDArray[np.uint8]) -> Iterator[ReleaseGate]:
-    """Let OpenVINO answer as ONNX Runtime does, in fp32; where it is not installed, only say so."""
+    """Compare OpenVINO with ONNX Runtime in fp32. If OpenVINO is not installed, print that and
+    check nothing.
+    """
     name = "OpenVINO against ONNX Runtime (relative)"
     if not openvino_is_installed():
         print(f"  not checked: {name}; it is not installed", flush=True)

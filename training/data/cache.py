@@ -1,12 +1,12 @@
 """Decode a data set once: uint8 images at the final size, in one file that can be mapped.
 
     cache/
-        about.json      what was decoded and how; another data set, size or procedure starts over
+        about.json      data set, size and preprocessing; if they change, decoding starts over
         images.u8       the readable images, one after another
-        decoded.jsonl   a line for each image of the index: what its file states, or why it can't be
-                        read
+        decoded.jsonl   a line for each image of the index: its metadata, or the reason why it can't
+                        be read
 
-Both files only grow, so an interrupted run goes on where it was.
+Both files only grow, so an interrupted run resumes.
 
 Shape suffixes: N images, H rows, W columns.
 """
@@ -44,11 +44,11 @@ class Unreadable:
 def build_cache(
     index: DataIndex, data_dir: Path, folder: Path, size: int
 ) -> tuple[DataIndex, tuple[Unreadable, ...]]:
-    """Decode all images of an index as serving does, and read their age, sex and view on the way.
+    """Decode all images of an index as serving does, and read their age, sex and view.
 
     Returns:
-        The index of the readable images, in the order of the cache, with what their files state;
-        and those that decoding refused, with the reason.
+        The index of the readable images in the order of the cache, with their metadata; and the
+        refused images with the reason.
     """
     _start_over_if_changed(folder, index, PreprocessSpec(size=size))
     lines = _resume(folder, size)

@@ -25,8 +25,8 @@ _IM = re.compile(r"(?:NORMAL2-)?IM-(\d+)-", re.IGNORECASE)
 
 
 def find_roots(data_dir: Path, purpose: Purpose) -> tuple[Path, ...]:
-    """Return the folders that hold the class folders, or none; raises `DataError` where training
-    finds a test split only.
+    """Return the folders that hold the class folders, or none. Raise `DataError` if training finds
+    only a test split.
     """
     if _holds_classes(data_dir):
         return (data_dir,)
@@ -41,7 +41,7 @@ def find_roots(data_dir: Path, purpose: Purpose) -> tuple[Path, ...]:
 
 
 def load(data_dir: Path, roots: tuple[Path, ...]) -> DataIndex:
-    """Index the class folders under `roots`; raises `DataError` where a class has no image."""
+    """Index the class folders under `roots`. Raise `DataError` if a class has no image."""
     files = [
         (path, label)
         for root in roots

@@ -1,4 +1,4 @@
-"""Check folds: how far each attribute is from its even share, and how often chance would do worse.
+"""Check folds: how far each attribute is from its even share, and the p-value of that difference.
 
 Shape suffixes: N images, F folds, V values of an attribute.
 """
@@ -90,8 +90,8 @@ def age_difference(index: DataIndex, fold_N: NDArray[np.int64]) -> float | None:
 
 
 def chi_squared_p_value(count_FV: NDArray[np.int64]) -> float | None:
-    """Give Pearson's test of homogeneity of a table without empty rows and columns; None with a
-    single row or column.
+    """Return the p-value of Pearson's test of homogeneity, for a table without empty rows and
+    columns. Return None for a single row or column.
     """
     freedom: int = (count_FV.shape[0] - 1) * (count_FV.shape[1] - 1)
     if freedom == 0:
@@ -128,7 +128,7 @@ def ks_p_value(one_N: NDArray[np.float64], other_N: NDArray[np.float64]) -> floa
 
 
 def balance_lines(index: DataIndex, fold_N: NDArray[np.int64]) -> list[str]:
-    """Say in a line for each attribute how well the folds are balanced."""
+    """Return a line for each attribute on how well the folds are balanced."""
     lines = [
         f"folds by {item.attribute}: off by {item.off_images:.1f} images, limit "
         f"{item.limit_images:.1f}, "

@@ -1,4 +1,4 @@
-"""Group tables: which images show one person, where neither a file's name nor its header tells."""
+"""Group tables: which images show one person, if neither file names nor headers state it."""
 
 from pathlib import Path
 

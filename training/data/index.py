@@ -23,11 +23,11 @@ class DataError(TrainingError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexRow:
-    """One image: what it is called, where it lies, whose it is and what it shows.
+    """One image: its id, path, person and label.
 
-    `path` is relative to its data folder.  Images that share a `person_group`
-    never lie in different folds.  Age, sex and view come from the file itself or
-    from a table, and stay None until it was decoded, or where neither states them.
+    `path` is relative to its data folder.  Images that share a `person_group` never lie in
+    different folds.  Age, sex and view come from the file or from a table. They are None until it
+    is decoded, or if neither states them.
     """
 
     image_id: str
@@ -69,7 +69,7 @@ class DataIndex:
 
     @property
     def label_N(self) -> NDArray[np.int64]:
-        """Labels, 1 where the finding is there."""
+        """Labels; 1 if the finding is present."""
         return np.array([row.label for row in self.rows], dtype=np.int64)
 
     @property
@@ -140,10 +140,10 @@ def write_table(path: Path, names: Sequence[str], table: Iterable[Sequence[str]]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file into one dictionary a row; names and values lose the spaces around them,
-    cut-off rows are filled up.
+    """Read a CSV file into one dictionary a row. Spaces around names and values are removed; short
+    rows are filled up.
 
-    Raises `DataError` where it is no UTF-8 text.
+    Raise `DataError` if the file is not UTF-8 text.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -1,4 +1,4 @@
-"""Tell which layout a data folder has, and read it."""
+"""Find the layout of a data folder, and read it."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,11 +27,10 @@ def load_index(
 ) -> DataIndex:
     """Index a data folder of any layout; raises `DataError`.
 
-    Where class folders lie in `train/`, `val/` and `test/`, training reads
-    `train/` and `val/` and never `test/`; testing reads `test/` where it is there,
-    and else what there is; exploring reads all three.  `groups` is a table of
-    persons (ImageId, person_group) that joins what the layout's own names keep apart.
-    `finding` is the column that counts where a table has several.
+    If class folders lie in `train/`, `val/` and `test/`, training reads `train/` and `val/`, never
+    `test/`. Testing reads `test/`, or all parts if there is none. Exploring reads all three.
+    `groups` is a table (ImageId, person_group) of images that show one person, although their names
+    do not state it. `finding` is the column to read if a table has several.
     """
     return load_indexes([data_dir], purpose=purpose, groups=groups, finding=finding)
 

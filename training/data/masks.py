@@ -1,5 +1,4 @@
-"""The segmentation masks that experts drew, beside the decoded images: how much of each pixel the
-finding covers.
+"""Segmentation masks of the cached images: how much of each pixel the finding covers.
 
     cache/masks.u8      one mask an image, in the order and at the size of images.u8
 
@@ -20,7 +19,7 @@ _FILE = "masks.u8"
 
 
 def build_masks(index: DataIndex, data_dir: Path, folder: Path, size: int) -> bool:
-    """Write the masks of a cache's images, squeezed as the images are; tell whether the data have
+    """Write the masks of the cached images, squeezed like the images. Return whether the data have
     any.
     """
     masks = read_masks([row.image_id for row in index.rows], data_dir, size)
@@ -46,8 +45,8 @@ def read_masks(
 
 
 def map_masks(folder: Path, count: int, size: int) -> NDArray[np.uint8] | None:
-    """Map `mask_NHW` read only, 0 where nothing and 255 where all of a pixel is covered; None where
-    there are no masks.
+    """Map `mask_NHW` read only: 0 for an uncovered pixel, 255 for a fully covered one. Return None
+    if there are no masks.
     """
     path = folder / _FILE
     return (

@@ -1,14 +1,13 @@
 """The SIIM-ACR pneumothorax set: a tree of DICOM files and a table of run-length masks.
 
-The table has one row a mask: an image without a pneumothorax has one row with
-`-1`, an image with several has several.  Its two generations differ in a space
-before `EncodedPixels`; its files lie flat or in study and series folders, and
-are named after their ImageId either way.
+The table has one row a mask: an image without a pneumothorax has one row with `-1`, an image with
+several has several.  Its two editions differ in a space before `EncodedPixels`. Files lie flat or
+in study and series folders, and are always named after their ImageId.
 
-PatientID is a fresh UUID for each image in the public copies, so it does not
-keep a person's images together: `groups.csv` (ImageId, person_group) beside
-the table does, and is read by itself.  Real trees hold more than the table
-names (the test part, a second unpacking): that is listed, not learned from.
+In the public copies PatientID is a new UUID for each image, so it does not identify a person. A
+`groups.csv` (ImageId, person_group) in the table's folder does, and is read automatically.  Real
+trees hold more files than the table names (the test part, a second copy). Those files are listed
+and not used.
 
 Shape suffixes: H rows, W columns.
 """
@@ -31,8 +30,8 @@ NEGATIVE = "-1"
 
 
 def find_table(data_dir: Path) -> Path | None:
-    """Return the mask table of a SIIM tree, known by its columns; raises `DataError` where there
-    are several.
+    """Return the mask table of a SIIM tree, found by its columns. Raise `DataError` if there are
+    several.
     """
     tables = [path for path in sorted(data_dir.glob("*.csv")) if _has_columns(path)]
     if len(tables) > 1:
@@ -73,8 +72,8 @@ def read_runs(table: Path) -> dict[str, list[str]]:
     """Read the table as the run-length texts of each image; none for an image without a
     pneumothorax.
 
-    Raises `DataError` for a row that lacks a value or whose mask is no such text, and for an image
-    that is both with and without one.
+    Raise `DataError` for a row without a value, for a mask that is no run-length text, and for an
+    image both with and without a mask.
     """
     rows: dict[str, list[str]] = {}
     for number, line in enumerate(read_table(table), start=2):
@@ -98,11 +97,10 @@ def read_runs(table: Path) -> dict[str, list[str]]:
 
 
 def decode_runs(texts: Sequence[str], rows: int = 1024, columns: int = 1024) -> NDArray[np.bool_]:
-    """Join run-length masks of one image into `mask_HW`.
+    """Decode the run-length masks of one image into `mask_HW`.
 
-    Each text lists pairs of gap and length; a gap counts from the end of the
-    run before, and pixels are numbered down the columns.  Raises `DataError`
-    where a text is no such list or leaves the image.
+    Each text lists pairs of gap and length; a gap counts from the end of the run before, and pixels
+    are numbered down the columns.  Raise `DataError` if a text is no such list or leaves the image.
     """
     mask = np.zeros(rows * columns, dtype=np.bool_)
     for text in texts:
@@ -135,9 +133,8 @@ def _has_columns(path: Path) -> bool:
 
 
 def _find_files(data_dir: Path) -> tuple[dict[str, Path], list[Path]]:
-    """Find the DICOM files by their image id, and apart from them further copies of the same file.
-
-    Raises `DataError` where two different files have one name.
+    """Find the DICOM files by image id, and separately further copies of the same file. Raise
+    `DataError` if two different files have one name.
     """
     files: dict[str, Path] = {}
     copies: list[Path] = []

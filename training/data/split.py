@@ -1,10 +1,9 @@
 """Patient-disjoint folds that look alike in label, sex, view and age.
 
-Each person group goes whole into one fold: large groups first, each to the
-fold whose counts then lie nearest to its share of the whole.  Counted are
-images, labels, each attribute, and the label within each attribute.  Where
-that leaves an attribute over its limit (`fold_check`), groups are swapped and
-moved at random, no step for the worse, until it holds.
+Each person group goes into one fold. Large groups come first, each to the fold whose counts are
+then nearest to its share.  Counted are images, labels, each attribute, and the label within each
+attribute.  If an attribute is then over its limit (`fold_balance`), groups are swapped and moved at
+random until it holds; no step makes the balance worse.
 
 Shape suffixes: N images, G person groups, F folds, A counted columns.
 """
@@ -19,7 +18,9 @@ from training.data.index import DataIndex, IndexRow
 from training.errors import TrainingError
 
 _SWAPS = 10_000
-"""Tries to mend what the greedy left over the limit; two seconds at most, where nothing helps."""
+"""Attempts to repair a greedy split that is over the limit; two seconds at most if nothing
+helps.
+"""
 
 
 class SplitError(TrainingError):
@@ -29,7 +30,7 @@ class SplitError(TrainingError):
 def split_folds(index: DataIndex, folds: int, seed: int) -> NDArray[np.int64]:
     """Return `fold_N`, the fold (0 to folds - 1) of each row; the same for the same data and seed.
 
-    Raises `SplitError` where a class has fewer person groups than there are folds.
+    Raise `SplitError` if a class has fewer person groups than there are folds.
     """
     groups = sorted({row.person_group for row in index.rows})
     number = {group: i for i, group in enumerate(groups)}
@@ -49,7 +50,7 @@ def split_folds(index: DataIndex, folds: int, seed: int) -> NDArray[np.int64]:
 
 
 def refuse_leaks(index: DataIndex, fold_N: NDArray[np.int64]) -> None:
-    """Raise `SplitError` where a person group, or one and the same file, lies in two folds."""
+    """Raise `SplitError` if a person group, or one file, lies in two folds."""
     seen: dict[str, int] = {}
     for row, fold in zip(index.rows, fold_N.tolist(), strict=True):
         for key in (f"group {row.person_group}", f"file {row.sha256}"):
@@ -60,7 +61,9 @@ def refuse_leaks(index: DataIndex, fold_N: NDArray[np.int64]) -> None:
 
 
 def _assign(count_GA: NDArray[np.float64], folds: int, seed: int) -> NDArray[np.int64]:
-    """Place each group where the weighted squared distance from equal shares grows least."""
+    """Put each group into the fold that adds least to the weighted squared distance from equal
+    shares.
+    """
     share_A = count_GA.sum(axis=0) / folds
     weight_A = 1.0 / np.sqrt(share_A)
     filled_FA = np.zeros((folds, len(share_A)))
@@ -81,8 +84,8 @@ def _mend(
     folds: int,
     seed: int,
 ) -> NDArray[np.int64]:
-    """Where a gated column is over its limit, swap two groups' folds or move one until none is, nor
-    any fold's size.
+    """Swap the folds of two groups, or move a group, until no gated column and no fold size is over
+    its limit.
     """
     filled_FA = np.zeros((folds, count_GA.shape[1]))
     np.add.at(filled_FA, fold_G, count_GA)

@@ -25,8 +25,8 @@ def look_closer(  # noqa: PLR0913 - what a picture needs
     *,
     tta: bool,
 ) -> dict[str, Any]:
-    """Return `subgroups`, `gallery` and, where TTA was run, `tta_effect`; of unseen images where
-    there are any.
+    """Return `subgroups`, `gallery` and, after a run with TTA, `tta_effect`. They are of the unseen
+    images, if there are any.
     """
     shown = [prediction for prediction in predictions if prediction.role != "fitted"] or predictions
     manifest = bundle.manifest

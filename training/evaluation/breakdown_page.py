@@ -16,9 +16,7 @@ from training.stats.format import figure_text, interval_text
 
 
 def subgroup_table(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table of figures by age, sex and view position; empty where no image states
-    any.
-    """
+    """Return the table of figures by age, sex and view position; empty if no image states any."""
     if not entries:
         return ""
     head = table_row("", ("group", "images (positive)", "AUROC", "sensitivity", "specificity"))
@@ -47,7 +45,7 @@ def _rates(entry: Mapping[str, Any]) -> list[str]:
 
 
 def tta_table(effect: Mapping[str, Any] | None) -> str:
-    """Return the table with and without test-time augmentation; empty where it was not run."""
+    """Return the table with and without test-time augmentation; empty if it was not run."""
     if effect is None:
         return ""
     rows = [

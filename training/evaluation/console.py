@@ -7,7 +7,7 @@ from training.stats.format import figure_text
 
 
 def summary_lines(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Say the essentials for the console."""
+    """Return the main figures as lines for the console."""
     seen = metrics["n_seen"]
     yield (
         f"{metrics['bundle']['model']} {metrics['bundle']['version']} ({metrics['reading']}) "

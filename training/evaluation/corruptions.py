@@ -1,8 +1,8 @@
-"""Shifted copies of radiographs, to choose between recipes by what they lose on them.
+"""Corrupted copies of radiographs, to choose between recipes by their robustness.
 
-On held-out images of its own hospital nearly every recipe is nearly perfect, and that figure does
-not say which will do well elsewhere.  How well it ranks images whose exposure, contrast, sharpness,
-noise and position were changed says more.
+On held-out images of its own hospital nearly every recipe is nearly perfect, so that figure does
+not predict performance elsewhere. The ranking of images with changed exposure, contrast, sharpness,
+noise and position predicts it better.
 
 Shape suffixes: N images, H and W rows and columns.
 """
@@ -85,7 +85,7 @@ STRESSES: dict[str, Corruption] = {
     "zoomed in": partial(_zoom, 1.15),
     "zoomed out": partial(_zoom, 1 / 1.15),
 }
-"""Each by itself; none changes what a radiologist would say of the radiograph."""
+"""Each corruption is applied alone. None changes a radiologist's reading of the radiograph."""
 
 
 def corrupted(name: str, image_HW: Image8, number: int) -> Image8:

@@ -49,8 +49,8 @@ _DECODED_AHEAD = 32
 
 @dataclass(frozen=True, slots=True)
 class UnansweredFile:
-    """A file without an answer: the public code of its error, and what the sender would have been
-    told.
+    """A file that could not be answered: the public code of its error, and the message to the
+    sender.
     """
 
     image_id: str
@@ -74,14 +74,13 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     foreign: Sequence[Path] | None = None,
     groups: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure a bundle on labelled images; write metrics.json, predictions.csv, gallery/ and
-    report.html under `out_dir`.
+    """Measure a bundle on labelled images. Write metrics.json, predictions.csv, gallery/ and
+    report.html to `out_dir`.
 
-    Top-level figures are over every image that could be read.  Where some of
-    them were learned from, `unseen` has the same figures over the others alone.
-    Where `foreign` is given, `novelty_gate` says how well the bundle tells what is no
-    upright frontal chest radiograph: made images, turned ones, and those of these folders.
-    `groups` is a table of persons beyond what the data folder itself tells.
+    Top-level figures are over every readable image. If the model learned from some of them,
+    `unseen` has the figures of the others. If `foreign` is given, `novelty_gate` has the detection
+    of OOD images: synthetic ones, turned radiographs, and the images of these folders. `groups` is
+    a table of persons.
 
     Returns:
         What metrics.json holds.
@@ -113,7 +112,7 @@ def evaluate(  # noqa: PLR0913 - the command's own options
         )
     named = replace(
         index, name=data_dir.resolve().name
-    )  # the layout's name would say less, the whole path too much
+    )  # the layout's name would say too little, the whole path too much
     metrics = _summarise(bundle, named, predictions, unreadable, tta=tta)
     if localisation := _localise(bundle, graph, data_dir, predictions):
         metrics["localisation"] = localisation
@@ -128,8 +127,8 @@ def evaluate(  # noqa: PLR0913 - the command's own options
 
 
 def _refuse_other_labels(bundle: Bundle, index: DataIndex, data_dir: Path) -> None:
-    """Raise `DataError` where the folder's layout, which says what its labels mean, is not that of
-    what was learned from.
+    """Raise `DataError` if the folder's layout is not that of the training data: labels of another
+    layout mean another finding.
     """
     layout = bundle.manifest.recipe.get("data_layout", "any")
     if layout not in ("any", index.name):
@@ -144,8 +143,8 @@ def _refuse_other_labels(bundle: Bundle, index: DataIndex, data_dir: Path) -> No
 def _localise(
     bundle: Bundle, graph: Graph, data_dir: Path, predictions: Sequence[LabelledPrediction]
 ) -> dict[str, Any] | None:
-    """Measure the maps of positive images, unseen ones where there are any, against segmentation
-    masks; None where none are drawn.
+    """Measure the maps of positive images against segmentation masks. Only unseen images count, if
+    there are any. Return None without masks.
     """
     positive = [prediction for prediction in predictions if prediction.label == 1]
     unseen = [prediction for prediction in positive if prediction.role != "fitted"]
@@ -171,10 +170,10 @@ def _measure_gate(
     predictions: Sequence[LabelledPrediction],
     foreign: Sequence[Path],
 ) -> dict[str, Any]:
-    """Measure the novelty gate against the images that the model did not learn from.
+    """Measure the novelty gate on the images that the model did not learn from.
 
-    Where there are none, the distances that export wrote down stand in: each from a network
-    that had not learned from the image.
+    If there are none, use the distances that export wrote: each is of a network that did not learn
+    from the image.
     """
     unseen = [prediction for prediction in predictions if prediction.role != "fitted"]
     decoded = [
@@ -211,7 +210,7 @@ def _predict_all(
 
 
 def facts(read: Read) -> NDArray[np.float32]:
-    """Write down what a file states beside its image, for graphs that read it."""
+    """Return a file's metadata features, for graphs that read them."""
     (metadata_M,) = encode_metadata_features([read[1].metadata])
     return np.asarray(metadata_M)
 
@@ -233,7 +232,7 @@ def readable(
 def decode_ahead(
     rows: Iterable[IndexRow], data_dir: Path, spec: PreprocessSpec
 ) -> Iterator[Decoded]:
-    """Decode in threads, a bounded number of files ahead, and give them in order."""
+    """Decode in threads, a bounded number of files ahead. Yield the results in order."""
     waiting: deque[tuple[IndexRow, Future[Image | ImageError]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for row in rows:
@@ -291,8 +290,8 @@ def _summarise(
     *,
     tta: bool,
 ) -> dict[str, Any]:
-    """Return metrics.json: figures over all, over the unseen where some were learned from, and what
-    they stand on.
+    """Return metrics.json: figures over all images and, if some were learned from, over the unseen
+    ones.
     """
     roles = Counter(prediction.role for prediction in predictions)
     unseen = [prediction for prediction in predictions if prediction.role != "fitted"]
@@ -344,7 +343,7 @@ def _measure(
 
 
 def roles(bundle: Bundle) -> dict[str, Role]:
-    """Tell by hash what each file was in making the bundle, as its splits.csv states."""
+    """Return each file's role in making the bundle, by its hash, from splits.csv."""
     return {
         line["sha256"]: "fitted" if line["fitted"] == "yes" else "calibrated"
         for line in _splits(bundle)

@@ -1,5 +1,5 @@
-"""Pictures of predictions: the surest right and wrong ones, and the least certain, with where the
-model looked.
+"""Pictures of predictions: the most confident right and wrong ones and the least certain ones, with
+their maps.
 
 Shape suffixes: H and W rows and columns, h and w map rows and columns.
 """
@@ -42,7 +42,7 @@ class Picture:
 
     kind: str
     file: str
-    """Beside metrics.json."""
+    """The folder of pictures, next to metrics.json."""
     image_id: str
     label: int
     probability: float
@@ -79,7 +79,7 @@ def draw_gallery(  # noqa: PLR0913 - what a picture needs
     *,
     threshold: float,
 ) -> list[Picture]:
-    """Draw each chosen radiograph beside itself with its map; write them as JPEG under
+    """Draw each chosen radiograph without and with its map. Write them as JPEG under
     `out_dir/gallery`.
     """
     folder = out_dir / "gallery"

@@ -1,9 +1,9 @@
-"""Measure how well a bundle tells what is no upright frontal chest radiograph.
+"""Measure how well a bundle detects images that are no upright frontal chest radiographs.
 
-Two things may speak up: `novelty`, the graph's distance from the training images,
-and the rules of `cxr.appearance`.  Both are measured as the service applies them.
+Two detectors are measured as the service applies them: `novelty`, the graph's distance from the
+training images, and the rules of `cxr.appearance`.
 
-Shape suffixes: N radiographs, M foreign images.
+Shape suffixes: N radiographs, M OOD images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,32 +48,32 @@ _STILL_CHESTS = {
 
 @dataclass(frozen=True, slots=True)
 class Radiographs:
-    """Radiographs that should pass, as model inputs; `basis` says what they are, in a sentence's
-    words.
+    """Radiographs that should pass, as model inputs. `basis` describes them in the words of a
+    sentence.
     """
 
     images: Sequence[Grey]
     basis: str
     novelty_N: Floats | None = None
-    """Their distances, where the graph's own would flatter it."""
+    """Their distances by networks that did not learn from them; None takes the graph's own."""
 
 
 def measure_novelty(
     bundle: Bundle, graph: Graph, radiographs: Radiographs, folders: Sequence[Path] = ()
 ) -> dict[str, Any]:
-    """Measure the gate against radiographs that are what they should be.
+    """Measure the gate on radiographs that should pass and on OOD images that should not.
 
     Args:
-        bundle: whose limits hold.
+        bundle: the bundle whose limits apply.
         graph: its graph.
-        radiographs: what the gate should let pass.
-        folders: where to find real foreign images.
+        radiographs: images that should pass.
+        folders: folders of real OOD images.
 
     Returns:
-        What `metrics.json` holds under `novelty_gate`: for the radiographs, each kind of
-        foreign image and each origin: `n`, `n_objects` (different things), `auroc` of the
-        distance against the radiographs, and the shares over the limits (`warned`, `novel`)
-        and with any warning of the gate (`flagged`).
+        The value of `novelty_gate` in `metrics.json`. For the radiographs, each kind of OOD image
+        and each origin: `n`, `n_objects` (different things), `auroc` of the distance against the
+        radiographs, and the shares over the limits (`warned`, `novel`) and with any warning of the
+        gate (`flagged`).
     """
     spec, images = bundle.manifest.preprocess, radiographs.images
     found = [image for folder in folders for image in find_ood_images(folder, spec)]
@@ -143,7 +143,7 @@ def _percents(figures: Mapping[str, Any]) -> str:
 
 
 def _look(graph: Graph, images: Sequence[Grey]) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return each image's distance, and whether the rules about greys speak up."""
+    """Return each image's distance, and whether the rules about grey values raise a warning."""
     novelty = [
         float(outputs.novelty_N[0]) for _, outputs in predict(graph, enumerate(images), (PLAIN,))
     ]

@@ -1,4 +1,4 @@
-"""Images that are no upright frontal chest radiograph: made, turned, and found.
+"""OOD images, which are no upright frontal chest radiographs: synthetic, turned, and found.
 
     made      noise, gradients, scans of text, ... : drawn from a seed, never a file
     turned    radiographs shown inverted, turned by 90 and 180 degrees, or torn by broken JPEG data
@@ -31,7 +31,7 @@ from cxr.radiograph import Metadata, Processing, Radiograph
 Grey = NDArray[np.uint8]
 
 MADE_IMAGES = 40
-"""Images of each made kind."""
+"""Images of each synthetic kind."""
 
 _SIDE = 512
 _SAME_OBJECT = 0.98
@@ -52,7 +52,7 @@ class OodImage:
 
 
 def make_ood_images(spec: PreprocessSpec, count: int = MADE_IMAGES) -> Iterator[OodImage]:
-    """Draw `count` images of each made kind; the same ones every time."""
+    """Return `count` synthetic images of each kind; the same ones every time."""
     for kind, draw in _MADE.items():
         for number in range(count):
             yield OodImage(
@@ -80,11 +80,11 @@ def turn(image_HW: Grey, number: int) -> Iterator[OodImage]:
 
 
 def find_ood_images(folder: Path, spec: PreprocessSpec) -> Iterator[OodImage | ImageError]:
-    """Read every image of a folder, at any depth, whatever it shows; gives the error of one that
+    """Read every image of a folder, at any depth, whatever it shows. Yield the error of a file that
     can't be read.
 
-    A DICOM file's kind is what its header says; of one that the scope check would
-    let through the origin is `chest`, for such radiographs may well be what they seem.
+    A DICOM file's kind comes from its header. If the scope check would let it pass, its origin is
+    `chest`: it may well be a chest radiograph.
     """
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
         data = path.read_bytes()
@@ -121,7 +121,7 @@ def _read_dicom(data: bytes, spec: PreprocessSpec) -> OodImage:
     words = (text(header, "Modality"), text(header, "BodyPartExamined"))
     kind = " ".join(word for word in words if word).lower() or "unstated"
     origin = "chest" if _says_chest(header, limits) else "found"
-    header.Modality = "CR"  # past what it says it shows, not past what is no single picture
+    header.Modality = "CR"  # ignores the stated body part, but not files that hold no single image
     check_image(header, max_pixels=limits.max_pixels)
     pixels_HW = render(header, max_pixels=limits.max_pixels, reduction=1).pixels_HW
     return OodImage(kind, origin, _input_of(pixels_HW, spec))
@@ -220,7 +220,7 @@ def _tear(image_HW: Grey, rng: np.random.Generator) -> Grey:
             torn[place] = int(rng.integers(0, 255))
         try:
             return _open_jpeg(bytes(torn))
-        except OSError:  # the decoder noticed: no answer, and no question of novelty
+        except OSError:  # the decoder refused it, so there is no novelty to measure
             continue
     return image_HW
 

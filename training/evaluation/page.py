@@ -1,7 +1,7 @@
 """The evaluation's page: one HTML file that needs nothing else.
 
-It is made from metrics.json, predictions.csv and the pictures of gallery/ alone, so it
-can be drawn again without running the model.
+It needs only metrics.json, predictions.csv and the pictures of gallery/, so it can be written again
+without running the model.
 """
 
 import json
@@ -27,8 +27,8 @@ _MAX_UNREADABLE = 200
 
 
 def report(out_dir: Path) -> Path:
-    """Draw `out_dir/report.html` from the metrics.json and predictions.csv beside it; give its
-    path.
+    """Write `out_dir/report.html` from metrics.json and predictions.csv in the same folder. Return
+    its path.
     """
     metrics = json.loads((out_dir / "metrics.json").read_text(encoding="utf-8"))
     rows = read_table(out_dir / "predictions.csv")
@@ -92,7 +92,7 @@ def _alarm(metrics: Mapping[str, Any]) -> str:
 
 
 def _honest(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the figures to show first: the unseen images' where there are any."""
+    """Return the figures to show first: those of the unseen images, if there are any."""
     unseen = metrics.get("unseen")
     return unseen if unseen and unseen["n"] else metrics
 

@@ -1,7 +1,7 @@
-"""Images through a graph as serving sends them: plain, or the views of a TTA policy.
+"""Run images through a graph as serving does: plain, or all views of a TTA policy.
 
-Shape suffixes: N images, K views of one image, H and W input rows and columns,
-h and w map rows and columns, M columns of metadata.
+Shape suffixes: N images, K views of one image, H and W input rows and columns, h and w map rows and
+columns, M columns of metadata.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,11 +26,10 @@ def predict(
     views: Sequence[TtaView],
     facts: Callable[[Key], NDArray[np.float32]] | None = None,
 ) -> Iterator[tuple[Key, Outputs]]:
-    """Answer images (uint8 [H, W]) in order: for each its key and the outputs of its views, the
-    plain one first.
+    """Answer images (uint8 [H, W]) in order. Yield each key and the outputs of its views, the plain
+    view first.
 
-    `facts` gives `metadata_M` of a key, for graphs that read it; without it nothing is known beside
-    the images.
+    `facts` returns `metadata_M` of a key, for graphs that read it.
     """
     waiting = iter(images)
     while chunk := list(islice(waiting, max(1, _MAX_BATCH // len(views)))):

@@ -1,11 +1,12 @@
-"""What a bundle answered of one labelled file: a line of predictions.csv."""
+"""The prediction of one labelled file: a line of predictions.csv."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["", "fitted", "calibrated"]
-"""What a file was in making the bundle: nothing, learned from, or held-out and used for calibration
-and thresholds."""
+"""A file's role in making the bundle: none, training, or held-out for calibration and
+thresholds.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,9 +19,9 @@ class LabelledPrediction:
     person_group: str
     label: int
     role: Role
-    """What this very file was to the shipped model."""
+    """The file's role for the shipped model."""
     logit: float
-    """Raw; the mean over the views where TTA was used."""
+    """Raw logit; with TTA the mean over the views."""
     plain_logit: float
     """Raw, of the plain view alone."""
     probability: float

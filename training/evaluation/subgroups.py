@@ -1,7 +1,6 @@
-"""Figures by age, sex and view position: where a model does worse than its average says.
+"""Figures by age, sex and view position, to find groups in which a model is worse than on average.
 
-A group with few positives is counted and not measured: its figures would be noise that looks like a
-finding.
+A group with few positives is counted and not measured, because its figures would be noise.
 
 Shape suffix: N images.
 """

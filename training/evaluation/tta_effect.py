@@ -1,7 +1,6 @@
-"""What test-time augmentation changes, on the same images: the table that the pneumothorax write-up
-leaves empty.
+"""The effect of test-time augmentation, measured on the same images with and without it.
 
-Shape suffixes: A readings (plain, then the policy), S seeds, K views of a measure, N images.
+Shape suffixes: A profiles (plain, then the policy), S seeds, K views of a measure, N images.
 """
 
 from collections.abc import Sequence
@@ -20,10 +19,10 @@ def tta_effect(
     tta_logit_N: Floats,
     groups_N: Sequence[str],
 ) -> dict[str, Any] | None:
-    """Measure both readings and their paired difference, each with its 95 % interval by person;
-    None with one class.
+    """Measure both decision profiles and their paired difference, with 95 % intervals by person.
+    Return None with one class.
 
-    Rates are those at logit 0 of each reading.
+    Rates are those at logit 0 of each profile.
     """
     if len(set(label_N.tolist())) < 2:
         return None

@@ -1,15 +1,13 @@
-"""`training compare`: one recipe under several treatments of its imbalance, or otherwise changed,
-on one split and its seeds.
+"""`training compare`: train variants of one recipe on one split, with several seeds.
 
     OUT/
         cache/                decoded images, shared by all run directories
-        <variant>-seed<n>/        a run directory each; held_back.csv: its logits on images that it
-                                  had not learned from
+        <variant>-seed<n>/        a run directory each; held_back.csv: its logits on held-out images
         comparison.json       every figure
-        report.html           the same to look at
+        report.html the same figures as a page
 
-The split is one for all, so seeds differ in what is drawn and variants in nothing but their change.
-The same command goes on where an interrupted one was.
+All run directories share the split, so variants differ only in their change. The same command
+resumes an interrupted comparison.
 
 Shape suffixes: A variants, S seeds, K readings (the plain images first, then each corruption), N
 images, H rows, W columns.
@@ -42,7 +40,7 @@ from training.stats.paired import MEASURES, Resampled, mcnemar, resample
 READINGS = ("plain", *STRESSES)
 
 _MIN_SEEDS = 3
-"""Seeds that it takes to say that one variant beats another."""
+"""Seeds needed to call one variant better than another."""
 
 _SHARED = ("seed", "split_seed", "folds", "validation")
 """What all variants have alike: the images that each model is tried on."""
@@ -54,7 +52,7 @@ value."""
 
 
 def split_variants(text: str) -> list[str]:
-    """Divide what `--variants` says into variants: `sampler,generated+epochs=8,2` are two."""
+    """Split the text of `--variants` into variants: `sampler,generated+epochs=8,2` are two."""
     variants: list[str] = []
     for piece in text.split(","):
         if variants and "=" in variants[-1] and not re.match(_BEGINS, piece):
@@ -79,12 +77,12 @@ def compare(  # noqa: PLR0913 - the command's own options
     Args:
         recipe: what all variants share.
         data_dir: the data folder.
-        out: where the run directories and the comparison go.
-        variants: two at least, each a treatment of the imbalance, another `key=value` of the
-            recipe, or several joined by `+`.
+        out: folder of the run directories and the comparison.
+        variants: at least two: each a treatment of the imbalance, a `key=value` of the recipe, or
+            several joined by `+`.
         seeds: how many seeds, from the recipe's own upwards.
-        command: what the run directories say they came from.
-        groups: a table of persons beyond what the data folder itself tells.
+        command: the command line, for run.json.
+        groups: a table of persons (ImageId, person_group).
 
     Returns:
         What comparison.json holds.
@@ -124,7 +122,7 @@ def compare(  # noqa: PLR0913 - the command's own options
 
 
 def summary(comparison: dict[str, Any]) -> Iterator[str]:
-    """Say the comparison in a few lines for the console."""
+    """Return the comparison as a few lines for the console."""
     yield comparison["basis"]
     for variant, figures in comparison["variants"].items():
         shown = ", ".join(f"{measure} {_text(figures['mean'][measure])}" for measure in MEASURES)
@@ -162,7 +160,7 @@ def variant_recipe_of(recipe: Recipe, variant: str, seed: int) -> Recipe:
 
 
 def _folder_name(variant: str) -> str:
-    """Name a variant's folder: as the variant itself, where no path stands in it."""
+    """Return a variant's folder name: the variant itself, without the folders of a path."""
     return re.sub(r"[^A-Za-z0-9_.,=+-]", "_", variant)
 
 
@@ -333,8 +331,8 @@ def _pair(
 
 
 def _verdict(pairs: Sequence[dict[str, Any]], seeds: int) -> str:
-    """Say which variants differ beyond their interval in the measure that recipes are chosen by;
-    fewer than 3 seeds say nothing.
+    """Return a sentence on which variants differ beyond their interval in the measure that recipes
+    are chosen by.
     """
     if seeds < _MIN_SEEDS:
         return f"Fewer than {_MIN_SEEDS} seeds: whatever differs may be the seed's doing."

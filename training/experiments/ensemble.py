@@ -1,13 +1,11 @@
-"""`training join`: finished run directories of one task on one split become a run directory whose
-networks answer with the mean of theirs.
+"""`training join`: make an ensemble of finished run directories; its logit is the mean of theirs.
 
     RUN a, RUN b -> for each fold and the final model: their networks, side by side in one -> RUN ->
     `training export`
 
-Networks that look at an image in different ways err in different ways, and their mean errs less
-than either as a rule (Hansen and Salamon 1990).  Each RUN counts as one, however many networks it
-trained.  They may be of different kinds and sizes; what is joined reads the largest, and is itself
-no larger than they are together.
+Different networks make different errors, and their mean usually makes fewer (Hansen and Salamon
+1990). Each run counts once, however many networks it trained. Networks may have different kinds and
+sizes; the ensemble reads images of the largest size.
 
 Shape suffixes: N images.
 """
@@ -31,20 +29,21 @@ from training.progress import progress_bar
 from training.recipe.schema import EnsembleMember, Recipe, recipe_to_dict
 
 _TOLD = ("command", "git_commit", "init_weights", "recipe")
-"""What is kept of each run directory's own facts."""
+"""Keys of each run directory's run.json that the ensemble keeps."""
 
 _ALIKE = ("task", "finding", "data_layout", "pool", "validation", "folds", "tta_policy")
 """Fields of the recipes that must agree."""
 
 
 def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
-    """Make a run directory of finished ones; nothing is trained but the novelty's statistics.
+    """Make a run directory of finished ones. Only the statistics of the novelty head are fitted
+    anew.
 
     Args:
-        paths: two run directories at least, on one split of the same data.
-        out: the folder of the new RUN.
-        name: what its recipe is called.
-        command: what it says it came from.
+        paths: at least two run directories on one split of the same data.
+        out: the new run directory.
+        name: the name of its recipe.
+        command: the command line, for run.json.
 
     Raises:
         RunError: a run directory is unfinished, they do not go together, or `out` is there already.
@@ -88,7 +87,7 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
 
 
 def _refuse_strangers(runs: Sequence[Run]) -> None:
-    """Raise `RunError` unless the run directories answer one question, from one split of the same
+    """Raise `RunError` unless the run directories have one task and one split of the same
     images.
     """
     first = runs[0]
@@ -127,7 +126,7 @@ def _joined_recipe(recipes: Sequence[Recipe], largest: Recipe, name: str) -> Rec
 
 
 def _take_data(run: Run, out: Path) -> None:
-    """Take over index, split and cache, the large files without a copy where the disk allows."""
+    """Take over index, split and cache. Large files are hard-linked if the disk allows it."""
     (out / "cache").mkdir(parents=True, exist_ok=True)
     for path in ("index.csv", "splits.csv"):
         shutil.copyfile(run.path / path, out / path)
@@ -145,7 +144,7 @@ def _weights(run: Run, folder: str) -> Path:
 
 
 def _learned_from(run: Run, samples: Samples, folder: str) -> Samples:
-    """Take the images that a run directory's network in `folder` learned from."""
+    """Return the images that a run directory's network in `folder` learned from."""
     learned_N = (
         np.full(len(samples), fill_value=True) if folder == "final" else run.fold_N != _fold(folder)
     )

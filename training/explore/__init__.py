@@ -1,3 +1,3 @@
-"""Look at a data folder before training on it: files, persons, classes, pictures, and what would
-fool a model.
+"""Report on a data folder before training: files, persons, classes, pictures, and shortcuts that
+would fool a model.
 """

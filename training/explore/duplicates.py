@@ -14,7 +14,7 @@ NEAR = 0.98
 """Correlation of 32 x 32 thumbnails from which two pictures count as nearly the same."""
 
 MAX_PAIRS = 20_000
-"""A set of near copies would give a square of pairs: the rest is only counted."""
+"""Pairs that are kept. n near copies give n * (n - 1) / 2 pairs, so the rest is only counted."""
 
 _BLOCK_IMAGES = 1024
 
@@ -59,7 +59,7 @@ def near_pairs(thumb_NHW: NDArray[np.uint8]) -> tuple[list[NearPair], int]:
 
 
 def clusters(pairs: Sequence[NearPair]) -> list[list[int]]:
-    """Join pairs that share an image; gives the sorted positions of each cluster."""
+    """Join pairs that share an image. Return the sorted positions of each cluster."""
     members: dict[int, set[int]] = {}
     for pair in pairs:
         joined = members.get(pair.one, {pair.one}) | members.get(pair.other, {pair.other})

@@ -1,4 +1,4 @@
-"""From an index and its scans to the figures of explore.json: plain values, nothing drawn yet.
+"""Compute the figures of explore.json from an index and its scans.
 
 Shape suffixes: N images.
 """
@@ -22,11 +22,10 @@ Figures = dict[str, Any]
 Floats = NDArray[np.float64]
 
 SHORTCUT_AUROC = 0.1
-"""How far from one half, with an interval that excludes it, a plain number must tell the classes
-apart to be called out."""
+"""Distance from 0.5 of a plain number's AUROC that is flagged, if its interval excludes 0.5."""
 
 MAX_LISTED = 200
-"""Entries of a list in explore.json; the count beside it is whole."""
+"""Entries of a list in explore.json at most. The count in `n` is complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +85,16 @@ def figures_of(survey: Survey) -> Figures:
 
 
 def part_of(row: IndexRow) -> str:
-    """Return the part, `train`, `val` or `test`, that an image's folder is; "" where there are no
-    parts.
+    """Return the part of the data set (`train`, `val` or `test`) that an image lies in; "" if there
+    are no parts.
     """
     first = row.path.split("/", 1)[0]
     return first if first in PARTS else ""
 
 
 def plain_numbers(survey: Survey) -> dict[str, tuple[NDArray[np.int_], Floats]]:
-    """Give, for each plain number that an image has before anyone looks at it, the labels and
-    values of those that have it.
+    """Return the labels and values of each plain number (age, size, mean grey ...), over the images
+    that have it.
     """
     read: dict[str, Callable[[IndexRow, Scan], float | None]] = {
         "age": lambda row, _: row.age_years,
@@ -247,8 +246,8 @@ def _sizes(survey: Survey) -> Figures:
 
 
 def _shortcuts(survey: Survey) -> Figures:
-    """Measure how well each plain number alone tells the classes apart; None if it is the same
-    in all images.
+    """Measure how well each plain number alone separates the classes; None if it is the same in all
+    images.
     """
     return {
         name: _alone(label_N, value_N) for name, (label_N, value_N) in plain_numbers(survey).items()

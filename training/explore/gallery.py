@@ -32,8 +32,8 @@ class Shown:
 def samples_of_class(
     survey: Survey, data_dir: Path, label: int, runs: dict[str, list[str]]
 ) -> list[Shown]:
-    """Show a few images of a class: drawn at random, or, where lesions are known, from the smallest
-    to the largest.
+    """Show a few images of a class: at random or, if lesions are known, from the smallest lesion to
+    the largest.
     """
     positions = [i for i in survey.readable_N if survey.index.rows[i].label == label]
     shares = survey.lesions.share_by_image if survey.lesions else {}
@@ -85,8 +85,8 @@ def near_pairs_shown(survey: Survey, data_dir: Path) -> Iterator[tuple[Shown, Sh
 
 
 def mean_images(survey: Survey) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean thumbnails of the negative and the positive images; black where a class has
-    none.
+    """Return the mean thumbnails of the negative and the positive images; black if a class has no
+    image.
     """
     means = []
     for label in (0, 1):

@@ -1,4 +1,4 @@
-"""The lesions of a SIIM table: how much of an image they cover, and where they lie.
+"""The lesions of a SIIM table: their area and location.
 
 Shape suffixes: h and w rows and columns of a coarse grid.
 """
@@ -30,14 +30,14 @@ class Lesions:
     masks: tuple[int, ...]
     """How many masks each of these images has."""
     frequency_hw: NDArray[np.float64]
-    """In how many of them each place of the image is covered, as a share."""
+    """Share of the positive images in which each cell of the grid is covered."""
 
 
 def measure_lesions(
     runs: Mapping[str, Sequence[str]], size_of: Mapping[str, tuple[int, int]]
 ) -> Lesions:
-    """Measure the joined masks of each positive image; `size_of` gives rows and columns of the
-    images to look at.
+    """Measure the joined masks of each positive image. `size_of` has rows and columns of each
+    image.
     """
     share: dict[str, float] = {}
     frequency_hw = np.zeros((GRID, GRID))

@@ -36,7 +36,7 @@ _UNITS = {
 
 
 def page(figures: Figures, survey: Survey, data_dir: Path) -> str:
-    """Return the whole page for the figures of explore.json and what they were made from."""
+    """Return the whole page for the figures of explore.json and their survey."""
     parts = (
         _header(figures),
         _tiles(figures),

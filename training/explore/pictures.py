@@ -1,4 +1,4 @@
-"""Pictures of the data set for its report: small, with the lesions drawn where masks are known.
+"""Small pictures of the data set for its report, with the lesions' outlines if masks are known.
 
 Shape suffixes: H rows, W columns, 3 colours.
 """

@@ -92,7 +92,7 @@ def lesion_areas(share_N: Floats) -> str:
 
 
 def lesion_places(frequency_hw: Floats, mean_HW: Floats) -> str:
-    """Draw where lesions lie, over the mean of the positive images."""
+    """Draw the locations of lesions over the mean of the positive images."""
 
     def draw(axes: Axes) -> None:
         extent = (0.0, 1.0, 1.0, 0.0)

@@ -33,8 +33,8 @@ _FILES_A_TASK = 8
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What one file holds; `code` and `detail` say why where it can't be read, and then all the
-    rest is empty.
+    """The content of one file. If it can't be read, `code` and `detail` have the reason and all
+    else is empty.
     """
 
     size_bytes: int
@@ -45,7 +45,7 @@ class Scan:
     metadata: Metadata = Metadata()  # noqa: RUF009 - frozen
     warnings: tuple[str, ...] = ()
     implausible_age: str = ""
-    """The age as the file writes it, where it can't be a patient's and was set to missing."""
+    """The age as the file states it, if it is implausible and was set to missing."""
     thumb_HW: NDArray[np.uint8] | None = None
     """The image, squeezed to a small square."""
 
@@ -56,7 +56,7 @@ class Scan:
 
 
 def scan_files(paths: Iterable[Path]) -> Iterator[Scan]:
-    """Scan files in one process a core; gives their scans in order."""
+    """Scan files in one process for each core. Yield the scans in order."""
     with ProcessPoolExecutor(
         _cores(), mp_context=get_context("spawn"), initializer=quiet_libraries
     ) as pool:

@@ -21,15 +21,15 @@ from training.explore.scan import Scan, scan_files
 from training.progress import progress_bar
 
 FOLDS = 5
-"""Folds of the split that the report tries out; what recipes take unless told otherwise."""
+"""Folds of the split that the report tries: the default of the recipes."""
 
 
 def explore(data_dir: Path, out_dir: Path, *, groups: Path | None = None) -> Figures:
-    """Survey a data folder; write explore.json, report.html and, where pictures are nearly the
-    same, near_duplicates.csv.
+    """Survey a data folder. Write explore.json, report.html and, if pictures are nearly the same,
+    near_duplicates.csv.
 
-    near_duplicates.csv names one group for each cluster of pictures: after a look at them, and
-    without the lines that are wrong, it is a table for `--groups`.
+    near_duplicates.csv has one group for each cluster of pictures. After a person has checked it,
+    it is a table for `--groups`.
 
     Returns:
         What explore.json holds.
@@ -109,7 +109,7 @@ def _lesions(table: Path, index: DataIndex, scans: tuple[Scan, ...]) -> Lesions:
 
 
 def _to_train_on(survey: Survey, data_dir: Path) -> list[int]:
-    """Return the places in the index of what can be read and training would read: no test/ beside a
+    """Return the positions of the readable images that training would read: no test/ if there is a
     train/.
     """
     roots = class_folders.find_roots(data_dir, "train") if (data_dir / "train").is_dir() else ()
@@ -122,7 +122,7 @@ def _to_train_on(survey: Survey, data_dir: Path) -> list[int]:
 
 
 def _try_split(index: DataIndex) -> list[str]:
-    """Try the split that training would make, and say how it comes out."""
+    """Try the split that training would make, and return its balance."""
     try:
         return balance_lines(index, split_folds(index, FOLDS, seed=1))
     except SplitError as exc:

@@ -1,7 +1,7 @@
-"""Move training images and bend their grey values, a batch at a time, on the device that trains.
+"""Augment training images in batches, on the training device: geometry and grey values.
 
-Nothing here turns a chest upside down or cuts an apex off for good: the
-strengths are a recipe's (`training.recipe.schema.Augmentation`).
+Strengths are a recipe's (`training.recipe.schema.Augmentation`). They never turn a chest upside
+down or cut an apex off.
 
 Shape suffixes: N images, 1 or C channels, H rows, W columns; images are float32 on a 0..1 grey
 scale.
@@ -14,7 +14,7 @@ from torch.nn import functional
 from training.recipe.schema import Augmentation
 
 _ASPECT_SHARE = 0.25
-"""Part of the zoom that each side may take by itself."""
+"""Part of the zoom that is drawn separately for each side."""
 
 
 def augment(image_N1HW: Tensor, strengths: Augmentation, generator: torch.Generator) -> Tensor:
@@ -97,7 +97,7 @@ def _blur(image_N1HW: Tensor, share: float, generator: torch.Generator) -> Tenso
     padded = functional.pad(image_N1HW[chosen], (1, 1, 1, 1), mode="replicate")
     tall = (
         padded[..., :-2] + 2.0 * padded[..., 1:-1] + padded[..., 2:]
-    ) / 4.0  # slices: far cheaper than a convolution
+    ) / 4.0  # slices are much cheaper than a convolution
     blurred = image_N1HW.clone()
     blurred[chosen] = (tall[..., :-2, :] + 2.0 * tall[..., 1:-1, :] + tall[..., 2:, :]) / 4.0
     return blurred

@@ -1,4 +1,4 @@
-"""What to do about a rare class: draw it as often as the other, weigh its loss, or fill it up
+"""Treatments of a rare class: draw it as often as the other, weigh its loss, or fill it up
 (`training.fit.generate`).
 """
 
@@ -13,8 +13,8 @@ def epoch_order(
 ) -> NDArray[np.int64]:
     """Return the order in which an epoch visits images, by position, as many as there are images.
 
-    `sampler` draws half of them from either class; the rarer class repeats, each of
-    its images equally often (give or take one), and the other shows a random part.
+    `sampler` draws half of them from either class; images of the rarer class repeat equally often
+    (within one), and a random part of the other class is drawn.
     """
     if treatment != "sampler":
         return rng.permutation(len(label_N))
@@ -35,7 +35,7 @@ def class_weights(label_N: NDArray[np.int64], treatment: Imbalance) -> tuple[flo
 
 
 def draw(positions: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw `count` of some positions, each equally often, give or take once."""
+    """Draw `count` of some positions, each equally often (within one)."""
     rounds = -(-count // len(positions))
     return np.concatenate([positions[:0], *(rng.permutation(positions) for _ in range(rounds))])[
         :count

@@ -1,7 +1,6 @@
 """From the cache to batches: order, resizing, augmentation and mixing of one epoch.
 
-An epoch is a pure function of (seed, model, epoch): a resumed training sees
-what an uninterrupted one would have seen.
+An epoch is a pure function of (seed, model, epoch), so a resumed training sees the same batches.
 
 Shape suffixes: N images, 1 channel, H rows, W columns, M metadata columns.
 """
@@ -34,9 +33,9 @@ class Samples:
     image_NHW: NDArray[np.uint8]
     label_N: NDArray[np.int64]
     mask_NHW: NDArray[np.uint8] | None = None
-    """255 where the finding covers all of a pixel; None if nobody drew it."""
+    """255 if the finding covers all of a pixel; None without masks."""
     metadata_NM: NDArray[np.float32] | None = None
-    """As `training.fit.late_fusion.encode` gives it; None if images alone are learned from."""
+    """From `training.fit.late_fusion.encode`; None if the recipe has no metadata."""
 
     def __len__(self) -> int:
         return len(self.label_N)
@@ -69,8 +68,8 @@ class Batch(NamedTuple):
 
 
 def open_samples(run: Run) -> Samples:
-    """Map all that a run directory may learn from, in the order of its index; masks and metadata
-    where its recipe asks for them.
+    """Map all training samples of a run directory, in the order of its index. Masks and metadata
+    are included if the recipe asks for them.
     """
     masks = (
         map_masks(run.path / "cache", len(run.index), run.recipe.size)
@@ -119,8 +118,8 @@ def epoch_batches(
 
 
 def plain_batches(samples: Samples, batch: int, size: int, device: torch.device) -> Iterator[Batch]:
-    """Return all images in order and unchanged but for their size, with all that is known beside
-    them; no masks.
+    """Yield all images in order, changed in size only, with their metadata features and without
+    masks.
     """
     for start in range(0, len(samples), batch):
         part = slice(start, start + batch)

@@ -3,10 +3,10 @@ the cores.
 
     torchrun --standalone --nproc-per-node 4 -m training train RECIPE --data DIR --out RUN
 
-Every process draws the whole batch (its order, augmentation and mixing are pure functions of seed
-and epoch) and keeps its part; gradients and the statistics of batch norms are added up over all of
-them. So the steps are those of one process, but for rounding and for what dropout draws.  The first
-process alone writes files.
+Every process draws the whole batch and keeps its part: order, augmentation and mixing are pure
+functions of seed and epoch. Gradients and batch-norm statistics are summed over the processes. So
+the steps equal those of one process, except for rounding and dropout. Only the first process writes
+files.
 
 Shape suffixes: N images, C channels, H rows, W columns.
 """
@@ -24,12 +24,12 @@ from torch.autograd.function import FunctionCtx
 from training.recipe.schema import ConfigError
 
 _PATIENCE = timedelta(hours=2)
-"""The others wait while the first decodes a data set or tries a model."""
+"""The other processes wait while the first decodes a data set or validates a model."""
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the other processes where torchrun started this one, and part from them at the end."""
+    """Join the process group if torchrun started this process, and leave it at the end."""
     if not dist.is_torchelastic_launched():
         yield
         return
@@ -63,7 +63,7 @@ def world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Tell whether this is the process that writes."""
+    """Return whether this is the process that writes files."""
     return rank() == 0
 
 
@@ -84,8 +84,8 @@ def main_process_first() -> Iterator[None]:
 
 
 def refuse_empty_shards(batch: int, processes: int) -> None:
-    """Raise `ConfigError` where a batch of about that many images could leave one of the processes
-    without any.
+    """Raise `ConfigError` if a batch of about that many images could leave a process without
+    any.
     """
     if batch < 2 * processes:
         raise ConfigError(
@@ -120,7 +120,9 @@ def all_reduce_gradients(network: nn.Module) -> None:
 
 
 def share_batch_norms(network: nn.Module) -> None:
-    """Let the batch norms of a network see the parts of all processes; its state stays the same."""
+    """Make a network's batch norms use the statistics of all processes. Its state does not
+    change.
+    """
     for module in network.modules():
         if world_size() > 1 and type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm

@@ -1,12 +1,11 @@
-"""Fill up the rarer class with changed copies of its own images, as files that anyone can look at.
+"""Fill up the rarer class with augmented copies of its own images, written as files for inspection.
 
     RUN/fold-<k>/generated/
-        <image id>-made<number>.png   a copy of that image, moved and with its greys bent
-        generated.csv                 which file came from which image; written last
+        <image id>-made<number>.png   an augmented copy of that image
+        generated.csv                 the source image of each file; written last
 
-Sources are the images that this one model learns from, so nothing of a held-out person is ever
-copied. Each image is copied equally often, give or take once, and the same seed makes the same
-files.
+Only images that this model learns from are copied, so no held-out person is. Each image is copied
+equally often (within one), and the same seed makes the same files.
 
 Shape suffixes: N images, 1 channel, H rows, W columns.
 """
@@ -47,17 +46,17 @@ _COLUMNS = ("file", "source", "label")
 
 
 class GenerateError(TrainingError):
-    """Files that were generated are not what their table says; the message says what to do."""
+    """Generated files do not match their table; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """Made images of one class, in the order of their table."""
+    """Generated images of one class, in the order of their table."""
 
     image_NHW: NDArray[np.uint8]
     label_N: NDArray[np.int64]
     sources: tuple[str, ...]
-    """The image id that each was made from."""
+    """The image id of each copy's source."""
 
 
 def generate(
@@ -67,15 +66,14 @@ def generate(
     folder: Path,
     seed: int,
 ) -> Generated:
-    """Make as many images of the rarer class as it lacks, or read the ones that an earlier call
-    made.
+    """Generate as many images as the rarer class lacks, or read those of an earlier call.
 
     Args:
         image_NHW: the images that the model learns from, uint8.
         label_N: their labels.
-        image_ids: what they are called.
-        folder: where the files go.
-        seed: what decides which copies are made, and how each is changed.
+        image_ids: their ids.
+        folder: the folder to write to.
+        seed: the seed of the choice of images and of their augmentation.
 
     Raises:
         GenerateError: a file that the table lists is gone or has another size.

@@ -1,7 +1,6 @@
-"""Late fusion: age, sex and view position as numbers beside the image, and what is unknown as
-zeros.
+"""Late fusion: age, sex and view position as metadata features; unknown values are zeros.
 
-The network adds `w . metadata` to the image's own logit, so what is unknown adds nothing.
+The network adds `w . metadata` to the image's own logit, so unknown values add nothing.
 
 Shape suffixes: N images, M columns.
 """
@@ -16,7 +15,7 @@ from cxr.radiograph import Metadata
 from training.data.index import IndexRow
 
 _FACT_M = np.array([0, 0, 1, 1, 2, 2])
-"""Which fact each column tells of: age, sex or view."""
+"""The value that each column belongs to: age, sex or view."""
 
 _FORGOTTEN = 0.3
 """Share of the facts that training takes away, so that a network knows what to make of their
@@ -33,6 +32,6 @@ def encode(rows: Sequence[IndexRow]) -> NDArray[np.float32]:
 
 
 def forget_some(metadata_NM: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Take away each fact of each image by chance."""
+    """Drop each metadata value of each image at random."""
     forgotten_NF = rng.random((len(metadata_NM), 3)) < _FORGOTTEN
     return np.where(forgotten_NF[:, _FACT_M], np.float32(0), metadata_NM)

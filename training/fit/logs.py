@@ -12,8 +12,8 @@ from typing import Any, Self
 class JsonLinesLog:
     """Append events to a .jsonl file; a context manager that closes it.
 
-    Where training goes on after `last_epoch`, what was written of later ones is forgotten: they are
-    trained anew.
+    If training resumes after `last_epoch`, lines of later epochs are removed, because those epochs
+    are trained again.
     """
 
     def __init__(self, path: Path, *, last_epoch: int | None = None) -> None:
@@ -33,7 +33,7 @@ class JsonLinesLog:
         self._file.close()
 
     def write(self, event: str, **facts: Any) -> None:
-        """Write one line at once: the event, when, and its facts."""
+        """Write one line and flush it: the event, its time, and its values."""
         line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()

@@ -16,8 +16,9 @@ logit 0: the segmentation masks and the labels then ask the map for one and the 
 """
 
 _COVERED_WEIGHT = 5.0
-"""Weight of a covered cell beside an empty one: lesions cover about one cell in a hundred of a
-positive image."""
+"""Weight of a covered cell relative to an empty one: lesions cover about 1 % of a positive image's
+cells.
+"""
 
 _CELLS_SCALE = 10.0
 """Brings the mean cross entropy over cells, nearly all of them empty, to the size of the
@@ -48,7 +49,7 @@ def mask_loss(cam_Nhw: Tensor, mask_N1HW: Tensor) -> Tensor:
 
 
 def _missed_overlap(probability_Nhw: Tensor, cover_Nhw: Tensor) -> Tensor:
-    """Give 1 - Dice, the mean over the images with a lesion; 0 where none has one."""
+    """Return 1 - Dice, the mean over the images with a lesion; 0 if there is none."""
     chosen_N = cover_Nhw.amax(dim=(1, 2)) > 0
     probability_Phw, cover_Phw = probability_Nhw[chosen_N], cover_Nhw[chosen_N]
     if not len(cover_Phw):

@@ -27,14 +27,13 @@ _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 def open_run(
     recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups: Path | None = None
 ) -> Run:
-    """Make a run directory ready to train: index, cache, split, run.json; or check that the one
-    there is the same training.
+    """Prepare a run directory: index, cache, split, run.json. If it exists, check that it is of the
+    same training.
 
-    `groups` is a table of persons beyond what the data folder itself tells (see
-    `training.data.load_index`).
+    `groups` is a table of persons (see `training.data.load_index`).
 
     Raises:
-        RunError: the run directory there has another recipe or other data.
+        RunError: the run directory exists, with another recipe or other data.
         DataError: the data folder has another layout, or nothing in it can be read.
         SplitError: the data can't be split without a leak.
         WeightsError: the weights to start from do not fit the network.

@@ -1,20 +1,17 @@
-"""A run directory on disk: what a training writes, and what evaluation and export read back.
+"""A run directory on disk: written by training, read by evaluation and export.
 
     RUN/
         run.json        resolved recipe, command, data, commit, tools, images that could not be read
         index.csv       every image: id, path, hash, person group, label, age, sex, view
         splits.csv      which fold each image lies in
-        cache/          decoded images, uint8, at the final size; their masks where experts drew
-                        segmentation masks
+        cache/          decoded images, uint8, at the final size; segmentation masks, if any
         fold-<k>/       model.safetensors (fold k held-out), metrics.jsonl, tensorboard/, state.pt
-                        while unfinished;
-                        an ensemble has the last three in member-<n>/, beside that member's own
-                        weights
+                        while unfinished; with several networks, the last three lie in
+                        member-<n>/, with the weights of that network
         final/          model.safetensors, the model to export
-        log.jsonl       what happened when
+        log.jsonl       events with their times
 
-Weights are safetensors; the state for resuming is read with `weights_only`.
-Nothing here unpickles.
+Weights are safetensors; the state for resuming is read with `weights_only`. Nothing here unpickles.
 """
 
 import json
@@ -41,14 +38,12 @@ STATE_FILE = "state.pt"
 
 
 class RunError(TrainingError):
-    """A run directory is not what it should be, or not finished; the message says what to do."""
+    """A run directory is invalid or unfinished; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run directory folder, read.  `fold_N` says for each row of the index which fold it lies
-    in.
-    """
+    """A run directory, read. `fold_N` is the fold of each row of the index."""
 
     path: Path
     recipe: Recipe
@@ -60,7 +55,7 @@ class Run:
 
     @property
     def data_dir(self) -> Path:
-        """Where the images lay, as the command named it."""
+        """The data folder, as in the command."""
         return Path(self.facts["data"]["dir"])
 
     @property
@@ -106,7 +101,7 @@ def load_run(path: Path) -> Run:
 
 
 def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Write run.json whole or not at all: where it is, everything beside it is complete."""
+    """Write run.json atomically. If it exists, all other files of the preparation are complete."""
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     draft.replace(path)
@@ -127,9 +122,7 @@ def write_splits(path: Path, index: DataIndex, fold_N: NDArray[np.int64]) -> Non
 
 
 def read_splits(path: Path, index: DataIndex) -> NDArray[np.int64]:
-    """Read splits.csv as `fold_N` in the index's order; raises `ValueError` where the two
-    disagree.
-    """
+    """Read splits.csv as `fold_N` in the index's order. Raise `ValueError` if the two disagree."""
     lines = read_table(path)
     if [line["sha256"] for line in lines] != [row.sha256 for row in index.rows]:
         raise ValueError("splits.csv and index.csv list different images")
@@ -160,7 +153,7 @@ def save_network(path: Path, network: torch.nn.Module) -> None:
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write what resuming needs, whole or not at all: a cut-off write leaves the previous state."""
+    """Write the state for resuming atomically: an interrupted write leaves the previous state."""
     draft = path.with_suffix(".draft")
     with draft.open("wb") as file:
         torch.save(state, file)

@@ -57,9 +57,7 @@ _MEMBER_SEEDS = 1000
 
 
 def train(run: Run, *, final: bool = True) -> None:
-    """Train every model of a run directory that is not finished yet; where none is to be exported,
-    leave the final one out.
-    """
+    """Train every unfinished model of a run directory."""
     distributed.refuse_empty_shards(run.recipe.batch, distributed.world_size())
     torch.set_num_threads(
         run.recipe.threads or max(1, available_cores() // distributed.local_world_size())
@@ -109,14 +107,14 @@ def take_as_final(run_dir: Path) -> None:
 def _to_learn_from(
     run: Run, samples: Samples, position_N: NDArray[np.int64], folder: Path
 ) -> Samples:
-    """Take the images that one model learns from, filled up with generated ones where the recipe
-    says so.
+    """Return the images that one model learns from, with generated ones if the recipe asks for
+    them.
     """
     real = samples.take(position_N)
     if run.recipe.imbalance != "generated":
         return real
     ids = [run.index.rows[i].image_id for i in position_N]
-    with distributed.main_process_first():  # the others read what it made
+    with distributed.main_process_first():  # the other processes read its files
         made = generate(real.image_NHW, real.label_N, ids, folder / "generated", run.recipe.seed)
     return Samples(
         np.concatenate([real.image_NHW, made.image_NHW]),
@@ -158,7 +156,7 @@ def train_model(
 def _train_member(
     recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int
 ) -> ChestNet:
-    """Train one member, or read it where it is finished."""
+    """Train one member of an ensemble, or read its weights if it is finished."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
         _keep(train_network(recipe, samples, held_back, folder, seed), folder)
@@ -178,7 +176,7 @@ def _keep(network: ChestNet, folder: Path) -> None:
 def train_network(
     recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int
 ) -> ChestNet:
-    """Train one network from its last finished epoch on, and give what is kept of its weights."""
+    """Train one network from its last finished epoch on, and return the averaged weights."""
     unfinished = folder / STATE_FILE
     folder.mkdir(parents=True, exist_ok=True)
     state = TrainState.start(recipe, seed, choose_device())
@@ -211,10 +209,8 @@ def train_network(
 
 
 def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
-    """Train one epoch and give its mean loss; a pure function of the learner's state, its seed and
-    its epoch.
-
-    Of each batch this process takes its part, and then the same step as all others.
+    """Train one epoch and return its mean loss. It is a pure function of state, seed and epoch.
+    Each process takes its part of a batch, and all take the same step.
     """
     recipe, epoch = state.recipe, state.epoch
     # dropout and stochastic depth draw from the global generator, each process for its own images
@@ -248,8 +244,8 @@ def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
 def batch_loss(
     network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[float, float]
 ) -> Tensor:
-    """Return the mean loss of a batch: the label's, and the map's against the segmentation masks
-    where there are any.
+    """Return the mean loss of a batch: the label's, plus the map's if there are segmentation
+    masks.
     """
     with mixed_precision(recipe, network.bias.device):
         feature_NChw = network.forward_features(batch.image_N1HW)
@@ -263,8 +259,8 @@ def batch_loss(
 
 
 def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """Let convolutions run in bf16 where the recipe says so, or where it leaves the choice and bf16
-    is faster.
+    """Run convolutions in bf16 if the recipe asks for it, or if it leaves the choice and bf16 is
+    faster.
     """
     gains = (
         recipe.network.startswith(("densenet", "pyramid")) and bf16_instructions() is not None
@@ -299,14 +295,14 @@ def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
 
 @torch.inference_mode()
 def fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
-    """Learn where the images lie that a network learned from, in its own features."""
+    """Fit the novelty head: the distribution of the training images in the network's features."""
     network.eval()
     batches = plain_batches(samples, _LOOK_BATCH, size, network.bias.device)
     network.novelty.fit(torch.cat([network.describe(batch.image_N1HW) for batch in batches]))
 
 
 def choose_device() -> torch.device:
-    """Take the GPU where there is one; of several processes each takes its own."""
+    """Return the GPU, if there is one; each of several processes takes its own."""
     return (
         torch.device("cuda", distributed.local_rank())
         if torch.cuda.is_available()

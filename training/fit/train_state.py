@@ -45,7 +45,7 @@ class TrainState:
 
     @property
     def device(self) -> torch.device:
-        """Where it learns."""
+        """The device that trains."""
         return self.network.bias.device
 
     def finish_epoch(self) -> None:
@@ -70,7 +70,7 @@ class TrainState:
         save_state(path, state)
 
     def resume(self, path: Path) -> None:
-        """Return to what `save` wrote; where it wrote nothing, stay at the start."""
+        """Load the state that `save` wrote. Without one, stay at the start."""
         state = load_state(path)
         if state is None:
             return

@@ -14,7 +14,7 @@ def html_page(title: str, body: str) -> str:
 
 
 def table(rows: Iterable[str], *, head: str = "") -> str:
-    """Return a table that scrolls sideways where it is too wide; rows and head are HTML already."""
+    """Return a table that scrolls sideways if it is too wide; rows and head are HTML already."""
     top = f"<thead>{head}</thead>" if head else ""
     return f"<div class=scroll><table>{top}<tbody>{''.join(rows)}</tbody></table></div>"
 

@@ -1,4 +1,4 @@
-"""The backbones: what each network sees before its last, linear layer.
+"""The backbones: each network without its last, linear layer.
 
 A backbone takes `image_N1HW`, float32 about zero, and gives `feature_NChw` after its last
 activation, so that `training.model.network` can put a linear head and its map on any of them.
@@ -23,12 +23,13 @@ from training.model.pyramid import LitePyramid, Pyramid
 from training.recipe.schema import EnsembleMember, IntensityNormalisation, NetworkName
 
 _LEAST_SPREAD = 0.1
-"""Keeps a blank image from being blown up to noise; a radiograph's spread is about 1 where this is
-added."""
+"""Added to the standard deviation, so that a blank image is not amplified to noise. A radiograph's
+is about 1 at this point.
+"""
 
 
 class Backbone(nn.Module):
-    """What `ChestNet` asks of a backbone."""
+    """The interface of a backbone for `ChestNet`."""
 
     channels: int
 
@@ -38,11 +39,11 @@ class Backbone(nn.Module):
 
     @property
     def pretrained(self) -> nn.Module:
-        """The part that starts from a file of weights: all of it, unless it says otherwise."""
+        """The part that starts from a file of weights; by default the whole backbone."""
         return self
 
     def prepare_for_export(self) -> None:
-        """Swap what ONNX does not know for what gives the same."""
+        """Replace parts that ONNX does not know by equivalent ones."""
 
 
 class EfficientNetBackbone(EfficientNetBN, Backbone):
@@ -156,10 +157,11 @@ class SmallResNetBackbone(Backbone):
 
 
 class OwnIntensityNormalisation(Backbone):
-    """A backbone that reads an image by its own greys, whatever its exposure and contrast were.
+    """A backbone that normalises an image's intensities first, so that exposure and contrast do not
+    matter.
 
-    `image` takes off the image's mean and divides by its spread; `high-pass` takes off the mean of
-    the neighbourhood first, so that only edges and texture are left.
+    `image` subtracts the image's mean and divides by its standard deviation. `high-pass` first
+    subtracts the mean of the neighbourhood, so that only edges and texture are left.
     """
 
     def __init__(self, normalisation: IntensityNormalisation, backbone: Backbone) -> None:
@@ -171,7 +173,7 @@ class OwnIntensityNormalisation(Backbone):
         )
 
     def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Return the backbone's maps of the image in its own greys."""
+        """Return the backbone's maps of the normalised image."""
         centred = _about_zero(
             _about_zero(image_N1HW)
         )  # twice: what rounding leaves of a blank image would be blown up
@@ -219,8 +221,7 @@ class ParallelBackbone(Backbone):
 
 
 class AtSize(Backbone):
-    """A backbone that is given images of another size than its own, and gives its map in finer
-    cells.
+    """A backbone for images of another size than its own, with its map in finer cells.
 
     Each cell is repeated, which changes neither the mean over the map nor the log of its mean
     exponential.
@@ -255,8 +256,8 @@ class AtSize(Backbone):
 
 
 def make_backbone(name: NetworkName, normalisation: Sequence[IntensityNormalisation]) -> Backbone:
-    """Make a network's backbone with random weights, one for each way of reading greys, side by
-    side.
+    """Make a network's backbone with random weights: one for each intensity normalisation, in
+    parallel.
     """
     backbones = [
         BACKBONES[name]() if grey == "fixed" else OwnIntensityNormalisation(grey, BACKBONES[name]())

@@ -34,7 +34,7 @@ LITE_WIDTHS = (40, 112, 320)
 
 
 class Lite(EfficientNet):
-    """EfficientNet-Lite0 without its head; what it gives is its subclasses' own."""
+    """EfficientNet-Lite0 without its head. Subclasses choose the outputs."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__(

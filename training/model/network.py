@@ -1,10 +1,9 @@
-"""The network: a backbone, a linear head that is its own map, and a distance from the training set.
+"""The network: a backbone, a linear head that yields the map, and a novelty head.
 
-The head gives one number a cell, the class activation map `cam = w . f` (Zhou
-et al. 2016), and the logit is pooled from it, so that the map is exact:
-`pool(cam) + bias == logit`.  No gradients are needed to explain an answer.
-A mean lets every cell count alike; the log of the mean exponential (Pinheiro and
-Collobert 2015) lets a few decide, and there the bias is part of the map itself.
+The head gives one number a cell, the class activation map `cam = w . f` (Zhou et al. 2016), and the
+logit is pooled from it, so that the map is exact: `pool(cam) + bias == logit`.  No gradients are
+needed to explain an answer. A mean weighs all cells alike. The log of the mean exponential
+(Pinheiro and Collobert 2015) lets a few cells decide; its bias is part of the map.
 
 Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h and w map rows and
 columns, M metadata columns, D values that describe an image to the novelty head.
@@ -91,8 +90,8 @@ class ChestNet(nn.Module):
     @classmethod
     @torch.no_grad()
     def ensemble(cls, members: Sequence["ChestNet"]) -> Self:
-        """Join trained networks into one whose map is the mean of their maps; a mean pool makes its
-        logit the mean of theirs.
+        """Join trained networks into one whose map is the mean of their maps. With a mean pool its
+        logit is the mean of theirs.
 
         A mean of linear heads is one linear head on all their features, so an ensemble is a network
         like any other, and its map is as exact.  The members' backbones become parts of it; the
@@ -131,7 +130,9 @@ class ChestNet(nn.Module):
 
     @property
     def num_facts(self) -> int:
-        """How many columns of metadata add to the logit; 0 where the image speaks alone."""
+        """Number of metadata columns that add to the logit; 0 if the network reads the image
+        alone.
+        """
         return 0 if self.late is None else len(self.late)
 
     @property
@@ -147,14 +148,14 @@ class ChestNet(nn.Module):
             nn.init.zeros_(self.late)
 
     def forward(self, image_NHW: Tensor, metadata_NM: Tensor | None = None) -> tuple[Tensor, ...]:
-        """Read uint8 images, as `cxr.preprocess` makes them, and what is known beside them, as
-        `cxr.metadata_features` writes it.
+        """Read uint8 images from `cxr.preprocess`, and metadata features from
+        `cxr.metadata_features`.
 
         Returns:
             `logit_N`, raw; `cam_Nhw`, in units of the logit, with `pool(cam) + cam_bias == logit`;
             `novelty_N`, the whitened distance from the training set, see
-            `training.model.novelty_head`; where metadata adds to the logit, `bias_N`, which stands
-            for `cam_bias` and for that. All float32.
+            `training.model.novelty_head`; if metadata adds to the logit, `bias_N`, the sum of
+            `cam_bias` and that addition. All float32.
         """
         image_N1HW = image_NHW[:, None].to(torch.float32) / 255.0
         feature_NChw = self.forward_features(image_N1HW)
@@ -173,10 +174,8 @@ class ChestNet(nn.Module):
     def read(
         self, feature_NChw: Tensor, metadata_NM: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return `logit_N` and `cam_Nhw` of feature maps, whole channels of which are dropped while
-        training.
-
-        What is known beside the image adds to the logit, and not to the map.
+        """Return `logit_N` and `cam_Nhw` of feature maps; in training, whole channels are dropped.
+        Metadata features add to the logit, not to the map.
         """
         logit_N, cam_Nhw = self._read_image(feature_NChw)
         if self.late is None or metadata_NM is None:
@@ -198,7 +197,7 @@ class ChestNet(nn.Module):
         ), cam_Nhw
 
     def forward_logit(self, image_N1HW: Tensor, metadata_NM: Tensor | None = None) -> Tensor:
-        """Return `logit_N` of float images, and of what is known beside them."""
+        """Return `logit_N` of float images and their metadata features."""
         return self.read(self.forward_features(image_N1HW), metadata_NM)[0]
 
     def describe(self, image_N1HW: Tensor) -> Tensor:

@@ -1,15 +1,12 @@
-"""How far an image lies from the training images: in its coarse shape, and in what the network
-makes of it.
+"""Distance of an image from the training images, in its coarse shape and in the network's features.
 
-Pooled features hardly know where things are: those of a chest that hangs upside
-down are nearly those of one that stands.  A thumbnail of a dozen pixels a side
-knows, whatever the network.  Both are whitened on the training images
-(Mahalanobis 1936).  An upright chest moreover lies nearer to them than the same
-picture turned or inverted does; where it does not, it is probably turned itself.
+Pooled features hardly encode position: those of a chest upside down are nearly those of an upright
+one. A thumbnail of a dozen pixels a side does encode it, for every network.  Both are whitened on
+the training images (Mahalanobis 1936).  An upright chest is nearer to the training images than the
+same image turned or inverted. If it is not, it is probably turned itself.
 
-Shape suffixes: N images, 1 channel, H and W input rows and columns, t thumbnail
-rows or columns, T values of a shape, C features, D = T + C, V values, K whitened
-components.
+Shape suffixes: N images, 1 channel, H and W input rows and columns, t thumbnail rows or columns, T
+values of a shape, C features, D = T + C, V values, K whitened components.
 """
 
 import torch
@@ -18,7 +15,7 @@ from torch import Tensor, nn
 from training.model.area_pooling import averaging
 
 THUMBNAIL_SIDE = 12
-"""Fine enough to tell up from down, too coarse for what makes one patient differ from the next."""
+"""Fine enough to separate up from down, too coarse to separate one patient from another."""
 
 FEATURE_COMPONENTS = 64
 """Principal components of the features that count."""
@@ -30,10 +27,12 @@ else: an even slope would pass for a chest because it lacks detail, and few imag
 for a fit."""
 
 _FLAT = 0.01
-"""Spread of greys, of 0..1, under which an image counts as flat; radiographs have 0.08 and more."""
+"""Standard deviation of grey values (0..1) under which an image counts as flat; radiographs have
+0.08 and more.
+"""
 
 _CONTRAST_WEIGHT = 4.0
-"""What a factor e of contrast weighs beside a thumbnail's pixels, whose spread is 1."""
+"""Weight of a factor e of contrast, relative to a thumbnail's pixels with standard deviation 1."""
 
 _FEATURE_POWER = 0.25
 """A few good radiographs have features a hundred times as far out as the others'; this keeps them
@@ -87,7 +86,7 @@ class NoveltyHead(nn.Module):
         return novelty_N
 
     def fit(self, described_ND: Tensor) -> None:
-        """Learn from the training images' descriptions where they lie and how they spread."""
+        """Fit mean and spread to the descriptions of the training images."""
         shape_NT, feature_NC = self._parts(described_ND)
         self.shape.fit(shape_NT, ridge=_SHAPE_RIDGE)
         self.features.fit(feature_NC)
@@ -110,9 +109,7 @@ class Whitening(nn.Module):
         self.register_buffer("whitening_KV", torch.zeros(components, values))
 
     def forward(self, value_NV: Tensor) -> Tensor:
-        """Return the distance of each row; 0 before the fit, and where there was nothing to fit
-        to.
-        """
+        """Return the distance of each row; 0 before the fit, and if there was nothing to fit to."""
         return ((value_NV - self.mean_V) @ self.whitening_KV.T).square().sum(dim=1).sqrt()
 
     @torch.no_grad()

@@ -1,15 +1,15 @@
-"""Weights to start from: another run directory's, ImageNet's from MONAI or a package, or a file
-with torchvision's names.
+"""Initial weights: of another run directory, of ImageNet (from MONAI or a package), or a file with
+torchvision's names.
 
     source -> a state dict, by whatever names -> the backbone's own names and shapes -> ChestNet
 
 Only the backbone starts from them: the head is always new.  Three input channels become one by
-their sum, which gives a grey image what its three equal channels would have got.  (MONAI's own
-loading passes over a layer of another shape without a word, and so over the first one.)
+their sum, which is exact for a grey image with three equal channels. MONAI's own loading silently
+skips a layer of another shape, and so the first one.
 
-Torchvision's EfficientNets pad the strided convolutions half a pixel otherwise than MONAI's, and B0
-to B4 have batch norms with a smaller epsilon: what is loaded there is a start for training, not the
-same network to the last digit.
+Torchvision's EfficientNets pad strided convolutions differently from MONAI's by half a pixel, and
+B0 to B4 have a smaller batch-norm epsilon. Their weights are a start for training, not an identical
+network.
 """
 
 import pickle
@@ -68,16 +68,14 @@ def load_backbone(network: ChestNet, name: NetworkName, source: str) -> None:
 
 
 def refuse_missing_imagenet(name: NetworkName) -> None:
-    """Raise `WeightsError` where a network's ImageNet weights can't be had, before anything is done
-    for it.
-
-    What had to be fetched is kept by torch for when training starts.
+    """Raise `WeightsError` if a network's ImageNet weights are not available, before any work
+    starts. Torch keeps downloaded weights in its cache.
     """
     _fetch(name)
 
 
 def refuse_misfits(path: Path, name: NetworkName) -> None:
-    """Raise `WeightsError` where a file does not fit a network, before anything is done for it."""
+    """Raise `WeightsError` if a file does not fit a network, before any work starts."""
     state = read_state(path)
     with torch.device("meta"):
         wanted = _part_that_starts(BACKBONES[name](), state).state_dict()
@@ -85,10 +83,8 @@ def refuse_misfits(path: Path, name: NetworkName) -> None:
 
 
 def imagenet_origin(name: NetworkName) -> dict[str, str]:
-    """Say which package has a network's ImageNet weights, with the file's hash where it carries
-    them itself.
-
-    Raises `WeightsError` where there are none.
+    """Return the package of a network's ImageNet weights, with the file's hash if the package
+    contains them. Raise `WeightsError` if there are none.
     """
     if name in _ON_LITE:
         path = _packaged(_LITE_PACKAGE)
@@ -99,8 +95,8 @@ def imagenet_origin(name: NetworkName) -> dict[str, str]:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict from safetensors, or from torch's own format as plain tensors; raises
-    `WeightsError`.
+    """Read a state dict from safetensors, or from torch's own format as plain tensors. Raise
+    `WeightsError` if it can't be read.
     """
     try:
         state = (
@@ -121,10 +117,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def fit_state(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return `state` by the names and shapes of a backbone's state dict.
-
-    Names may be a run directory's, MONAI's or torchvision's; counters of batch norms may be
-    missing. Raises `WeightsError` with what is missing, of another shape, or left over.
+    """Return `state` with the names and shapes of a backbone's state dict. Names may be a run
+    directory's, MONAI's or torchvision's; batch-norm counters may be missing. Raise `WeightsError`
+    with the tensors that are missing, left over, or of another shape.
     """
     given = _without_head(state)
     ends_before = "_conv_stem.weight" in wanted and not any(
@@ -205,7 +200,8 @@ def _part_that_starts(backbone: Backbone, state: Mapping[str, Tensor]) -> nn.Mod
 
 def _without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keep the backbone, by the newer of torchvision's two spellings (`norm.1` became `norm1`)."""
-    if _is_of_a_run(state):  # "backbone." twice where the network reads greys of its own
+    if _is_of_a_run(state):
+        # "backbone." occurs twice if the network has an intensity normalisation
         return {
             re.sub(r"^(backbone\.)+", "", key): tensor
             for key, tensor in state.items()
@@ -223,7 +219,7 @@ def _found(names: Mapping[str, str], given: Mapping[str, Tensor]) -> int:
 
 
 def _one_channel(theirs: Tensor, ours: Tensor) -> Tensor:
-    """Add up the three input channels of a first layer where ours has one."""
+    """Sum the three input channels of a first layer if ours has one."""
     first_layer = ours.ndim == theirs.ndim == 4 and (ours.shape[1], theirs.shape[1]) == (1, 3)
     return theirs.sum(dim=1, keepdim=True) if first_layer else theirs
 

@@ -1,11 +1,9 @@
-"""Networks for small lesions: they look at fine detail first, and keep a fine map.
+"""Networks for small lesions: they read fine detail and have a fine map.
 
-A pneumothorax shows as a thin line with no lung markings beyond it, on one side
-of the chest.  So a network is not left to find out from few images that broad
-shades say little: it reads the picture with its local brightness and contrast
-taken out, beside the picture itself, beside what differs from its mirror image.
-Coarser features are then added to finer ones from the top down (feature pyramid,
-Lin et al. 2017), and the map keeps one cell for 8 x 8 pixels.
+A pneumothorax shows as a thin line without lung markings beyond it, on one side of the chest. The
+input has three channels: the image, the image with local brightness and contrast removed, and the
+difference from its mirror image. Coarser features are added to finer ones from the top down
+(feature pyramid, Lin et al. 2017). The map has one cell for 8 x 8 pixels.
 
 Shape suffixes: N images, 1, 3 and C channels, H and W input rows and columns, h and w map rows and
 columns.
@@ -71,8 +69,7 @@ class TopDown(nn.Module):
 class Pyramid(TopDown):
     """Four levels of 4, 8, 16 and 32 pixels a cell, added up at 8.
 
-    The order of its parts decides what a seed draws for each, and how a state of the optimizer is
-    read.
+    The order of the parts decides the random initial weights, and how an optimizer state is read.
     """
 
     def __init__(self, widths: tuple[int, int, int, int], channels: int) -> None:

@@ -1,1 +1,1 @@
-"""What a training is told: the fields of a recipe, and the recipes by name."""
+"""Recipes: their fields, and the catalogue by name."""

@@ -95,8 +95,8 @@ def pneumonia_imagenet() -> Recipe:
 
 
 def pneumothorax_efficientnet_b0() -> Recipe:
-    """Pneumothorax from SIIM-ACR; start it from pneumonia weights with `--weights FILE` where
-    images are few.
+    """Pneumothorax from SIIM-ACR; with few images, start from pneumonia weights (`--weights
+    FILE`).
     """
     return Recipe(
         name="pneumothorax-efficientnet-b0",
@@ -128,8 +128,8 @@ def pneumothorax_efficientnet_b0() -> Recipe:
 
 
 def pneumothorax_masks() -> Recipe:
-    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map learns from the drawn
-    segmentation masks too.
+    """Pneumothorax from SIIM-ACR by a small network from scratch, whose map also learns from
+    segmentation masks.
 
     190 images in five folds and the final network take about a quarter of an hour of a core.
     """

@@ -1,9 +1,8 @@
-"""What a training is: every choice in one frozen, range-checked recipe.
+"""The recipe: every choice of a training in one frozen, range-checked object.
 
-A recipe comes from a named function in `training.recipe.catalogue`; a user changes
-single fields of it with `--set key=value` (`augment.rotate_degrees=5` reaches
-into the nested parts).  The resolved recipe stands in a run directory's run.json and in
-the bundle that is exported from it.
+A recipe comes from a named function in `training.recipe.catalogue`; a user changes single fields of
+it with `--set key=value` (`augment.rotate_degrees=5` reaches into the nested parts).  The resolved
+recipe stands in a run directory's run.json and in the bundle that is exported from it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -52,9 +51,7 @@ class ConfigError(TrainingError):
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CLOSED)
 class Augmentation:
-    """How far training images are moved and their grey values bent; zero everywhere leaves them as
-    they are.
-    """
+    """Strengths of the augmentation; zero everywhere leaves images unchanged."""
 
     mirror: Fraction = 0.5
     """Probability of a flip left to right."""
@@ -63,7 +60,7 @@ class Augmentation:
     shift: Annotated[float, Field(ge=0.0, le=0.5)] = 0.08
     """Shift, uniform in +-, as a fraction of the side."""
     scale: Annotated[float, Field(ge=0.0, le=0.9)] = 0.15
-    """Zoom, log-uniform in exp(+-); drawn for each side by itself up to a quarter of this."""
+    """Zoom, log-uniform in exp(+-); a quarter of it is drawn separately for each side."""
     gamma: Annotated[float, Field(ge=0.0, le=2.0)] = 0.5
     """Exponent on grey values, log-uniform in exp(+-)."""
     contrast: Annotated[float, Field(ge=0.0, le=2.0)] = 0.4
@@ -117,31 +114,35 @@ class Recipe:
     # Network
     network: NetworkName = "efficientnet-b0"
     normalisation: MemberNormalisations = ("fixed",)
-    """How each network reads grey values; with several, so many are trained, and answer with their
-    mean, as one graph.
+    """Intensity normalisation of each network. With several, one network is trained for each, and
+    the graph answers with their mean.
 
-    `fixed`: as they are; `image`: by the image's own mean and spread; `high-pass`: by the spread
-    about the mean nearby. """
+    `fixed`: none; `image`: by the image's mean and standard deviation; `high-pass`: after
+    subtracting the local mean.
+    """
     init_weights: str | None = None
-    """Where the backbone starts: a run directory's model.safetensors, a state dict with
-    torchvision's names (.safetensors or .pth), or `imagenet`, see `training.model.pretrained`.
-    None starts from scratch; the head is always new."""
+    """Initial weights of the backbone: a run directory's model.safetensors, a state dict with
+    torchvision's names (.safetensors or .pth), or `imagenet`; see `training.model.pretrained`. None
+    starts from scratch; the head is always new.
+    """
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     pool: Pool = "mean"
     """How the map adds up to the logit.  `lse` (log of the mean exponential) lets a few cells
     decide, as small lesions need."""
     mask_weight: Annotated[float, Field(ge=0.0)] = 0.0
-    """Weight of the map's own loss against drawn segmentation masks, beside the label's; 0 learns
-    from labels alone."""
+    """Weight of the map's loss against segmentation masks; the label's loss has weight 1. 0 learns
+    from labels alone.
+    """
     metadata: bool = False
-    """Whether age, sex and view add to the logit (`training.fit.late_fusion`); compare it with
-    images alone before shipping one."""
+    """Whether age, sex and view add to the logit (`training.fit.late_fusion`). Compare with images
+    alone before shipping.
+    """
 
     joined: tuple[EnsembleMember, ...] = ()
-    """The networks of the run directories that were joined into one
-    (`training.experiments.ensemble`); empty where a run directory was trained. Network, greys and
-    schedule are then those of the run directory with the largest input, and each run directory's
-    own recipe stands in run.json."""
+    """The networks of an ensemble (`training.experiments.ensemble`); empty for a trained run
+    directory. In an ensemble, network, normalisation and schedule are those of the member with the
+    largest input. Each member's own recipe is in run.json.
+    """
 
     # Schedule: progressive resizing trains epochs[i] epochs at sizes[i]
     epochs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
@@ -172,8 +173,9 @@ class Recipe:
 
     # Machine
     precision: TrainingPrecision = "auto"
-    """Of the network's forward pass in training.  `auto`: bf16 where it is faster: on a GPU, and on
-    a CPU that has instructions for it for DenseNets and pyramids."""
+    """Precision of the forward pass in training. `auto` is bf16 if it is faster: on a GPU, and for
+    DenseNets and pyramids on a CPU with bf16 instructions.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads; 0 takes the cores that this process may use.  Another number may change the last
@@ -326,7 +328,7 @@ def _is_model(hint: Any) -> bool:
 
 
 def _read_value(text: str, hint: Any) -> Any:
-    """Split what is a tuple; pydantic reads numbers and switches from text by itself."""
+    """Split tuples; pydantic parses numbers and booleans from text."""
     if text.lower() == "none":
         return None
     return [part.strip() for part in text.split(",")] if "tuple[" in str(hint) else text

@@ -36,8 +36,8 @@ _CROSS_FIT_SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class PlattFit:
-    """A calibration, how sure its two numbers are, and why it is the identity where it had to
-    be.
+    """A calibration, the standard errors of its two numbers, and the reason if it is the
+    identity.
     """
 
     calibration: Calibration
@@ -71,9 +71,9 @@ def fit_platt(label_N: Labels01, logit_N: Floats) -> PlattFit:
     """Fit `sigmoid(slope * logit + intercept)` by Newton's method with Platt's smoothed targets
     (Platt 1999).
 
-    The smoothing keeps the fit finite where the classes separate perfectly.
-    With one class, one logit, or where higher logits mean fewer positives,
-    there is nothing to fit: the identity is given, with a note.
+    The smoothing keeps the fit finite if the classes separate perfectly. With one class or one
+    logit, or if higher logits mean fewer positives, nothing can be fitted: the identity is
+    returned, with a note.
     """
     positives, negatives = int(label_N.sum()), int((1 - label_N).sum())
     if not positives or not negatives:
@@ -110,12 +110,11 @@ def cross_fitted(label_N: Labels01, logit_N: Floats, groups_N: Sequence[str]) ->
 
 
 def operating_points(label_N: Labels01, logit_N: Floats) -> dict[str, OperatingPoint]:
-    """Choose where a logit becomes a positive label, by four rules.
+    """Choose thresholds by four rules.
 
-    `balanced` does not look at the predictions at all: training batches hold
-    both classes equally often, so logit 0 is the decision at equal priors.
-    Youden's cut from nearly saturated predictions falls too low on data that
-    have shifted, which is why it is offered and not the default.
+    `balanced` does not look at the predictions at all: training batches hold both classes equally
+    often, so logit 0 is the decision at equal priors. Youden's cut from nearly saturated
+    predictions is too low on shifted data, so it is not the default.
     """
     points = {
         DEFAULT_OPERATING_POINT: OperatingPoint(
@@ -169,10 +168,8 @@ def _identity(note: str) -> PlattFit:
 
 
 def _newton(design_N2: Floats, target_N: Floats) -> tuple[list[float], list[float]] | None:
-    """Maximise the Bernoulli likelihood; give coefficients and standard errors, None if it does not
-    settle.
-
-    A step that would not raise the likelihood is halved, so that it can't run away.
+    """Maximise the Bernoulli likelihood. Return coefficients and standard errors, or None without
+    convergence. A step that would not raise the likelihood is halved.
     """
     weights = np.zeros(2)
     for _ in range(_NEWTON_STEPS):
@@ -216,8 +213,8 @@ def _rates(label_N: Labels01, logit_N: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _meets(rate_C: Floats, trials: int, name: str) -> tuple[NDArray[np.bool_], str]:
-    """Tell which cuts keep a rate at 0.95, by its lower bound where the class is large enough for
-    one.
+    """Return which cuts keep a rate at 0.95. If the class is large enough, its lower bound must be
+    0.95.
     """
     if trials < _MIN_CLASS_FOR_PROOF:
         return (

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def figure_text(figures: Mapping[str, Any], key: str, *, interval: bool = True) -> str:
-    """Return a figure to four places, with its 95 % interval where it has one."""
+    """Return a figure to four places, with its 95 % interval if it has one."""
     value = figures[key]
     if value is None:
         return "not measurable"
@@ -14,6 +14,6 @@ def figure_text(figures: Mapping[str, Any], key: str, *, interval: bool = True) 
 
 
 def interval_text(figures: Mapping[str, Any], key: str) -> str:
-    """Return a figure's 95 % interval to three places; empty where it has none."""
+    """Return a figure's 95 % interval to three places; empty if it has none."""
     bounds = figures.get(f"{key}_ci95")
     return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""

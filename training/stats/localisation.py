@@ -1,9 +1,9 @@
-"""How well maps point at what experts drew, beside two guesses that look at no image.
+"""How well maps point at segmentation masks, compared with two guesses that ignore the image.
 
-The pointing game (Zhang et al. 2018) asks whether a map's highest place lies in
-the segmentation mask, or within 2 % of the picture's side of it; the energy is the share
-of a map's evidence that lies inside.  `centre` always guesses the middle of the
-picture, `usual_place` where the other images' segmentation masks lie.
+In the pointing game (Zhang et al. 2018) a map hits if its maximum lies in the segmentation mask, or
+within 2 % of the image's side of it. The energy is the share of a map's evidence inside the mask.
+`centre` always guesses the middle of the image; `usual_place` guesses the mean mask of the other
+images.
 
 Shape suffixes: P positive images, H and W picture rows and columns, h and w map rows and columns.
 """
@@ -19,7 +19,7 @@ from training.stats.format import figure_text
 from training.stats.metrics import Floats, wilson_interval
 
 _TOLERANCE = 0.02
-"""How far beside a segmentation mask a hit may lie, as a share of the picture's side."""
+"""Distance of a hit from a segmentation mask at most, as a share of the image's side."""
 
 _CENTRE_SPREAD = 0.25
 """Standard deviation of the guess at the centre, as a share of the picture's side."""
@@ -34,8 +34,8 @@ def measure_localisation(
 
     Args:
         cam_Phw: as the graph gives them.
-        mask_PHW: 255 where all of a pixel is covered; none of them empty.
-        pool: how a map adds up to its logit, which is what a cell's evidence means.
+        mask_PHW: 255 for a fully covered pixel; no mask is empty.
+        pool: how a map is pooled to its logit; it decides what a cell's evidence is.
 
     Returns:
         What `metrics.json` holds under `localisation`: `pointing` (with Wilson's interval) and
@@ -125,15 +125,13 @@ def _others(mask_PHW: NDArray[np.uint8]) -> Floats:
 
 
 def _hits(guess_PHW: Floats, near_PHW: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell whether each guess's highest pixel lies near the segmentation mask; the mean of several
-    equal ones never counts.
-    """
+    """Return whether each guess's maximum lies near the segmentation mask."""
     highest_P = guess_PHW.reshape(len(guess_PHW), -1).argmax(axis=1)
     return np.asarray(near_PHW.reshape(len(near_PHW), -1)[np.arange(len(near_PHW)), highest_P])
 
 
 def _energy(guess_PHW: Floats, mask_PHW: NDArray[np.uint8]) -> Floats:
-    """Return the share of each guess inside its segmentation mask; 0 where it guesses nothing."""
+    """Return the share of each guess inside its segmentation mask; 0 if the guess is empty."""
     inside_P = (guess_PHW * (mask_PHW / 255)).sum(axis=(1, 2))
     all_P = guess_PHW.sum(axis=(1, 2))
     return np.asarray(np.divide(inside_P, all_P, out=np.zeros_like(inside_P), where=all_P > 0))

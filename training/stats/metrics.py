@@ -1,7 +1,7 @@
-"""What is measured of a set of predictions, each with its interval; numpy alone.
+"""Figures of a set of predictions with their intervals; needs numpy alone.
 
-`measure` gives the figures of `metrics.json`.  A figure that the data can't give
-(sensitivity without a positive) is None, never a guess.
+`measure` returns the figures of `metrics.json`. A figure that the data don't allow (sensitivity
+without a positive) is None.
 
 Shape suffixes: N images, P positives, Q negatives, G person groups, B bootstrap draws.
 """
@@ -35,12 +35,12 @@ def measure(
     """Measure calibrated probabilities against labels (1 positive, 0 negative).
 
     Args:
-        label_N: what is true of each image.
+        label_N: the label of each image.
         probability_N: calibrated, 0 to 1.
         thresholds: smallest positive probability, by operating point.
         default_operating_point: one of the thresholds' names.
-        groups_N: the person behind each image; where given, and any person has
-            several images, the AUROC's interval is bootstrapped by person.
+        groups_N: the person of each image. If a person has several images, the AUROC's interval is
+            bootstrapped by person.
 
     Returns:
         The keys of `metrics.json`, ready for JSON.
@@ -197,8 +197,8 @@ def wilson_interval(hits: int, trials: int, z: float = Z95) -> list[float] | Non
 def _auroc_interval(
     label_N: Labels01, score_N: Floats, groups_N: Sequence[str] | None
 ) -> tuple[list[float] | None, str | None]:  # fmt: skip
-    """Choose the interval: by person where persons repeat, and where there is variance to
-    resample.
+    """Return the interval: bootstrapped by person if persons repeat and there is variance to
+    resample, else DeLong's.
     """
     area = auroc(label_N, score_N)
     if area is None:

@@ -1,4 +1,4 @@
-"""Whether one way of training beats another: paired on the same images, persons and seeds.
+"""Paired comparison of variants on the same images, persons and seeds.
 
 Shape suffixes: A variants, S seeds, K readings (the plain images first, then each corruption), N
 images, G person groups, B bootstrap draws, M measures, T distinct scores.
