@@ -45,6 +45,8 @@ class ClientError(Exception):
     """There is no answer; `may_pass` tells whether a later try could get one."""
 
     may_pass = False
+    retry_after_s: float | None = None
+    """Seconds after which the service asks to be tried again; None if it does not say."""
 
 
 class Unreachable(ClientError):
@@ -118,10 +120,23 @@ class Client:
         return cast("Prediction", self._post("predict", file, parameters).json())
 
     def predict_dicom(
-        self, file: Path | bytes, *, result: Literal["sr", "sc"], **asking: Unpack[Asking]
+        self,
+        file: Path | bytes,
+        *,
+        result: Literal["sr", "sc"],
+        traceparent: str | None = None,
+        **asking: Unpack[Asking],
     ) -> bytes:
-        """Classify one DICOM radiograph; gives the answer as a DICOM file. Raises as `predict`."""
-        return self._post("predict/dicom", file, {"result": result, **asking}).content
+        """Classify one DICOM radiograph; gives the answer as a DICOM file. Raises as `predict`.
+
+        Args:
+            file: the radiograph.
+            result: `sr` for a structured report, `sc` for a picture of the evidence.
+            traceparent: the caller's place in a distributed trace (W3C Trace Context).
+            asking: what else is asked.
+        """
+        parameters = {"result": result, **asking}
+        return self._post("predict/dicom", file, parameters, traceparent=traceparent).content
 
     def preview(self, file: Path | bytes) -> bytes:
         """Draw one radiograph as the service reads it; gives a grey PNG. Raises as `predict`."""
@@ -133,9 +148,18 @@ class Client:
             "dict[str, Any]", self._send(self._http.build_request("GET", f"models/{name}")).json()
         )
 
-    def _post(self, path: str, file: Path | bytes, parameters: Mapping[str, Any]) -> httpx.Response:
+    def _post(
+        self,
+        path: str,
+        file: Path | bytes,
+        parameters: Mapping[str, Any],
+        *,
+        traceparent: str | None = None,
+    ) -> httpx.Response:
         content = file.read_bytes() if isinstance(file, Path) else file
         headers = {"content-type": "application/octet-stream"}
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
         return self._send(
             self._http.build_request(
                 "POST", path, params=dict(parameters), content=content, headers=headers
@@ -153,6 +177,7 @@ class Client:
                 error, asked_s = _problem(response), _retry_after_s(response)
             except httpx.TransportError as exc:
                 error, asked_s = Unreachable(f"{request.url.host}: {type(exc).__name__}"), None
+            error.retry_after_s = asked_s
             pause_s = asked_s if asked_s is not None else wait_s * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             if not error.may_pass or time.monotonic() + pause_s > until:
                 raise error

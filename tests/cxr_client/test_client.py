@@ -307,3 +307,24 @@ def test_the_client_loads_nothing_of_the_service() -> None:
         "'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
+
+
+def test_a_trace_is_passed_on_with_the_question() -> None:
+    seen: list[str | None] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("traceparent"))
+        return httpx.Response(200, content=b"report")
+
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with Client(transport=httpx.MockTransport(handle)) as client:
+        client.predict_dicom(b"film", result="sr", traceparent=trace)
+        client.predict_dicom(b"film", result="sr")
+    assert seen == [trace, None]
+
+
+def test_a_problem_says_when_the_service_wants_to_be_asked_again() -> None:
+    transport, _ = answering(httpx.Response(503, json=PROBLEM, headers={"retry-after": "7"}))
+    with Client(transport=transport, patience_s=0) as client, pytest.raises(Problem) as caught:
+        client.predict(b"film")
+    assert caught.value.retry_after_s == 7
