@@ -11,7 +11,7 @@ DEVICE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TEST_DATA ?= ../shared/data
 BIN := .venv/bin
 
-.PHONY: help serve test test-env lint check sample lock clean image test-containers load bench lock-bench audit sbom fuzz
+.PHONY: help serve test test-env lint check sample lock clean image test-containers test-pacs load bench lock-bench audit sbom fuzz
 
 help:  ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,9 @@ image:  ## Build the container image cxr-serve (DEVICE=cpu|gpu)
 
 test-containers: .venv/.test  ## Build the image and try everything that `docker compose up` starts, in a real engine
 	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest tests/deploy tests/containers $(PYTEST)
+
+test-pacs: .venv/.test  ## Try the gateway with a real Orthanc, a real service and real senders
+	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest tests/pacs $(PYTEST)
 
 load: .venv/.serve-$(DEVICE) .venv/.load  ## Load a service with made radiographs (LOAD="-u 10 -t 1m")
 	PYTHONPATH=. $(BIN)/locust -f bench/locustfile.py --headless --host http://$(HOST):$(PORT) -u 10 -r 10 -t 1m $(LOAD)

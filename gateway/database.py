@@ -49,8 +49,8 @@ class Database:
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._closing = threading.Lock()
         self._is_closed = False
-        self.changed = threading.Condition()
-        """Notified after every commit."""
+        self._changed = threading.Condition()
+        self._commits = 0
         self._writer = threading.Thread(target=self._write, name="database", daemon=True)
         self._writer.start()
 
@@ -71,6 +71,16 @@ class Database:
     def is_sound(self) -> bool:
         """Whether the writer lives."""
         return self._writer.is_alive()
+
+    @property
+    def commits(self) -> int:
+        """How many groups were committed since the file was opened."""
+        return self._commits
+
+    def wait_for_change(self, seen: int, *, timeout_s: float) -> None:
+        """Wait until more than `seen` groups are committed, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._commits > seen, timeout_s)
 
     def submit(self, name: str, change: Callable[[sqlite3.Connection], T]) -> "Future[T]":
         """Run a change in the writer's next transaction.
@@ -162,8 +172,9 @@ class Database:
                 change.done.set_result(result)
             else:
                 change.done.set_exception(error)
-        with self.changed:
-            self.changed.notify_all()
+        with self._changed:
+            self._commits += 1
+            self._changed.notify_all()
 
     def _run(self, change: _Change) -> tuple[Any, Exception | None]:
         """Run one change; if it fails, undo it alone."""

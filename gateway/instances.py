@@ -103,6 +103,14 @@ def skip(connection: sqlite3.Connection, instance: int, reason: str) -> None:
     )
 
 
+def mark_scored(connection: sqlite3.Connection, instance: int) -> None:
+    """Note that an instance has its answer."""
+    connection.execute(
+        "UPDATE instances SET state = 'scored', reason = NULL, changed_at = ? WHERE id = ?",
+        (time.time(), instance),
+    )
+
+
 def bury(connection: sqlite3.Connection, instance: int, reason: str) -> None:
     """Stop trying an instance; it is listed until somebody sends it again."""
     connection.execute(

@@ -39,3 +39,13 @@ def _load(context: ssl.SSLContext, tls: Tls) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(tls.certificate, tls.key)
     context.load_verify_locations(tls.peers_ca)
+
+
+def server_options(tls: Tls) -> dict[str, Any]:
+    """Return what uvicorn asks of a server that wants certificates of its clients."""
+    return {
+        "ssl_certfile": str(tls.certificate),
+        "ssl_keyfile": str(tls.key),
+        "ssl_ca_certs": str(tls.peers_ca),
+        "ssl_cert_reqs": ssl.CERT_REQUIRED,
+    }

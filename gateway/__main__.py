@@ -1,0 +1,155 @@
+"""`python -m gateway`: run the node, or ask it something."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pydicom.config
+import uvicorn
+
+from gateway import dead_letters
+from gateway.database import Database, DatabaseError
+from gateway.explain import explain
+from gateway.hashing import SiteKey
+from gateway.node import database_path, running_node, site_key_path
+from gateway.settings import ConfigError, Settings, load_settings
+from gateway.tls import server_options
+from gateway.web import create_app
+
+CONFIG_VARIABLE = "GATEWAY_CONFIG"
+
+_HELP = """\
+A DICOM node between modalities or an archive and the service.
+
+  python -m gateway                    run the node that gateway.toml describes
+  python -m gateway check              check the file, and say which line is wrong
+  python -m gateway explain FILE       say which rule a DICOM file falls under, and why
+  python -m gateway dead               list what was given up
+  python -m gateway resend d12         send one of these again (or: resend all)
+  python -m gateway hash VALUE         hash a UID or accession number with the site's key
+  python -m gateway report --from 2026-11-01 --to 2026-12-01 --html report.html
+
+Start with silent = true in every rule: images are scored and recorded, and nothing is sent."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    quieten_libraries()
+    try:
+        settings = load_settings(options.config)
+        return int(options.run(settings, options))
+    except (ConfigError, DatabaseError) as exc:
+        _say(str(exc))
+    except (OSError, ValueError) as exc:
+        _say(f"gateway: {type(exc).__name__}: {exc}")
+    return 2
+
+
+def quieten_libraries() -> None:
+    """Keep libraries from writing values of a file into a log."""
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    for name in ("pydicom", "pynetdicom", "httpx", "httpcore", "python_multipart"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _serve(settings: Settings, _options: argparse.Namespace) -> int:
+    """Run the node until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with running_node(settings) as node:
+        http = settings.http
+        config = uvicorn.Config(
+            create_app(node),
+            host=http.host,
+            port=http.port,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            **(server_options(http.tls) if http.tls else {}),
+        )
+        server = uvicorn.Server(config)
+        server.run()
+        return 0 if server.started else 1
+
+
+def _check(settings: Settings, options: argparse.Namespace) -> int:
+    _print(f"{options.config}: {len(settings.rules)} rules, no fault")
+    return 0
+
+
+def _explain(settings: Settings, options: argparse.Namespace) -> int:
+    for line in explain(settings, options.file.read_bytes(), options.calling_ae):
+        _print(line)
+    return 0
+
+
+def _dead(settings: Settings, _options: argparse.Namespace) -> int:
+    with closing(Database(database_path(settings))) as database, database.reading() as connection:
+        for letter in dead_letters.list_dead(connection):
+            key = SiteKey.load(site_key_path(settings))
+            record = {"number": letter.number, "hash": key.hash(letter.uid)}
+            _print(json.dumps(record | {"target": letter.target, "reason": letter.reason}))
+    return 0
+
+
+def _resend(settings: Settings, options: argparse.Namespace) -> int:
+    with closing(Database(database_path(settings))) as database:
+        numbers = options.number
+        if numbers == ["all"]:
+            with database.reading() as connection:
+                numbers = [letter.number for letter in dead_letters.list_dead(connection)]
+        unknown = [number for number in numbers if not _revive(database, number)]
+    for number in unknown:
+        _say(f"gateway: there is no dead letter {number}")
+    return 1 if unknown else 0
+
+
+def _revive(database: Database, number: str) -> bool:
+    return database.write("revived", lambda connection: dead_letters.revive(connection, number))
+
+
+def _hash(settings: Settings, options: argparse.Namespace) -> int:
+    _print(SiteKey.load(site_key_path(settings)).hash(options.value))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gateway", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Path(os.environ.get(CONFIG_VARIABLE, "gateway.toml"))
+    parser.add_argument("--config", type=Path, default=default, metavar="TOML")
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands.add_parser("check", help="check the settings").set_defaults(run=_check)
+    explaining = commands.add_parser("explain", help="say which rule a file falls under")
+    explaining.add_argument("file", type=Path)
+    explaining.add_argument("--calling-ae", default="", help="AE title of the sender")
+    explaining.set_defaults(run=_explain)
+    commands.add_parser("dead", help="list what was given up").set_defaults(run=_dead)
+    resending = commands.add_parser("resend", help="send dead letters again")
+    resending.add_argument("number", nargs="+")
+    resending.set_defaults(run=_resend)
+    hashing = commands.add_parser("hash", help="hash a UID or accession number")
+    hashing.add_argument("value")
+    hashing.set_defaults(run=_hash)
+    return parser
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

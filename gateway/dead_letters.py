@@ -1,0 +1,49 @@
+"""What was given up: listed, and sent again if somebody says so."""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An image that could not be scored (`i12`), or a result that could not be sent (`d34`)."""
+
+    number: str
+    uid: str
+    target: str
+    reason: str
+    since: float
+
+
+def list_dead(connection: sqlite3.Connection) -> list[DeadLetter]:
+    """List all dead letters, oldest first."""
+    instances = connection.execute(
+        "SELECT 'i' || id, sop_uid, 'service', COALESCE(reason, ''), changed_at FROM instances "
+        "WHERE state = 'dead'"
+    )
+    deliveries = connection.execute(
+        "SELECT 'd' || id, sop_uid, destination, COALESCE(reason, ''), created_at FROM deliveries "
+        "WHERE state = 'dead'"
+    )
+    letters = [DeadLetter(*row) for rows in (instances, deliveries) for row in rows]
+    return sorted(letters, key=lambda letter: letter.since)
+
+
+def revive(connection: sqlite3.Connection, number: str) -> bool:
+    """Let a dead letter be tried again; returns whether there is one of this number.
+
+    A result may have reached the archive at an earlier try, so it is asked for first.
+    """
+    table = {"i": "instances", "d": "deliveries"}.get(number[:1])
+    if table is None or not number[1:].isdigit():
+        return False
+    alive = "received" if table == "instances" else "scored"
+    clock = "" if table == "instances" else ", uncertain = 1, created_at = ?"
+    values = (alive, *(() if table == "instances" else (time.time(),)), int(number[1:]))
+    cursor = connection.execute(
+        f"UPDATE {table} SET state = ?, reason = NULL, tries = 0, next_at = 0{clock} "  # noqa: S608
+        "WHERE id = ? AND state = 'dead'",
+        values,
+    )
+    return cursor.rowcount == 1

@@ -1,0 +1,122 @@
+"""The whole gateway: what it is made of, how it starts, and how it ends without losing anything."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cxr_client import Client
+from gateway.audit import Audit
+from gateway.database import Database
+from gateway.deliver import Deliverer
+from gateway.dimse_server import DimseServer
+from gateway.hashing import SiteKey
+from gateway.metrics import Metrics
+from gateway.receive import Receiver
+from gateway.recovery import recover
+from gateway.retention import Housekeeper
+from gateway.score import Parts, Scorer
+from gateway.settings import Settings
+from gateway.spool import Spool
+from gateway.watermark import Watermark
+
+logger = logging.getLogger("gateway.node")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A running gateway."""
+
+    parts: Parts
+    receiver: Receiver
+    server: DimseServer
+    scorer: Scorer
+    deliverers: tuple[Deliverer, ...]
+    housekeeper: Housekeeper
+
+    @property
+    def faults(self) -> list[str]:
+        """Name the parts that have died."""
+        parts = {
+            "database": self.parts.database.is_sound,
+            "scorer": self.scorer.is_sound,
+            "deliverer": all(one.is_sound for one in self.deliverers),
+            "housekeeper": self.housekeeper.is_sound,
+        }
+        return [name for name, is_sound in parts.items() if not is_sound]
+
+
+def database_path(settings: Settings) -> Path:
+    """Return where the queue and the results lie."""
+    return settings.node.folder / "gateway.sqlite"
+
+
+def site_key_path(settings: Settings) -> Path:
+    """Return where the site's secret lies."""
+    return settings.node.folder / "site.key"
+
+
+@contextmanager
+def running_node(settings: Settings) -> Iterator[Node]:
+    """Run the gateway until the block ends.
+
+    Raises:
+        OSError: a port is taken, or a file is missing.
+        DatabaseError: the database can't be opened.
+    """
+    folder = settings.node.folder
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key = SiteKey.load(site_key_path(settings))
+    database, spool, metrics = Database(database_path(settings)), Spool(folder / "spool"), Metrics()
+    audit = Audit(
+        folder / "audit.log",
+        own_ae=settings.node.ae_title,
+        key=key,
+        uids=settings.node.audit_uids,
+    )
+    client = open_client(settings)
+    parts = Parts(settings, database, spool, metrics, audit, key)
+    recover(database, spool, settings.destinations)
+    receiver = Receiver(database, spool, Watermark(settings.node, spool, database), metrics)
+    node = Node(
+        parts=parts,
+        receiver=receiver,
+        server=DimseServer(settings, receiver, metrics),
+        scorer=Scorer(parts, client),
+        deliverers=tuple(Deliverer(parts, one) for one in settings.destinations),
+        housekeeper=Housekeeper(settings.node, database, spool, metrics),
+    )
+    try:
+        _start(node)
+        logger.info("listening as %s on port %d", settings.node.ae_title, node.server.port)
+        yield node
+    finally:
+        _stop(node, client)
+
+
+def open_client(settings: Settings) -> Client:
+    """Return a client that tries each request once: the table is the queue, not the client."""
+    service = settings.service
+    key = service.key_file.read_text().strip() if service.key_file else None
+    return Client(service.url, key=key, timeout_s=service.timeout_seconds, patience_s=0)
+
+
+def _start(node: Node) -> None:
+    node.housekeeper.start()
+    for deliverer in node.deliverers:
+        deliverer.start()
+    node.scorer.start()
+    node.server.start()
+
+
+def _stop(node: Node, client: Client) -> None:
+    """Stop receiving first, then asking, then sending; the table is closed last."""
+    node.server.stop()
+    node.scorer.stop()
+    client.close()
+    for deliverer in node.deliverers:
+        deliverer.stop()
+    node.housekeeper.stop()
+    node.parts.audit.close()
+    node.parts.database.close()

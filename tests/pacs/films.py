@@ -1,0 +1,84 @@
+"""Radiographs for the archive's tests: real files in five transfer syntaxes, each in a study."""
+
+import subprocess
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+)
+
+from tests.factories import encode_frame
+
+SYNTAXES: tuple[tuple[UID, str], ...] = (
+    (JPEGBaseline8Bit, "-xy"),
+    (ExplicitVRLittleEndian, "-xe"),
+    (JPEGLosslessSV1, "-xs"),
+    (JPEGLSLossless, "-xt"),
+    (JPEG2000Lossless, "-xv"),
+)
+"""Transfer syntaxes and the option by which storescu proposes each."""
+
+
+def write_films(source: Path, folder: Path, count: int) -> list[tuple[Path, str]]:
+    """Write radiographs, five syntaxes in turn, and return each with storescu's option.
+
+    The real files are taken in turn; a further round gets UIDs of its own, so that each file has
+    a study, a series and an instance that no other has.
+    """
+    originals = sorted(source.glob("siim/dicom-images-train/*/*/*.dcm"))
+    assert originals
+    films: list[tuple[Path, str]] = []
+    for number in range(count):
+        syntax, option = SYNTAXES[number % len(SYNTAXES)]
+        dataset = dcmread(originals[number % len(originals)])
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            if number >= len(originals):
+                setattr(dataset, keyword, f"{getattr(dataset, keyword)[:55]}.{number}")
+        path = folder / option.strip("-") / f"{number:04d}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_in(dataset, syntax, path)
+        films.append((path, option))
+    return films
+
+
+def write_in(dataset: Dataset, syntax: UID, path: Path) -> None:
+    """Write a real file's pixels in another transfer syntax, losslessly."""
+    if syntax != JPEGBaseline8Bit:
+        pixels = np.ascontiguousarray(dataset.pixel_array)
+        if syntax == ExplicitVRLittleEndian:
+            dataset.PixelData = pixels.tobytes()
+        else:
+            dataset.PixelData = encapsulate([encode_frame(pixels, syntax)])
+        dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    path.write_bytes(buffer.getvalue())
+
+
+def send(films: list[tuple[Path, str]], port: int, caller: str, *, retries: int = 0) -> bool:
+    """Send files with storescu, an association for each syntax; returns whether all were taken."""
+    by_option: dict[str, list[Path]] = {}
+    for path, option in films:
+        by_option.setdefault(option, []).append(path)
+    return all(_send(paths, option, port, caller) for option, paths in by_option.items())
+
+
+def _send(paths: list[Path], option: str, port: int, caller: str) -> bool:
+    command = ["storescu", option, "-to", "20", "-ta", "20", "-td", "60", "-aet", caller]
+    target = ["-aec", "CXRGATE", "127.0.0.1", str(port)]
+    done = subprocess.run(
+        [*command, *target, *map(str, paths)], check=False, capture_output=True, timeout=300
+    )
+    return done.returncode == 0
