@@ -42,7 +42,7 @@ def version(store: Path) -> ServedVersion:
 
 
 @pytest.fixture(scope="module")
-def film() -> bytes:
+def radiograph() -> bytes:
     """A drawn chest with the identifiers that a result refers to."""
     return make_dicom(chest(), **UIDS)
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="session")
-def film() -> bytes:
+def radiograph() -> bytes:
     """A drawn chest with the identifiers that a result refers to."""
     return make_dicom(chest(), StudyInstanceUID="1.2.3.4", SeriesInstanceUID="1.2.3.5")
 
