@@ -6,7 +6,8 @@ Nothing heavy is imported before the settings are good.
 import argparse
 import sys
 
-from app.settings import Settings, SettingsError, describe_settings
+from app.settings import Settings, SettingsError
+from app.settings_help import describe_settings
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,9 +4,7 @@ What is true of a model (its input size, thresholds, scope) is never a setting:
 it is in the bundle.
 """
 
-import ipaddress
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +14,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.cpu import usable_cores
-from cxr.bundle import Slug
+from app.exposure import KEY_LINE, is_loopback
 from cxr.decode import DecodeLimits
 from cxr.graph.runtime import Engine, Precision
+from cxr.manifest import Slug
 
 PREFIX = "CXR_"
 MEBIBYTE = 2**20
@@ -26,20 +25,8 @@ MEBIBYTE = 2**20
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
-KEY_LINE = re.compile(r"([\w.-]{1,64}):([0-9a-fA-F]{64})")
-"""An API key's name and the SHA-256 of the key."""
-
-
 class SettingsError(Exception):
     """The environment does not make valid settings; the message names every fault."""
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address to listen on."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class Settings(BaseSettings):
@@ -293,24 +280,6 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     return sorted(
         name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known
     )
-
-
-def describe_settings() -> str:
-    """Write one paragraph for each setting: variable, default, bounds, meaning."""
-    return "\n".join(_describe(variable, name) for variable, name in variable_names().items())
-
-
-def _describe(variable: str, name: str) -> str:
-    field = Settings.model_fields[name]
-    default = field.get_default(call_default_factory=True, validated_data={})
-    schema = Settings.model_json_schema()["properties"][name]
-    bounds = [f"{word} {schema[key]:.15g}" for key, word in _BOUNDS.items() if key in schema]
-    choices = ["one of " + ", ".join(schema["enum"])] if "enum" in schema else []
-    limits = f" ({', '.join(bounds + choices)})" if bounds or choices else ""
-    return f"  {variable} = {default}{limits}\n      {field.description}"
-
-
-_BOUNDS = {"exclusiveMinimum": "over", "minimum": "from", "maximum": "to"}
 
 
 def _faults(error: ValidationError) -> list[str]:

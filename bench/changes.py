@@ -19,7 +19,8 @@ from bench.openloop import Connections, Tally, Target
 from bench.processes import MAX_STOP_S
 from bench.servers import Running, our_server, running
 from bench.uploads import Upload
-from cxr.bundle import Bundle, read_bundle, write_bundle, write_manifest
+from cxr.bundle import Bundle, read_bundle, write_bundle
+from cxr.manifest import write_manifest
 
 SENDERS = 4
 MAX_SWAP_S = 20.0

@@ -13,18 +13,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cxr.bundle import (
-    Golden,
-    GraphFile,
-    Manifest,
-    Parity,
-    TrainingData,
-    file_sha256,
-    write_bundle,
-    write_manifest,
-)
+from cxr.bundle import file_sha256, write_bundle
+from cxr.golden import Golden
 from cxr.graph import OnnxGraph
 from cxr.interpret import Calibration, Cam, DecisionProfile, Labels, NoveltyLimits, Scope
+from cxr.manifest import GraphFile, Manifest, Parity, TrainingData, write_manifest
 from cxr.phantom import draw_phantom
 from cxr.preprocess import PreprocessSpec
 

@@ -28,7 +28,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import headers_for, problem_of, problem_response
 from app.errors import RateLimited, ServiceError, Unauthorized
-from app.settings import KEY_LINE, Settings
+from app.exposure import KEY_LINE
+from app.settings import Settings
 from app.telemetry import Metrics
 
 _BURST_SECONDS = 10.0

@@ -7,14 +7,12 @@ to that client.  Whether the client is still there is watched here too.
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any, TypeVar
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
+from app.api.multipart import MultipartFiles, UploadedFile, UploadLimits
 from app.api.upload_budget import Reservation
 from app.errors import ClientGone, MalformedRequest, SlowClient
 from cxr.errors import TooLarge, UnsupportedFormat
@@ -29,44 +27,6 @@ MULTIPART = "multipart/form-data"
 
 _FRAMING_BYTES = 64 * 1024
 """What the boundaries and headers of a multipart body may add to its files."""
-
-
-@dataclass(frozen=True, slots=True)
-class UploadLimits:
-    """What one body may be."""
-
-    max_file_bytes: int
-    max_body_bytes: int
-    max_files: int
-    timeout_s: float
-
-
-@dataclass(slots=True)
-class UploadedFile:
-    """One file of a body; `filename` is whatever the client said."""
-
-    filename: str | None
-    max_bytes: int
-    _content: BytesIO = field(
-        default_factory=BytesIO, init=False
-    )  # grows in place, and gives its bytes without another copy
-    _num_bytes: int = field(default=0, init=False)
-
-    def add(self, piece: bytes | memoryview) -> None:
-        """Take the next bytes; of a file that is too large nothing is kept."""
-        self._num_bytes += len(piece)
-        if self._num_bytes > self.max_bytes:
-            self._content = BytesIO()
-        else:
-            self._content.write(piece)
-
-    def read(self) -> bytes:
-        """Return the file whole; raises `TooLarge` or `MalformedRequest`."""
-        if self._num_bytes > self.max_bytes:
-            raise TooLarge("The file has more bytes than are taken.")
-        if not self._num_bytes:
-            raise MalformedRequest("The file is empty.")
-        return self._content.getvalue()
 
 
 async def read_upload(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
@@ -214,89 +174,8 @@ def _media_type_advice(media_type: str) -> str:
 async def _read_multipart(
     request: Request, boundary: bytes, name: str, limits: UploadLimits, reservation: Reservation
 ) -> list[UploadedFile]:
-    form = _Form(boundary, name, limits)
+    form = MultipartFiles(boundary, name, limits)
     async with _in_time(limits.timeout_s):
         async for chunk in _chunks(request, limits.max_body_bytes + _FRAMING_BYTES, reservation):
             form.feed(chunk)
     return form.finish()
-
-
-class _Form:
-    """Collects the files of one multipart body, which python-multipart takes apart."""
-
-    def __init__(self, boundary: bytes, name: str, limits: UploadLimits) -> None:
-        if not boundary:
-            raise MalformedRequest("The multipart body has no boundary.")
-        self._name = name
-        self._limits = limits
-        self._files: list[UploadedFile] = []
-        self._header_name = b""
-        self._header_value = b""
-        self._disposition = b""
-        self._is_complete = False
-        try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._on_part_begin,
-                    "on_header_field": self._on_header_field,
-                    "on_header_value": self._on_header_value,
-                    "on_header_end": self._on_header_end,
-                    "on_headers_finished": self._on_headers_finished,
-                    "on_part_data": self._on_part_data,
-                    "on_end": self._on_end,
-                },
-            )
-        except FormParserError as exc:
-            raise MalformedRequest("The multipart boundary is too long.") from exc
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body; raises `MalformedRequest`."""
-        try:
-            self._parser.write(chunk)
-        except FormParserError as exc:
-            raise MalformedRequest("The multipart body is broken.") from exc
-
-    def finish(self) -> list[UploadedFile]:
-        """Return the files; raises `MalformedRequest` where the body ended too early."""
-        if not self._is_complete:
-            raise MalformedRequest("The multipart body has no end.")
-        return self._files
-
-    def _on_part_begin(self) -> None:
-        self._disposition = b""
-
-    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _on_header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
-        self._header_name = self._header_value = b""
-
-    def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if options.get(b"name") != self._name.encode():
-            raise MalformedRequest(
-                f"A part is not named {self._name}. Parameters belong into the query, not into "
-                f"the form."
-            )
-        if len(self._files) == self._limits.max_files:
-            raise MalformedRequest(self._too_many())
-        filename = options.get(b"filename")
-        name = filename.decode("utf-8", "replace") if filename is not None else None
-        self._files.append(UploadedFile(name, self._limits.max_file_bytes))
-
-    def _too_many(self) -> str:
-        if self._limits.max_files == 1:
-            return "Send one file; several go to /predict/batch as parts named files."
-        return f"Send at most {self._limits.max_files} files."
-
-    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._files[-1].add(memoryview(data)[start:end])
-
-    def _on_end(self) -> None:
-        self._is_complete = True

@@ -28,8 +28,8 @@ from app.inference.request import PredictionRequest
 from app.models.store import ModelStore, ServedVersion, StoredModel
 from app.settings import Settings
 from app.telemetry import Metrics
-from cxr.bundle import Manifest
 from cxr.interpret import Finding, draw_heatmap, interpret, scope_warnings
+from cxr.manifest import Manifest
 from cxr.metadata_features import encode_metadata_features
 from cxr.tta import PLAIN, TtaView, make_views
 

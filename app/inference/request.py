@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from app.errors import MalformedRequest
-from cxr.bundle import Manifest
 from cxr.interpret import PrevalenceShift
+from cxr.manifest import Manifest
 from cxr.radiograph import Metadata
 from cxr.tta import PLAIN, POLICIES, TtaView
 

@@ -21,9 +21,10 @@ from pathlib import Path
 
 from app.errors import NotReady, UnknownModel
 from app.models.tuning import ExecutionPlan, Tuner
-from cxr.bundle import Bundle, Manifest, read_bundle
+from cxr.bundle import Bundle, read_bundle
 from cxr.errors import BundleError, CxrError
 from cxr.graph import Graph
+from cxr.manifest import Manifest
 
 logger = logging.getLogger("cxr.store")
 

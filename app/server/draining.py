@@ -21,7 +21,7 @@ from types import FrameType
 import uvicorn
 
 from app.server.shared_port import SharedPort
-from app.server.supervisor import WorkerSlot
+from app.server.worker_slot import WorkerSlot
 from app.settings import Settings
 
 _FAREWELL_S = 0.5

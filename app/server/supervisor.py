@@ -11,7 +11,6 @@ uvicorn's own supervisor does not fit: its workers answer pings from a thread, s
 event loop looks sound, and one that dies is started again at once and for ever.
 """
 
-import asyncio
 import logging
 import multiprocessing
 import os
@@ -30,56 +29,14 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from app.server.worker_slot import FAULTY, WorkerSlot
 from app.settings import Settings
 
 logger = logging.getLogger("cxr.supervisor")
 
-_SOUND, _FAULTY = b".", b"!"
-
 _METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
-_HEARTBEAT_SECONDS = 1.0
-
 _TICK_SECONDS = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSlot:
-    """A worker's place among the workers: what the parent hands to its process."""
-
-    number: int
-    listener: socket.socket
-    heartbeat: Connection
-    replaces: bool
-    """Whether another worker had the place before."""
-
-    def take(self) -> None:
-        """Count under the place's number instead of a process id; before `app.telemetry` is
-        imported.
-
-        A replacement goes on with its predecessor's files, so that counters never fall
-        and files never pile up, however often workers die.
-        """
-        from prometheus_client import values  # noqa: PLC0415
-
-        values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call]
-        os.setpgrp()  # Ctrl-C at a terminal reaches the parent alone, which speaks for all
-
-    async def send_heartbeats(self, is_sound: Callable[[], bool]) -> None:
-        """Tell the parent from the event loop that it turns; goes down as on SIGTERM when there is
-        no parent any more.
-        """
-        os.set_blocking(self.heartbeat.fileno(), False)
-        while True:
-            try:
-                os.write(self.heartbeat.fileno(), _SOUND if is_sound() else _FAULTY)
-            except BlockingIOError:  # the parent is slow to read: that must not stop the worker
-                pass
-            except BrokenPipeError:
-                logger.critical("the parent process is gone")
-                signal.raise_signal(signal.SIGTERM)
-                return
-            await asyncio.sleep(_HEARTBEAT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +176,7 @@ class Supervisor:
                 extra={"worker": slot.number, "silent_s": round(now - slot.last_heartbeat, 1)},
             )
         slot.last_heartbeat = now
-        if _FAULTY in received and slot.ends_by == float("inf"):
+        if FAULTY in received and slot.ends_by == float("inf"):
             logger.error(
                 "a part of a worker has died; it is replaced", extra={"worker": slot.number}
             )

@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.bundle import Bundle, Golden
+from cxr.bundle import Bundle
 from cxr.errors import BundleError, GraphError
+from cxr.golden import Golden
 from cxr.graph.onnx import OnnxGraph
 from cxr.graph.openvino import OpenVinoGraph
 from cxr.graph.runtime import Device, Engine, Precision, Runtime

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cxr.bundle import Bundle, FastPrecision, Manifest, read_bundle, write_bundle
+from cxr.bundle import Bundle, read_bundle, write_bundle
 from cxr.errors import BundleError
 from cxr.graph import open_graph
+from cxr.manifest import FastPrecision, Manifest
 from tests.bundles import write_made_bundle
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr.bundle import Bundle, FastPrecision, read_bundle
+from cxr.bundle import Bundle, read_bundle
 from cxr.errors import BundleError, GraphError
 from cxr.graph import OnnxGraph, Precision, Runtime, open_graph
+from cxr.manifest import FastPrecision
 from cxr.metadata_features import COLUMNS
 from tests.bundles import BIAS, WEIGHTS, write_made_bundle
 from tests.factories import chest

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cxr.bundle import FastPrecision, Manifest, read_bundle, write_manifest
+from cxr.bundle import read_bundle
+from cxr.manifest import FastPrecision, Manifest, write_manifest
 from training.bundle.gates import TOLERANCES
 from training.bundle.model_card import write_card
 from training.errors import TrainingError

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from cxr.bundle import FastPrecision, Golden
+from cxr.golden import Golden
 from cxr.graph import Graph, OpenVinoGraph, Runtime
 from cxr.interpret import Outputs
+from cxr.manifest import FastPrecision
 from training.bundle.gates import TOLERANCES, ReleaseGate, agreement_gate, failures
 from training.bundle.precision_cost import Cost, cost_gates
 from training.errors import TrainingError

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.bundle import Bundle, FastPrecision, read_bundle
+from cxr.bundle import Bundle, read_bundle
 from cxr.decode import quiet_libraries
 from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_PROFILE, Outputs
+from cxr.manifest import FastPrecision
 from cxr.tta import PLAIN
 from training.bundle.bf16 import (
     MIN_IMAGES,

@@ -20,18 +20,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from cxr.bundle import (
-    GraphFile,
-    Manifest,
-    Parity,
-    file_sha256,
-    read_bundle,
-    write_bundle,
-    write_manifest,
-)
+from cxr.bundle import file_sha256, read_bundle, write_bundle
 from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, open_graph
 from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
+from cxr.manifest import GraphFile, Manifest, Parity, write_manifest
 from cxr.preprocess import PreprocessSpec
 from training.bundle.convert import StoredPrecision
 from training.bundle.gates import ReleaseGate, require

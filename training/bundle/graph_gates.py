@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cxr.bundle import Parity
 from cxr.graph import Graph
 from cxr.interpret import Cam, Outputs
+from cxr.manifest import Parity
 from training.bundle.gates import ReleaseGate, at_most, largest, relative
 from training.bundle.onnx_export import INTERFACES
 

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Any
 
-from cxr.bundle import SCHEMA, TrainingData, file_sha256
+from cxr.bundle import file_sha256
 from cxr.interpret import PLAIN_PROFILE, Cam
+from cxr.manifest import SCHEMA, TrainingData
 from cxr.metadata_features import COLUMNS
 from cxr.preprocess import PreprocessSpec
 from training.bundle.held_out import HeldOut, basis, novelty_basis, read_off, stress_figures

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cxr.bundle import Manifest
 from cxr.interpret import Scope
+from cxr.manifest import Manifest
 from training.evaluation.ood import novelty_lines
 from training.recipe.schema import IMAGENET
 from training.stats.localisation import localisation_lines

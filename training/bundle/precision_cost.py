@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.bundle import MAX_FAST_AUROC_CHANGE, MAX_FAST_FLIPS
 from cxr.interpret import DecisionProfile, Outputs
+from cxr.manifest import MAX_FAST_AUROC_CHANGE, MAX_FAST_FLIPS
 from training.bundle.gates import ReleaseGate
 from training.stats.metrics import Floats, Labels01, auroc
 

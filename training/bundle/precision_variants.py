@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.bundle import FastPrecision, Golden
 from cxr.errors import BundleError
+from cxr.golden import Golden
 from cxr.graph import Graph, OnnxGraph, OpenVinoGraph
 from cxr.interpret import PLAIN_PROFILE, DecisionProfile, Outputs
+from cxr.manifest import FastPrecision
 from cxr.tta import PLAIN
 from training.bundle.bf16 import (
     MIN_IMAGES,

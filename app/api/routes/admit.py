@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 from fastapi import Request
 
+from app.api.multipart import UploadLimits
 from app.api.routes.context import Service
-from app.api.upload import UploadLimits, announced_bytes, read_upload
+from app.api.upload import announced_bytes, read_upload
 from app.api.upload_budget import Reservation
 from app.inference.classifier import AdmittedRequest
 from app.inference.request import PredictionRequest

@@ -3,9 +3,9 @@
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
+from app.api.model_answers import LivenessAnswer, ReadinessAnswer
 from app.api.routes.context import ServiceOf
 from app.api.routes.openapi_texts import problem_responses
-from app.api.schemas import LivenessAnswer, ReadinessAnswer
 from app.errors import NotReady
 
 router = APIRouter(tags=["health"])

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from markdown_it import MarkdownIt
 from starlette.responses import HTMLResponse, Response
 
+from app.api.model_answers import ModelAnswer, ModelsAnswer
 from app.api.routes.context import AcceptsJson, ServiceOf
 from app.api.routes.html import html_response
 from app.api.routes.openapi_texts import problem_responses
-from app.api.schemas import ModelAnswer, ModelsAnswer
 from app.errors import NotFound
 
 router = APIRouter(prefix="/models", tags=["models"])

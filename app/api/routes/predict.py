@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
+from app.api.multipart import UploadedFile, UploadLimits
 from app.api.problems import ProblemDocument, problem_of
 from app.api.routes.admit import admit_upload, read_one
 from app.api.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf
@@ -20,7 +21,7 @@ from app.api.routes.openapi_texts import (
     problem_responses,
 )
 from app.api.schemas import Answer, PredictionAnswer, PredictParameters
-from app.api.upload import UploadedFile, UploadLimits, read_uploads, while_connected
+from app.api.upload import read_uploads, while_connected
 from app.errors import ServiceError
 from app.inference.classifier import AdmittedRequest, by_deadline
 from app.settings import Settings

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from app.api.upload import UploadedFile, UploadLimits, read_upload, read_uploads, while_connected
+from app.api.multipart import UploadedFile, UploadLimits
+from app.api.upload import read_upload, read_uploads, while_connected
 from app.api.upload_budget import Reservation, UploadBudget
 from app.errors import ClientGone, MalformedRequest, Overloaded, SlowClient
 from cxr.errors import TooLarge

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server.supervisor import SupervisionLimits, Supervisor, WorkerSlot
+from app.server.supervisor import SupervisionLimits, Supervisor
+from app.server.worker_slot import WorkerSlot
 from app.settings import Settings
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_png

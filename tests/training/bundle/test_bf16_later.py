@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr.bundle import FastPrecision, read_bundle
+from cxr.bundle import read_bundle
+from cxr.manifest import FastPrecision
 from training.__main__ import main
 from training.bundle.amend import state_fast
 from training.bundle.bf16 import NotMeasurable, openvino_is_installed

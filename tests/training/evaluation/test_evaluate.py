@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxr.bundle import read_bundle, write_manifest
+from cxr.bundle import read_bundle
+from cxr.manifest import write_manifest
 from training.__main__ import main
 from training.data.index import read_table
 from training.evaluation.evaluate import evaluate
