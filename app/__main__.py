@@ -1,6 +1,6 @@
-"""`python -m app`: read the settings, then serve: in this process, or as the parent of several.
+"""`python -m app`: read the settings, then serve in this process or as the parent of several.
 
-Nothing heavy is imported before the settings are good.
+The settings are checked before anything slow is imported.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from app.settings_help import describe_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the service until it is told to stop; gives the exit status."""
+    """Run the service until it is told to stop. Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m app",
         description="Serve the models of a store over HTTP. Every setting is an environment "
@@ -35,7 +35,7 @@ def _serve_alone(settings: Settings) -> int:
 
 
 def _supervise(settings: Settings) -> int:
-    """Serve by several worker processes until SIGTERM or SIGINT; gives the exit status."""
+    """Serve by several worker processes until SIGTERM or SIGINT. Return the exit status."""
     from app.server.draining import work  # noqa: PLC0415
     from app.server.supervisor import Supervisor  # noqa: PLC0415
     from app.telemetry import configure_logging  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""`python -m app.access NAME`: make an API key, and the line that lets it in."""
+"""`python -m app.access NAME`: make an API key and the line that configures it."""
 
 import sys
 

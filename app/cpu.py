@@ -1,6 +1,6 @@
-"""The cores that this process may use: how many, and which of its threads goes first on them.
+"""Count the cores that this process may use, and set the priority of its threads.
 
-Their number is what the scheduler allows and what a container's quota pays for.
+The scheduler and a container's quota limit the number of cores.
 """
 
 import os
@@ -12,13 +12,15 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 
 COMPUTE_NICENESS = 5
-"""Of threads that decode and run graphs: when the event loop has something to do, it does not wait
-for one of them to be through with its slice of a core. It never has much to do."""
+"""Niceness of the threads that decode and run graphs.
+
+The event loop has little work, and it must not wait for such a thread's time slice to end."""
 
 
 def usable_cores() -> int:
-    """Count the cores that may be kept busy, at least one; half a core that a quota leaves is not
-    counted.
+    """Return the number of cores that may be kept busy, at least one.
+
+    A quota of 2.5 cores counts as two.
     """
     affinity = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -28,26 +30,24 @@ def usable_cores() -> int:
 
 
 def step_back(niceness: int) -> None:
-    """Let this process's other threads go before the calling one; only Linux knows a priority of
-    one thread.
+    """Lower the priority of the calling thread. Only Linux has a priority for one thread.
 
     Args:
-        niceness: steps down from the priority that the thread has; each leaves a fifth less of a
-            contended core.
+        niceness: steps to add. Each step leaves a fifth less of a contended core.
     """
     if sys.platform == "linux":
         os.nice(niceness)
 
 
 def cgroup_quota(root: Path, own: Path) -> float | None:
-    """Return the cores that the control groups' quotas allow, the smallest of the group's and its
-    parents'.
+    """Return the cores that the control groups allow, or None if there is no quota.
 
-    Reads version 2 (`cpu.max`) and version 1 (`cpu.cfs_quota_us`); None if there is no quota.
+    The smallest quota of the group and its parents counts. Version 2 (`cpu.max`) and version 1
+    (`cpu.cfs_quota_us`) are read.
 
     Args:
-        root: where the control groups are mounted, as `/sys/fs/cgroup`.
-        own: the list of the process's own groups, as `/proc/self/cgroup`.
+        root: mount point of the control groups, as `/sys/fs/cgroup`.
+        own: file that lists the process's own groups, as `/proc/self/cgroup`.
     """
     return min(
         (quota for folder in _folders(root, own) if (quota := _quota(folder)) is not None),

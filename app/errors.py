@@ -7,17 +7,17 @@
     ├── NotFound              not_found
     ├── NotAcceptable         not_acceptable
     ├── SlowClient            slow_client
-    ├── ClientGone            client_gone (never answered: nobody is left to read it)
-    ├── Unavailable           carries how long to wait
+    ├── ClientGone            client_gone (logged, never answered)
+    ├── Unavailable           has the seconds to wait
     │   ├── RateLimited           rate_limited
     │   ├── Overloaded            overloaded
     │   └── NotReady              not_ready
     ├── DeadlineExceeded      deadline_exceeded
     └── InferenceFailed       inference_failed
 
-What is wrong with an upload itself is said by `cxr.errors.ImageError`; `problems`
-gives both families their HTTP status.  Messages go to the sender: they never
-hold a tag's value, a pixel, a file name or anything else of the patient.
+Faults of an uploaded file are kinds of `cxr.errors.ImageError`. `app.api.problems` maps both
+families to HTTP statuses. Messages go to the sender: they never hold a tag's value, a pixel, a
+file name or anything else of the patient.
 """
 
 from typing import ClassVar
@@ -72,7 +72,7 @@ class ClientGone(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Not now; `retry_after_s` (whole seconds, at least 1) says when to come back."""
+    """The request may succeed later, after `retry_after_s` (whole seconds, at least 1)."""
 
     def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
         super().__init__(detail)
@@ -86,7 +86,7 @@ class RateLimited(Unavailable):
 
 
 class Overloaded(Unavailable):
-    """Admission refused: more is waiting than may wait."""
+    """Admission refused: too much work is waiting."""
 
     code = "overloaded"
 
@@ -104,6 +104,6 @@ class DeadlineExceeded(ServiceError):
 
 
 class InferenceFailed(ServiceError):
-    """The model could not answer; the sender is told no more than that."""
+    """The model could not answer. The sender gets no further detail."""
 
     code = "inference_failed"

@@ -1,4 +1,4 @@
-"""The only place that wires: settings in, a running application out."""
+"""Build the application from its settings and connect its parts."""
 
 import tomllib
 from collections.abc import AsyncIterator
@@ -27,11 +27,11 @@ from cxr.graph import Runtime, open_graph
 
 
 def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) -> FastAPI:
-    """Make the service; everything that must be open is opened and closed by its lifespan.
+    """Return the application. Its lifespan opens and closes the models, threads and processes.
 
     Args:
-        settings: every knob.
-        graph_opener: opens a bundle's graph; the one seam of the tests.
+        settings: the settings of the service.
+        graph_opener: opens a bundle's graph. Tests replace it.
     """
     metrics = Metrics()
     classifier = _make_classifier(settings, metrics, graph_opener)

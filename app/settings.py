@@ -1,7 +1,6 @@
-"""Every knob of the service: one frozen object, read from `CXR_*` environment variables.
+"""The settings of the service: one frozen object, read from `CXR_*` environment variables.
 
-What is true of a model (its input size, thresholds, scope) is never a setting:
-it is in the bundle.
+Facts of a model (input size, thresholds, scope) are never settings. They are in its bundle.
 """
 
 import os
@@ -26,7 +25,7 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class SettingsError(Exception):
-    """The environment does not make valid settings; the message names every fault."""
+    """The environment holds no valid settings. The message names every fault."""
 
 
 class Settings(BaseSettings):
@@ -43,7 +42,7 @@ class Settings(BaseSettings):
                     "looks only at the start.",
     )  # fmt: skip
     default_model: Slug = Field(
-        "pneumothorax", description="The model that answers where a request names none."
+        "pneumothorax", description="The model that answers if a request names none."
     )
     operating_point: str = Field(
         "",
@@ -54,13 +53,13 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(
         1, ge=1, le=64,
-        description="Worker processes that serve on the one port. Decoders, lanes and queues are "
-                    "divided among them.",
+        description="Worker processes that serve on the one port. Decoders, run slots and queues "
+                    "are divided among them.",
     )  # fmt: skip
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the graphs run.")
     scope: Literal["refuse", "warn"] = Field(
         "refuse",
-        description="What to do where the header says another body part or a lateral view.",
+        description="What to do if the header says another body part or a lateral view.",
     )
 
     max_upload_bytes: int = Field(
@@ -158,7 +157,9 @@ class Settings(BaseSettings):
         10.0, description="How long a request's headers may take to arrive."
     )
     api_keys: str = Field(
-        "", repr=False, description="API keys that are let in, as NAME:SHA256, separated by commas."
+        "",
+        repr=False,
+        description="API keys that are accepted, as NAME:SHA256, separated by commas.",
     )
     api_keys_file: Path | None = Field(
         None, description="File of such keys, one a line; # begins a comment."
@@ -179,7 +180,7 @@ class Settings(BaseSettings):
 
     @property
     def decode_limits(self) -> DecodeLimits:
-        """What one upload may cost to decode."""
+        """Return the limits for decoding one upload."""
         return DecodeLimits(
             max_bytes=self.max_upload_bytes,
             max_pixels=self.max_pixels,
@@ -187,7 +188,7 @@ class Settings(BaseSettings):
         )
 
     def share(self) -> Self:
-        """Return one of several worker processes its share of what is meant for all together."""
+        """Return the settings of one worker process: limits that hold for all are divided."""
         names = ("decode_threads", "decode_workers", "engine_lanes", "queue_capacity")
         whole = {name: getattr(self, name) for name in names}
         return self.model_copy(
@@ -195,7 +196,7 @@ class Settings(BaseSettings):
         )
 
     def key_lines(self) -> list[str]:
-        """Return the lines of all API keys; raises `OSError` where their file can't be read."""
+        """Return the lines of all API keys; raise `OSError` if their file can't be read."""
         text = self.api_keys.replace(",", "\n")
         if self.api_keys_file is not None:
             text += "\n" + self.api_keys_file.read_text(encoding="utf-8")
@@ -205,7 +206,7 @@ class Settings(BaseSettings):
     @field_validator("cache_dir")
     @classmethod
     def _at_home(cls, path: Path) -> Path:
-        """Put the user's folder for ~."""
+        """Replace ~ by the user's home."""
         try:
             return path.expanduser()
         except RuntimeError:  # a user without a home, as in some containers
@@ -220,9 +221,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _guard_open_addresses(self) -> Self:
-        """Refuse to listen where others can reach the service, unless they need a key or that was
-        said aloud.
-        """
+        """Refuse an address that others can reach, unless keys are asked for or waived."""
         try:
             keys = self.key_lines()
         except OSError as exc:
@@ -251,9 +250,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _know_all_variables(cls, data: Any) -> Any:
-        """Refuse `CXR_*` variables that no field reads: pydantic-settings would ignore a misspelt
-        one in silence.
-        """
+        """Refuse unknown `CXR_*` variables. pydantic-settings would ignore a misspelt one."""
         unknown = unknown_variables(os.environ)
         if unknown:
             known = ", ".join(sorted(variable_names()))
@@ -275,7 +272,7 @@ def variable_names() -> dict[str, str]:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """List the variables that carry the prefix and that no field reads."""
+    """Return the variables that have the prefix and that no field reads."""
     known = variable_names()
     return sorted(
         name for name in environ if name.upper().startswith(PREFIX) and name.upper() not in known

@@ -4,7 +4,7 @@ from app.settings import Settings, variable_names
 
 
 def describe_settings() -> str:
-    """Write one paragraph for each setting: variable, default, bounds, meaning."""
+    """Return one paragraph for each setting: variable, default, bounds, meaning."""
     return "\n".join(_describe(variable, name) for variable, name in variable_names().items())
 
 

@@ -1,10 +1,9 @@
-"""Look at the store again and again, and swap what has changed in it under the running service.
+"""Poll the store, and exchange model versions while the service runs.
 
-A model's folder is acted on when two looks in a row saw the same: files that are still
-being copied are waited for.  What is new is opened, proved and warmed in one thread of
-low priority beside what serves, then put in place between two requests; the version
-before answers those who hold it, and goes.  Only then is the next change taken up, so
-that no more than two versions of one model are ever in memory.
+A change counts if two polls in a row saw the same files, so that a copy can finish. One thread of
+low priority opens, checks and warms a new version. The new version then answers new requests; the
+old one finishes its own and is closed. The next change is taken up only then, so no more than two
+versions of one model are ever in memory.
 """
 
 import asyncio
@@ -22,18 +21,18 @@ from app.models.store import Marks
 from app.settings import Settings
 
 _NICENESS = 15
-"""A tenth of the processor's time that decoding and running get, where both want it."""
+"""Beside busy decoders and runs, the thread gets about a tenth of their processor time."""
 
 logger = logging.getLogger("cxr.watcher")
 
 
 @asynccontextmanager
 async def watching(classifier: Classifier, settings: Settings) -> AsyncIterator[None]:
-    """Keep up with the store while the block runs, if the settings say how often."""
+    """Poll the store while the block runs, if the settings give an interval."""
     if not settings.store_poll_seconds:
         yield
         return
-    # An engine's own threads would inherit the low priority, and keep it while they serve.
+    # An engine's own threads would inherit the low priority and keep it while serving.
     initializer = (
         partial(step_back, _NICENESS) if _runs_on_our_threads(classifier, settings) else None
     )
@@ -51,16 +50,14 @@ async def watching(classifier: Classifier, settings: Settings) -> AsyncIterator[
 
 
 def _runs_on_our_threads(classifier: Classifier, settings: Settings) -> bool:
-    """Tell whether a graph that is opened now will make no threads of its own; it is run as those
-    that serve are.
-    """
+    """Return whether a graph that is opened now makes no threads of its own."""
     plans = [model.current.plan for model in classifier.store.models if model.current is not None]
     is_plain = (settings.engine, settings.device) == ("onnxruntime", "cpu")
     return is_plain and bool(plans) and all(plan.threads == 1 for plan in plans)
 
 
 class Watcher:
-    """Keeps one classifier's versions up to its store; belongs to one event loop."""
+    """Keeps a classifier's models equal to its store; belongs to one event loop."""
 
     def __init__(self, classifier: Classifier, threads: ThreadPoolExecutor) -> None:
         self._classifier = classifier
@@ -68,18 +65,19 @@ class Watcher:
         self._seen: Mapping[str, Marks] = {}
 
     async def run(self, poll_seconds: float) -> None:
-        """Look at each whole multiple of the interval, so that processes with one store swap at
-        about one time.
+        """Poll for ever, at whole multiples of the interval.
+
+        So all processes with one store exchange a version at about the same time.
         """
         while True:
             await asyncio.sleep(poll_seconds - time.time() % poll_seconds)
             try:
-                await self.turn()
+                await self.poll()
             except Exception:  # one bad look must not be the last
                 logger.exception("the store could not be looked at")
 
-    async def turn(self) -> None:
-        """Look once, and swap what has changed and lies still."""
+    async def poll(self) -> None:
+        """Poll once, and exchange the models whose files changed and then stayed the same."""
         loop, store = asyncio.get_running_loop(), self._classifier.store
         seen, before = await loop.run_in_executor(self._threads, store.look), self._seen
         self._seen = seen
@@ -97,6 +95,6 @@ class Watcher:
 
 
 def _return_memory() -> None:
-    """Hand freed memory back to the system, which glibc would keep for later."""
+    """Return freed memory to the system; glibc would keep it."""
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)

@@ -1,7 +1,7 @@
-"""What can be seen of the service: request ids, JSON logs, stage times, Prometheus metrics.
+"""Request ids, JSON logs, stage times and Prometheus metrics.
 
-A log line or a metric holds nothing of the patient: no file name, no query
-value, no tag, no pixel.  A request is known by its id and its route's template.
+A log line or a metric holds nothing of the patient: no file name, no query value, no tag, no pixel.
+A request is identified by its id and the template of its route.
 """
 
 import logging
@@ -28,8 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 Stage = Literal["receive", "decode", "preprocess", "queue", "run", "interpret"]
 
 CLIENT_CLOSED_REQUEST = 499
-"""Status under which a request is counted whose client left before the answer (nginx's word for
-it)."""
+"""Status (nginx's) that counts requests whose client left before the answer."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -38,10 +37,10 @@ logger = logging.getLogger("cxr.access")
 
 
 class Metrics:
-    """The service's Prometheus metrics, right over several worker processes.
+    """The service's Prometheus metrics, for one or several worker processes.
 
-    Where `PROMETHEUS_MULTIPROC_DIR` was set before prometheus_client was first
-    imported, values live in files there and `render` adds up all processes.
+    If `PROMETHEUS_MULTIPROC_DIR` was set before prometheus_client was first imported, values live
+    in files of that folder and `render` adds up all processes.
     """
 
     def __init__(self) -> None:
@@ -106,9 +105,7 @@ class Metrics:
         )  # fmt: skip
 
     def render(self, accept: str | None) -> tuple[bytes, str]:
-        """Write all metrics in the format that a scraper accepts; gives the body and its media
-        type.
-        """
+        """Return all metrics in the format that a scraper accepts, and its media type."""
         encode, media_type = choose_encoder(accept or "")
         registry = self.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
@@ -117,14 +114,12 @@ class Metrics:
         return encode(registry), media_type
 
     def count_unread(self, reason: str, status: int) -> None:
-        """Count a request that ended before it could be read: no HTTP, too late, or its client
-        left.
-        """
+        """Count a request that was never read: no HTTP, too late, or its client left."""
         self.rejections.labels(reason).inc()
         self.request_duration.labels(UNMATCHED, str(status)).observe(0.0)
 
     def observe_stage(self, stage: Stage, seconds: float) -> None:
-        """Count the time of one stage, in the metrics and on the current request's log line."""
+        """Record the time of one stage in the metrics and in the current request's log line."""
         self._stages[stage].observe(seconds)
         trace = _current.get()
         if trace is not None:
@@ -132,7 +127,7 @@ class Metrics:
 
     @contextmanager
     def time_stage(self, stage: Stage) -> Iterator[None]:
-        """Count how long the block takes."""
+        """Record how long the block takes."""
         started = time.perf_counter()
         try:
             yield
@@ -142,7 +137,7 @@ class Metrics:
 
 @dataclass(slots=True)
 class RequestTrace:
-    """What is known of the request in work: its id, when its headers were read, and its stages."""
+    """Id, start time and stages of the current request."""
 
     request_id: str
     started: float = field(default_factory=time.perf_counter)
@@ -153,22 +148,22 @@ _current: ContextVar[RequestTrace | None] = ContextVar("current_request", defaul
 
 
 def current_request_id() -> str:
-    """Return the id of the request in work, or an empty text outside of one."""
+    """Return the id of the current request, or an empty text outside of one."""
     trace = _current.get()
     return trace.request_id if trace else ""
 
 
 def choose_request_id(sent: str | None) -> str:
-    """Keep the sender's id where it is short and plain, else make one.
+    """Return the sender's id if it is short and plain, else a new one.
 
-    It is no secret, so it need not be drawn by the kernel: for that the event loop would let go of
-    the interpreter, and wait until the threads that decode give it back.
+    The id is no secret, so Python's own generator makes it. A call of the kernel would release
+    the interpreter lock, and the event loop would wait for decoding threads to get it back.
     """
     return sent if sent and _SANE_ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"
 
 
 class TelemetryMiddleware:
-    """Return each request its id, its access line and its duration.
+    """Give each request an id, an access log line and a measured duration.
 
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
@@ -178,7 +173,7 @@ class TelemetryMiddleware:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, watching the status that is sent."""
+        """Pass a request on and note the status of its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -209,7 +204,7 @@ class TelemetryMiddleware:
 
 
 def log_unread(request_id: str, status: int) -> None:
-    """Write the line of a request that was answered before it could be read."""
+    """Log a request that was answered before it could be read."""
     token = _current.set(RequestTrace(request_id))
     _log_request("-", UNMATCHED, status, 0.0, {})
     _current.reset(token)
@@ -230,11 +225,11 @@ def _log_request(
 
 
 UNMATCHED = "unmatched"
-"""Route of a request whose path nobody serves: the path itself could hold anything."""
+"""Route of a request with an unknown path. The path itself could hold anything."""
 
 
 def route_template(scope: Scope) -> str:
-    """Return the template of the route that took a request, as in `/models/{name}`."""
+    """Return the template of a request's route, as `/models/{name}`."""
     return getattr(scope.get("route"), "path", UNMATCHED)
 
 
@@ -245,13 +240,13 @@ class _RequestIdFilter(logging.Filter):
 
 
 class SafeJsonFormatter(JsonFormatter):
-    """One JSON object a line; of an exception only its class and where it was raised.
+    """Write one JSON object a line; of an exception only its class and its stack.
 
     Messages of foreign exceptions may quote a tag's value, so they are left out.
     """
 
     def formatException(self, ei: Any) -> str:
-        """Write class and stack of an exception, without its message."""
+        """Return stack and class of an exception, without its message."""
         kind, _, stack = ei
         return f"{''.join(traceback.format_tb(stack))}{kind.__name__ if kind else ''}"
 

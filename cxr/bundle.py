@@ -46,9 +46,7 @@ class Bundle:
 
     @property
     def card(self) -> str:
-        """The text of MODEL_CARD.md, with a mark in place of what is no UTF-8; raises `OSError`
-        where it can't be read.
-        """
+        """The text of MODEL_CARD.md; a mark replaces bytes that are no UTF-8. Raises `OSError`."""
         return (self.path / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
 
 
@@ -66,10 +64,10 @@ _NAME: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Slug, Version])
 
 @contextmanager
 def write_bundle(store: Path, model: str, version: int) -> Iterator[Path]:
-    """Return an empty folder to fill; it becomes `store/model/version` if the block ends well.
+    """Yield an empty folder to fill; it becomes `store/model/version` if the block ends well.
 
-    Raises `BundleError` where that version is there already, for versions are never changed, and
-    for a name or number that none may have.
+    Raises `BundleError` if that version exists already, for versions are never changed, or if the
+    name or number is not allowed.
     """
     try:
         _NAME.validate_python((model, version))

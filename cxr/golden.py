@@ -18,7 +18,7 @@ from cxr.errors import BundleError
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Made phantoms and the right answers to them.
+    """Phantoms and the right answers to them.
 
     `image_NHW` is uint8; the outputs are float32.  `tolerances` maps
     "engine/precision" (as in "onnxruntime-cpu/fp32") to the largest error,
@@ -31,12 +31,10 @@ class Golden:
     novelty_N: NDArray[np.float32]
     tolerances: Mapping[str, float]
     metadata_NM: NDArray[np.float32] | None = None
-    """What is told beside the images, to graphs that read it."""
+    """Second input, of graphs that read metadata."""
 
     def tolerance(self, engine: str, precision: str) -> float:
-        """Return the tolerance of an engine and precision; raises `BundleError` where none is
-        stated.
-        """
+        """Return the tolerance of an engine and precision; raise `BundleError` if it is missing."""
         try:
             return self.tolerances[f"{engine}/{precision}"]
         except KeyError as exc:

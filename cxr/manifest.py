@@ -85,7 +85,7 @@ class FastPrecision(Part):
 
 
 class Manifest(InterpretSpec):
-    """`bundle.json`: everything that serving must know of a model."""
+    """`bundle.json`: everything that the service needs to know of a model."""
 
     schema_: Literal["cxr-bundle/1"] = Field(SCHEMA, alias="schema")
     model: Slug
@@ -93,7 +93,7 @@ class Manifest(InterpretSpec):
     input_size: Annotated[int, Field(ge=32, le=1024)]
     preprocess: PreprocessSpec
     metadata: tuple[str, ...] = ()
-    """Columns of the graph's second input, in order; none where it reads the image alone."""
+    """Columns of the graph's second input, in order; empty if it reads the image alone."""
     intended_use: str
     limits: str
     metrics: dict[str, Any]

@@ -1,15 +1,15 @@
-"""Who may ask: API keys, and how often each may.
+"""Check API keys, and count the calls of each.
 
-    python -m app.access NAME      makes a key, and the line that lets it in
+    python -m app.access NAME      makes a key and the line that configures it
 
-A key is 256 random bits, so its plain SHA-256 can't be turned back and needs no salt or
-slow hash; only that hash is ever configured.  Every presented key is hashed and compared
-with every known hash, so that a wrong one takes as long as a right one.
+A key is 256 random bits, so its plain SHA-256 can't be inverted and needs no salt or slow hash.
+Only that hash is configured. Each presented key is hashed and compared with every known hash, so a
+wrong key takes as long as a right one.
 
-Without keys there is no check.  With them, everything needs one but what a browser or an
-orchestrator must read before it can show one: the page, the API's document, health.
-Metrics stay open too: scrapers sit in the service's own network, and they hold counts
-under closed labels, nothing of a patient; a proxy should not publish them.
+If no key is configured, there is no check. Else every request needs one, except for what a browser
+or an orchestrator reads before it can show one: the page, the API's document, health. Metrics are
+open too: they hold counts under closed labels and nothing of a patient. A proxy should not publish
+them.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from app.settings import Settings
 from app.telemetry import Metrics
 
 _BURST_SECONDS = 10.0
-"""Calls of this long at the allowed rate may come at once."""
+"""Seconds' worth of calls that may come at once."""
 
 _OPEN = re.compile(
     r"/(livez|readyz|startupz|metrics|openapi\.json|docs|docs/.*|[\w-]+\.(html|css|js|svg|png|ico|woff2|dcm))?"
@@ -42,7 +42,7 @@ _OPEN = re.compile(
 
 @dataclass(slots=True)
 class Caller:
-    """One named key: its hash, and what is left of its allowance (a token bucket)."""
+    """One named key: its hash and a token bucket of calls."""
 
     name: str
     digest: bytes
@@ -50,7 +50,7 @@ class Caller:
     seen: float = field(default_factory=time.monotonic)
 
     def spend(self, per_minute: int) -> None:
-        """Take one call off the allowance; raises `RateLimited` where nothing is left."""
+        """Take one call from the allowance; raise `RateLimited` if none is left."""
         if not per_minute:
             return
         rate, now = per_minute / 60, time.monotonic()
@@ -65,7 +65,7 @@ class Caller:
 
 
 class ApiKeys:
-    """Knows the keys; belongs to one event loop."""
+    """The configured keys; belongs to one event loop."""
 
     def __init__(self, callers: Iterable[Caller], *, per_minute: int) -> None:
         self._callers = tuple(callers)
@@ -73,16 +73,16 @@ class ApiKeys:
 
     @classmethod
     def of(cls, settings: Settings) -> "ApiKeys":
-        """Make the gate that the settings describe."""
+        """Return the keys of the settings."""
         return cls(map(parse_key, settings.key_lines()), per_minute=settings.max_calls_per_minute)
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody needs a key."""
+        """Return whether no key is asked for."""
         return not self._callers
 
     def admit(self, authorization: str) -> None:
-        """Let one call pass; raises `Unauthorized` or `RateLimited`."""
+        """Accept one call; raise `Unauthorized` or `RateLimited`."""
         scheme, _, key = authorization.partition(" ")
         digest = hashlib.sha256(key.strip().encode()).digest()
         matches = [caller for caller in self._callers if hmac.compare_digest(caller.digest, digest)]
@@ -92,7 +92,7 @@ class ApiKeys:
 
 
 def parse_key(line: str) -> Caller:
-    """Read `NAME:SHA256`; raises `ValueError` without quoting it."""
+    """Read `NAME:SHA256`; raise `ValueError` without quoting the line."""
     match = KEY_LINE.fullmatch(line.strip())
     if match is None:
         raise ValueError(
@@ -102,7 +102,7 @@ def parse_key(line: str) -> Caller:
 
 
 class AccessMiddleware:
-    """Asks for a key before anything else is read of a request.
+    """Ask for a key before anything else of a request is read.
 
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
@@ -131,7 +131,7 @@ def _is_public(scope: Scope) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make a key; gives the exit status."""
+    """Print a new key and its line. Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m app.access", description="Make an API key for the service."
     )

@@ -59,11 +59,11 @@ class CurrentAnswer(Answer):
     )
     operating_points_tta: dict[str, float] = Field(description="The same with tta=true.")
     default_operating_point: str = Field(
-        description="Decides where a request names no operating point."
+        description="Decides if a request names no operating point."
     )
     tta_policy: str
     training_prevalence: float | None = Field(
-        description="Share of positives that probabilities refer to where a request states no "
+        description="Share of positives that probabilities refer to if a request states no "
         "`prevalence`."
     )
     novelty_limit: float
@@ -101,7 +101,7 @@ class CurrentAnswer(Answer):
 
 
 class ModelAnswer(Answer):
-    """One model of the store; `current` is null where no version is good."""
+    """One model of the store; `current` is null if no version is good."""
 
     name: str
     current: CurrentAnswer | None
@@ -120,7 +120,7 @@ class ModelAnswer(Answer):
 class ModelsAnswer(Answer):
     """What is served."""
 
-    default: str = Field(description="The model that answers where a request names none.")
+    default: str = Field(description="The model that answers if a request names none.")
     models: list[ModelAnswer]
 
     @classmethod

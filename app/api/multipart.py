@@ -12,7 +12,7 @@ from cxr.errors import TooLarge
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """What one body may be."""
+    """Limits of one body."""
 
     max_file_bytes: int
     max_body_bytes: int
@@ -22,17 +22,17 @@ class UploadLimits:
 
 @dataclass(slots=True)
 class UploadedFile:
-    """One file of a body; `filename` is whatever the client said."""
+    """One file of a body; `filename` is the client's own text."""
 
     filename: str | None
     max_bytes: int
     _content: BytesIO = field(
         default_factory=BytesIO, init=False
-    )  # grows in place, and gives its bytes without another copy
+    )  # grows in place; reading it makes no further copy
     _num_bytes: int = field(default=0, init=False)
 
     def add(self, piece: bytes | memoryview) -> None:
-        """Take the next bytes; of a file that is too large nothing is kept."""
+        """Append bytes. Nothing of a file that is too large is kept."""
         self._num_bytes += len(piece)
         if self._num_bytes > self.max_bytes:
             self._content = BytesIO()
@@ -40,7 +40,7 @@ class UploadedFile:
             self._content.write(piece)
 
     def read(self) -> bytes:
-        """Return the file whole; raises `TooLarge` or `MalformedRequest`."""
+        """Return the whole file; raise `TooLarge` or `MalformedRequest`."""
         if self._num_bytes > self.max_bytes:
             raise TooLarge("The file has more bytes than are taken.")
         if not self._num_bytes:
@@ -49,7 +49,7 @@ class UploadedFile:
 
 
 class MultipartFiles:
-    """Collects the files of one multipart body, which python-multipart takes apart."""
+    """Collect the files of one multipart body; python-multipart parses it."""
 
     def __init__(self, boundary: bytes, name: str, limits: UploadLimits) -> None:
         if not boundary:
@@ -78,14 +78,14 @@ class MultipartFiles:
             raise MalformedRequest("The multipart boundary is too long.") from exc
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body; raises `MalformedRequest`."""
+        """Parse the next bytes of the body; raise `MalformedRequest`."""
         try:
             self._parser.write(chunk)
         except FormParserError as exc:
             raise MalformedRequest("The multipart body is broken.") from exc
 
     def finish(self) -> list[UploadedFile]:
-        """Return the files; raises `MalformedRequest` where the body ended too early."""
+        """Return the files; raise `MalformedRequest` if the body ended too early."""
         if not self._is_complete:
             raise MalformedRequest("The multipart body has no end.")
         return self._files

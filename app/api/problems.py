@@ -1,7 +1,7 @@
-"""From an error to its HTTP status and its problem document (RFC 9457): one table, at the edge.
+"""Translate errors to HTTP statuses and problem documents (RFC 9457).
 
-Every answer that is no success is `application/problem+json` with the same six
-members, for unknown paths and crashes too.  The only 500 is `inference_failed`.
+Every unsuccessful answer is `application/problem+json` with the same six members, also for unknown
+paths and crashes. The only 500 is `inference_failed`.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ _TYPE_PREFIX = "urn:problem-type:cxr-serve:"
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """What is the same in all problems of one code."""
+    """Status and title of all problems of one code."""
 
     status: int
     title: str
@@ -65,7 +65,7 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
     "not_ready": ProblemKind(503, "The model is not served now"),
     "deadline_exceeded": ProblemKind(504, "The answer was not ready in time"),
 }
-"""What each public code means; the list is closed."""
+"""Status and title of every public code; the list is closed."""
 
 CODES = tuple(PROBLEM_KINDS)
 
@@ -91,9 +91,7 @@ def problem_of(error: ServiceError | ImageError) -> ProblemDocument:
 
 
 def make_problem(code: str, detail: str, *, request_id: str | None = None) -> ProblemDocument:
-    """Write a problem of one of the public codes, about the current request unless told
-    otherwise.
-    """
+    """Return a problem of a public code, about the current request unless an id is given."""
     kind = PROBLEM_KINDS[code]
     return ProblemDocument(
         type=_TYPE_PREFIX + code,
@@ -106,12 +104,12 @@ def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Pr
 
 
 def problem_response(problem: ProblemDocument, headers: dict[str, str] | None = None) -> Response:
-    """Send a problem with its status."""
+    """Return a problem as a response with its status."""
     return Response(problem.model_dump_json(), problem.status, headers, PROBLEM_MEDIA_TYPE)
 
 
 def install_problems(app: FastAPI, metrics: Metrics) -> None:
-    """Make every error of an application end as a counted problem document."""
+    """Let every error of an application end as a counted problem document."""
     problems = _ProblemHandlers(metrics)
     app.add_exception_handler(ServiceError, problems.on_error)
     app.add_exception_handler(ImageError, problems.on_error)
@@ -138,9 +136,7 @@ class _ProblemHandlers:
         )
 
     async def on_http(self, _: Request, error: Exception) -> Response:
-        """Translate what the framework itself raises: unknown paths and methods, and bodies it
-        can't read.
-        """
+        """Translate the framework's errors: unknown paths and methods, unreadable bodies."""
         assert isinstance(error, HTTPException)
         code = {404: NotFound.code, 405: "method_not_allowed"}.get(
             error.status_code, MalformedRequest.code
@@ -158,8 +154,7 @@ class _ProblemHandlers:
 
 
 class CrashMiddleware:
-    """Turns an exception that nothing else caught into the one 500 that exists, and logs it; the
-    process's end into a 503.
+    """Answer 500 to an exception that nothing else caught, and 503 if the process ends.
 
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
@@ -169,7 +164,7 @@ class CrashMiddleware:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on; answer for it where it crashes before its answer began."""
+        """Pass a request on; if it crashes before its answer began, answer with a problem."""
         has_begun = False
 
         async def watched_send(message: Message) -> None:
@@ -200,9 +195,7 @@ class CrashMiddleware:
 
 
 def headers_for(error: ServiceError | ImageError) -> dict[str, str]:
-    """Return the headers that belong to an error: when to come back, or that the connection is done
-    for.
-    """
+    """Return the headers of an error, as Retry-After."""
     if isinstance(error, Unavailable):
         return {"retry-after": str(error.retry_after_s)}
     if isinstance(error, Unauthorized):
@@ -211,7 +204,7 @@ def headers_for(error: ServiceError | ImageError) -> dict[str, str]:
 
 
 def _fault(fault: dict[str, object]) -> str:
-    """Say what is wrong with one parameter, without its value."""
+    """Describe the fault of one parameter, without its value."""
     admitted = fault["loc"]
     name = str(admitted[-1])[:64] if isinstance(admitted, Sequence) and admitted else "request"
     if fault["type"] == "extra_forbidden":

@@ -31,7 +31,7 @@ class RequestParameters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     model: str | None = Field(
-        None, max_length=64, description="The model that answers; the service's default where "
+        None, max_length=64, description="The model that answers; the service's default if "
                                          "none is named.",
         examples=["pneumothorax"],
     )  # fmt: skip
@@ -42,7 +42,7 @@ class RequestParameters(BaseModel):
     operating_point: str | None = Field(
         None,
         max_length=64,
-        description="The threshold to decide by, one of the model's; where none is named, the "
+        description="The threshold to decide by, one of the model's; if none is named, the "
         "service's or else the model's.",
     )
     prevalence: float | None = Field(
@@ -59,17 +59,17 @@ class RequestParameters(BaseModel):
         ge=0,
         le=120,
         allow_inf_nan=False,
-        description="The patient's age, used where the file does not state it.",
+        description="The patient's age, used if the file does not state it.",
     )
     sex: Sex | None = Field(
-        None, description="The patient's sex, used where the file does not state it."
+        None, description="The patient's sex, used if the file does not state it."
     )
     view_position: View | None = Field(
-        None, description="The view, used where the file does not state it."
+        None, description="The view, used if the file does not state it."
     )
 
     def prediction_request(self) -> PredictionRequest:
-        """Say what is asked, in the classifier's words."""
+        """Return the options as the classifier takes them."""
         names = ("age_years", "sex", "view_position")
         source = {name: FROM_REQUEST for name in names if getattr(self, name) is not None}
         stated = Metadata(self.age_years, self.sex, self.view_position, MetadataSource(**source))
@@ -87,7 +87,7 @@ class PredictParameters(RequestParameters):
     )
 
     def prediction_request(self) -> PredictionRequest:
-        """Say what is asked, the heat map included."""
+        """Return the options, the heat map included."""
         return replace(super().prediction_request(), heatmap=self.heatmap)
 
 
@@ -100,7 +100,7 @@ class DicomParameters(RequestParameters):
     )
 
     def prediction_request(self) -> PredictionRequest:
-        """Say what is asked; a picture needs the heat map."""
+        """Return the options; a picture needs the heat map."""
         return replace(super().prediction_request(), heatmap=self.result == "sc")
 
 
@@ -173,7 +173,7 @@ class TimingsAnswer(Answer):
 
 
 class MetadataSourceAnswer(Answer):
-    """Where each fact comes from: a DICOM keyword, `request`, or null where the fact is null."""
+    """Source of each value: a DICOM keyword, `request`, or null if the value is null."""
 
     age_years: str | None
     sex: str | None
@@ -181,7 +181,7 @@ class MetadataSourceAnswer(Answer):
 
 
 class MetadataAnswer(Answer):
-    """What the file, or else the request, states; null where neither does."""
+    """Values of the file, or else of the request; null if neither states one."""
 
     age_years: float | None
     sex: Sex | None

@@ -1,7 +1,6 @@
-"""From a request's body to the bytes of its files, under caps that hold while it streams in.
+"""Read a request's body under limits that hold while it arrives, and watch for disconnection.
 
-Nothing is written to disk, and what a client calls its file is only ever echoed
-to that client.  Whether the client is still there is watched here too.
+Nothing is written to disk. A client's file name is only echoed to that client.
 """
 
 import asyncio
@@ -20,13 +19,12 @@ from cxr.errors import TooLarge, UnsupportedFormat
 T = TypeVar("T")
 
 RAW_TYPES = ("application/dicom", "image/png", "image/jpeg", "application/octet-stream")
-"""Media types of a body that is the file itself; which of them it really is, is told by its
-content."""
+"""Media types of a body that is the file itself. The content decides about the real format."""
 
 MULTIPART = "multipart/form-data"
 
 _FRAMING_BYTES = 64 * 1024
-"""What the boundaries and headers of a multipart body may add to its files."""
+"""Bytes that the boundaries and headers of a multipart body may add to its files."""
 
 
 async def read_upload(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
@@ -34,10 +32,10 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Reser
 
     Raises:
         MalformedRequest: no file, several, or a broken body.
-        UnsupportedFormat: a body of another media type.
-        TooLarge: over the limit, told by its header or while it streams in.
-        Overloaded: with it, all uploads together would take too much memory.
-        SlowClient: it did not arrive in time.
+        UnsupportedFormat: the body has another media type.
+        TooLarge: the body is over the limit, by its header or while it arrives.
+        Overloaded: all uploads together would take too much memory.
+        SlowClient: the body did not arrive in time.
         ClientGone: the client left.
     """
     _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, reservation)
@@ -60,7 +58,7 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Reser
 async def read_uploads(
     request: Request, limits: UploadLimits, reservation: Reservation
 ) -> list[UploadedFile]:
-    """Read the files of a multipart body, in order; raises as `read_upload`."""
+    """Return the files of a multipart body, in order; raise as `read_upload` does."""
     _check_announced_size(request, limits.max_body_bytes + _FRAMING_BYTES, reservation)
     media_type, boundary = _content_type(request)
     if media_type != MULTIPART:
@@ -75,8 +73,8 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """Await work on a body that was read whole; cancel it and raise `ClientGone` if the client
     leaves.
 
-    The work is done in the request's own task: each further one would have to wait its turn for the
-    event loop, and so for the interpreter, which threads that decode want too.
+    The work runs in the request's own task. A further task would wait for the event loop, and so
+    for the interpreter lock, which decoding threads want too.
     """
     task, is_gone, is_done = asyncio.current_task(), False, False
     assert task is not None
@@ -85,7 +83,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         nonlocal is_gone
         if (
             not watch.cancelled() and not is_done
-        ):  # it may have been called up already when the work was done
+        ):  # the callback may have been scheduled before the work was done
             is_gone = True
             task.cancel()
 
@@ -118,13 +116,13 @@ async def _in_time(timeout_s: float) -> AsyncIterator[None]:
 
 
 def announced_bytes(request: Request) -> int:
-    """Return the length of the body as its header states it; 0 where it does not."""
+    """Return the body's length by its header, or 0 if the header is missing."""
     announced = request.headers.get("content-length", "")
     return int(announced) if announced.isdigit() else 0
 
 
 def _check_announced_size(request: Request, max_bytes: int, reservation: Reservation) -> None:
-    """Refuse a body by its header, before its first byte; raises `TooLarge` or `Overloaded`."""
+    """Refuse a body by its header, before its first byte; raise `TooLarge` or `Overloaded`."""
     if announced_bytes(request) > max_bytes:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
     reservation.check(announced_bytes(request))
@@ -133,9 +131,7 @@ def _check_announced_size(request: Request, max_bytes: int, reservation: Reserva
 async def _chunks(
     request: Request, max_bytes: int, reservation: Reservation
 ) -> AsyncIterator[bytes]:
-    """Return a body as it arrives, up to the caps; raises `TooLarge`, `Overloaded` or
-    `ClientGone`.
-    """
+    """Yield a body as it arrives; raise `TooLarge`, `Overloaded` or `ClientGone`."""
     received = 0
     try:
         async for chunk in request.stream():
@@ -149,9 +145,7 @@ async def _chunks(
 
 
 def _content_type(request: Request) -> tuple[str, bytes]:
-    """Read media type and boundary; a body without a type is taken as octets, as RFC 9110 section
-    8.3 allows.
-    """
+    """Return media type and boundary. A body without a type counts as octets (RFC 9110, 8.3)."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedFormat("Send the file as it is, without a Content-Encoding.")
     media_type, options = parse_options_header(request.headers.get("content-type") or RAW_TYPES[-1])

@@ -1,7 +1,7 @@
 """A prediction as a DICOM object: a structured report, or a picture of its evidence.
 
     source         what is taken over from the uploaded file's header, repaired on a copy
-    identifiers    unique identifiers: the same question about the same file gives the same ones
+    identifiers    unique identifiers: the same request about the same file has the same ones
     terms          coded concepts
     report         sr: Comprehensive 3D SR by TID 1500
     capture        sc: Secondary Capture of the heat map, with its caveat burnt in

@@ -1,4 +1,4 @@
-"""Who made a result: the same words in every kind of object."""
+"""The equipment that a result names, the same in every kind of object."""
 
 from collections.abc import Iterator
 from typing import Any

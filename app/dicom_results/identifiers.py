@@ -1,7 +1,7 @@
 """Unique identifiers of results, made from what a result says.
 
-A sender that repeats a question, because the answer was lost on its way, gets an
-object with the same identifiers, so that an archive keeps one result and not two.
+A sender that repeats a request, because the answer was lost, gets an object with the same
+identifiers. So an archive keeps one result and not two.
 Another image, model, version, operating point or prevalence gives other ones.
 """
 
@@ -47,5 +47,5 @@ def device_uid(prediction: Prediction) -> str:
 
 
 def tracking_uid(source: Source, prediction: Prediction) -> str:
-    """Name what is observed: this finding on this image, whichever question was asked."""
+    """Name what is observed: this finding on this image, whatever the options."""
     return make_uid("tracking", source.instance_uid, prediction.version.manifest.finding)

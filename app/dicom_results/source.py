@@ -42,7 +42,7 @@ class Source:
     instance_number: int
     is_lossy: bool
     orientation: tuple[str, ...]
-    """PatientOrientation of rows and columns; empty where the file states none."""
+    """PatientOrientation of rows and columns; empty if the file states none."""
     laterality: str
     identity: Dataset
 
@@ -57,7 +57,7 @@ class Source:
 
 
 def read_source(data: bytes, *, max_inflated_bytes: int) -> Source:
-    """Read what a result needs of a DICOM file's header; raises `CorruptImage` where it can't be
+    """Read what a result needs of a DICOM file's header; raise `CorruptImage` if it can't be
     referred to.
     """
     header = read_header(data, max_inflated_bytes=max_inflated_bytes)
@@ -157,7 +157,7 @@ _TYPE_2 = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex",
     "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
-"""Attributes of type 2: there, even where they are empty (PS3.3 C.7.1.1 and C.7.2.1)."""
+"""Attributes of type 2: present, even if they are empty (PS3.3 C.7.1.1 and C.7.2.1)."""
 
 _OPTIONAL = ("PatientAge", "IssuerOfPatientID", "StudyDescription")
 

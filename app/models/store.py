@@ -1,14 +1,14 @@
-"""From the folders of `model_store/` to the model versions that answer.
+"""The model versions in `model_store/`, and those of them that answer.
 
-Of each model the highest version that is whole (schema, hashes, golden check)
-is current.  A bad one is passed over with its reason, and the next lower is tried.
+The highest whole version of a model (schema, hashes, golden check) is current. A bad version is
+refused with a reason, and the next lower one is tried.
 
-    look       what stands in the folder now, told apart by file names, sizes and times; blocks
-    prepare    open what is new in a model's folder, beside what serves; blocks, changes nothing
-    switch     put what was prepared in place, on the event loop, between two requests
+    look       list the files of the store: names, sizes, times; blocks
+    prepare    open the new versions of one model; blocks, changes nothing
+    switch     let a prepared model answer, on the event loop, between two requests
 
-A version that serves is given up only for a good one: a new one that is bad, files
-spoilt in place and a store that can't be reached all leave it in memory, answering.
+A current version is replaced by a good one only. It stays in memory and answers if a new version is
+bad, if its own files are damaged, or if the store can't be reached.
 """
 
 import asyncio
@@ -29,16 +29,15 @@ from cxr.manifest import Manifest
 logger = logging.getLogger("cxr.store")
 
 Mark = tuple[tuple[str, int, int, int], ...]
-"""What tells that a version's files changed: each one's name, size, and times of its content and
-its inode in ns."""
+"""Name, size, and times of content and inode (ns) of each file of a version."""
 
 Marks = Mapping[int, Mark]
-"""The versions in a model's folder."""
+"""The versions in a model's folder, and their files."""
 
 
 @dataclass(eq=False, slots=True)
 class ServedVersion:
-    """A version that answers: its bundle, its open graph, and how many requests hold it."""
+    """A version that answers: its bundle, its open graph, and the number of its users."""
 
     bundle: Bundle
     graph: Graph
@@ -48,12 +47,12 @@ class ServedVersion:
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
+        """The bundle's manifest."""
         return self.bundle.manifest
 
     @contextmanager
     def lease(self) -> Iterator[None]:
-        """Hold the version, so that it is not closed under its user."""
+        """Hold the version, so that it is not closed meanwhile."""
         self.leases += 1
         try:
             yield
@@ -62,7 +61,7 @@ class ServedVersion:
             self._given_back.set()
 
     async def wait_until_free(self) -> None:
-        """Wait until nobody holds the version."""
+        """Wait until no request holds the version."""
         while self.leases:
             self._given_back.clear()
             await self._given_back.wait()
@@ -70,13 +69,11 @@ class ServedVersion:
 
 @dataclass(slots=True)
 class StoredModel:
-    """One model's folder: the versions it has, the one that is current, and why others were
-    refused.
-    """
+    """One model: the versions in its folder, the current one, and reasons of refusals."""
 
     name: str
     marks: Marks
-    """The files for which this was decided."""
+    """The files on which this state is based."""
     current: ServedVersion | None = None
     refused: dict[int, str] = field(default_factory=dict)
 
@@ -87,7 +84,7 @@ class StoredModel:
 
     @property
     def refusal_reasons(self) -> list[str]:
-        """Say why each refused version is."""
+        """Reasons for which versions are refused."""
         return [
             f"{self.name} version {version} is refused: {why}"
             for version, why in self.refused.items()
@@ -95,9 +92,7 @@ class StoredModel:
 
 
 class ModelStore:
-    """The models of one folder: read by `load`, asked for by every request, kept up by `prepare`
-    and `switch`.
-    """
+    """The models of one folder. `load` reads them; `prepare` and `switch` exchange versions."""
 
     def __init__(self, path: Path, tuner: Tuner) -> None:
         self._path = path
@@ -111,11 +106,11 @@ class ModelStore:
 
     @property
     def refusal_reasons(self) -> list[str]:
-        """Say why each refused version of every model is."""
+        """Reasons for which versions are refused, of all models."""
         return [reason for model in self.models for reason in model.refusal_reasons]
 
     def look(self) -> dict[str, Marks]:
-        """See which versions of which models stand in the folder; blocks."""
+        """Return the versions in the folder, by model; blocks."""
         folders = _folders(self._path)
         marks = {
             folder.name: {
@@ -128,18 +123,14 @@ class ModelStore:
         return {name: versions for name, versions in marks.items() if versions}
 
     def load(self) -> None:
-        """Open the best version of each model, before anybody asks; blocks for as long as that
-        takes.
-        """
+        """Open the best version of each model; blocks."""
         for name, marks in self.look().items():
             self.switch(self.prepare(name, marks))
 
     def prepare(self, name: str, marks: Marks) -> StoredModel:
-        """Open the best version in a model's folder, beside the one that serves; blocks, and
-        changes nothing.
+        """Open the best version of a model beside the current one; blocks, and changes nothing.
 
-        Neither the version that serves nor one that was refused is opened again while its files are
-        the same.
+        The current version and refused ones are not opened again while their files are the same.
         """
         before = self._models.get(name, StoredModel(name, {}))
         after = StoredModel(name, marks)
@@ -156,16 +147,14 @@ class ModelStore:
         return after
 
     def switch(self, after: StoredModel) -> ServedVersion | None:
-        """Let a model's prepared state serve; gives the version that serves no more, which its
-        holders still use.
-        """
+        """Let a prepared model answer. Return the version that it replaces, which may be in use."""
         before = self._models.pop(after.name, StoredModel(after.name, {}))
         if after.marks or after.current:
             self._models[after.name] = after
         return before.current if before.current is not after.current else None
 
     def model(self, name: str) -> StoredModel:
-        """Return a model's state; raises `UnknownModel`."""
+        """Return a model's state; raise `UnknownModel`."""
         try:
             return self._models[name]
         except KeyError as exc:
@@ -173,7 +162,7 @@ class ModelStore:
             raise UnknownModel(f"There is no model of this name. Known are: {known}.") from exc
 
     def current(self, name: str) -> ServedVersion:
-        """Return the version that answers for a model; raises `UnknownModel` or `NotReady`."""
+        """Return a model's current version; raise `UnknownModel` or `NotReady`."""
         version = self.model(name).current
         if version is None:
             raise NotReady(f"No good version of {name} is in the store.", retry_after_s=30)
@@ -181,15 +170,13 @@ class ModelStore:
 
     @contextmanager
     def lease(self, name: str) -> Iterator[ServedVersion]:
-        """Hold the current version for one request, so that it is not closed under it; raises as
-        `current`.
-        """
+        """Hold the current version for one request; raise as `current` does."""
         version = self.current(name)
         with version.lease():
             yield version
 
     def faults(self, name: str) -> list[str]:
-        """Say why a model is not served; empty where it is."""
+        """Return the reasons why a model is not served; empty if it is."""
         model = self._models.get(name)
         if model is None:
             return [f"The store has no model named {name}."]
@@ -220,7 +207,7 @@ class ModelStore:
 
 
 def _folders(path: Path) -> list[Path]:
-    """List the folders in a folder by name; none where it is gone or can't be read."""
+    """Return the folders in a folder by name; none if it is gone or can't be read."""
     try:
         return sorted(entry for entry in path.iterdir() if entry.is_dir())
     except OSError:
@@ -228,9 +215,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _mark(folder: Path) -> Mark:
-    """Tell a version's files as they are now; one that vanishes meanwhile shows at the next
-    look.
-    """
+    """Return a version's files as they are now, or nothing if one vanishes meanwhile."""
     with suppress(OSError), os.scandir(folder) as entries:
         facts = ((entry.name, entry.stat()) for entry in entries)
         return tuple(
@@ -242,5 +227,5 @@ def _mark(folder: Path) -> Mark:
 
 
 def _is_version(name: str) -> bool:
-    """Tell a version's folder from a draft or anything else."""
+    """Return whether a folder's name is a version number."""
     return name.isascii() and name.isdigit() and not name.startswith("0")

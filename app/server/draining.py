@@ -1,12 +1,11 @@
-"""One process's server: it ends without losing a request.
+"""Serve in one process, and end without losing a request.
 
-On SIGTERM the service says that it is not ready and answers new requests 503 for
-`CXR_DRAIN_SECONDS`, so that a load balancer sees it; then the port closes, for half a
-second each answer on an open connection says that it is the last, what was taken is
-finished, and the process ends.  Ctrl-C skips the first waiting.
+On SIGTERM the service is not ready and answers new requests 503 for `CXR_DRAIN_SECONDS`, so that a
+load balancer notices. Then the port closes. For half a second answers on open connections say that
+they are the last. Accepted requests are finished, and the process ends. Ctrl-C skips the draining.
 
-The application is imported late: Prometheus chooses its mode at import, and a worker
-says first under which number it counts.
+The application is imported late: Prometheus chooses its mode at import, and a worker sets its
+number before that.
 """
 
 import asyncio
@@ -25,19 +24,20 @@ from app.server.worker_slot import WorkerSlot
 from app.settings import Settings
 
 _FAREWELL_S = 0.5
-"""Seconds after the port has closed in which open connections may still ask. A request that meets
-the closing of its connection is lost, and its sender can't know whether it was read; only a
-connection that was silent all this time can lose one."""
+"""Seconds after the port has closed in which open connections may still send requests.
+
+A request that crosses the closing of its connection is lost, and its sender can't know whether it
+was read. Only a connection that was silent all this time can lose one."""
 
 
 def work(settings: Settings, worker_slot: WorkerSlot) -> None:
-    """Be one of several worker processes."""
+    """Serve as one of several worker processes."""
     worker_slot.take()
     sys.exit(serve(settings, worker_slot))
 
 
 def serve(settings: Settings, worker_slot: WorkerSlot | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, alone or in a place among workers; gives the exit status."""
+    """Serve until SIGTERM or SIGINT, alone or as a worker. Return the exit status."""
     from app.main import create_app  # noqa: PLC0415
     from app.server.http_protocol import make_protocol  # noqa: PLC0415
     from app.telemetry import configure_logging  # noqa: PLC0415
@@ -76,7 +76,7 @@ def serve(settings: Settings, worker_slot: WorkerSlot | None = None) -> int:
 class DrainingServer(uvicorn.Server):
     """A server that goes on answering for a while after SIGTERM, when `on_drain` was called.
 
-    What is to run `alongside` begins before the models load, and is stopped at the end.
+    The coroutine `alongside` starts before the models load and is cancelled at the end.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class DrainingServer(uvicorn.Server):
         self._ports: tuple[SharedPort, ...] = ()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve, and do what is to be done alongside."""
+        """Serve, and run the coroutine `alongside`."""
         task = asyncio.create_task(self._alongside) if self._alongside else None
         try:
             await super().serve(sockets)
@@ -104,9 +104,7 @@ class DrainingServer(uvicorn.Server):
                 task.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Load what is served, then listen: on a port of its own, or with others on the sockets
-        that are given.
-        """
+        """Load the models, then listen on an own port or on the sockets that are given."""
         await super().startup(None if sockets is None else [])
         self._ports = tuple(
             SharedPort(listener, self._make_protocol, self._count_open, backlog=self.config.backlog)
@@ -128,9 +126,7 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the port, let open connections have a last answer, and end when all are
-        answered.
-        """
+        """Close the port, give open connections a last answer, and end when all are answered."""
         for server in self.servers:
             server.close()
         for port in self._ports:
@@ -140,7 +136,7 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     def _make_protocol(self) -> asyncio.Protocol:
-        """Make what speaks on one connection, as uvicorn does for its own listeners."""
+        """Return a protocol for one connection, as uvicorn does for its own listeners."""
         make = self.config.http_protocol_class
         return make(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state

@@ -1,8 +1,8 @@
-"""A listening socket that several worker processes take connections from, each one at a time, the
-idler one first.
+"""A listening socket from which several worker processes accept connections.
 
-An event loop's own server takes all that wait as soon as it wakes: of the connections that a client
-opens together, one process would now and then get all, and answer them alone.
+Each process accepts one at a time, and the idler one is quicker. An event loop's own server accepts
+all waiting connections as soon as it wakes. So one process would often get all connections that a
+client opens together.
 """
 
 import asyncio
@@ -14,21 +14,19 @@ from contextlib import suppress
 logger = logging.getLogger("cxr.server")
 
 _STAND_BACK_S = 0.0002
-"""Seconds for which a process leaves the next connection to others, for each one that it has."""
+"""Seconds that a process waits before it accepts again, for each connection that it has."""
 
 _LONGEST_S = 0.002
-"""Seconds that it stands back at most: senders may open a connection for each request, and all
-others be as busy."""
+"""Longest such wait: clients may open a connection for each request, and all processes be busy."""
 
 _PAUSE_S = 1.0
-"""After a connection could not be taken, for want of file descriptors: trying again at once would
-keep a core busy."""
+"""Seconds to wait if there are no file descriptors. Trying again at once would keep a core busy."""
 
 
 class SharedPort:
-    """Takes connections while it is open; belongs to one event loop.
+    """Accept connections while open; belongs to one event loop.
 
-    `count_open` tells how many connections this process has.
+    `count_open` returns the number of connections of this process.
     """
 
     def __init__(
@@ -50,8 +48,9 @@ class SharedPort:
         self._open()
 
     def close(self) -> None:
-        """Take whoever waits, and close this process's hold on the socket; with the last one the
-        port closes.
+        """Accept all waiting connections, then close the socket of this process.
+
+        The port closes with the socket of the last process.
         """
         self._stand_back()
         with suppress(OSError):
@@ -72,7 +71,7 @@ class SharedPort:
         self._pause = self._loop.call_later(seconds, self._open)
 
     def _take(self) -> None:
-        """Take one connection; whatever else waits is for whoever is idler."""
+        """Accept one connection, and leave further ones to idler processes."""
         try:
             connection, _ = self._listener.accept()
         except (

@@ -1,14 +1,14 @@
 """Keep several worker processes serving on one port.
 
-    parent    binds the port, starts the workers, replaces what dies or hangs; handles no request
-    worker    a whole service of its own on the same listening socket; beats while it is sound
+    parent    binds the port, starts the workers, replaces those that die or hang
+    worker    a whole service on the same listening socket; sends heartbeats while it is sound
 
-All workers share one inherited socket.  With SO_REUSEPORT each would have a queue of its own,
-and what waits in the queue of a worker that hangs or dies would be lost; from a shared queue
-the others take it, and a worker that has many connections takes fewer (`app.server.shared_port`).
+All workers share one inherited socket. With SO_REUSEPORT each worker would have a queue of its own,
+and connections in the queue of a worker that hangs or dies would be lost. From a shared queue the
+others accept them.
 
-uvicorn's own supervisor does not fit: its workers answer pings from a thread, so that a stuck
-event loop looks sound, and one that dies is started again at once and for ever.
+uvicorn's own supervisor does not fit. Its workers answer pings from a thread, so a stuck event loop
+looks sound, and a dead worker is started again at once and for ever.
 """
 
 import logging
@@ -41,25 +41,25 @@ _TICK_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SupervisionLimits:
-    """How long a parent bears with its workers."""
+    """Times after which a parent replaces a worker."""
 
     start_s: float = 120.0
-    """From its start to its first beat: imports on a busy machine."""
+    """From start to first heartbeat: imports take long on a busy machine."""
     silence_s: float = 10.0
-    """Between two beats; an event loop that answers probes beats every second."""
+    """Between two heartbeats; a sound event loop sends one every second."""
     slow_s: float = 3.0
-    """Between two beats before it is said aloud."""
+    """Between two heartbeats before a warning is logged."""
     short_life_s: float = 60.0
-    """A worker that ends sooner is one more failure of its place."""
+    """A worker that ends sooner counts as a failure of its slot."""
     backoff_s: float = 1.0
-    """Before the second start of a place; doubled with each failure."""
+    """Before the second start of a slot; doubled with each failure."""
     max_failures: int = 5
-    """Short lives in a row, of one place, after which the service gives up."""
+    """Failures in a row, of one slot, after which the service gives up."""
 
 
 @dataclass(slots=True)
 class _Worker:
-    """One place: the process that has it now, if any, and its history."""
+    """One slot: its current process, if any, and its history."""
 
     number: int
     process: SpawnProcess | None = None
@@ -75,7 +75,7 @@ class _Worker:
 
 
 class Supervisor:
-    """The parent of all workers; lives in the main thread, which gets the signals."""
+    """The parent of all workers; runs in the main thread, which gets the signals."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Supervisor:
         )  # a worker starts from nothing, as a single service does
         self._slots = [_Worker(number) for number in range(settings.workers)]
         self._signals: deque[int] = deque()
-        """Signals that came and were not yet obeyed: never in the middle of a worker's start."""
+        """Signals that wait to be handled, so never in the middle of a worker's start."""
         self._is_ending = False
         self._status = 0
         self._kill_after_s = (
@@ -99,7 +99,7 @@ class Supervisor:
         )  # an answer's time, and some to close
 
     def run(self) -> int:
-        """Keep the workers serving until SIGTERM, SIGINT or a crash loop; gives the exit status."""
+        """Serve until SIGTERM, SIGINT or a crash loop. Return the exit status."""
         with (
             _folder_for_metrics() as metrics,
             _listen(self._settings.host, self._settings.port) as listener,
@@ -112,7 +112,7 @@ class Supervisor:
                 while self._signals:
                     self._end(self._signals.popleft())
                 if self._is_ending:
-                    # else it would take connections that no worker is left to answer
+                    # else connections would wait that no worker answers
                     listener.close()
                 for slot in self._slots:
                     self._supervise(slot, listener, metrics)
@@ -127,7 +127,7 @@ class Supervisor:
         return self._status
 
     def _supervise(self, slot: _Worker, listener: socket.socket, metrics: Path) -> None:
-        """Start a place's worker, or replace one that died, hangs, or did not go in time."""
+        """Start a slot's worker, or replace one that died, hangs, or did not end in time."""
         now, limits = time.monotonic(), self._limits
         if slot.process is None:
             if not self._is_ending and now >= slot.due:
@@ -159,13 +159,11 @@ class Supervisor:
         logger.info("worker started", extra={"worker": slot.number, "pid": slot.process.pid})
 
     def _read_heartbeat(self, slot: _Worker) -> None:
-        """Take a worker's beats; one that says that a part of it has died is told to finish and
-        go.
-        """
+        """Read a worker's heartbeats; tell a faulty worker to finish and end."""
         assert slot.heartbeat is not None
         assert slot.process is not None
         received = os.read(slot.heartbeat.fileno(), 4096)
-        if not received:  # its end is closed: it is going
+        if not received:  # the worker has closed its end
             slot.heartbeat.close()
             slot.heartbeat = None
             return
@@ -186,7 +184,7 @@ class Supervisor:
         return now - (slot.last_heartbeat or slot.started)
 
     def _reap(self, slot: _Worker, metrics: Path) -> None:
-        """Clear up after a worker that is dead, and say when the next one is due."""
+        """Clean up after a dead worker, and set the time of the next start."""
         assert slot.process is not None
         lived_s, status = time.monotonic() - slot.started, slot.process.exitcode
         slot.process.close()
@@ -212,9 +210,7 @@ class Supervisor:
             self._end(signal.SIGTERM)
 
     def _end(self, sig: int) -> None:
-        """Tell all workers to drain, or on SIGINT to finish at once; one that does not is
-        killed.
-        """
+        """Tell all workers to drain, or on SIGINT to finish at once; later kill the others."""
         self._is_ending = True
         drain_s = self._settings.drain_seconds if sig == signal.SIGTERM else 0.0
         for slot in self._slots:
@@ -241,9 +237,7 @@ class Supervisor:
 
 @contextmanager
 def _folder_for_metrics() -> Iterator[Path]:
-    """Return a folder in which the workers count, and tell it to every process that is started
-    meanwhile.
-    """
+    """Yield a folder for the workers' metrics, and set it in the environment meanwhile."""
     with tempfile.TemporaryDirectory(prefix="cxr-metrics-") as folder:
         os.environ[_METRICS_VARIABLE] = folder
         try:
@@ -253,9 +247,7 @@ def _folder_for_metrics() -> Iterator[Path]:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Bind the port that all workers share; connections are refused until the first of them
-    listens.
-    """
+    """Bind the shared port. Connections are refused until the first worker listens."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

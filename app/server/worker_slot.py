@@ -20,35 +20,32 @@ _HEARTBEAT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """A worker's place among the workers: what the parent hands to its process."""
+    """What the parent gives to a worker process."""
 
     number: int
     listener: socket.socket
     heartbeat: Connection
     replaces: bool
-    """Whether another worker had the place before."""
+    """Whether another worker had the slot before."""
 
     def take(self) -> None:
-        """Count under the place's number instead of a process id; before `app.telemetry` is
-        imported.
+        """Count metrics under the slot's number instead of a process id.
 
-        A replacement goes on with its predecessor's files, so that counters never fall
-        and files never pile up, however often workers die.
+        Call it before `app.telemetry` is imported. A replacement continues its predecessor's
+        files, so counters never fall and files never pile up.
         """
         from prometheus_client import values  # noqa: PLC0415
 
         values.ValueClass = values.MultiProcessValue(lambda: self.number)  # type: ignore[no-untyped-call]
-        os.setpgrp()  # Ctrl-C at a terminal reaches the parent alone, which speaks for all
+        os.setpgrp()  # Ctrl-C at a terminal must reach the parent alone
 
     async def send_heartbeats(self, is_sound: Callable[[], bool]) -> None:
-        """Tell the parent from the event loop that it turns; goes down as on SIGTERM when there is
-        no parent any more.
-        """
+        """Send heartbeats from the event loop for ever; drain if the parent is gone."""
         os.set_blocking(self.heartbeat.fileno(), False)
         while True:
             try:
                 os.write(self.heartbeat.fileno(), SOUND if is_sound() else FAULTY)
-            except BlockingIOError:  # the parent is slow to read: that must not stop the worker
+            except BlockingIOError:  # a slow parent must not stop the worker
                 pass
             except BrokenPipeError:
                 logger.critical("the parent process is gone")

@@ -1,7 +1,6 @@
 """Open a bundle's ONNX graph, prove it, run batches.
 
-This is the one seam of the system: tests put a graph of their own in its place, and
-another engine is another class beside `OnnxGraph`.
+Tests replace the graph by one of their own. Another engine is another class like `OnnxGraph`.
 
 Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
@@ -39,15 +38,15 @@ class Graph(Protocol):
     engine: str
     precision: str
     num_facts: int
-    """Columns of the second input; 0 where the graph reads the image alone."""
+    """Columns of the second input; 0 if the graph reads the image alone."""
 
     def run(
         self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
     ) -> Outputs:
         """Answer a batch, in order; safe to call from several threads. Raises `GraphError`.
 
-        `metadata_NM` is what is known beside the images, as `cxr.metadata_features` writes it; None
-        where nothing is.
+        `metadata_NM` is the second input, as `cxr.metadata_features` writes it; None if nothing is
+        known.
         """
         ...
 
@@ -64,9 +63,7 @@ def open_graph(bundle: Bundle, runtime: Runtime = Runtime()) -> Graph:  # noqa: 
 
 
 def _choose_file(bundle: Bundle, runtime: Runtime) -> tuple[Path, str]:
-    """Return the graph's file and the precision of its run; raises `BundleError` where the bundle
-    does not allow `fast`.
-    """
+    """Return the graph's file and precision; raise `BundleError` if `fast` is not allowed."""
     if runtime.precision == "exact":
         return bundle.graph_path, "fp32"
     fast = bundle.manifest.fast

@@ -136,7 +136,7 @@ class _BoundBatch:
 
 
 def _num_facts(session: ort.InferenceSession) -> int:
-    """Count the columns of the input `metadata`; 0 where there is none."""
+    """Return the number of columns of the input `metadata`; 0 if there is none."""
     return next(
         (int(entry.shape[1]) for entry in session.get_inputs() if entry.name == "metadata"), 0
     )

@@ -70,7 +70,7 @@ class OpenVinoGraph:
     def _beside(
         self, count: int, metadata_NM: NDArray[np.float32] | None
     ) -> dict[str, NDArray[np.float32]]:
-        """Return the second input where the graph has one."""
+        """Return the second input if the graph has one."""
         if not self.num_facts:
             return {}
         unknown_NM = np.zeros((count, self.num_facts), np.float32)
@@ -92,8 +92,7 @@ def _import_openvino() -> Any:
     """Import OpenVINO without its telemetry, which reports every import to its maker; raises
     `BundleError`.
     """
-    # Its own code takes the package as missing then, and reports nothing: what a hospital runs is
-    # nobody's business.
+    # Its own code takes the package as missing then, and reports nothing.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino  # noqa: PLC0415 -- an extra, and slow to import

@@ -27,8 +27,7 @@ class Runtime:
     as it is."""
     gpu_memory_bytes: int = 4 * 2**30
     cache_dir: Path | None = None
-    """Where an engine may keep what it made of the graph, under names that hold the graph's
-    hash."""
+    """Folder in which an engine may keep a compiled graph, under a name with the graph's hash."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""The endpoints: each is a few lines that say what is read, who does it, and what is answered."""
+"""The endpoints of the service."""
 
 from fastapi import FastAPI
 

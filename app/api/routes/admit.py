@@ -1,4 +1,4 @@
-"""How every question about an upload begins: let in by its headers, then its body read."""
+"""Admit a request with an upload by its headers, then read its body."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,10 +22,9 @@ def admit_upload(
     prediction_request: PredictionRequest,
     deadline: float,
 ) -> Iterator[tuple[AdmittedRequest, Reservation]]:
-    """Hold a place for the answer and a share of the memory for uploads; nothing of the body is
-    read yet.
+    """Hold a queue place and a reservation of memory, before anything of the body is read.
 
-    `model` None is the default one.  Raises as `Classifier.choose`.
+    `model` None is the default one. Raises as `Classifier.choose` does.
     """
     num_bytes = announced_bytes(request)
     with (
@@ -38,7 +37,7 @@ def admit_upload(
 
 
 async def read_one(request: Request, service: Service, reservation: Reservation) -> bytes:
-    """Read the one file of a body; raises as `read_upload`."""
+    """Return the one file of a body; raise as `read_upload` does."""
     settings = service.settings
     limits = UploadLimits(
         settings.max_upload_bytes, settings.max_upload_bytes, 1, settings.receive_timeout_seconds

@@ -1,6 +1,6 @@
-"""What an endpoint may ask for: the running service, a deadline, and that the client reads JSON.
+"""Dependencies of the endpoints: the running service, a deadline, checks of headers.
 
-All of it is `async`, though nothing is awaited: FastAPI would send plain functions to a thread.
+All are `async` though nothing is awaited: FastAPI would run plain functions in a thread.
 """
 
 import time
@@ -38,17 +38,17 @@ async def _service(request: Request) -> Service:
 
 
 async def _accept_json(request: Request) -> None:
-    """Refuse a client that reads no JSON; raises `NotAcceptable`."""
+    """Raise `NotAcceptable` if the client reads no JSON."""
     _require_acceptable(request, "application/json")
 
 
 async def _accept_dicom(request: Request) -> None:
-    """Refuse a client that reads no DICOM; raises `NotAcceptable`."""
+    """Raise `NotAcceptable` if the client reads no DICOM."""
     _require_acceptable(request, "application/dicom")
 
 
 async def _accept_png(request: Request) -> None:
-    """Refuse a client that reads no PNG; raises `NotAcceptable`."""
+    """Raise `NotAcceptable` if the client reads no PNG."""
     _require_acceptable(request, "image/png")
 
 
@@ -73,14 +73,14 @@ def _require_acceptable(request: Request, media_type: str) -> None:
 
 
 async def _refuse_repeats(request: Request) -> None:
-    """Refuse a parameter that is given twice, which can mean either; raises `MalformedRequest`."""
+    """Raise `MalformedRequest` if a parameter is given twice, for either could be meant."""
     names = [name for name, _ in request.query_params.multi_items()]
     if len(names) != len(set(names)):
         raise MalformedRequest("A parameter is given more than once.")
 
 
 def _is_excluded(options: str) -> bool:
-    """Tell whether a range carries a weight of nothing: RFC 9110 section 12.4.2."""
+    """Return whether a media range has the weight 0 (RFC 9110, 12.4.2)."""
     return any(
         option.strip() in ("q=0", "q=0.0", "q=0.00", "q=0.000") for option in options.split(";")
     )
@@ -101,8 +101,11 @@ async def _deadline(
 
 
 def deadline_of(request: Request, service: Service) -> float:
-    """Return the time by which to answer, on `time.monotonic`'s clock; raises
-    `RequestValidationError` or `MalformedRequest`.
+    """Return the time by which to answer, on `time.monotonic`'s clock.
+
+    Raises:
+        RequestValidationError: the header holds no such time.
+        MalformedRequest: the header is given twice.
     """
     stated = request.headers.getlist(_TIMEOUT_HEADER)
     if not stated:

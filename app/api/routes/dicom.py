@@ -36,8 +36,8 @@ async def predict_dicom(
     """Classify one DICOM radiograph and give the answer as a DICOM object of the same study.
 
     `result=sr` is a preliminary, unverified structured report; `result=sc` a picture of
-    the evidence that says it is not for diagnosis.  The same question about the same file
-    gives the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
+    the evidence that says it is not for diagnosis.  The same request with the same file
+    has the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
     with `unsupported_format`.
     """
     prediction_request = parameters.prediction_request()

@@ -1,11 +1,8 @@
 """Routes that FastAPI documents and that read their own parameters.
 
-FastAPI works out anew for each request what an endpoint wants and where it comes from; for the
-parameters of `/predict` that takes the event loop longer than admitting, logging and answering an
-upload together.  Here one pydantic model reads the query, chosen when the route is made, and
-`deadline_of` the header.  What an endpoint declares stays FastAPI's own way of saying it, and so
-does the OpenAPI document; what is refused is refused in the same words, the query before the
-header.
+FastAPI resolves an endpoint's parameters for each request. For `/predict` that takes the event loop
+longer than admitting, logging and answering an upload. Here one pydantic model reads the query, and
+`deadline_of` reads the header. Declarations, document and error messages stay FastAPI's own.
 """
 
 from collections.abc import Callable, Coroutine
@@ -21,18 +18,16 @@ from app.api.routes.context import deadline_of, service_of
 
 
 class _NoParameters(BaseModel):
-    """The query of an endpoint that takes none."""
+    """The query of an endpoint without parameters."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class FastRoute(APIRoute):
-    """A route of an endpoint that takes `request`, `deadline`, `service`, and `parameters` where it
-    has any.
-    """
+    """A route of an endpoint that takes `request`, `deadline`, `service` and maybe `parameters`."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request; called once, when the route is made."""
+        """Return the function that answers requests; called once, when the route is made."""
         endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
         checks = [
             dependency.dependency for dependency in self.dependencies if dependency.dependency
@@ -58,7 +53,7 @@ class FastRoute(APIRoute):
 
 
 def _read(model: type[BaseModel], request: Request) -> BaseModel:
-    """Read the query; raises `RequestValidationError`, as FastAPI would."""
+    """Return the query; raise `RequestValidationError`, as FastAPI would."""
     try:
         return model.model_validate(dict(request.query_params))
     except ValidationError as exc:

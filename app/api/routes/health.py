@@ -1,4 +1,4 @@
-"""`GET /livez`, `/readyz` and `/metrics`: what an orchestrator and a scraper ask."""
+"""`GET /livez`, `/readyz` and `/metrics`, for orchestrators and scrapers."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
@@ -14,9 +14,7 @@ router = APIRouter(tags=["health"])
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
 async def livez(service: ServiceOf) -> LivenessAnswer:
-    """Answer 200 while the event loop turns and no batch lane has died; a restart cures the
-    rest.
-    """
+    """Answer 200 while the event loop runs and no run slot has died; else a restart helps."""
     _refuse(service.classifier.faults())
     return LivenessAnswer()
 

@@ -1,4 +1,4 @@
-"""Pages that the service writes itself, and the headers that every page carries."""
+"""Pages that the service writes itself, and the headers of every page."""
 
 import html
 
@@ -14,7 +14,7 @@ SECURITY_HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
-"""No script but ours ever runs; styles may stand in a page, as Swagger UI writes them there."""
+"""Only our own scripts run. Styles may be part of a page, for Swagger UI writes them so."""
 
 _STYLE = """
 body { max-width: 50rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.55 system-ui, sans-serif; color: #1c2430; background: #fff; }
@@ -31,8 +31,9 @@ a { color: #0b5cad; } h1, h2 { line-height: 1.2; }
 
 
 def html_response(title: str, body: str, *, home: str) -> HTMLResponse:
-    """Send a page of ours around HTML that is safe already; `home` is the way from its address to
-    the page at `/`.
+    """Return a page around HTML that is safe already.
+
+    `home` is the relative address of the page at `/`.
     """
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '

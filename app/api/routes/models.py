@@ -1,4 +1,4 @@
-"""`GET /models` and what lies under it."""
+"""`GET /models` and the addresses below it."""
 
 import re
 
@@ -52,9 +52,7 @@ async def show_card(name: str, service: ServiceOf) -> Response:
 
 
 def render_card(text: str) -> str:
-    """Make HTML of a model card; tags that stand in it are shown, never obeyed, and its front
-    matter is for machines.
-    """
+    """Return a model card as HTML. Tags in it are shown as text; its front matter is left out."""
     body = _FRONT_MATTER.sub("", text, count=1)
     return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(body))
 

@@ -1,4 +1,4 @@
-"""What OpenAPI says beyond the types: bodies, examples, and every problem of every route."""
+"""Bodies, examples and problems for the OpenAPI document."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ _BINARY = {"type": "string", "format": "binary"}
 
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """Document problems by status, each code with an example."""
+    """Return problems by status, each code with an example."""
     responses: dict[int | str, dict[str, Any]] = {}
     for code in codes:
         kind = PROBLEM_KINDS[code]
@@ -51,8 +51,9 @@ def _problem_response(status: int) -> dict[str, Any]:
 
 
 def body_of_one(*raw_types: str) -> dict[str, Any]:
-    """Document a body of one file, in a form or raw; without types, every raw type that is
-    taken.
+    """Return the description of a body of one file, in a form or raw.
+
+    If no type is named, all raw types are listed.
     """
     raw = {media_type: {"schema": _BINARY} for media_type in raw_types or RAW_TYPES}
     form = {
@@ -65,7 +66,7 @@ def body_of_one(*raw_types: str) -> dict[str, Any]:
 
 
 def body_of_several() -> dict[str, Any]:
-    """Document the body of `/predict/batch`: several files in a form."""
+    """Return the description of `/predict/batch`'s body: several files in a form."""
     files = {"type": "array", "items": _BINARY, "minItems": 1}
     form = {
         "type": "object",

@@ -1,7 +1,7 @@
 """The web page at `/`, its samples, and the API page at `/docs`, all from our own files.
 
-Each file of app/page/ is a route of its own, and no folder is mounted at `/`:
-a mount would answer for every address, and hide that a method is not allowed.
+Each file of app/page/ has a route of its own. No folder is mounted at `/`: a mount would answer for
+every address, and would hide that a method is not allowed.
 """
 
 from collections.abc import Awaitable, Callable
@@ -42,7 +42,7 @@ _DOCS_SCRIPT = """SwaggerUIBundle({
 
 
 def install_pages(app: FastAPI) -> None:
-    """Add the pages' routes; they are no part of the API and stand in no document."""
+    """Add the pages' routes; the OpenAPI document does not list them."""
     for file in sorted(PAGE_FOLDER.iterdir()):
         if file.suffix in _PAGE_TYPES:
             _add_file(app, "/" if file.name == "index.html" else f"/{file.name}", file)

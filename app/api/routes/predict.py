@@ -41,7 +41,7 @@ class FilePrediction(Answer):
 
 
 class FileProblem(Answer):
-    """Why one file of several got no answer."""
+    """The problem of one file of several."""
 
     filename: str | None = Field(description="As the sender named it.")
     problem: ProblemDocument
@@ -73,8 +73,8 @@ async def predict(
 ) -> Response:
     """Classify one DICOM, PNG or JPEG radiograph.
 
-    Send it as a multipart part named `file`, or as the body itself.  Its format is
-    told by its content, never by its name or media type.
+    Send it as a multipart part named `file`, or as the body itself. The content decides about the
+    format, never a name or a media type.
     """
     prediction_request = parameters.prediction_request()
     with admit_upload(
@@ -140,7 +140,7 @@ async def _answer_files(
 async def _answer_file(
     file: UploadedFile, admitted: AdmittedRequest, service: Service
 ) -> FileAnswer:
-    """Answer one file of several; what is wrong with it is its own affair."""
+    """Answer one file of several; its fault does not concern the others."""
     try:
         prediction = await service.classifier.classify(file.read(), admitted)
     except (ImageError, ServiceError) as error:

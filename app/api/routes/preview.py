@@ -1,4 +1,4 @@
-"""`POST /preview`: an upload as a picture, as the service reads it."""
+"""`POST /preview`: an upload as the picture that the service reads."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -25,13 +25,11 @@ router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce], route_
     },
 )
 async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> Response:
-    """Return one DICOM, PNG or JPEG radiograph as the picture that the service makes of it, for
-    people to look at.
+    """Return one DICOM, PNG or JPEG radiograph as a picture for people.
 
-    A grey PNG of 8 bits: upright, black as the header says (MONOCHROME1 is exchanged), windowed
-    as `processing.intensity` of `/predict` says, whole up to 4096 pixels on a side and averaged
-    down from there.  Nothing is classified.  It takes the place of one image in the default
-    model's queue.
+    It is a grey PNG of 8 bits: upright, black and white as in MONOCHROME2, windowed as
+    `processing.intensity` of `/predict` says. A side has at most 4096 pixels; larger images are
+    averaged down. Nothing is classified. Drawing takes a place in the default model's queue.
     """
     with admit_upload(
         request, service, model=None, prediction_request=PredictionRequest(), deadline=deadline
