@@ -71,6 +71,8 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
     )  # threads that spin on a busy machine slow each other down
+    import numpy as np  # noqa: PLC0415
+
     from training.data.fold_balance import balance_lines  # noqa: PLC0415
     from training.fit.distributed import barrier, is_main_process, process_group  # noqa: PLC0415
     from training.fit.open_run import open_run  # noqa: PLC0415
@@ -82,9 +84,18 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
     command = shlex.join(["python", "-m", "training", *words])
     with process_group():
         if is_main_process():
-            run = open_run(recipe, options.data, options.out, command, groups=options.groups)
+            run = open_run(
+                recipe,
+                options.data,
+                options.out,
+                command,
+                groups=options.groups,
+                measure_on=options.measure_on,
+            )
             _say_what_was_found(run.facts)
-            print("\n".join(balance_lines(run.index, run.fold_N)), flush=True)
+            measured = np.flatnonzero(run.measured_N)
+            lines = balance_lines(run.index.subset(measured), run.fold_N[measured])
+            print("\n".join(lines), flush=True)
         barrier()
         train(load_run(options.out))
         if is_main_process():
@@ -239,7 +250,20 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, see below")
     train.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="folder with the images"
+        "--data",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="folder with the images; several folders train together",
+    )
+    train.add_argument(
+        "--measure-on",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="count only images of this source for folds, calibration, thresholds and figures; "
+        "may be repeated (a source is a layout's name, or what labels.csv says)",
     )
     train.add_argument(
         "--out",

@@ -35,7 +35,7 @@ def test_the_same_bytes_give_the_same_tensor_in_training_and_serving(tmp_path: P
     )
 
     index, refused = build_cache(
-        load_index(tmp_path / "data"), tmp_path / "data", tmp_path / "cache", SIZE
+        load_index(tmp_path / "data"), [tmp_path / "data"], tmp_path / "cache", SIZE
     )
     trained_NHW = map_cache(tmp_path / "cache", len(index), SIZE)
     assert refused == ()

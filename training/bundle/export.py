@@ -223,7 +223,8 @@ def _bundle_gates(draft: Path, run: Run) -> Iterator[ReleaseGate]:
 
 def _private_texts(run: Run) -> set[str]:
     """Return the folders of this machine that no file of the bundle may name."""
-    folders = {folder.resolve() for folder in (Path.home(), Path.cwd(), run.path, run.data_dir)}
+    own = (Path.home(), Path.cwd(), run.path, *run.data_dirs)
+    folders = {folder.resolve() for folder in own}
     return {str(folder) for folder in folders} - {"/"}
 
 

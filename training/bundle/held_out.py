@@ -127,9 +127,9 @@ def localise_held_out(run: Run, held_out: HeldOut, pool: Pool) -> dict[str, Any]
     mask_NHW = map_masks(run.path / "cache", len(run.index), run.recipe.size)
     if mask_NHW is None:
         return None
-    positive_N = held_out.label_N == 1
+    drawn_N = (held_out.label_N == 1) & run.has_mask_N[held_out.position_N]
     return measure_localisation(
-        held_out.cam_Nhw[positive_N], np.asarray(mask_NHW[held_out.position_N[positive_N]]), pool
+        held_out.cam_Nhw[drawn_N], np.asarray(mask_NHW[held_out.position_N[drawn_N]]), pool
     )
 
 

@@ -12,7 +12,7 @@ Shape suffixes: N images, H rows, W columns.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -42,7 +42,7 @@ class Unreadable:
 
 
 def build_cache(
-    index: DataIndex, data_dir: Path, folder: Path, size: int
+    index: DataIndex, data_dirs: Sequence[Path], folder: Path, size: int
 ) -> tuple[DataIndex, tuple[Unreadable, ...]]:
     """Decode all images of an index as serving does, and read their age, sex and view.
 
@@ -57,7 +57,7 @@ def build_cache(
         notes = stack.enter_context((folder / "decoded.jsonl").open("a", encoding="utf-8"))
         pool = stack.enter_context(ThreadPoolExecutor())
         for line, image in _decode_all(
-            index.rows[len(lines) :], data_dir, size, pool, done=len(lines)
+            index.rows[len(lines) :], data_dirs, size, pool, done=len(lines)
         ):
             pixels.write(image)
             pixels.flush()
@@ -66,7 +66,9 @@ def build_cache(
             lines.append(line)
     pairs = list(zip(index.rows, lines, strict=True))
     readable = tuple(
-        replace(row, **line["states"]) for row, line in pairs if line["unreadable"] is None
+        replace(row, **{name: value for name, value in line["states"].items() if value is not None})
+        for row, line in pairs
+        if line["unreadable"] is None
     )
     refused = tuple(
         Unreadable(row.image_id, line["unreadable"])
@@ -82,10 +84,10 @@ def map_cache(folder: Path, count: int, size: int) -> NDArray[np.uint8]:
 
 
 def _decode_all(
-    rows: tuple[IndexRow, ...], data_dir: Path, size: int, pool: Executor, *, done: int
+    rows: tuple[IndexRow, ...], data_dirs: Sequence[Path], size: int, pool: Executor, *, done: int
 ) -> Iterator[tuple[dict[str, Any], bytes]]:
     """Decode in parallel, in order, a few images ahead."""
-    paths = iter([data_dir / row.path for row in rows])
+    paths = iter([data_dirs[row.folder] / row.path for row in rows])
     waiting = [pool.submit(_decode_one, path, size) for path in islice(paths, _LOOKAHEAD)]
     with progress_bar(total=done + len(rows), initial=done, desc="decode", unit="image") as bar:
         while waiting:

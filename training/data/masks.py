@@ -18,19 +18,29 @@ from training.data.index import DataIndex
 _FILE = "masks.u8"
 
 
-def build_masks(index: DataIndex, data_dir: Path, folder: Path, size: int) -> bool:
-    """Write the masks of the cached images, squeezed like the images. Return whether the data have
-    any.
+def build_masks(
+    index: DataIndex, data_dirs: Sequence[Path], folder: Path, size: int
+) -> tuple[int, ...]:
+    """Write the masks of a cache's images, squeezed as the images are.
+
+    Images of a folder without masks get empty ones.
+
+    Returns:
+        The data folders that have masks, by number; nothing is written if none has.
     """
-    masks = read_masks([row.image_id for row in index.rows], data_dir, size)
-    if masks is None:
-        return False
+    tables = {number: siim.find_table(path) for number, path in enumerate(data_dirs)}
+    runs = {number: siim.read_runs(table) for number, table in tables.items() if table}
+    if not runs:
+        return ()
+    empty = np.zeros((size, size), dtype=np.uint8)
     draft = folder / f"{_FILE}.draft"
     with draft.open("wb") as file:
-        for mask_HW in masks:
+        for row in index.rows:
+            texts = runs[row.folder][row.image_id] if row.folder in runs else []
+            mask_HW = squeeze(siim.decode_runs(texts), size) if texts else empty
             file.write(mask_HW.tobytes())
     draft.replace(folder / _FILE)
-    return True
+    return tuple(runs)
 
 
 def read_masks(

@@ -49,6 +49,28 @@ def split_folds(index: DataIndex, folds: int, seed: int) -> NDArray[np.int64]:
     return fold_N
 
 
+def split_measured(
+    index: DataIndex, measure_on: Sequence[str], folds: int, seed: int
+) -> NDArray[np.int64]:
+    """Return `fold_N` of folds that are made of some sources' images, all if none is named.
+
+    An image of another source follows its person, and is in no fold (-1) if nothing of that person
+    is measured on.  Raises `SplitError` as `split_folds` does, and if no image is of such a source.
+    """
+    if not measure_on:
+        return split_folds(index, folds, seed)
+    measured = [i for i, row in enumerate(index.rows) if row.source in measure_on]
+    if not measured:
+        known = ", ".join(sorted({row.source for row in index.rows}))
+        raise SplitError(f"no image is of {', '.join(measure_on)}; the sources are: {known}")
+    part = index.subset(measured)
+    fold_M = split_folds(part, folds, seed)
+    fold_of = dict(zip((row.person_group for row in part.rows), fold_M.tolist(), strict=True))
+    fold_N = np.array([fold_of.get(row.person_group, -1) for row in index.rows], dtype=np.int64)
+    refuse_leaks(index, fold_N)
+    return fold_N
+
+
 def refuse_leaks(index: DataIndex, fold_N: NDArray[np.int64]) -> None:
     """Raise `SplitError` if a person group, or one file, lies in two folds."""
     seen: dict[str, int] = {}

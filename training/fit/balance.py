@@ -5,23 +5,53 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from training.recipe.schema import Imbalance
+from training.recipe.schema import Imbalance, Recipe
 
 
 def epoch_order(
-    label_N: NDArray[np.int64], treatment: Imbalance, rng: np.random.Generator
+    label_N: NDArray[np.int64],
+    treatment: Imbalance,
+    rng: np.random.Generator,
+    positives: float = 0.5,
 ) -> NDArray[np.int64]:
     """Return the order in which an epoch visits images, by position, as many as there are images.
 
-    `sampler` draws half of them from either class; images of the rarer class repeat equally often
-    (within one), and a random part of the other class is drawn.
+    `sampler` draws half of them from either class, or `positives` of them from the positive one;
+    the rarer class repeats, each of its images equally often (give or take one), and the other
+    shows a random part.
     """
     if treatment != "sampler":
         return rng.permutation(len(label_N))
-    half = len(label_N) // 2
+    half = int(len(label_N) * positives)
     negative = draw(np.flatnonzero(label_N == 0), len(label_N) - half, rng)
     positive = draw(np.flatnonzero(label_N == 1), half, rng)
     return rng.permutation(np.concatenate([negative, positive]))
+
+
+def companion_order(
+    label_N: NDArray[np.int64],
+    measured_N: NDArray[np.bool_],
+    recipe: Recipe,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Return the order of an epoch in which images that are not measured on keep others company.
+
+    The others come as `epoch_order` has them.
+    """
+    own, others = np.flatnonzero(measured_N), np.flatnonzero(~measured_N)
+    order = own[epoch_order(label_N[own], recipe.imbalance, rng)]
+    count = companion_count(len(own), recipe)
+    positives = round(recipe.pretraining.positives * count)
+    drawn = [
+        draw(others[label_N[others] == label], number, rng)
+        for label, number in ((0, count - positives), (1, positives))
+    ]
+    return rng.permutation(np.concatenate([order, *drawn]))
+
+
+def companion_count(own: int, recipe: Recipe) -> int:
+    """Return how many companions an epoch draws beside its own images."""
+    return round(own * recipe.companions / (1.0 - recipe.companions))
 
 
 def class_weights(label_N: NDArray[np.int64], treatment: Imbalance) -> tuple[float, float]:

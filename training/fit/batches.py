@@ -7,7 +7,7 @@ Shape suffixes: N images, 1 channel, H rows, W columns, M metadata columns.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,12 +16,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.data.cache import map_cache
+from training.data.companions import encode_companions
+from training.data.index import IndexRow
 from training.data.masks import map_masks
 from training.fit.augment import augment, augment_with_masks, mix_pairs
-from training.fit.balance import epoch_order
+from training.fit.balance import companion_count, companion_order, epoch_order
 from training.fit.late_fusion import encode, forget_some
 from training.fit.run_dir import Run
 from training.recipe.schema import Recipe
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +39,38 @@ class Samples:
     mask_NHW: NDArray[np.uint8] | None = None
     """255 if the finding covers all of a pixel; None without masks."""
     metadata_NM: NDArray[np.float32] | None = None
-    """From `training.fit.late_fusion.encode`; None if the recipe has no metadata."""
+    """As `training.fit.late_fusion.encode` gives it; None if images alone are learned from."""
+    target_N: NDArray[np.float32] | None = None
+    """How likely the finding is; None if the labels are without doubt."""
+    weight_N: NDArray[np.float32] | None = None
+    """Of each image in the loss; None for 1."""
+    has_mask_N: NDArray[np.bool_] | None = None
+    """Whether the mask is known; None if all are."""
+    measured_N: NDArray[np.bool_] | None = None
+    """Which images are no companions; None if none is one."""
+    companion_NF: NDArray[np.float32] | None = None
+    """What is learned beside the finding, as `training.data.companions` encodes it."""
 
     def __len__(self) -> int:
         return len(self.label_N)
 
     def take(self, position_N: NDArray[np.int64]) -> "Samples":
         """Return some of them, read into memory."""
-        masks = None if self.mask_NHW is None else np.ascontiguousarray(self.mask_NHW[position_N])
-        metadata = None if self.metadata_NM is None else self.metadata_NM[position_N]
         return Samples(
             np.ascontiguousarray(self.image_NHW[position_N]),
             self.label_N[position_N],
-            masks,
-            metadata,
+            _part(self.mask_NHW, position_N),
+            _part(self.metadata_NM, position_N),
+            target_N=_part(self.target_N, position_N),
+            weight_N=_part(self.weight_N, position_N),
+            has_mask_N=_part(self.has_mask_N, position_N),
+            measured_N=_part(self.measured_N, position_N),
+            companion_NF=_part(self.companion_NF, position_N),
         )
+
+
+def _part(values: NDArray[Kind] | None, position_N: NDArray[np.int64]) -> NDArray[Kind] | None:
+    return None if values is None else np.ascontiguousarray(values[position_N])
 
 
 class Batch(NamedTuple):
@@ -59,12 +80,14 @@ class Batch(NamedTuple):
     target_N: Tensor
     mask_N1HW: Tensor | None = None
     metadata_NM: Tensor | None = None
+    weight_N: Tensor | None = None
+    has_mask_N: Tensor | None = None
+    companion_NF: Tensor | None = None
 
     def part(self, take: Callable[[Tensor], Tensor]) -> "Batch":
         """Return the part of the batch that `take` takes of each tensor."""
-        mask = None if self.mask_N1HW is None else take(self.mask_N1HW)
-        metadata = None if self.metadata_NM is None else take(self.metadata_NM)
-        return Batch(take(self.image_N1HW), take(self.target_N), mask, metadata)
+        further = (None if tensor is None else take(tensor) for tensor in self[2:])
+        return Batch(take(self.image_N1HW), take(self.target_N), *further)
 
 
 def open_samples(run: Run) -> Samples:
@@ -76,13 +99,38 @@ def open_samples(run: Run) -> Samples:
         if run.recipe.mask_weight
         else None
     )
-    metadata = encode(run.index.rows) if run.recipe.metadata else None
-    return Samples(open_cache(run), run.index.label_N, masks, metadata)
+    rows, recipe = run.index.rows, run.recipe
+    return Samples(
+        open_cache(run),
+        run.index.label_N,
+        masks,
+        encode(rows) if recipe.metadata else None,
+        target_N=np.array([_target(row, recipe) for row in rows], dtype=np.float32),
+        weight_N=np.array([row.weight for row in rows], dtype=np.float32),
+        has_mask_N=None if masks is None else run.has_mask_N,
+        measured_N=run.measured_N,
+        companion_NF=encode_companions(rows, recipe.finding) if recipe.pretraining.epochs else None,
+    )
+
+
+def _target(row: IndexRow, recipe: Recipe) -> float:
+    """Return how likely the finding is: as a table says, or by how far its label can be trusted."""
+    if row.target is not None:
+        return row.target
+    return recipe.doubtful_targets[row.label] if row.is_doubtful else float(row.label)
 
 
 def open_cache(run: Run) -> NDArray[np.uint8]:
     """Map the decoded images of a run directory as `image_NHW`, in the order of its index."""
     return map_cache(run.path / "cache", len(run.index), run.recipe.size)
+
+
+def epoch_length(samples: Samples, recipe: Recipe) -> int:
+    """Return how many images an epoch visits: as many as there are, or as its companions allow."""
+    if not recipe.companions or samples.measured_N is None:
+        return len(samples)
+    own = int(samples.measured_N.sum())
+    return own + companion_count(own, recipe)
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
@@ -96,11 +144,12 @@ def epoch_batches(
     """Return the augmented batches of an epoch, masks moved with their images."""
     rng = np.random.default_rng([seed, epoch])
     generator = torch.Generator(device).manual_seed(int(rng.integers(2**63)))
-    order = epoch_order(samples.label_N, recipe.imbalance, rng)
+    order = _order(samples, recipe, rng)
     mixing = recipe.augment.mixup > 0 and epoch < recipe.augment.mixup_until * recipe.total_epochs
     for chosen in np.array_split(order, steps_per_epoch(len(order), recipe.batch)):
         image, mask = to_float(samples.image_NHW[chosen], recipe.size_of_epoch(epoch), device), None
-        target = torch.from_numpy(samples.label_N[chosen]).to(device, torch.float32)
+        targets_N = samples.label_N if samples.target_N is None else samples.target_N
+        target = torch.from_numpy(targets_N[chosen]).to(device, torch.float32)
         if samples.mask_NHW is None:
             image = augment(image, recipe.augment, generator)
         else:
@@ -114,7 +163,23 @@ def epoch_batches(
         metadata = None
         if samples.metadata_NM is not None:
             metadata = torch.from_numpy(forget_some(samples.metadata_NM[chosen], rng)).to(device)
-        yield Batch(image.contiguous(memory_format=torch.channels_last), target, mask, metadata)
+        yield Batch(
+            image.contiguous(memory_format=torch.channels_last),
+            target,
+            mask,
+            metadata,
+            *(
+                None if values is None else torch.from_numpy(values[chosen]).to(device)
+                for values in (samples.weight_N, samples.has_mask_N, samples.companion_NF)
+            ),
+        )
+
+
+def _order(samples: Samples, recipe: Recipe, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the order in which an epoch visits images, by position."""
+    if recipe.companions and samples.measured_N is not None:
+        return companion_order(samples.label_N, samples.measured_N, recipe, rng)
+    return epoch_order(samples.label_N, recipe.imbalance, rng, recipe.positives)
 
 
 def plain_batches(samples: Samples, batch: int, size: int, device: torch.device) -> Iterator[Batch]:

@@ -5,6 +5,7 @@ interrupted.
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from cxr.bundle import file_sha256
-from training.data import DataError, DataIndex, load_index
+from training.data import DataError, DataIndex, load_indexes
 from training.data.cache import build_cache
 from training.data.masks import build_masks
-from training.data.split import SplitError, refuse_leaks, split_folds
+from training.data.split import SplitError, refuse_leaks, split_measured
 from training.fit.run_dir import RUN_SCHEMA, Run, RunError, load_run, write_facts, write_splits
 from training.model.pretrained import imagenet_origin, refuse_misfits, refuse_missing_imagenet
 from training.recipe.schema import IMAGENET, Recipe, recipe_to_dict
@@ -24,13 +25,22 @@ from training.recipe.schema import IMAGENET, Recipe, recipe_to_dict
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 
 
-def open_run(
-    recipe: Recipe, data_dir: Path, out: Path, command: str, *, groups: Path | None = None
+def open_run(  # noqa: PLR0913 - one for each option of the command
+    recipe: Recipe,
+    data: Path | Sequence[Path],
+    out: Path,
+    command: str,
+    *,
+    groups: Path | None = None,
+    measure_on: Sequence[str] = (),
 ) -> Run:
     """Prepare a run directory: index, cache, split, run.json. If it exists, check that it is of the
     same training.
 
-    `groups` is a table of persons (see `training.data.load_index`).
+    `groups` is a table of persons beyond what the data folders themselves tell (see
+    `training.data.load_index`).  `measure_on` names the sources that figures come from; without it
+    every image counts.  Folds are made of those, and no person lies in two; images of other
+    persons are in no fold, and every network may learn from them.
 
     Raises:
         RunError: the run directory exists, with another recipe or other data.
@@ -38,25 +48,35 @@ def open_run(
         SplitError: the data can't be split without a leak.
         WeightsError: the weights to start from do not fit the network.
     """
-    index = load_index(data_dir, groups=groups)
-    if recipe.data_layout not in ("any", index.name):
+    data_dirs = [data] if isinstance(data, Path) else list(data)
+    told = ", ".join(map(str, data_dirs))
+    index = load_indexes(data_dirs, groups=groups, finding=recipe.finding)
+    if recipe.data_layout not in ("any", *index.name.split("+")):
         raise DataError(
-            f"{recipe.name} learns from {recipe.data_layout}, and {data_dir} holds {index.name}"
+            f"{recipe.name} learns from {recipe.data_layout}, and {told} holds {index.name}"
         )
     if (out / "run.json").is_file():
         return _take_up(recipe, index, out)
     out.mkdir(parents=True, exist_ok=True)
-    readable, refused = build_cache(index, data_dir, out / "cache", recipe.size)
+    readable, refused = build_cache(index, data_dirs, out / "cache", recipe.size)
     if not readable.rows:
-        raise DataError(f"{data_dir}: no image can be read; the first one: {refused[0].reason}")
+        raise DataError(f"{told}: no image can be read; the first one: {refused[0].reason}")
     named = replace(readable, name=recipe.data_name)
-    fold_N = split_folds(
-        named, recipe.folds, recipe.seed if recipe.split_seed is None else recipe.split_seed
+    fold_N = split_measured(
+        named,
+        measure_on,
+        recipe.folds,
+        recipe.seed if recipe.split_seed is None else recipe.split_seed,
     )
-    drawn = build_masks(readable, data_dir, out / "cache", recipe.size)
+    if (recipe.pretraining.epochs or recipe.companions) and not (fold_N < 0).any():
+        raise DataError(
+            f"{recipe.name} learns beforehand from images that are not measured on: add a --data "
+            f"folder, and name by --measure-on what counts"
+        )
+    drawn = build_masks(readable, data_dirs, out / "cache", recipe.size)
     if recipe.mask_weight and not drawn:
         raise DataError(
-            f"{recipe.name} learns from segmentation masks (mask_weight), and {data_dir} has none"
+            f"{recipe.name} learns from segmentation masks (mask_weight), and {told} has none"
         )
     named.write_csv(out / "index.csv")
     write_splits(out / "splits.csv", named, fold_N)
@@ -64,8 +84,12 @@ def open_run(
         "schema": RUN_SCHEMA,
         "command": command,
         "recipe": recipe_to_dict(recipe),
-        "data": _data_facts(data_dir, index, named)
-        | {"splits_sha256": file_sha256(out / "splits.csv")},
+        "data": _data_facts(data_dirs, index, named)
+        | {
+            "measure_on": list(measure_on) or None,
+            "folders_with_masks": list(drawn),
+            "splits_sha256": file_sha256(out / "splits.csv"),
+        },
         "unreadable": [asdict(image) for image in refused],
         "missing": list(index.missing),
         "init_weights": _weights(recipe),
@@ -106,9 +130,9 @@ def _refuse_new_leaks(index: DataIndex, run: Run) -> None:
         ) from exc
 
 
-def _data_facts(data_dir: Path, found: DataIndex, used: DataIndex) -> dict[str, Any]:
+def _data_facts(data_dirs: Sequence[Path], found: DataIndex, used: DataIndex) -> dict[str, Any]:
     return {
-        "dir": str(data_dir),
+        "dirs": [str(data_dir) for data_dir in data_dirs],
         "name": used.name,
         "layout": found.name,
         "sha256": used.fingerprint,

@@ -43,7 +43,9 @@ class RunError(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run directory, read. `fold_N` is the fold of each row of the index."""
+    """A run directory, read. `fold_N` is the fold of each row of the index; -1 for images of
+    persons who are not measured on, from whom every network learns.
+    """
 
     path: Path
     recipe: Recipe
@@ -54,9 +56,24 @@ class Run:
     fold_N: NDArray[np.int64]
 
     @property
-    def data_dir(self) -> Path:
-        """The data folder, as in the command."""
-        return Path(self.facts["data"]["dir"])
+    def data_dirs(self) -> tuple[Path, ...]:
+        """Where the images lay, as the command named the folders."""
+        data = self.facts["data"]
+        return tuple(Path(name) for name in data.get("dirs") or [data["dir"]])
+
+    @property
+    def measured_N(self) -> NDArray[np.bool_]:
+        """Which images figures, calibration and thresholds come from; the others only teach."""
+        sources = self.facts["data"].get("measure_on")
+        rows = self.index.rows
+        return np.array([sources is None or row.source in sources for row in rows], dtype=np.bool_)
+
+    @property
+    def has_mask_N(self) -> NDArray[np.bool_]:
+        """Which images lie in a data folder that has masks."""
+        folders = self.facts["data"].get("folders_with_masks")
+        rows = self.index.rows
+        return np.array([folders is None or row.folder in folders for row in rows], dtype=np.bool_)
 
     @property
     def splits_csv(self) -> Path:
@@ -78,8 +95,8 @@ class Run:
         return self._finished(self.path / f"fold-{fold}" / "model.safetensors")
 
     def held_back(self, fold: int) -> NDArray[np.int64]:
-        """Positions in the index of the images of a fold."""
-        return np.flatnonzero(self.fold_N == fold)
+        """Positions in the index of the images of a fold that are measured on."""
+        return np.flatnonzero((self.fold_N == fold) & self.measured_N)
 
     def _finished(self, path: Path) -> Path:
         if not path.is_file():

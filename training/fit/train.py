@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +29,12 @@ from training.fit.batches import (
     Batch,
     Samples,
     epoch_batches,
+    epoch_length,
     open_samples,
     plain_batches,
     steps_per_epoch,
 )
+from training.fit.companion_loss import companion_loss
 from training.fit.curves import TensorBoardLog
 from training.fit.generate import generate
 from training.fit.logs import JsonLinesLog
@@ -40,6 +43,7 @@ from training.fit.mask_loss import mask_loss
 from training.fit.run_dir import STATE_FILE, Run, load_network, save_network
 from training.fit.train_state import TrainState
 from training.hardware import bf16_instructions
+from training.model.companion_head import CompanionHead
 from training.model.network import ChestNet
 from training.progress import progress_bar
 from training.recipe.schema import Recipe
@@ -72,25 +76,28 @@ def train(run: Run, *, final: bool = True) -> None:
             threads=torch.get_num_threads(),
             processes=distributed.world_size(),
         )
+        starts = pretrain(run, samples)
         for number, fold in enumerate(run.held_back_folds):
             folder, held_back = run.path / f"fold-{fold}", samples.take(run.held_back(fold))
             others = _to_learn_from(run, samples, np.flatnonzero(run.fold_N != fold), folder)
-            train_model(run.recipe, others, held_back, folder, run.recipe.seed + number)
+            seed = run.recipe.seed + number
+            train_model(run.recipe, others, held_back, folder, seed, starts=starts)
             log.write("model finished", model=f"fold-{fold}")
         if final:
-            _make_final(run, samples)
+            _make_final(run, samples, starts)
         distributed.barrier()
         log.write("end")
 
 
-def _make_final(run: Run, samples: Samples) -> None:
+def _make_final(run: Run, samples: Samples, starts: Sequence[Path]) -> None:
     """Take the one model of a hold-out as it is; after cross-validation, train one on
     everything.
     """
     folder = run.path / "final"
     if run.recipe.validation == "folds":
         everything = _to_learn_from(run, samples, np.arange(len(samples)), folder)
-        train_model(run.recipe, everything, None, folder, run.recipe.seed + run.recipe.folds)
+        seed = run.recipe.seed + run.recipe.folds
+        train_model(run.recipe, everything, None, folder, seed, starts=starts)
         return
     if distributed.is_main_process():
         take_as_final(run.path)
@@ -122,19 +129,27 @@ def _to_learn_from(
     )
 
 
-def train_model(
-    recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int
+def train_model(  # noqa: PLR0913 - what a model is made of, and where it goes
+    recipe: Recipe,
+    samples: Samples,
+    held_back: Samples | None,
+    folder: Path,
+    seed: int,
+    *,
+    starts: Sequence[Path] = (),
 ) -> None:
     """Train one model into `folder`, or go on with what is there: a network, or the members of an
     ensemble and their mean.
 
-    `held_back` is only looked at: it decides nothing.
+    `held_back` is only looked at: it decides nothing.  `starts` are the members' pretrained
+    networks, if there are any.
     """
     weights = folder / "model.safetensors"
     if weights.is_file():
         return
     if len(recipe.normalisation) == 1:
-        network = train_network(recipe, samples, held_back, folder, seed)
+        start = starts[0] if starts else None
+        network = train_network(recipe, samples, held_back, folder, seed, pretrained=start)
     else:
         alone = [replace(recipe, normalisation=(grey,)) for grey in recipe.normalisation]
         members = [
@@ -144,22 +159,66 @@ def train_model(
                 held_back,
                 folder / f"member-{number}",
                 seed + _MEMBER_SEEDS * number,
+                starts[number - 1] if starts else None,
             )
             for number, member in enumerate(alone, start=1)
         ]
         network = ChestNet.ensemble(members).to(choose_device())
     if distributed.is_main_process():
-        fit_novelty(network, samples, recipe.size)
+        fit_novelty(network, _own(samples), recipe.size)
     _keep(network, folder)
 
 
-def _train_member(
-    recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int
+def _own(samples: Samples) -> Samples:
+    """Leave companions out."""
+    if samples.measured_N is None or samples.measured_N.all():
+        return samples
+    return samples.take(np.flatnonzero(samples.measured_N))
+
+
+def pretrain(run: Run, samples: Samples) -> tuple[Path, ...]:
+    """Train each member once on the images of persons who are not measured on, and return the
+    weights that all folds start from; none if the recipe has no pretraining.
+    """
+    recipe, first = run.recipe, run.recipe.pretraining
+    if not first.epochs:
+        return ()
+    schedule = replace(
+        recipe,
+        epochs=first.epochs,
+        sizes=first.sizes,
+        batch=first.batch,
+        lr=first.lr,
+        ema=first.ema,
+        positives=first.positives,
+        mask_weight=0.0,
+        companions=0.0,
+        average_last=1,
+    )
+    shown = samples.take(np.flatnonzero(run.measured_N))
+    others = replace(samples.take(np.flatnonzero(run.fold_N < 0)), mask_NHW=None, has_mask_N=None)
+    weights = []
+    for number, normalisation in enumerate(recipe.normalisation, start=1):
+        folder = run.path / "pretrained" / f"member-{number}"
+        alone = replace(schedule, normalisation=(normalisation,))
+        _train_member(alone, others, shown, folder, recipe.seed + _MEMBER_SEEDS * number, None)
+        weights.append(folder / "model.safetensors")
+    return tuple(weights)
+
+
+def _train_member(  # noqa: PLR0913, PLR0917 - what a model is made of, and where it goes
+    recipe: Recipe,
+    samples: Samples,
+    held_back: Samples | None,
+    folder: Path,
+    seed: int,
+    start: Path | None,
 ) -> ChestNet:
     """Train one member of an ensemble, or read its weights if it is finished."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        _keep(train_network(recipe, samples, held_back, folder, seed), folder)
+        network = train_network(recipe, samples, held_back, folder, seed, pretrained=start)
+        _keep(network, folder)
         distributed.barrier()
     return load_network(weights, recipe).to(choose_device())
 
@@ -173,13 +232,22 @@ def _keep(network: ChestNet, folder: Path) -> None:
         (folder / STATE_FILE).unlink(missing_ok=True)
 
 
-def train_network(
-    recipe: Recipe, samples: Samples, held_back: Samples | None, folder: Path, seed: int
+def train_network(  # noqa: PLR0913 - what a model is made of, and where it goes
+    recipe: Recipe,
+    samples: Samples,
+    held_back: Samples | None,
+    folder: Path,
+    seed: int,
+    *,
+    pretrained: Path | None = None,
 ) -> ChestNet:
     """Train one network from its last finished epoch on, and return the averaged weights."""
     unfinished = folder / STATE_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    state = TrainState.start(recipe, seed, choose_device())
+    learns_more = pretrained is None and samples.companion_NF is not None
+    state = TrainState.start(
+        recipe, seed, choose_device(), pretrained=pretrained, with_companion=learns_more
+    )
     state.resume(unfinished)
     if (
         not distributed.is_main_process()
@@ -200,7 +268,7 @@ def train_network(
             state.finish_epoch()
             pace = {
                 "seconds": round(seconds, 1),
-                "images_per_second": round(len(samples) / seconds, 1),
+                "images_per_second": round(epoch_length(samples, recipe) / seconds, 1),
             }
             log.write("epoch", epoch=state.epoch, size=size, loss=loss, auroc=found, **pace)
             curves.write(state.epoch, loss=loss, auroc=found, **pace)
@@ -216,7 +284,7 @@ def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
     # dropout and stochastic depth draw from the global generator, each process for its own images
     torch.manual_seed(state.seed + 1_000_003 * (epoch + 1) + 7_919 * distributed.rank())
     weights = class_weights(samples.label_N, recipe.imbalance)
-    steps, losses = steps_per_epoch(len(samples), recipe.batch), list[float]()
+    steps, losses = steps_per_epoch(epoch_length(samples, recipe), recipe.batch), list[float]()
     state.network.train()
     title = f"{name} epoch {epoch + 1}/{recipe.total_epochs}"
     with progress_bar(
@@ -226,13 +294,15 @@ def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
             mine = batch.part(distributed.shard)
             for group in state.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
-            loss = batch_loss(state.network, mine, recipe, weights)
+            loss = batch_loss(state.network, mine, recipe, weights, state.companion)
             loss = loss * (
                 len(mine.target_N) / len(batch.target_N)
             )  # its share of the whole batch's mean
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             distributed.all_reduce_gradients(state.network)
+            if state.companion is not None:
+                distributed.all_reduce_gradients(state.companion)
             state.optimizer.step()
             state.average.update(state.network)
             losses.append(distributed.all_reduce_sum(loss))
@@ -242,20 +312,35 @@ def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
 
 
 def batch_loss(
-    network: ChestNet, batch: Batch, recipe: Recipe, weights: tuple[float, float]
+    network: ChestNet,
+    batch: Batch,
+    recipe: Recipe,
+    weights: tuple[float, float],
+    companion: CompanionHead | None = None,
 ) -> Tensor:
-    """Return the mean loss of a batch: the label's, plus the map's if there are segmentation
-    masks.
+    """Return the mean loss of a batch: the label's, the map's against the segmentation masks where
+    there are any, and that of what is learned beside them.
     """
     with mixed_precision(recipe, network.bias.device):
         feature_NChw = network.forward_features(batch.image_N1HW)
-    logit_N, cam_Nhw = network.read(
-        feature_NChw.float(), batch.metadata_NM
-    )  # a sum over a thousand cells needs more than bf16's 8 bits
-    loss = weighted_bce(logit_N, batch.target_N, smoothing=recipe.label_smoothing, weights=weights)
+    feature_NChw = feature_NChw.float()  # a sum over a thousand cells needs more than bf16's 8 bits
+    logit_N, cam_Nhw = network.read(feature_NChw, batch.metadata_NM)
+    loss = weighted_bce(
+        logit_N,
+        batch.target_N,
+        smoothing=recipe.label_smoothing,
+        weights=weights,
+        weight_N=batch.weight_N,
+    )
+    if companion is not None and batch.companion_NF is not None:
+        answer_NF = companion(network.dropout(feature_NChw))
+        loss = loss + companion_loss(answer_NF, batch.companion_NF, recipe.pretraining)
     if batch.mask_N1HW is None:
         return loss
-    return loss + recipe.mask_weight * mask_loss(cam_Nhw, batch.mask_N1HW)
+    known = slice(None) if batch.has_mask_N is None else batch.has_mask_N
+    if not len(cam_Nhw[known]):
+        return loss
+    return loss + recipe.mask_weight * mask_loss(cam_Nhw[known], batch.mask_N1HW[known])
 
 
 def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:

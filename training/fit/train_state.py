@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from training.fit.distributed import share_batch_norms
-from training.fit.run_dir import load_state, save_state
+from training.fit.run_dir import load_network, load_state, save_state
 from training.fit.weight_average import EpochMean, WeightAverage
+from training.model.companion_head import CompanionHead
 from training.model.network import ChestNet
 from training.model.pretrained import load_backbone
 from training.recipe.schema import Recipe
@@ -29,19 +30,35 @@ class TrainState:
     kept: EpochMean
     """The mean of `average` after each of the recipe's last epochs: the model, in the end."""
     optimizer: torch.optim.Optimizer
+    companion: CompanionHead | None = None
+    """What is learned beside the finding; not kept."""
     epoch: int = 0
 
     @classmethod
-    def start(cls, recipe: Recipe, seed: int, device: torch.device) -> Self:
-        """Begin from scratch, or from another model's features with a new head, as the recipe
-        says.
+    def start(
+        cls,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        *,
+        pretrained: Path | None = None,
+        with_companion: bool = False,
+    ) -> Self:
+        """Begin from scratch, from another model's features with a new head as the recipe says, or
+        from a whole network that was pretrained.
         """
         torch.manual_seed(seed)
-        network = _new_network(recipe).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = _new_network(recipe) if pretrained is None else load_network(pretrained, recipe)
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         share_batch_norms(network)
-        optimizer = torch.optim.AdamW(_parameter_groups(network, recipe.weight_decay), lr=recipe.lr)
+        companion = CompanionHead(network.backbone.channels).to(device) if with_companion else None
+        learning = nn.ModuleList([network] if companion is None else [network, companion])
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(learning, recipe.weight_decay), lr=recipe.lr
+        )
         average = WeightAverage(network, recipe.ema)
-        return cls(recipe, seed, network, average, EpochMean(average.network), optimizer)
+        kept = EpochMean(average.network)
+        return cls(recipe, seed, network, average, kept, optimizer, companion)
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +83,7 @@ class TrainState:
             "kept": self.kept.network.state_dict(),
             "kept_count": self.kept.count,
             "optimizer": self.optimizer.state_dict(),
+            "companion": None if self.companion is None else self.companion.state_dict(),
         }
         save_state(path, state)
 
@@ -80,6 +98,8 @@ class TrainState:
         self.kept.network.load_state_dict(state["kept"])
         self.kept.count = state["kept_count"]
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.companion is not None:
+            self.companion.load_state_dict(state["companion"])
         self.epoch = state["epoch"]
 
 

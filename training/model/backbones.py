@@ -323,6 +323,8 @@ BACKBONES: dict[NetworkName, Callable[[], Backbone]] = {
     "resnet-small": partial(SmallResNetBackbone, (32, 64, 128)),
     "resnet-medium": partial(SmallResNetBackbone, (56, 112, 224)),
     "pyramid-small": partial(PyramidBackbone, (24, 48, 64, 96), channels=48),
+    "pyramid-medium": partial(PyramidBackbone, (32, 64, 96, 160), channels=64),
+    "pyramid-large": partial(PyramidBackbone, (48, 96, 144, 224), channels=96),
     "pyramid-lite0": partial(LitePyramidBackbone, channels=64),
 }
 """Every network that a recipe may name."""

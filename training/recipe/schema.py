@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from cxr.interpret import Labels, Scope
 from training.errors import TrainingError
+from training.recipe.pretraining import Pretraining
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Size = Annotated[int, Field(ge=32, le=1024)]
@@ -28,7 +29,7 @@ NetworkName = Literal[
     "efficientnet-lite0",
     "densenet-121", "densenet-161", "densenet-169", "densenet-201",
     "resnet-tiny", "resnet-small", "resnet-medium",
-    "pyramid-small", "pyramid-lite0",
+    "pyramid-small", "pyramid-medium", "pyramid-large", "pyramid-lite0",
 ]  # fmt: skip
 IntensityNormalisation = Literal["fixed", "image", "high-pass"]
 MemberNormalisations = Annotated[
@@ -36,7 +37,7 @@ MemberNormalisations = Annotated[
 ]
 Pool = Literal["mean", "lse"]
 Imbalance = Literal["sampler", "class-weights", "generated"]
-Layout = Literal["siim", "class-folders", "any"]
+Layout = Literal["siim", "class-folders", "labels", "any"]
 Validation = Literal["holdout", "folds"]
 TrainingPrecision = Literal["auto", "fp32", "bf16"]
 
@@ -105,7 +106,7 @@ class Recipe:
     intended_use: str
     limits: str
     data_layout: Layout
-    """The layout that `--data` must have."""
+    """The layout that one of `--data` must have."""
     data_name: str
     """What the data is called in the bundle."""
     data_licence: str
@@ -163,7 +164,16 @@ class Recipe:
     """`sampler`: each epoch draws as many of either class; `class-weights`: 1 - n_c / N on the
     loss; `generated`: changed copies of the rarer class's training images, written to disk until
     the classes balance."""
+    positives: Fraction = 0.5
+    """Share of an epoch that `sampler` draws from the positive images."""
     augment: Augmentation = Field(default_factory=Augmentation)
+    pretraining: Pretraining = Field(default_factory=Pretraining)
+    """A first training on images that are not measured on (`--measure-on`)."""
+    companions: Annotated[float, Field(ge=0.0, le=0.9)] = 0.0
+    """Share of each epoch that is drawn from images that are not measured on."""
+    doubtful_targets: tuple[Fraction, Fraction] = (0.04, 0.7)
+    """How likely the finding is if a report does not name it, and if it does; for labels that were
+    read out of reports."""
     folds: Annotated[int, Field(ge=2, le=20)] = 5
     split_seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Decides the folds; None takes `seed`, so that another seed is another split too."""

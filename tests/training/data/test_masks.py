@@ -32,7 +32,7 @@ def table_dir(tmp_path: Path) -> Path:
 def test_masks_lie_in_the_order_of_the_index_at_the_size_of_the_images(
     table_dir: Path, tmp_path: Path
 ) -> None:
-    assert build_masks(index_of("a", "b"), table_dir, tmp_path, SIZE)
+    assert build_masks(index_of("a", "b"), [table_dir], tmp_path, SIZE)
 
     mask_NHW = map_masks(tmp_path, 2, SIZE)
     assert mask_NHW is not None
@@ -42,7 +42,7 @@ def test_masks_lie_in_the_order_of_the_index_at_the_size_of_the_images(
 
 
 def test_data_without_outlines_have_no_masks(tmp_path: Path) -> None:
-    assert not build_masks(index_of("a"), tmp_path, tmp_path, SIZE)
+    assert not build_masks(index_of("a"), [tmp_path], tmp_path, SIZE)
     assert map_masks(tmp_path, 1, SIZE) is None
 
 

@@ -1,0 +1,48 @@
+"""The loss of what a network says beside its finding.
+
+Shape suffixes: N images, F companions.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from training.data.companions import FINDINGS
+from training.recipe.pretraining import Pretraining
+
+_SMOOTHING = 0.06
+"""Of findings that were read out of reports, about a tenth of which are wrong."""
+
+
+def companion_loss(answer_NF: Tensor, companion_NF: Tensor, pretraining: Pretraining) -> Tensor:
+    """Return the weighted loss of a batch; what is unknown (NaN) takes no part."""
+    findings = len(FINDINGS)
+    known_NF = ~companion_NF.isnan()
+    target_NF = companion_NF.nan_to_num()
+    smooth_NF = target_NF[:, :findings] * (1.0 - _SMOOTHING) + _SMOOTHING / 2
+    finding = _mean_of_known(
+        functional.binary_cross_entropy_with_logits(
+            answer_NF[:, :findings], smooth_NF, reduction="none"
+        ),
+        known_NF[:, :findings],
+    )
+    person = answer_NF.new_zeros(())
+    for place, loss in enumerate(_PERSON_LOSSES, start=findings):
+        loss_N = loss(answer_NF[:, place], target_NF[:, place], reduction="none")
+        person = person + _mean_of_known(loss_N, known_NF[:, place])
+    return pretraining.findings_weight * finding + pretraining.person_weight * person
+
+
+_PERSON_LOSSES: tuple[Callable[..., Tensor], ...] = (
+    functional.binary_cross_entropy_with_logits,
+    functional.binary_cross_entropy_with_logits,
+    functional.smooth_l1_loss,
+)
+"""Of sex, view and age."""
+
+
+def _mean_of_known(loss: Tensor, known: Tensor) -> Tensor:
+    """Return the mean over what is known; 0 where nothing is."""
+    return torch.where(known, loss, 0.0).sum() / known.sum().clamp_min(1)
