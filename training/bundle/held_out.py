@@ -9,7 +9,7 @@ Shape suffixes: N held-out images, K views of one image, H and W input rows and 
 rows and columns.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,19 @@ from training.fit.late_fusion import encode
 from training.fit.run_dir import Run, load_network
 from training.progress import progress_bar
 from training.recipe.schema import Pool
-from training.stats.calibrate import (
-    DEFAULT_OPERATING_POINT,
-    cross_fitted,
-    fit_platt,
-    operating_points,
-)
+from training.stats.calibrate import DEFAULT_OPERATING_POINT, operating_points
 from training.stats.localisation import measure_localisation
 from training.stats.metrics import Floats, Labels01, auroc, expected_calibration_error, measure
+from training.stats.shift_calibration import (
+    Copies,
+    cross_fitted_shift,
+    describe_shift,
+    fit_cautiously,
+    probabilities,
+)
+
+_CLEAN = "none"
+"""How figures call the images to which nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +143,11 @@ def read_off(held_out: HeldOut, profile: str) -> tuple[DecisionProfile, dict[str
     metrics.json.
     """
     logit_N = held_out.logit(profile)
-    fit = fit_platt(held_out.label_N, logit_N)
-    points = operating_points(held_out.label_N, logit_N)
+    copies = Copies(held_out.label_N, {_CLEAN: logit_N} | held_out.stressed_logit_N)
+    fit = fit_cautiously(copies)
+    points = operating_points(copies.label_KN, copies.logit_KN, copies=len(copies.logit_N))
     thresholds = {name: fit.calibration.probability(point.logit) for name, point in points.items()}
-    probability_N = np.array([fit.calibration.probability(logit) for logit in logit_N])
+    probability_N = probabilities(fit.calibration, logit_N)
     figures = measure(
         held_out.label_N,
         probability_N,
@@ -151,14 +157,28 @@ def read_off(held_out: HeldOut, profile: str) -> tuple[DecisionProfile, dict[str
     )
     for name, point in points.items():
         figures["operating_points"][name] |= {"criterion": point.criterion, "proven": point.proven}
-    honest_N = cross_fitted(held_out.label_N, logit_N, held_out.group_N)
-    figures["calibration"] = fit.as_dict() | {
-        "cross_fitted": {
-            "brier": float(np.mean((honest_N - held_out.label_N) ** 2)),
-            "ece": expected_calibration_error(held_out.label_N, honest_N),
-        }
-    }
+    figures["calibration"] = (
+        fit.as_dict()
+        | describe_shift(copies, fit.calibration, _CLEAN)
+        | {"cross_fitted": _without_own_person(copies, held_out.group_N)}
+    )
     return DecisionProfile(calibration=fit.calibration, thresholds=thresholds), figures
+
+
+def _without_own_person(copies: Copies, groups_N: Sequence[str]) -> dict[str, float]:
+    """Measure a calibration that is fitted in the same way, each time without the image's
+    person.
+    """
+    honest = cross_fitted_shift(copies, groups_N, fit_cautiously)
+    corrupted = [probability_N for name, probability_N in honest.items() if name != _CLEAN]
+    label_N = copies.label_N
+    return {
+        "brier": float(np.mean((honest[_CLEAN] - label_N) ** 2)),
+        "ece": expected_calibration_error(label_N, honest[_CLEAN]),
+        "ece_corrupted": expected_calibration_error(
+            np.tile(label_N, len(corrupted)), np.concatenate(corrupted)
+        ),
+    }
 
 
 def stress_figures(held_out: HeldOut) -> dict[str, Any]:
@@ -170,7 +190,7 @@ def stress_figures(held_out: HeldOut) -> dict[str, Any]:
     """
     label_N, logits = (
         held_out.label_N,
-        {"none": held_out.logit(PLAIN_PROFILE)} | held_out.stressed_logit_N,
+        {_CLEAN: held_out.logit(PLAIN_PROFILE)} | held_out.stressed_logit_N,
     )
     aurocs = {name: auroc(label_N, logit_N) for name, logit_N in logits.items()}
     known = [value for value in aurocs.values() if value is not None]
@@ -209,8 +229,8 @@ def basis(run: Run, held_out: HeldOut) -> str:
         )
     return (
         f"{origin}. Calibration and the operating points `youden`, `screen` and `rule_in` were "
-        f"fitted on these same "
-        "predictions, which flatters ECE, Brier score and the figures at those points a little; "
+        "fitted on these same predictions and on those of corrupted copies together, which "
+        "flatters ECE, Brier score and the figures at those points a little; "
         "AUROC and `balanced` are "
         "untouched by it, and `calibration.cross_fitted` has ECE and Brier score without it."
     )

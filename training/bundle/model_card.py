@@ -172,7 +172,11 @@ def _calibration(manifest: Manifest) -> Iterator[str]:
     yield from (
         "## Calibration",
         "",
-        "`probability = sigmoid(slope * logit + intercept)` (Platt), fitted on the images above.",
+        (
+            "`probability = sigmoid(slope * logit + intercept)` (Platt), fitted on the images "
+            "above and on corrupted copies of them together; of the maps that fit, the least sure. "
+            "A slope left to fit of 1 is right; below 1 the answers are too sure there."
+        ),
         "",
     )
     tta = manifest.metrics["tta"]
@@ -184,9 +188,15 @@ def _calibration(manifest: Manifest) -> Iterator[str]:
         yield (
             f"- {name}: slope {_figure(fit['slope'], fit['slope_ci95'])}, "
             f"intercept {_figure(fit['intercept'], fit['intercept_ci95'])}{note}; "
-            f"fitted without the image's person: ECE {_figure(honest['ece'])}, Brier score "
-            f"{_figure(honest['brier'])}"
+            f"fitted without the image's person: ECE {_figure(honest['ece'])}, on corrupted copies "
+            f"{_figure(honest.get('ece_corrupted'))}, Brier score {_figure(honest['brier'])}"
         )
+        for kind in ("clean", "corrupted"):
+            if found := fit.get(kind):
+                yield (
+                    f"  - on {kind} images: ECE {_figure(found['ece'])}, slope left to fit "
+                    f"{_figure(found['slope'])}"
+                )
     yield from (
         "",
         (

@@ -7,7 +7,7 @@ Shape suffixes: N images, C cuts (places between neighbouring logits).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -92,25 +92,23 @@ def fit_platt(label_N: Labels01, logit_N: Floats) -> PlattFit:
     )
 
 
-def cross_fitted(label_N: Labels01, logit_N: Floats, groups_N: Sequence[str]) -> Floats:
-    """Return each image the probability of a calibration that was fitted without its person.
-
-    The honest ground for a calibration error: the shipped calibration is fitted on everybody.
-    """
+def parts_by_person(groups_N: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
+    """Return which images each of five parts holds; a person's images lie in one part."""
     _, person_N = np.unique(np.asarray(groups_N), return_inverse=True)
     part_of_person = (
         np.random.default_rng(_CROSS_FIT_SEED).permutation(person_N.max() + 1) % _CROSS_FIT_PARTS
     )
-    probability_N = np.empty(len(label_N))
     for part in range(_CROSS_FIT_PARTS):
-        held_N = part_of_person[person_N] == part
-        calibration = fit_platt(label_N[~held_N], logit_N[~held_N]).calibration
-        probability_N[held_N] = [calibration.probability(logit) for logit in logit_N[held_N]]
-    return probability_N
+        yield part_of_person[person_N] == part
 
 
-def operating_points(label_N: Labels01, logit_N: Floats) -> dict[str, OperatingPoint]:
+def operating_points(
+    label_N: Labels01, logit_N: Floats, *, copies: int = 1
+) -> dict[str, OperatingPoint]:
     """Choose thresholds by four rules.
+
+    `copies` is how often each image is among the logits, as it is or corrupted: what is proven is
+    proven on single images.
 
     `balanced` does not look at the predictions at all: training batches hold both classes equally
     often, so logit 0 is the decision at equal priors. Youden's cut from nearly saturated
@@ -131,6 +129,7 @@ def operating_points(label_N: Labels01, logit_N: Floats) -> dict[str, OperatingP
     best_C = np.flatnonzero(
         np.isclose(hits_C + passes_C, (hits_C + passes_C).max(), rtol=0, atol=1e-12)
     )
+    positives, negatives = positives // copies, negatives // copies
     sensitive_C, screen_rule = _meets(hits_C, positives, "sensitivity")
     specific_C, rule_in_rule = _meets(passes_C, negatives, "specificity")
     return points | {

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from training.stats.calibrate import cross_fitted, fit_platt, novelty_limits, operating_points
+from training.stats.calibrate import fit_platt, novelty_limits, operating_points
 
 Made = tuple[NDArray[np.int_], NDArray[np.float64]]
 
@@ -62,27 +62,6 @@ def test_nothing_to_fit_gives_the_identity_and_says_so(
     assert (fit.calibration.slope, fit.calibration.intercept) == (1.0, 0.0)
     assert fit.note is not None
     assert fit.note.startswith("identity: ")
-
-
-def test_cross_fitting_never_lets_a_persons_own_labels_reach_their_probability() -> None:
-    label_N, logit_N = made(400)
-    groups_N = [f"person{i // 4}" for i in range(400)]
-    before = cross_fitted(label_N, logit_N, groups_N)
-    flipped_N = np.r_[
-        1 - label_N[:4], label_N[4:]
-    ]  # the first person's labels, the other way round
-    after = cross_fitted(flipped_N, logit_N, groups_N)
-    assert before[:4].tolist() == after[:4].tolist()
-    assert np.any(before[4:] != after[4:])
-
-
-def test_cross_fitted_probabilities_come_true_like_the_fitted_ones() -> None:
-    label_N, logit_N = made(20_000)
-    probability_N = cross_fitted(label_N, logit_N, [str(i) for i in range(20_000)])
-    calibration = fit_platt(label_N, logit_N).calibration
-    assert probability_N == pytest.approx(
-        [calibration.probability(logit) for logit in logit_N], abs=0.02
-    )
 
 
 def test_balanced_is_logit_zero_whatever_the_predictions() -> None:
