@@ -165,7 +165,7 @@ def read_off(held_out: HeldOut, profile: str) -> tuple[DecisionProfile, dict[str
     return DecisionProfile(calibration=fit.calibration, thresholds=thresholds), figures
 
 
-def _without_own_person(copies: Copies, groups_N: Sequence[str]) -> dict[str, float]:
+def _without_own_person(copies: Copies, groups_N: Sequence[str]) -> dict[str, float | None]:
     """Measure a calibration that is fitted in the same way, each time without the image's
     person.
     """

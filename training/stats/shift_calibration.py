@@ -62,7 +62,8 @@ def fit_cautiously(copies: Copies) -> PlattFit:
         return fit
     for slope in np.arange(1.0, steepest, _SLOPE_STEP):
         flat = Calibration(slope=float(slope), intercept=_intercept(copies, float(slope)))
-        if pooled_ece(copies, flat) <= MAX_ECE:
+        error = pooled_ece(copies, flat)
+        if error is not None and error <= MAX_ECE:
             return replace(
                 fit,
                 calibration=flat,
@@ -74,8 +75,8 @@ def fit_cautiously(copies: Copies) -> PlattFit:
     return fit
 
 
-def pooled_ece(copies: Copies, calibration: Calibration) -> float:
-    """Return the calibration error over all copies together."""
+def pooled_ece(copies: Copies, calibration: Calibration) -> float | None:
+    """Return the calibration error over all copies together; None without images."""
     return expected_calibration_error(copies.label_KN, probabilities(calibration, copies.logit_KN))
 
 

@@ -114,7 +114,7 @@ def test_what_is_unknown_beside_a_finding_costs_nothing() -> None:
     answer_NF = torch.randn(1, unknown_NF.shape[1], requires_grad=True)
 
     loss = companion_loss(answer_NF, unknown_NF, Pretraining())
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
 
     assert loss.item() == 0.0
     assert answer_NF.grad is not None
