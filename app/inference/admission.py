@@ -1,125 +1,243 @@
 """Whether an upload that comes now can be answered in time; the rest is refused before its body is
 read.
 
-    forecast = what is ahead (bodies on their way, decoding, queues, running batches)
-             + the upload's own decoding and its own views
+    expected = pace * (work of all uploads in flight + its own work) + margin
 
-Every part is learned online, and the whole is corrected by how right it was before.
+Work is estimated from the file's length and the number of views; `Pace` learns how long it takes in
+the present weather of the machine. If nothing is in flight, an upload is admitted, whatever was
+learned before. What is in flight is counted in whole numbers, so that it comes back to nothing.
 """
 
-import asyncio
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from app.errors import DeadlineExceeded, Overloaded
-from app.inference.batcher import Batcher
-from app.inference.decoders import Decoders
-from app.inference.latency import LatencyBias
+from app.inference.pace import Pace
+from app.inference.queue_capacity import QueueCapacity
+from app.inference.stalls import BEAT_S, StallWatch
 
 _BRISK_S = 0.25
-"""Seconds for which a body on its way counts as ahead of others: a slower one holds nobody up, and
-can't be made to."""
+"""Seconds for which a body on its way counts as in flight: a slower one holds nobody up, and can't
+be made to."""
 
-_STALE_S = 1.0
-"""Seconds after which what was learned is too old to turn away from an idle service: else it could
-never learn again."""
+_MICROSECONDS = 1_000_000
+
+_MEMORY = 0.9
+"""Share of the past in the mean work of an upload."""
+
+Clock = Callable[[], float]
+"""Seconds from some moment on."""
 
 
-class Arrival:
-    """One body on its way, and the seconds of waiting that it will add for others."""
+class Timer(Protocol):
+    """Calls a function once, so many seconds from now, as `loop.call_later` does."""
 
-    def __init__(self, admission: "Admission", seconds: float) -> None:
-        self._admission = admission
-        self._seconds = seconds
-        self._timer = asyncio.get_running_loop().call_later(_BRISK_S, self.end)
-        admission.arriving_s += seconds
+    def __call__(self, delay_s: float, function: Callable[[], None], /) -> object:
+        """Return anything."""
+        ...
 
-    def end(self) -> None:
-        """Stop counting it: it is here, it is given up, or it is too slow to matter; may be called
-        again.
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one upload takes, in seconds."""
+
+    own_s: float
+    """From the start of its decoding to its answer."""
+    shared_s: float
+    """What it adds to the wait of uploads that come after it."""
+
+
+@dataclass(eq=False, slots=True)
+class InFlight:
+    """One upload that was admitted, from its headers to its answer."""
+
+    queue: QueueCapacity
+    num_views: int
+    deadline: float
+    work: Work
+    since: float = 0.0
+    ahead_s: float = 0.0
+    """Work of the uploads that were in flight when its body was there."""
+    stalled_s: float = 0.0
+    shared_us: int = 0
+    is_counted: bool = False
+    is_typical: bool = True
+    """Whether others can learn from its time: not if it is decoded beside the other uploads."""
+    is_begun: bool = False
+
+    def start_by(self, seconds: float) -> float:
+        """Return when a step that takes so long is worth no start any more.
+
+        An upload that waited for nobody, and the first half of the time, are never given away: an
+        estimate may be wrong.
         """
-        self._timer.cancel()
-        self._admission.arriving_s -= self._seconds
-        self._seconds = 0.0
+        if not self.ahead_s:
+            return self.deadline
+        return self.deadline - min(seconds, (self.deadline - self.since) / 2)
 
 
+@dataclass(eq=False)
 class Admission:
-    """The forecasts of one service process; belongs to one event loop."""
+    """The uploads in flight of one service process. Belongs to one event loop."""
 
-    def __init__(self, decoders: Decoders, batchers: Collection[Batcher]) -> None:
-        self._decoders = decoders
-        self._batchers = batchers
-        self._bias = LatencyBias()
-        self._learned = -math.inf
-        self.arriving_s = 0.0
+    call_later: Timer
+    clock: Clock = time.monotonic
+    processor_clock: Clock = time.process_time
+    pace: Pace = field(default_factory=Pace, init=False)
+    num_in_flight: int = field(default=0, init=False)
+    _backlog_us: int = field(default=0, init=False)
+    _mean_shared_s: float = field(default=0.0, init=False)
+    _arriving: deque[InFlight] = field(default_factory=deque, init=False)
+    _stalls: StallWatch = field(default_factory=StallWatch, init=False)
+    _is_beating: bool = field(default=False, init=False)
 
-    def estimate_s(self, batcher: Batcher, num_views: int, num_bytes: int) -> float:
-        """Forecast the seconds until the answer to an upload that comes now; a length of 0 is
-        unknown.
-        """
-        own_s = self._decoders.seconds(num_bytes) + batcher.seconds(num_views)
-        return self._bias.factor * (self._ahead_s() + own_s)
+    @property
+    def backlog_s(self) -> float:
+        """Expected seconds until all that is in flight is answered."""
+        return self.pace.mean_seconds(self.clock(), self._backlog_us / _MICROSECONDS)
 
-    def check(self, batcher: Batcher, num_views: int, num_bytes: int, deadline: float) -> float:
-        """Refuse an upload that could not be answered by its deadline; gives the forecast seconds.
+    @property
+    def capacity_per_second(self) -> float:
+        """Uploads that can be answered in a second, as the latest ones were; 0 before the first."""
+        seconds = self.pace.mean_seconds(self.clock(), self._mean_shared_s)
+        return 1 / seconds if seconds else 0.0
 
-        All views must fit: never are fewer answered than were asked for.
+    @contextmanager
+    def arriving(
+        self, queue: QueueCapacity, num_views: int, work: Work, deadline: float
+    ) -> Iterator[InFlight]:
+        """Count an upload as in flight from its headers on.
+
+        All views must fit: never are fewer answered than were asked for. A body that takes long
+        to arrive is counted no longer, until `working` takes it in again.
 
         Raises:
             Overloaded: it would be late, or too much is waiting.
             NotReady: the queue is closed.
         """
-        batcher.check(num_views)
-        estimate_s, now = self.estimate_s(batcher, num_views, num_bytes), time.monotonic()
-        late_s = now + estimate_s - deadline
-        is_worth_a_try = self._ahead_s() <= 0 and now - self._learned > _STALE_S
-        if late_s > 0 and not is_worth_a_try:
+        upload = InFlight(queue, num_views, deadline, work)
+        self._enter(upload)
+        self._arriving.append(upload)
+        try:
+            yield upload
+        finally:
+            self._leave(upload)
+
+    @contextmanager
+    def working(self, arrived: InFlight, work: Work) -> Iterator[InFlight]:
+        """Count an upload as in flight from the moment when its file is there.
+
+        The file takes over what `arriving` counts. Further files of the same request, and one
+        that was slow to arrive, are admitted anew.
+
+        Raises:
+            Overloaded: it would be late, or too much is waiting.
+            NotReady: the queue is closed.
+        """
+        if arrived.is_begun or not arrived.is_counted:
+            upload = InFlight(arrived.queue, arrived.num_views, arrived.deadline, work)
+            self._enter(upload)
+        else:
+            upload = arrived
+            self._resize(upload, work)
+        arrived.is_begun = True
+        upload.is_begun = True
+        try:
+            yield upload
+        finally:
+            self._leave(upload)
+
+    @contextmanager
+    def learning(self, upload: InFlight) -> Iterator[None]:
+        """Compare the time of an answer, or of one that came too late, with its estimate."""
+        try:
+            yield
+        except DeadlineExceeded:
+            self._learn(upload)
+            raise
+        self._learn(upload)
+
+    def _enter(self, upload: InFlight) -> None:
+        """Admit an upload, or raise `Overloaded` or `NotReady`."""
+        now = self._note_time()
+        self._drop_slow_arrivals(now)
+        upload.queue.check_open()
+        upload.ahead_s = self._backlog_us / _MICROSECONDS
+        late_s = now + self.pace.seconds(now, upload.ahead_s + upload.work.own_s) - upload.deadline
+        if not upload.queue.fits(upload.num_views):
+            late_s = max(0.0, self.backlog_s)
+            raise Overloaded(
+                "More images are waiting than may wait.", retry_after_s=max(1, math.ceil(late_s))
+            )
+        if late_s > 0 and self.num_in_flight:
             raise Overloaded(
                 "The answer could not be there in time.", retry_after_s=max(1, math.ceil(late_s))
             )
-        return estimate_s
+        self._count(upload, now)
 
-    @contextmanager
-    def expect(
-        self, batcher: Batcher, num_views: int, num_bytes: int, deadline: float
-    ) -> Iterator[Arrival]:
-        """Count an upload as ahead of others while its body is on its way; refuses it first, as
-        `check` does.
-        """
-        self.check(batcher, num_views, num_bytes, deadline)
-        decode_s = self._decoders.seconds(num_bytes) / self._decoders.num_threads
-        arrival = Arrival(self, decode_s + batcher.seconds(num_views) / batcher.num_run_slots)
-        try:
-            yield arrival
-        finally:
-            arrival.end()
+    def _count(self, upload: InFlight, now: float) -> None:
+        upload.since = now
+        upload.shared_us = round(upload.work.shared_s * _MICROSECONDS)
+        upload.is_counted = True
+        upload.queue.hold(upload.num_views)
+        self.num_in_flight += 1
+        self._backlog_us += upload.shared_us
+        upload.stalled_s = self._stalls.total_s
+        if not self._is_beating:
+            self._is_beating = True
+            self.call_later(BEAT_S, self._beat)
 
-    @contextmanager
-    def admit(
-        self, batcher: Batcher, num_views: int, num_bytes: int, deadline: float
-    ) -> Iterator[None]:
-        """Hold a place for an upload that is here, and learn how long its answer took; refuses it
-        first, as `check` does.
-        """
-        estimate_s, started = self.check(batcher, num_views, num_bytes, deadline), time.monotonic()
-        with batcher.admit(num_views):
-            try:
-                yield
-            except DeadlineExceeded:
-                self.learn(estimate_s, time.monotonic() - started)
-                raise
-            self.learn(estimate_s, time.monotonic() - started)
+    def _resize(self, upload: InFlight, work: Work) -> None:
+        """Count an upload whose file is there by its own length, and its time from now on."""
+        self._backlog_us -= upload.shared_us
+        upload.work = work
+        upload.ahead_s = self._backlog_us / _MICROSECONDS
+        upload.shared_us = round(work.shared_s * _MICROSECONDS)
+        self._backlog_us += upload.shared_us
+        upload.since = self._note_time()
+        upload.stalled_s = self._stalls.total_s
 
-    def learn(self, estimate_s: float, actual_s: float) -> None:
-        """Compare an answer, or one that came too late, with its forecast."""
-        self._bias.observe(estimate_s / self._bias.factor, actual_s)
-        self._learned = time.monotonic()
+    def _leave(self, upload: InFlight) -> None:
+        """Count an upload no longer; may be called again."""
+        if upload.is_counted:
+            upload.is_counted = False
+            upload.queue.release(upload.num_views)
+            self.num_in_flight -= 1
+            self._backlog_us -= upload.shared_us
 
-    def _ahead_s(self) -> float:
-        return (
-            self.arriving_s
-            + self._decoders.wait_s
-            + sum(batcher.wait_s for batcher in self._batchers)
-        )
+    def _drop_slow_arrivals(self, now: float) -> None:
+        """Leave out bodies that have been on their way for long."""
+        while self._arriving and (
+            self._arriving[0].is_begun or self._arriving[0].since <= now - _BRISK_S
+        ):
+            upload = self._arriving.popleft()
+            if not upload.is_begun:
+                self._leave(upload)
+
+    def _learn(self, upload: InFlight) -> None:
+        if not upload.is_typical:
+            return
+        now = self._note_time()
+        took_s = now - upload.since - (self._stalls.total_s - upload.stalled_s)
+        self.pace.observe(now, upload.ahead_s + upload.work.own_s, took_s)
+        self._mean_shared_s += (1 - _MEMORY) * (upload.work.shared_s - self._mean_shared_s)
+
+    def _note_time(self) -> float:
+        """Return the time, and look whether the process stood still before it."""
+        now = self.clock()
+        if not self._is_beating:
+            self._stalls.rest()
+        self._stalls.beat(now, self.processor_clock())
+        return now
+
+    def _beat(self) -> None:
+        """Watch for stalls and slow bodies while anything is in flight."""
+        self._drop_slow_arrivals(self._note_time())
+        self._is_beating = self.num_in_flight > 0
+        if self._is_beating:
+            self.call_later(BEAT_S, self._beat)

@@ -1,13 +1,12 @@
-"""One model version's bounded queue, and the lanes that empty it in batches.
+"""One model version's bounded queue, and the runners that empty it in batches.
 
-    admit(views)      before the body is read, and again when it is there: whole or not at all
-    run(views)        waits for the answer of all views of one image
-    at_once           the same for one image that nobody waits before, in the thread that made it
-    lane x n          takes what is queued, up to `max_batch`, and never waits for more
+    run(views)     waits for the answer of all views of one image
+    inline()       the same for one image that waits for no other, in the thread that decoded it
+    runner x n     takes what is queued, up to `max_batch`, and never waits for more
 
-A view of test-time augmentation is one image of a batch; the views of one
-upload may lie in several batches, so that idle lanes share them.  The queue
-never grows beyond `capacity`, because only admitted images enter it.
+A view of test-time augmentation is one image of a batch. The views of one upload may lie in
+several batches, so that idle runners share them. The queue never grows beyond its capacity,
+because only admitted images enter it.
 
 Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns, M columns of
 metadata.
@@ -18,21 +17,19 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
+from contextlib import AbstractContextManager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.cpu import COMPUTE_NICENESS, step_back
-from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
-from app.inference.latency import LinearTime
-from app.inference.pending import InferenceResult, Item, PendingRequest, run_rows
-from app.inference.run_slots import RunSlots, WaitingImage
+from app.errors import DeadlineExceeded, InferenceFailed, NotReady
+from app.inference.graph_runner import STOPPED, GraphRunner
+from app.inference.inline import InlineRun, inline_run
+from app.inference.pending import InferenceResult, Item, PendingRequest
+from app.inference.queue_capacity import QueueCapacity
 from app.models.tuning import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.errors import GraphError
@@ -41,138 +38,79 @@ from cxr.interpret import Outputs
 
 logger = logging.getLogger("cxr.batcher")
 
-_STOPPED = "The model has stopped; the service must be restarted."
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """A batch that a lane runs now."""
-
-    num_images: int
-    started: float
-
-
-class RunHere(Protocol):
-    """Runs one image in the calling thread, or gives None; see `Batcher.at_once`."""
-
-    def __call__(
-        self, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None, /
-    ) -> InferenceResult | None:
-        """Run `image_HW`, of the graph's input size."""
-        ...
-
 
 class Batcher:
-    """Runs one graph for many requests at once; belongs to one event loop."""
+    """Runs one graph for many requests at once. Belongs to one event loop."""
 
     def __init__(
         self, graph: Graph, metrics: Metrics, plan: ExecutionPlan, *, capacity: int
     ) -> None:
-        self._graph = graph
-        self._metrics = metrics
-        self._max_batch = plan.max_batch
-        self._capacity = capacity
-        self._loop = asyncio.get_running_loop()
-        self._run_slots = RunSlots(plan.run_slots)
-        self._runs_on_one_core = plan.threads == 1
-        self._queue: deque[PendingRequest] = deque()
-        self._waiting = 0
-        self._admitted = 0
-        self._idle = plan.run_slots
+        self.capacity = QueueCapacity(capacity)
         self.num_run_slots = plan.run_slots
-        self._run_time = LinearTime(plan.seconds_per_image, plan.seconds_per_run)
-        self._running: dict[
-            object, _Running
-        ] = {}  # by lane, or by the image that runs at once, told by its thread
+        self._metrics = metrics
+        self._runner = GraphRunner(graph, metrics, plan, self._fail_all)
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[PendingRequest] = deque()
+        self._num_waiting = 0
+        self._num_idle = plan.run_slots
         self._arrived = asyncio.Event()
-        self._open = True
-        self._fault: str | None = None
+        self._is_ending = False
         self._threads = ThreadPoolExecutor(
             plan.run_slots,
-            thread_name_prefix="lane",
+            thread_name_prefix="run",
             initializer=step_back,
             initargs=(COMPUTE_NICENESS,),
         )
-        self._runners = [
-            asyncio.create_task(self._serve(), name=f"lane-{number}")
+        self._tasks = [
+            asyncio.create_task(self._serve(), name=f"runner-{number}")
             for number in range(plan.run_slots)
         ]
-        for lane in self._runners:
-            lane.add_done_callback(self._on_runner_end)
+        for task in self._tasks:
+            task.add_done_callback(self._on_runner_end)
 
     @property
     def fault(self) -> str | None:
         """Why this batcher will never answer again; None while it works."""
-        return self._fault
+        return self._runner.fault
 
-    @property
-    def wait_s(self) -> float:
-        """Seconds until a lane would take an image that is admitted now, behind all that was
-        admitted before.
-        """
-        now, running = time.monotonic(), list(self._running.values())
-        num_running = sum(run.num_images for run in running)
-        left_s = sum(
-            max(0.0, run.started + self._run_time.seconds(run.num_images) - now) for run in running
-        )
-        num_ahead = max(0, self._admitted - num_running)
-        return (
-            left_s + self._run_time.seconds_of_many(num_ahead, self._max_batch)
-        ) / self.num_run_slots
+    def own_seconds(self, num_views: int) -> float:
+        """Estimate the run of one upload's views if all run slots are free for them."""
+        num_of_slot = math.ceil(num_views / self.num_run_slots)
+        return self._runner.run_time.seconds_of_many(num_of_slot, self._runner.max_batch)
 
-    def seconds(self, num_views: int) -> float:
-        """Forecast the run of one upload's views on lanes that are idle, which share them."""
-        return self._run_time.seconds_of_many(
-            math.ceil(num_views / self.num_run_slots), self._max_batch
-        )
+    def shared_seconds(self, num_views: int) -> float:
+        """Estimate by how much one upload's views hold up those behind them, in full batches."""
+        runner = self._runner
+        batch_s = runner.run_time.seconds(runner.max_batch)
+        return num_views * batch_s / (runner.max_batch * self.num_run_slots)
 
-    def check(self, num_views: int) -> None:
-        """Refuse what could not be admitted now; raises `Overloaded` or `NotReady`."""
-        if self._fault or not self._open:
-            raise NotReady(self._fault or "The service is going down.")
-        if self._admitted + num_views > self._capacity:
-            raise Overloaded(
-                "More images are waiting than may wait.",
-                retry_after_s=max(1, math.ceil(self.wait_s)),
-            )
-
-    @contextmanager
-    def admit(self, num_views: int) -> Iterator[None]:
-        """Hold places for all views of one upload, from its decoding to its answer; raises as
-        `check`.
-        """
-        self.check(num_views)
-        self._admitted += num_views
-        try:
-            yield
-        finally:
-            self._admitted -= num_views
-            if not self._open:
-                self._arrived.set()
+    def observe(self, num_images: int, seconds: float) -> None:
+        """Learn how long one run took."""
+        self._runner.run_time.observe(num_images, seconds)
 
     async def run(
         self,
         views_KHW: NDArray[np.uint8],
         *,
-        deadline: float,
+        start_by: float,
         metadata_M: NDArray[np.float32] | None = None,
     ) -> InferenceResult:
         """Answer the views of one admitted upload, uint8 [K, H, W].
 
         Args:
             views_KHW: all of the graph's input size.
-            deadline: on `time.monotonic`'s clock; a view that did not start by then is dropped.
-            metadata_M: what is known beside the image, for graphs that read it.
+            start_by: on `time.monotonic`'s clock; a view that did not start by then is dropped.
+            metadata_M: the metadata features, for graphs that read them.
 
         Raises:
-            DeadlineExceeded: the deadline passed before the run.
+            DeadlineExceeded: a view did not start in time.
             InferenceFailed: the graph failed on one of the views.
-            NotReady: the lanes have died.
+            NotReady: the runners have died.
         """
-        if self._fault:
-            raise NotReady(self._fault)
+        if self.fault:
+            raise NotReady(self.fault)
         pending = PendingRequest(
-            views_KHW, deadline, self._loop.create_future(), time.monotonic(), metadata_M
+            views_KHW, start_by, self._loop.create_future(), time.monotonic(), metadata_M
         )
         self._queue.append(pending)
         self._count_waiting(len(views_KHW))
@@ -182,98 +120,62 @@ class Batcher:
         finally:
             self._forget(pending)
 
-    @contextmanager
-    def at_once(self) -> Iterator[RunHere]:
-        """Return the way to answer one image in the thread that makes it: `run`, without a lane to
-        wait for.
+    def inline(self) -> AbstractContextManager[InlineRun]:
+        """Return the run of one image in the thread that decoded it."""
+        return inline_run(self._runner, self._must_queue)
 
-        It is for any thread, and raises `InferenceFailed`.  It runs nothing and gives None if a
-        run takes more cores than one, where others wait or as many run as may, and where there are
-        others to make a batch with: those wait for a lane.  Until it runs, or the block ends, the
-        image counts as waiting.
-        """
-        if not self._runs_on_one_core:
-            yield _leave_it
-            return
-        with WaitingImage(self._metrics.queue_depth) as waiting:
-            yield partial(self._run_here, waiting)
-
-    def _run_here(
-        self,
-        waiting: WaitingImage,
-        image_HW: NDArray[np.uint8],
-        metadata_M: NDArray[np.float32] | None = None,
-    ) -> InferenceResult | None:
-        would_fill_batches = self._max_batch > 1 and self._admitted > self.num_run_slots
-        if self._fault or self._waiting or would_fill_batches or not self._run_slots.try_acquire():
-            return None
-        waiting.end()
-        started = time.monotonic()
-        self._running[waiting] = _Running(1, started)
-        try:
-            (row,) = run_rows(
-                self._graph, image_HW[None], None if metadata_M is None else metadata_M[None]
-            )
-        except GraphError as exc:
-            logger.exception("the graph failed on an image")
-            raise InferenceFailed("The model could not answer for this image.") from exc
-        except BaseException as exc:
-            self._loop.call_soon_threadsafe(self._stop, exc)
-            raise InferenceFailed(_STOPPED) from exc
-        finally:
-            del self._running[waiting]
-            self._run_slots.release()
-        run_s = time.monotonic() - started
-        self._loop.call_soon_threadsafe(
-            self._run_time.observe, 1, run_s
-        )  # also of a run that nobody waits for any more
-        self._metrics.batch_size.observe(1)
-        return InferenceResult(row, 0.0, run_s)
+    def _must_queue(self) -> bool:
+        """Tell whether an image waits for a runner even if a run slot is free; in any thread."""
+        runner = self._runner
+        would_fill_batches = runner.max_batch > 1 and self.capacity.num_held > self.num_run_slots
+        return bool(runner.fault or self._num_waiting or would_fill_batches)
 
     async def close(self) -> None:
-        """Admit nothing more, finish what was admitted, end the lanes."""
-        self._open = False
+        """Admit nothing more, finish what was admitted, end the runners."""
+        self.capacity.close("The service is going down.")
+        if not self.fault:
+            await self.capacity.wait_until_empty()
+        self._is_ending = True
         self._arrived.set()
-        await asyncio.gather(*self._runners, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.shutdown(wait=False)
 
     async def _serve(self) -> None:
-        """Be one lane: take a batch, run it in a thread, hand out its rows; ends when closed and
-        nothing is admitted.
-        """
+        """Take a batch, run it in a thread, hand out its rows; end if closed and empty."""
         while True:
             while not self._queue:
-                if not self._open and not self._admitted:
+                if self._is_ending:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()
-            async with self._run_slots.one():
+            async with self._runner.run_slots.one():
                 batch = self._take()
                 if batch:
                     await self._run_as_runner(batch)
 
     async def _run_as_runner(self, batch: Sequence[Item]) -> None:
-        self._idle -= 1
+        self._num_idle -= 1
         try:
             await self._run(batch)
-        except BaseException as exc:  # this lane ends; whoever was on it must not wait for ever
-            self._stop(exc)
+        except BaseException as exc:  # this runner ends; the views in its batch must not wait
+            self._runner.stop(exc)
             for pending, _ in batch:
-                pending.fail(InferenceFailed(_STOPPED))
+                pending.fail(InferenceFailed(STOPPED))
             raise
         finally:
-            self._idle += 1
+            self._num_idle += 1
 
     def _take(self) -> list[Item]:
-        """Take the oldest views, at most this lane's share of what waits; drops what expired or was
-        given up.
+        """Take the oldest views, at most this runner's share of what waits.
+
+        Views that came too late, or that nobody waits for any more, are dropped.
         """
-        room = min(self._max_batch, math.ceil(self._waiting / max(1, self._idle)))
+        room = min(self._runner.max_batch, math.ceil(self._num_waiting / max(1, self._num_idle)))
         batch: list[Item] = []
         now = time.monotonic()
         while self._queue and len(batch) < room:
             pending = self._queue[0]
-            if pending.deadline <= now:
+            if pending.start_by <= now:
                 pending.fail(DeadlineExceeded("The deadline passed while the image was waiting."))
             if pending.answer.done():
                 self._forget(pending)
@@ -287,7 +189,7 @@ class Batcher:
         return batch
 
     def _forget(self, pending: PendingRequest) -> None:
-        """Take the views of a ticket that still wait out of the queue."""
+        """Take the views of a request that still wait out of the queue."""
         num_waiting = len(pending.views_KHW) - pending.taken
         if num_waiting:
             self._queue.remove(pending)
@@ -295,7 +197,7 @@ class Batcher:
             pending.taken = len(pending.views_KHW)
 
     async def _run(self, batch: Sequence[Item]) -> None:
-        """Run a batch; where it fails, run its views singly, so that only the bad one fails."""
+        """Run a batch. If it fails, run its views singly, so that only the bad one fails."""
         try:
             rows = await self._run_graph(batch)
         except GraphError:
@@ -320,38 +222,24 @@ class Batcher:
         batch_NHW = np.stack([pending.views_KHW[index] for pending, index in batch])
         known = [pending.metadata_M for pending, _ in batch if pending.metadata_M is not None]
         metadata_NM = np.stack(known) if known else None  # of one graph: all have it, or none
-        started = time.monotonic()
-        lane = asyncio.current_task()
-        self._running[lane] = _Running(len(batch), started)
-        try:
-            rows = await self._loop.run_in_executor(
-                self._threads, run_rows, self._graph, batch_NHW, metadata_NM
-            )
-        finally:
-            del self._running[lane]
-        self._run_time.observe(len(batch), time.monotonic() - started)
-        self._metrics.batch_size.observe(len(batch))
-        return rows
+        done = await self._loop.run_in_executor(
+            self._threads, self._runner.run, batch_NHW, metadata_NM
+        )
+        self.observe(len(batch), done.seconds)
+        return done.rows
 
     def _count_waiting(self, change: int) -> None:
-        self._waiting += change
+        self._num_waiting += change
         self._metrics.queue_depth.inc(change)
 
-    def _on_runner_end(self, lane: asyncio.Task[None]) -> None:
-        """Fail everyone, loudly, when a lane ends for another reason than closing."""
-        error = None if lane.cancelled() else lane.exception()
-        if error is not None or self._open:
-            self._stop(error)
+    def _on_runner_end(self, task: asyncio.Task[None]) -> None:
+        """Fail every waiting request if a runner ends for another reason than closing."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None or not self._is_ending:
+            self._runner.stop(error)
 
-    def _stop(self, error: BaseException | None) -> None:
-        """Answer nobody any more, and say so once."""
-        if self._fault:
-            return
-        self._fault = _STOPPED
-        logger.critical("a lane died", exc_info=error)
+    def _fail_all(self) -> None:
+        """Answer nobody any more."""
+        self.capacity.close(STOPPED)
         for pending in list(self._queue):
-            pending.fail(InferenceFailed(_STOPPED))
-
-
-def _leave_it(_image_HW: NDArray[np.uint8], _metadata_M: NDArray[np.float32] | None = None) -> None:
-    return None
+            pending.fail(InferenceFailed(STOPPED))

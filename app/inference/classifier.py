@@ -1,55 +1,41 @@
-"""The path of one request: decode, preprocess, make the views, queue, run, interpret, answer.
+"""The models, decoders and queues that a service answers with: open them, use them, close them.
 
-`Classifier` owns everything that this path runs through, opens it and closes it.
-
-Shape suffixes: K views of one image, H and W picture rows and columns, h and w map rows and
-columns.
+Shape suffixes: H and W picture rows and columns, h and w map rows and columns.
 """
 
 import asyncio
 import io
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from prometheus_client import Gauge
 
-from app.errors import DeadlineExceeded, NotReady
-from app.inference.admission import Admission, Arrival
+from app.errors import DeadlineExceeded, MalformedRequest, NotReady
+from app.inference.admission import Admission, InFlight, Work
 from app.inference.batcher import Batcher
 from app.inference.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.inference.pending import InferenceResult
 from app.inference.prediction import Prediction, Timings, distinct, merge_metadata
-from app.inference.request import PredictionRequest
+from app.inference.request import AdmittedRequest, PredictionRequest
+from app.inference.upload_run import UploadRun
 from app.models.store import ModelStore, ServedVersion, StoredModel
 from app.settings import Settings
 from app.telemetry import Metrics
 from cxr.interpret import Finding, draw_heatmap, interpret, scope_warnings
 from cxr.manifest import Manifest
-from cxr.metadata_features import encode_metadata_features
-from cxr.tta import PLAIN, TtaView, make_views
+
+__all__ = ["PREVIEW_SIDE", "AdmittedRequest", "Classifier", "by_deadline"]
 
 PREVIEW_SIDE = 4096
 """Most pixels on a side of an upload's own picture; flat-panel detectors have no more."""
 
 _PNG_EFFORT = 1
 """zlib level of pictures: a third larger than the best, and ten times sooner."""
-
-
-@dataclass(frozen=True, slots=True)
-class AdmittedRequest:
-    """A question that was let in: which version answers it, and by when on `time.monotonic`'s
-    clock.
-    """
-
-    version: ServedVersion
-    request: PredictionRequest
-    deadline: float
-    arrival: Arrival
 
 
 class Classifier:
@@ -63,7 +49,7 @@ class Classifier:
         self._metrics = metrics
         self._decoders = decoders
         self._batchers: dict[ServedVersion, Batcher] = {}
-        self._admission = Admission(decoders, self._batchers.values())
+        self.admission = Admission(_call_later)
         self._draining = False
 
     async def open(self) -> None:
@@ -74,8 +60,10 @@ class Classifier:
         self._decoders.start()
 
     def adopt(self, model: StoredModel) -> ServedVersion | None:
-        """Let a model's prepared state serve from here on; gives the version that serves no more,
-        to `retire`.
+        """Let a model's prepared state serve from here on.
+
+        Returns:
+            The version that serves no more, to `retire`.
         """
         if model.current is not None and model.current not in self._batchers:
             self._batchers[model.current] = self._start_batcher(model.current)
@@ -83,7 +71,7 @@ class Classifier:
         return self.store.switch(model)
 
     async def retire(self, version: ServedVersion) -> None:
-        """Wait until a version that serves no more has answered all who hold it, and let go of its
+        """Wait until a version that serves no more has answered its last request, and free its
         memory.
         """
         await version.wait_until_free()
@@ -94,13 +82,13 @@ class Classifier:
             self._info(serving).set(1)
 
     async def close(self) -> None:
-        """Finish what was taken, then stop everything that `open` started."""
+        """Finish what was admitted, then stop everything that `open` started."""
         self.drain()
         await asyncio.gather(*(batcher.close() for batcher in self._batchers.values()))
         await self._decoders.close()
 
     def drain(self) -> None:
-        """Take nothing more; what was taken is finished."""
+        """Admit nothing more; what was admitted is finished."""
         self._draining = True
 
     def faults(self) -> list[str]:
@@ -118,21 +106,20 @@ class Classifier:
     def choose(
         self, name: str | None, request: PredictionRequest, *, num_bytes: int, deadline: float
     ) -> Iterator[AdmittedRequest]:
-        """Hold the version that is to answer, if it can answer the question in time.
+        """Hold the version that is to answer, if it can answer the request in time.
 
         This runs before the body is read, so that a refusal costs next to nothing.
 
         Args:
             name: the model, or None for the default one.
             request: what is asked.
-            num_bytes: length of the body; 0 where it is not known.
+            num_bytes: length of the body; 0 if it is not known.
             deadline: when the answer is worth nothing any more, on `time.monotonic`'s clock.
 
         Raises:
             UnknownModel: the store has no such model.
-            MalformedRequest: the model has no such operating point, also where it is the service's
-                own default,
-                or no prevalence to shift from.
+            MalformedRequest: the model has no such operating point, also if it is the service's
+                own default, or no prevalence to shift from, or has more views than may wait.
             NotReady: it has no good version, or the service is going down.
             Overloaded: the answer would come too late, or too much is waiting.
         """
@@ -144,12 +131,16 @@ class Classifier:
             request.check(version.manifest)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
-            batcher, num_views = self._batchers[version], len(request.views(version.manifest))
-            with self._admission.expect(batcher, num_views, num_bytes, deadline) as arrival:
-                yield AdmittedRequest(version, request, deadline, arrival)
+            batcher = self._batchers[version]
+            views = request.views(version.manifest)
+            if len(views) > batcher.capacity.limit:
+                raise MalformedRequest("The image has more views than this service can hold.")
+            work = self._work(batcher, len(views), num_bytes)
+            with self.admission.arriving(batcher.capacity, len(views), work, deadline) as upload:
+                yield AdmittedRequest(version, request, views, deadline, upload)
 
     async def classify(self, data: bytes, admitted: AdmittedRequest) -> Prediction:
-        """Answer one question about one upload.
+        """Answer one request about one upload.
 
         Args:
             data: the file.
@@ -160,101 +151,77 @@ class Classifier:
             ServiceError: the service can't answer it, or not in time.
         """
         started = time.monotonic()
-        version, request, deadline = admitted.version, admitted.request, admitted.deadline
-        manifest, batcher = version.manifest, self._batchers[version]
-        views = request.views(manifest)
-        admitted.arrival.end()
-        with self._admission.admit(batcher, len(views), len(data), deadline):
-            async with by_deadline(deadline):
-                preparation = self._preparation(manifest, HEATMAP_SIDE if request.heatmap else None)
-                prepared, answer = await self._prepare_and_run(data, preparation, admitted, views)
+        version = admitted.version
+        request = admitted.request
+        with self._working(data, admitted) as upload:
+            async with by_deadline(admitted.deadline):
+                preparation = self._preparation(
+                    version.manifest, HEATMAP_SIDE if request.heatmap else None
+                )
+                run = UploadRun(
+                    admitted, upload, self._decoders, self._batchers[version], preparation
+                )
+                prepared, answer = await run.answer(data)
                 with self._metrics.time_stage("interpret"):
-                    point, shift = request.operating_point, request.shift(manifest)
                     finding = interpret(
-                        answer.outputs, manifest, operating_point=point, shift=shift
+                        answer.outputs,
+                        version.manifest,
+                        operating_point=request.operating_point,
+                        shift=request.shift(version.manifest),
                     )
                     heatmap_png = await self._draw(finding, prepared.preview_HW)
         metadata = merge_metadata(prepared.metadata, request.stated)
+        scope = scope_warnings(metadata, version.manifest.scope)
         prediction = Prediction(
             version=version,
             finding=finding,
             metadata=metadata,
             processing=prepared.processing,
-            warnings=distinct(
-                prepared.warnings, scope_warnings(metadata, manifest.scope), finding.warnings
-            ),
+            warnings=distinct(prepared.warnings, scope, finding.warnings),
             heatmap_png=heatmap_png,
             timings_ms=Timings.of(prepared, answer, started=started),
         )
         self._count(prediction, prepared, answer)
         return prediction
 
-    async def _prepare_and_run(
-        self,
-        data: bytes,
-        preparation: Preparation,
-        admitted: AdmittedRequest,
-        views: tuple[TtaView, ...],
-    ) -> tuple[Prepared, InferenceResult]:
-        """Decode, preprocess and run: in one thread where an image need not wait, else through the
-        model's queue.
-        """
-        started, deadline, request = time.monotonic(), admitted.deadline, admitted.request
-        manifest, batcher = admitted.version.manifest, self._batchers[admitted.version]
-
-        def facts(prepared: Prepared) -> NDArray[np.float32] | None:
-            """Write down what is known beside the image, where the model reads it."""
-            return (
-                encode_metadata_features([merge_metadata(prepared.metadata, request.stated)])[0]
-                if manifest.metadata
-                else None
-            )
-
-        if (
-            views == (PLAIN,) and self._decoders.num_threads >= batcher.num_run_slots
-        ):  # fewer threads would leave lanes idle
-            with batcher.at_once() as run_here:
-                done = await self._decoders.prepare_in_thread(
-                    lambda prepared: run_here(prepared.image_HW, facts(prepared)),
-                    data,
-                    preparation,
-                    deadline=deadline,
-                )
-            prepared, answer = done or (
-                await self._decoders.prepare_in_worker(data, preparation, deadline=deadline),
-                None,
-            )
-            if answer is not None:
-                waited_s = time.monotonic() - started - prepared.seconds - answer.run_s
-                return prepared, replace(answer, queue_s=max(0.0, waited_s))
-        else:
-            prepared = await self._decoders.prepare(data, preparation, deadline=deadline)
-        waited_s = time.monotonic() - started - prepared.seconds
-        views_KHW = await self._make_views(prepared.image_HW, views)
-        answer = await batcher.run(views_KHW, deadline=deadline, metadata_M=facts(prepared))
-        return prepared, replace(answer, queue_s=answer.queue_s + max(0.0, waited_s))
-
     async def preview(self, data: bytes, admitted: AdmittedRequest) -> bytes:
-        """Draw an upload as the service reads it: grey, upright, black as the header says; gives a
-        PNG.
+        """Draw an upload as the service reads it: a PNG, grey, upright, black as the header says.
 
-        While it is drawn it takes one place in the version's queue, so that pictures
-        are bounded as predictions are.
+        While it is drawn it counts as one image of the version's queue, so that pictures are
+        bounded as predictions are.
 
         Raises:
             ImageError: the upload can't be read.
             ServiceError: the service can't read it, or not in time.
         """
-        admitted.arrival.end()
-        with self._batchers[admitted.version].admit(1):
+        with self._working(data, admitted) as upload:
+            upload.is_typical = False
             async with by_deadline(admitted.deadline):
                 preparation = self._preparation(admitted.version.manifest, PREVIEW_SIDE)
                 prepared = await self._decoders.prepare(
-                    data, preparation, deadline=admitted.deadline
+                    data, preparation, start_by=admitted.deadline
                 )
                 self._metrics.observe_stage("decode", prepared.decode_s)
                 assert prepared.preview_HW is not None
                 return await self._decoders.run_in_thread(_png, prepared.preview_HW)
+
+    @contextmanager
+    def _working(self, data: bytes, admitted: AdmittedRequest) -> Iterator[InFlight]:
+        """Count a file that is here as in flight, and learn from its answer."""
+        work = self._work(self._batchers[admitted.version], len(admitted.views), len(data))
+        with (
+            self.admission.working(admitted.upload, work) as upload,
+            self.admission.learning(upload),
+        ):
+            yield upload
+
+    def _work(self, batcher: Batcher, num_views: int, num_bytes: int) -> Work:
+        """Estimate the work on a file of so many bytes; 0 is an unknown length."""
+        decode_s = self._decoders.seconds(num_bytes)
+        return Work(
+            own_s=decode_s + batcher.own_seconds(num_views),
+            shared_s=decode_s / self._decoders.num_threads + batcher.shared_seconds(num_views),
+        )
 
     def _info(self, version: ServedVersion) -> Gauge:
         manifest = version.manifest
@@ -268,9 +235,7 @@ class Classifier:
         return Batcher(version.graph, self._metrics, version.plan, capacity=settings.queue_capacity)
 
     def _operating_point_faults(self) -> list[str]:
-        """Say that the default model lacks the service's operating point, and so refuses who names
-        none.
-        """
+        """Say if the default model lacks the service's own operating point."""
         name, point = self._settings.default_model, self._settings.operating_point
         current = next((model.current for model in self.store.models if model.name == name), None)
         has_point = current is None or point in ("", *current.manifest.operating_points)
@@ -285,13 +250,6 @@ class Classifier:
         return Preparation(
             manifest.preprocess, settings.decode_limits, settings.scope, preview_side
         )
-
-    async def _make_views(
-        self, image_HW: NDArray[np.uint8], views: tuple[TtaView, ...]
-    ) -> NDArray[np.uint8]:
-        if len(views) == 1:
-            return image_HW[None]
-        return await self._decoders.run_in_thread(make_views, image_HW, views)
 
     async def _draw(self, finding: Finding, preview_HW: NDArray[np.uint8] | None) -> bytes | None:
         if preview_HW is None:
@@ -308,6 +266,13 @@ class Classifier:
         metrics.probability.labels(manifest.model).observe(finding.probability)
         for warning in prediction.warnings:
             metrics.warnings.labels(warning.code).inc()
+
+
+def _call_later(delay_s: float, function: Callable[[], None]) -> None:
+    """Set a timer of the loop that serves, which does not run yet when the service is put
+    together.
+    """
+    asyncio.get_running_loop().call_later(delay_s, function)
 
 
 @asynccontextmanager

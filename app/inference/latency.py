@@ -1,8 +1,7 @@
-"""How long things will take, learned from how long they took.
+"""How long steps will take, learned from how long they took.
 
-    LinearTime   a run of a graph, by its images
+    LinearTime   a run of a graph, by its number of images
     DecodeTimes  decoding a file, by its length
-    Optimism     by how much answers come later than was forecast
 
 All of it belongs to one event loop, and nothing here reads a clock.
 """
@@ -11,7 +10,7 @@ _MEMORY = 0.95
 """Share of the past that each new observation leaves: about twenty of them count."""
 
 _OUTLIER = 4.0
-"""Times its forecast that one observation may count for: a single stall is no trend."""
+"""Times its estimate that one observation may count for: a single delay is no trend."""
 
 _ANCHOR = 0.5
 """Weight, in squared images, of the line through the origin: it decides alone while all batches are
@@ -39,13 +38,11 @@ class LinearTime:
 
     @property
     def line(self) -> tuple[float, float]:
-        """The seconds that each image adds, and the seconds that every run takes; neither is
-        negative.
-        """
+        """The seconds that each image adds, and those that every run takes, neither negative."""
         return self._line
 
     def _fit(self) -> tuple[float, float]:
-        """Draw the line, once for each run: each upload asks a dozen times where it lies."""
+        """Fit the line once for each run: it is read many times for each upload."""
         mean_n, mean_t = self._n / self._weight, self._t / self._weight
         spread = self._nn / self._weight - mean_n**2
         together = self._nt / self._weight - mean_n * mean_t
@@ -54,12 +51,12 @@ class LinearTime:
         return slope, mean_t - slope * mean_n
 
     def seconds(self, num_images: int) -> float:
-        """Forecast one run."""
+        """Estimate one run."""
         slope, start = self.line
         return slope * num_images + start
 
     def seconds_of_many(self, num_images: int, max_batch: int) -> float:
-        """Forecast the runs that so many images need, one after the other."""
+        """Estimate the runs that so many images need, one after the other."""
         full, rest = divmod(num_images, max_batch)
         return full * self.seconds(max_batch) + (self.seconds(rest) if rest else 0.0)
 
@@ -67,8 +64,8 @@ class LinearTime:
 class DecodeTimes:
     """Seconds of decoding by a file's length, to the nearest power of two.
 
-    The length is all that is known of a file before its body is read.  Files of one
-    length may be quick or slow to decode; what is forecast is their recent mixture.
+    The length is all that is known of a file before its body is read. Files of one length may
+    be quick or slow to decode: the estimate is for their recent mixture.
     """
 
     def __init__(self) -> None:
@@ -83,28 +80,5 @@ class DecodeTimes:
         self._typical = _MEMORY * self._typical + (1 - _MEMORY) * seconds
 
     def seconds(self, num_bytes: int) -> float:
-        """Forecast one file; a length that is not known, or was never seen, is forecast as a
-        typical one.
-        """
+        """Estimate one file; a length that is not known, or was never seen, counts as typical."""
         return self._seconds.get(num_bytes.bit_length(), self._typical)
-
-
-class LatencyBias:
-    """A running upper quantile of how long answers took over what was forecast for them.
-
-    It takes in whatever the forecasts leave out: the event loop's own work, other
-    processes on the same cores, stages that overlap.
-    """
-
-    def __init__(self, quantile: float = 0.9, step: float = 0.05) -> None:
-        self._quantile = quantile
-        self._step = step
-        self.factor = 1.0
-
-    def observe(self, estimate_s: float, actual_s: float) -> None:
-        """Learn from one answer: a step up for each that came late, smaller ones down for those
-        that did not.
-        """
-        came_late = actual_s > self.factor * estimate_s
-        change = self._quantile if came_late else self._quantile - 1
-        self.factor = min(max(self.factor * (1 + self._step * change), 0.25), 4.0)

@@ -31,20 +31,20 @@ class PendingRequest:
     """One upload's views on their way through the queue."""
 
     views_KHW: NDArray[np.uint8]
-    deadline: float
+    start_by: float
     answer: asyncio.Future[InferenceResult]
     enqueued: float
     metadata_M: NDArray[np.float32] | None = None
-    """What is known beside the image, for graphs that read it."""
+    """The metadata features, for graphs that read them."""
     taken: int = 0
     first_run: float = 0.0
     rows: dict[int, Outputs] = field(default_factory=dict)
 
     def settle(self, index: int, row: Outputs) -> None:
-        """Keep one view's outputs; the last one to come completes the answer."""
+        """Keep one view's outputs; the last one completes the answer."""
         self.rows[index] = row
         if len(self.rows) == len(self.views_KHW) and not self.answer.done():
-            rows = [self.rows[admitted] for admitted in range(len(self.rows))]
+            rows = [self.rows[number] for number in range(len(self.rows))]
             self.answer.set_result(
                 InferenceResult(
                     _join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run
@@ -58,22 +58,20 @@ class PendingRequest:
 
 
 Item = tuple[PendingRequest, int]
-"""One view: its ticket and its place among the ticket's views."""
+"""One view: its request, and its index among the request's views."""
 
 
 def run_rows(
     graph: Graph, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
 ) -> list[Outputs]:
-    """Run a batch and split its outputs by image; raises `GraphError` where they are not whole and
+    """Run a batch and split its outputs by image; raises `GraphError` unless they are whole and
     finite.
     """
     try:
         outputs = graph.run(batch_NHW, metadata_NM)
     except GraphError:
         raise
-    except (
-        Exception
-    ) as exc:  # a foreign graph may raise what it likes: it fails its batch, not its lane
+    except Exception as exc:  # whatever a foreign graph raises fails its batch, not its runner
         raise GraphError(f"the graph raised {type(exc).__name__}") from exc
     arrays = (outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N)
     if any(len(array) != len(batch_NHW) or not np.isfinite(array).all() for array in arrays):

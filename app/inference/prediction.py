@@ -1,4 +1,4 @@
-"""The answer about one upload: the finding, and all that is told beside it."""
+"""The answer about one upload: the finding, and the facts beside it."""
 
 import time
 from collections.abc import Iterable
@@ -22,8 +22,8 @@ _FACTS = ("age_years", "sex", "view_position")
 class Timings:
     """Where an answer's time went, in milliseconds.
 
-    `decode` includes making the model's input; `queue` is all waiting, for a
-    decoder and for a lane; `total` runs from the file's arrival to its answer.
+    `decode` includes preprocessing. `queue` is all waiting, for a thread that decodes and for a
+    run slot. `total` runs from the file's arrival to its answer.
     """
 
     decode: float

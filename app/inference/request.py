@@ -1,8 +1,10 @@
-"""What is asked about one upload, and what that means to a model."""
+"""A request about one upload, and its meaning for a model."""
 
 from dataclasses import dataclass, field
 
 from app.errors import MalformedRequest
+from app.inference.admission import InFlight
+from app.models.store import ServedVersion
 from cxr.interpret import PrevalenceShift
 from cxr.manifest import Manifest
 from cxr.radiograph import Metadata
@@ -11,7 +13,7 @@ from cxr.tta import PLAIN, POLICIES, TtaView
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """What is asked about one upload; `stated` are the facts that the sender adds."""
+    """The options of a request; `stated` are the facts that the sender adds."""
 
     tta: bool = False
     heatmap: bool = False
@@ -43,3 +45,15 @@ class PredictionRequest:
         if training is None or self.prevalence is None:
             return None
         return PrevalenceShift(training, self.prevalence)
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedRequest:
+    """A request that was admitted, and the version that answers it."""
+
+    version: ServedVersion
+    request: PredictionRequest
+    views: tuple[TtaView, ...]
+    deadline: float
+    """On `time.monotonic`'s clock."""
+    upload: InFlight

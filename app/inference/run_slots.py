@@ -1,10 +1,9 @@
-"""How many runs of a graph may go on at once, in lanes of the event loop and in threads that
-decode.
+"""How many runs of a graph may go on at once, by runners of the queue and in threads that decode.
 
-    Turns      taken by a thread if one is free, by a lane as soon as one is
-    Waiting    one image that waits for its run, as the queue's depth counts it
+    RunSlots        a thread takes a slot if one is free, a runner as soon as one is
+    WaitingImage    one image that waits for its run, as the queue's depth counts it
 
-Both are told of ends by threads and by the event loop.
+Threads and the event loop use both.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from prometheus_client import Gauge
 
 
 class RunSlots:
-    """A number of turns; made in the event loop that its lanes belong to."""
+    """A number of run slots, for the runners of one event loop."""
 
     def __init__(self, count: int) -> None:
         self._free = BoundedSemaphore(count)
@@ -26,18 +25,18 @@ class RunSlots:
         self._num_runners_waiting = 0
 
     def try_acquire(self) -> bool:
-        """Take a turn unless all are taken; in any thread."""
+        """Take a slot unless all are taken; in any thread."""
         return self._free.acquire(blocking=False)
 
     def release(self) -> None:
-        """Let another one have the turn; in any thread."""
+        """Free a slot; in any thread."""
         self._free.release()
         if self._num_runners_waiting:
             self._loop.call_soon_threadsafe(self._was_freed.set)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """Hold a turn, waited for in the event loop."""
+        """Wait for a slot in the event loop, and hold it."""
         self._num_runners_waiting += 1
         try:
             while not self.try_acquire():
@@ -52,7 +51,7 @@ class RunSlots:
 
 
 class WaitingImage:
-    """One image that counts as waiting inside the block, until `end` says that it does no more."""
+    """One image that counts as waiting inside the block, or until `end`."""
 
     def __init__(self, depth: Gauge) -> None:
         self._depth = depth
@@ -68,7 +67,7 @@ class WaitingImage:
         self.end()
 
     def end(self) -> None:
-        """Count it no more; in any thread, and more than once."""
+        """Count the image no longer; in any thread, and more than once."""
         with self._lock:
             if self._is_waiting:
                 self._depth.dec()

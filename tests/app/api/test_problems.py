@@ -226,9 +226,14 @@ async def iter_once(data: bytes) -> AsyncIterator[bytes]:
 async def test_a_tta_request_is_admitted_whole_or_refused_whole(
     store: Path, graph: FakeGraph
 ) -> None:
-    async with serving(store, opener=graph.open, queue_capacity=1) as served:
+    async with serving(store, opener=graph.open, queue_capacity=2) as served:
+        graph.gate.clear()
+        running = asyncio.create_task(send(PNG)(served))
+        await until(lambda: served.classifier.admission.num_in_flight == 1)
         refused = await send(PNG, params={"tta": "true"})(served)
-        answer = await send(PNG)(served)
+        graph.gate.set()
+        await running
+        answer = await send(PNG, params={"tta": "true"})(served)
 
     assert_problem(refused, "overloaded")
     assert answer.status_code == 200

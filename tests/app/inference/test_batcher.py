@@ -1,14 +1,14 @@
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.batcher import Batcher
 from app.inference.pending import InferenceResult
 from app.models.tuning import ExecutionPlan
@@ -41,19 +41,29 @@ def views(*greys: int) -> Views:
 
 
 def ask(batcher: Batcher, *greys: int, seconds: float = 20.0) -> asyncio.Task[InferenceResult]:
-    return asyncio.create_task(batcher.run(views(*greys), deadline=time.monotonic() + seconds))
+    return asyncio.create_task(batcher.run(views(*greys), start_by=time.monotonic() + seconds))
 
 
-async def hold_lanes(
+@contextmanager
+def admitted(batcher: Batcher) -> Iterator[None]:
+    """Count one image as admitted."""
+    batcher.capacity.hold(1)
+    try:
+        yield
+    finally:
+        batcher.capacity.release(1)
+
+
+async def hold_runners(
     graph: FakeGraph, batcher: Batcher, *, run_slots: int = 1
 ) -> list[asyncio.Task[InferenceResult]]:
-    """Keep every lane busy at the gate, so that what comes next must queue."""
+    """Keep every runner busy at the gate, so that later images must queue."""
     graph.gate.clear()
-    held = []
+    busy = []
     for number in range(run_slots):
-        held.append(ask(batcher, 0))
+        busy.append(ask(batcher, 0))
         await until(lambda number=number: len(graph.batch_sizes) == number + 1)
-    return held
+    return busy
 
 
 async def test_every_upload_gets_its_own_views_back_in_order(graph: FakeGraph) -> None:
@@ -66,13 +76,13 @@ async def test_every_upload_gets_its_own_views_back_in_order(graph: FakeGraph) -
     np.testing.assert_allclose(np.concatenate(logits), np.arange(60), atol=1e-4)
 
 
-async def test_a_lane_takes_all_that_is_queued_up_to_the_largest_batch(graph: FakeGraph) -> None:
+async def test_a_runner_takes_all_that_is_queued_up_to_the_largest_batch(graph: FakeGraph) -> None:
     async with batching(graph, max_batch=4) as batcher:
-        held = await hold_lanes(graph, batcher)
+        busy = await hold_runners(graph, batcher)
         waiting = [ask(batcher, grey) for grey in range(6)]
         await asyncio.sleep(0)
         graph.gate.set()
-        await asyncio.gather(*held, *waiting)
+        await asyncio.gather(*busy, *waiting)
 
     assert graph.batch_sizes == [1, 4, 2]
 
@@ -84,55 +94,29 @@ async def test_a_lone_image_does_not_wait_for_company(graph: FakeGraph) -> None:
     assert answer.queue_s < 0.1
 
 
-async def test_idle_lanes_share_the_views_of_one_upload(graph: FakeGraph) -> None:
+async def test_idle_runners_share_the_views_of_one_upload(graph: FakeGraph) -> None:
     async with batching(graph, run_slots=2) as batcher:
         await ask(batcher, 1, 2, 3, 4)
 
     assert graph.batch_sizes == [2, 2]
 
 
-async def test_what_is_over_the_capacity_is_refused_whole_and_told_when_to_come_back(
-    graph: FakeGraph,
-) -> None:
-    async with batching(graph, capacity=4) as batcher:
-        with batcher.admit(3):
-            with pytest.raises(Overloaded) as refusal:
-                batcher.check(2)
-            batcher.check(1)
-        batcher.check(4)
-
-    assert refusal.value.retry_after_s >= 1
-
-
-async def test_the_time_to_come_back_grows_with_what_waits_and_with_what_an_image_takes(
-    graph: FakeGraph,
-) -> None:
-    graph.latency_s = 0.3
-    async with batching(graph, capacity=100, max_batch=1) as batcher:
-        for grey in range(6):
-            await ask(batcher, grey)
-        with batcher.admit(100), pytest.raises(Overloaded) as refusal:
-            batcher.check(1)
-
-    assert 10 <= refusal.value.retry_after_s <= 60
-
-
 async def test_an_upload_whose_deadline_passed_is_dropped_before_the_run(graph: FakeGraph) -> None:
     async with batching(graph) as batcher:
-        held = await hold_lanes(graph, batcher)
+        busy = await hold_runners(graph, batcher)
         late = ask(batcher, 1, seconds=0.02)
         await asyncio.sleep(0.05)
         graph.gate.set()
         with pytest.raises(DeadlineExceeded):
             await late
-        await asyncio.gather(*held)
+        await asyncio.gather(*busy)
 
     assert graph.batch_sizes == [1]
 
 
 async def test_a_waiter_that_gives_up_costs_no_run_and_leaves_the_queue(graph: FakeGraph) -> None:
     async with batching(graph) as batcher:
-        held = await hold_lanes(graph, batcher)
+        busy = await hold_runners(graph, batcher)
         abandoned = [ask(batcher, grey, grey) for grey in range(5)]
         await asyncio.sleep(0)
         for waiter in abandoned:
@@ -140,17 +124,17 @@ async def test_a_waiter_that_gives_up_costs_no_run_and_leaves_the_queue(graph: F
         await asyncio.gather(*abandoned, return_exceptions=True)
         wanted = ask(batcher, 9)
         graph.gate.set()
-        await asyncio.gather(*held, wanted)
+        await asyncio.gather(*busy, wanted)
 
     assert graph.batch_sizes == [1, 1]
 
 
-async def test_a_waiter_that_gives_up_during_its_run_does_not_stop_the_lane(
+async def test_a_waiter_that_gives_up_during_its_run_does_not_stop_the_runner(
     graph: FakeGraph,
 ) -> None:
     async with batching(graph) as batcher:
-        (held,) = await hold_lanes(graph, batcher)
-        held.cancel()
+        (busy,) = await hold_runners(graph, batcher)
+        busy.cancel()
         graph.gate.set()
         answer = await ask(batcher, 51)
 
@@ -160,19 +144,19 @@ async def test_a_waiter_that_gives_up_during_its_run_does_not_stop_the_lane(
 async def test_one_bad_image_fails_alone_among_its_batch(graph: FakeGraph) -> None:
     graph.failure = fail_on(GraphError("bad"))
     async with batching(graph) as batcher:
-        held = await hold_lanes(graph, batcher)
+        busy = await hold_runners(graph, batcher)
         tasks = [ask(batcher, grey) for grey in (1, BAD, 2)]
         await asyncio.sleep(0)
         graph.gate.set()
         good, bad, other = await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*held)
+        await asyncio.gather(*busy)
 
     assert isinstance(bad, InferenceFailed)
     assert isinstance(good, InferenceResult)
     assert isinstance(other, InferenceResult)
 
 
-async def test_any_exception_of_the_graph_fails_its_image_and_not_the_lane(
+async def test_any_exception_of_the_graph_fails_its_image_and_not_the_runner(
     graph: FakeGraph,
 ) -> None:
     graph.failure = fail_on(ZeroDivisionError("a foreign fault"))
@@ -191,26 +175,26 @@ async def test_outputs_that_are_not_numbers_are_a_failure_and_no_answer(graph: F
             await ask(batcher, 1)
 
 
-async def test_a_lane_that_dies_fails_its_waiters_and_says_so(graph: FakeGraph) -> None:
+async def test_a_runner_that_dies_fails_its_waiters_and_says_so(graph: FakeGraph) -> None:
     class Fatal(BaseException):
         pass
 
     graph.failure = fail_on(Fatal())
     async with batching(graph) as batcher:
-        held = await hold_lanes(graph, batcher)
+        busy = await hold_runners(graph, batcher)
         tasks = [ask(batcher, BAD), ask(batcher, 1, 2, 3, 4, 5, 6, 7, 8, 9)]
         await asyncio.sleep(0)
         graph.gate.set()
         ends = await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*held)
+        await asyncio.gather(*busy)
 
         assert all(isinstance(end, InferenceFailed) for end in ends)
         assert batcher.fault
         with pytest.raises(NotReady):
-            batcher.check(1)
+            batcher.capacity.check_open()
 
 
-async def test_a_lane_that_dies_over_one_image_fails_all_that_were_on_it(graph: FakeGraph) -> None:
+async def test_a_runner_that_dies_over_one_image_fails_its_whole_batch(graph: FakeGraph) -> None:
     class Fatal(BaseException):
         pass
 
@@ -222,12 +206,12 @@ async def test_a_lane_that_dies_over_one_image_fails_all_that_were_on_it(graph: 
 
     graph.failure = failure
     async with batching(graph) as batcher:
-        held = await hold_lanes(graph, batcher)
+        busy = await hold_runners(graph, batcher)
         tasks = [ask(batcher, grey) for grey in (1, BAD, 2)]
         await asyncio.sleep(0)
         graph.gate.set()
         first, bad, last = await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*held)
+        await asyncio.gather(*busy)
 
     assert isinstance(first, InferenceResult)
     assert isinstance(bad, InferenceFailed)
@@ -236,7 +220,7 @@ async def test_a_lane_that_dies_over_one_image_fails_all_that_were_on_it(graph: 
 
 async def test_closing_waits_for_what_was_admitted_and_has_not_come_yet(graph: FakeGraph) -> None:
     async with batching(graph) as batcher:
-        with batcher.admit(1):
+        with admitted(batcher):
             closing = asyncio.create_task(batcher.close())
             await asyncio.sleep(0.02)
             assert not closing.done()
@@ -246,15 +230,15 @@ async def test_closing_waits_for_what_was_admitted_and_has_not_come_yet(graph: F
 
 async def test_closing_finishes_what_was_taken_and_takes_no_more(graph: FakeGraph) -> None:
     async with batching(graph) as batcher:
-        held = await hold_lanes(graph, batcher)
+        busy = await hold_runners(graph, batcher)
         waiting = [ask(batcher, grey) for grey in range(3)]
         await asyncio.sleep(0)
         closing = asyncio.create_task(batcher.close())
         await asyncio.sleep(0)
         with pytest.raises(NotReady):
-            batcher.check(1)
+            batcher.capacity.check_open()
         graph.gate.set()
-        answers = await asyncio.gather(*held, *waiting)
+        answers = await asyncio.gather(*busy, *waiting)
         await closing
 
     assert len(answers) == 4
@@ -270,11 +254,11 @@ def fail_on(error: BaseException) -> Any:
 
 async def in_thread(batcher: Batcher, grey: int) -> InferenceResult | None:
     """Answer an image as a thread that has just decoded it would."""
-    with batcher.at_once() as run_here:
-        return await asyncio.to_thread(run_here, views(grey)[0])
+    with batcher.inline() as inline:
+        return await asyncio.to_thread(inline.run, views(grey)[0])
 
 
-async def test_an_image_is_answered_at_once_in_the_thread_that_made_it(graph: FakeGraph) -> None:
+async def test_an_image_is_answered_inline_in_the_thread_that_made_it(graph: FakeGraph) -> None:
     async with batching(graph, max_batch=1) as batcher:
         answer = await in_thread(batcher, 51)
 
@@ -283,19 +267,19 @@ async def test_an_image_is_answered_at_once_in_the_thread_that_made_it(graph: Fa
     assert answer.queue_s == 0
 
 
-async def test_images_that_may_go_together_wait_for_a_lane_and_one_alone_does_not(
+async def test_images_that_may_go_together_wait_for_a_runner_and_one_alone_does_not(
     graph: FakeGraph,
 ) -> None:
     async with batching(graph, max_batch=4) as batcher:
-        with batcher.admit(1):
+        with admitted(batcher):
             assert await in_thread(batcher, 51) is not None
-            with batcher.admit(1):
+            with admitted(batcher):
                 assert await in_thread(batcher, 51) is None
 
     assert graph.batch_sizes == [1]
 
 
-async def test_no_more_images_run_at_once_than_there_are_lanes(graph: FakeGraph) -> None:
+async def test_no_more_images_run_at_once_than_there_are_run_slots(graph: FakeGraph) -> None:
     async with batching(graph, max_batch=1) as batcher:
         graph.gate.clear()
         first = asyncio.create_task(in_thread(batcher, 1))
@@ -310,12 +294,12 @@ async def test_no_more_images_run_at_once_than_there_are_lanes(graph: FakeGraph)
         np.testing.assert_allclose((await waits).outputs.logit_N * 255, [3], atol=1e-4)
 
 
-async def test_an_image_does_not_overtake_those_that_wait_for_a_lane(graph: FakeGraph) -> None:
+async def test_an_image_does_not_overtake_those_that_wait_for_a_runner(graph: FakeGraph) -> None:
     async with batching(graph, max_batch=1) as batcher:
         waits = ask(batcher, 1)
-        await asyncio.sleep(0)  # it queues now, and the lane has not come to it yet
-        with batcher.at_once() as run_here:
-            assert run_here(views(2)[0]) is None
+        await asyncio.sleep(0)  # it queues now, and the runner has not come to it yet
+        with batcher.inline() as inline:
+            assert inline.run(views(2)[0]) is None
         await waits
 
 
@@ -323,12 +307,12 @@ async def test_what_is_known_beside_each_image_goes_with_it_through_a_batch(
     graph: FakeGraph,
 ) -> None:
     async with batching(graph, max_batch=8) as batcher:
-        held = await hold_lanes(graph, batcher)
+        busy = await hold_runners(graph, batcher)
         asked = [
             asyncio.create_task(
                 batcher.run(
                     views(0),
-                    deadline=time.monotonic() + 20,
+                    start_by=time.monotonic() + 20,
                     metadata_M=np.array([fact, 0.0], np.float32),
                 )
             )
@@ -337,26 +321,13 @@ async def test_what_is_known_beside_each_image_goes_with_it_through_a_batch(
         await asyncio.sleep(0.02)
         graph.gate.set()
         answers = await asyncio.gather(*asked)
-        await asyncio.gather(*held)
+        await asyncio.gather(*busy)
 
     assert graph.batch_sizes == [1, 3]
     assert [float(answer.outputs.logit_N[0]) for answer in answers] == [1.0, 2.0, 3.0]
 
 
-async def test_a_run_at_once_counts_only_for_what_is_left_of_it(graph: FakeGraph) -> None:
-    async with batching(graph, max_batch=1) as batcher:
-        graph.gate.clear()
-        with batcher.admit(1):
-            whole_s = batcher.wait_s
-            running = asyncio.create_task(in_thread(batcher, 1))
-            await until(lambda: len(graph.batch_sizes) == 1)
-            await asyncio.sleep(0.03)
-            assert batcher.wait_s <= whole_s - 0.03
-            graph.gate.set()
-            await running
-
-
-async def test_a_lane_that_waits_for_a_thread_drops_what_was_given_up_meanwhile(
+async def test_a_runner_that_waits_for_a_thread_drops_what_was_given_up_meanwhile(
     graph: FakeGraph,
 ) -> None:
     async with batching(graph, max_batch=1) as batcher:
@@ -373,7 +344,7 @@ async def test_a_lane_that_waits_for_a_thread_drops_what_was_given_up_meanwhile(
     assert len(graph.batch_sizes) == 2
 
 
-async def test_what_fails_at_once_fails_alone_and_what_is_worse_stops_the_model(
+async def test_an_image_that_fails_inline_fails_alone_and_a_worse_error_stops_the_model(
     graph: FakeGraph,
 ) -> None:
     class Fatal(BaseException):

@@ -52,7 +52,7 @@ def heavy_dicom(side: int = 128) -> bytes:
 
 async def worker_of(decoders: Decoders) -> int:
     """Wait until the worker answers, and give its process id."""
-    await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
+    await decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf)
     (process_id,) = decoders.worker_process_ids
     return process_id
 
@@ -62,7 +62,7 @@ async def test_a_worker_process_gives_what_a_thread_gives(preparation: Preparati
     data = heavy_dicom()
     here = prepare(data, preparation)
     async with decoding() as decoders:
-        there = await decoders.prepare(data, preparation, deadline=math.inf)
+        there = await decoders.prepare(data, preparation, start_by=math.inf)
 
     np.testing.assert_array_equal(there.image_HW, here.image_HW)
     np.testing.assert_array_equal(there.preview_HW, here.preview_HW)
@@ -86,7 +86,7 @@ async def test_a_worker_process_gives_what_a_thread_gives(preparation: Preparati
 async def test_quick_codecs_need_no_worker_process(data: bytes) -> None:
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
     prepared = await decoders.prepare(
-        data, PLAIN, deadline=math.inf
+        data, PLAIN, start_by=math.inf
     )  # no process was started that could do it
     await decoders.close()
 
@@ -97,12 +97,12 @@ async def test_what_is_wrong_with_a_file_comes_back_from_the_worker_as_itself() 
     data = make_dicom(chest(128, 128), syntax=JPEGLSLossless, BodyPartExamined="FOOT")
     async with decoding() as decoders:
         with pytest.raises(NotAChest):
-            await decoders.prepare(data, PLAIN, deadline=math.inf)
+            await decoders.prepare(data, PLAIN, start_by=math.inf)
         with pytest.raises(TooLarge):
             await decoders.prepare(
                 heavy_dicom(),
                 replace(PLAIN, limits=DecodeLimits(max_pixels=5000)),
-                deadline=math.inf,
+                start_by=math.inf,
             )
 
 
@@ -111,7 +111,7 @@ async def test_a_file_that_takes_too_long_is_stopped_and_the_next_one_is_decoded
         first_process = await worker_of(decoders)
         os.kill(first_process, signal.SIGSTOP)
         with pytest.raises(DecodeLimit, match="seconds"):
-            await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
+            await decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf)
 
         assert await worker_of(decoders) != first_process
 
@@ -120,8 +120,8 @@ async def test_a_worker_that_is_killed_over_a_file_costs_only_that_file() -> Non
     async with decoding() as decoders:
         process = await worker_of(decoders)
         os.kill(process, signal.SIGSTOP)
-        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
-        waiting = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
+        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf))
+        waiting = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf))
         await asyncio.sleep(0.1)
         os.kill(process, signal.SIGKILL)
         end, answer = await asyncio.gather(held, waiting, return_exceptions=True)
@@ -135,7 +135,7 @@ async def test_a_worker_that_crashes_says_that_the_file_is_damaged() -> None:
     async with decoding() as decoders:
         process = await worker_of(decoders)
         os.kill(process, signal.SIGSTOP)
-        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
+        held = asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf))
         await asyncio.sleep(0.1)
         os.kill(process, signal.SIGSEGV)
         os.kill(process, signal.SIGCONT)
@@ -160,7 +160,7 @@ async def test_a_file_that_takes_too_much_memory_is_stopped() -> None:
             await decoders.prepare(
                 data,
                 replace(PLAIN, limits=DecodeLimits(max_pixels=10**9, max_inflated_bytes=10**9)),
-                deadline=math.inf,
+                start_by=math.inf,
             )
 
     assert stop.value.code in ("decode_limit", "corrupt_image")
@@ -170,7 +170,7 @@ async def test_a_waiter_that_gives_up_does_not_disturb_the_pool() -> None:
     async with decoding() as decoders:
         process = await worker_of(decoders)
         abandoned = [
-            asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf))
+            asyncio.create_task(decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf))
             for _ in range(5)
         ]
         await asyncio.sleep(0.02)
@@ -183,7 +183,7 @@ async def test_a_waiter_that_gives_up_does_not_disturb_the_pool() -> None:
 
 async def test_closing_leaves_no_process_behind() -> None:
     async with decoding(workers=2) as decoders:
-        await decoders.prepare(heavy_dicom(), PLAIN, deadline=math.inf)
+        await decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf)
         processes = decoders.worker_process_ids
 
     await until(lambda: not any(is_running(process) for process in processes))
@@ -228,7 +228,7 @@ async def test_the_next_step_is_taken_with_the_image_in_the_same_thread() -> Non
             lambda prepared: (threading.current_thread().name, prepared.image_HW.copy()),
             make_png(chest()),
             PLAIN,
-            deadline=math.inf,
+            start_by=math.inf,
         )
 
     assert done is not None
@@ -242,9 +242,9 @@ async def test_what_needs_a_worker_process_is_left_to_it_and_no_step_is_taken() 
     steps = list[object]()
     async with decoding() as decoders:
         done = await decoders.prepare_in_thread(
-            steps.append, heavy_dicom(), PLAIN, deadline=math.inf
+            steps.append, heavy_dicom(), PLAIN, start_by=math.inf
         )
-        prepared = await decoders.prepare_in_worker(heavy_dicom(), PLAIN, deadline=math.inf)
+        prepared = await decoders.prepare_in_worker(heavy_dicom(), PLAIN, start_by=math.inf)
 
     assert done is None
     assert steps == []
@@ -275,48 +275,29 @@ async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded
     data, steps = slow_png(), list[object]()
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
     leaver = asyncio.create_task(
-        decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=math.inf)
+        decoders.prepare_in_thread(steps.append, data, PLAIN, start_by=math.inf)
     )
     await until(data.begun.is_set)
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
     data.go_on.set()
-    await decoders.prepare(make_png(chest()), PLAIN, deadline=math.inf)
+    await decoders.prepare(make_png(chest()), PLAIN, start_by=math.inf)
     await decoders.close()
 
     assert steps == []
 
 
-async def test_what_was_decoded_too_late_is_not_run() -> None:
-    data, steps = slow_png(), list[object]()
+async def test_a_file_that_no_thread_could_take_in_time_is_not_decoded() -> None:
+    data = slow_png()
     decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-    late = asyncio.create_task(
-        decoders.prepare_in_thread(steps.append, data, PLAIN, deadline=time.monotonic() + 0.2)
-    )
+    first = asyncio.create_task(decoders.prepare(data, PLAIN, start_by=math.inf))
     await until(data.begun.is_set)
-    await asyncio.sleep(0.3)
+    late = asyncio.create_task(
+        decoders.prepare(make_png(chest()), PLAIN, start_by=time.monotonic() + 0.05)
+    )
+    await asyncio.sleep(0.1)
     data.go_on.set()
     with pytest.raises(DeadlineExceeded):
         await late
-    await decoders.close()
-
-    assert steps == []
-
-
-async def test_a_file_that_is_decoded_holds_up_no_other_while_its_next_step_is_taken() -> None:
-    data, begun, go_on = slow_png(), threading.Event(), threading.Event()
-    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
-
-    def step(_: object) -> None:
-        begun.set()
-        go_on.wait(20)
-
-    busy = asyncio.create_task(decoders.prepare_in_thread(step, data, PLAIN, deadline=math.inf))
-    await until(data.begun.is_set)
-    assert decoders.wait_s > 0
-    data.go_on.set()
-    await until(begun.is_set)
-    assert decoders.wait_s == 0
-    go_on.set()
-    await busy
+    await first
     await decoders.close()

@@ -14,7 +14,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 from cxr.errors import GraphError
 from cxr.metadata_features import COLUMNS
 from tests.app.fake_graph import FakeGraph
-from tests.app.serving import Served, serving
+from tests.app.serving import Served, serving, until
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 
@@ -327,7 +327,7 @@ async def test_checks_come_in_their_order(store: Path, graph: FakeGraph) -> None
         ({**bad_parameter, **bad_model}, huge, "malformed_request"),
         (bad_model, huge, "unknown_model"),
         ({"operating_point": "none", "tta": "1"}, huge, "malformed_request"),
-        ({"tta": "1"}, huge, "overloaded"),
+        ({"tta": "1"}, huge, "malformed_request"),
         ({}, huge, "too_large"),
         ({}, b"\0" * 500, "unsupported_format"),
         ({}, foot, "not_a_chest"),
@@ -341,6 +341,15 @@ async def test_checks_come_in_their_order(store: Path, graph: FakeGraph) -> None
                 "/predict", content=data, params=parameters, headers=headers
             )
             assert response.json()["code"] == code
+
+        graph.gate.clear()
+        running = asyncio.create_task(served.client.post("/predict", content=make_png(chest())))
+        await until(lambda: served.classifier.admission.num_in_flight == 1)
+        response = await served.client.post("/predict", content=huge)
+        graph.gate.set()
+        await running
+
+    assert response.json()["code"] == "overloaded"
 
 
 async def test_a_refusal_before_the_body_does_not_read_it(store: Path) -> None:

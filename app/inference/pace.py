@@ -1,0 +1,91 @@
+"""How much later answers come than the work before them says, learned from the latest answers.
+
+    expected = pace * work + margin
+
+The pace is the seconds of waiting for a second of work, over the latest answers. The margin covers
+nine of ten of them. Both are forgotten as fast as new answers contradict them: an answer counts for
+a second at most, and 32 answers count at most. This is how TCP sets its retransmission timeout
+(RFC 6298), over a window instead of a running mean.
+
+All of it belongs to one event loop, and nothing here reads a clock.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+_WINDOW = 32
+"""Answers that count."""
+
+_HORIZON_S = 1.0
+"""Seconds for which an answer counts."""
+
+_QUANTILE = 0.9
+"""Share of the latest answers that came within their expectation."""
+
+_MEMORY = 0.9
+"""Share of the past in the long-term pace, a geometric mean. It serves while no answer is young
+enough."""
+
+_OUTLIER = 4.0
+"""Times its expectation that one answer may count for: a single delay is no trend."""
+
+_LEAST_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    time: float
+    work_s: float
+    took_s: float
+
+
+class Pace:
+    """Seconds that a piece of work takes in the present weather of the machine."""
+
+    def __init__(self) -> None:
+        self._answers: deque[_Answer] = deque(maxlen=_WINDOW)
+        self._long_term = 1.0
+        self._slope = 1.0
+        self._margin_s = 0.0
+
+    def observe(self, now: float, work_s: float, took_s: float) -> None:
+        """Learn from one answer.
+
+        Args:
+            now: when it was there.
+            work_s: the work before it and its own, as it was estimated on admission.
+            took_s: from admission to the answer.
+        """
+        work_s = max(work_s, _LEAST_S)
+        took_s = min(max(took_s, _LEAST_S), _OUTLIER * self.seconds(now, work_s))
+        self._long_term *= (took_s / work_s / self._long_term) ** (1 - _MEMORY)
+        self._answers.append(_Answer(now, work_s, took_s))
+        self._forget(now)
+        self._fit()
+
+    def seconds(self, now: float, work_s: float) -> float:
+        """Return how long an answer takes that has so much work before it, its own included."""
+        if self._forget(now):
+            self._fit()
+        return self._slope * work_s + self._margin_s
+
+    def mean_seconds(self, now: float, work_s: float) -> float:
+        """Return the same without the margin: half of the answers come sooner."""
+        return self.seconds(now, work_s) - self._margin_s
+
+    def _forget(self, now: float) -> bool:
+        """Drop answers that are too old, and tell whether there were any."""
+        num_before = len(self._answers)
+        while self._answers and self._answers[0].time < now - _HORIZON_S:
+            self._answers.popleft()
+        return len(self._answers) < num_before
+
+    def _fit(self) -> None:
+        if not self._answers:
+            self._slope = self._long_term
+            self._margin_s = 0.0
+            return
+        all_took_s = sum(answer.took_s for answer in self._answers)
+        self._slope = all_took_s / sum(answer.work_s for answer in self._answers)
+        late_s = sorted(answer.took_s - self._slope * answer.work_s for answer in self._answers)
+        self._margin_s = max(0.0, late_s[min(len(late_s) - 1, int(_QUANTILE * len(late_s)))])
