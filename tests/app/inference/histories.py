@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 from app.errors import DeadlineExceeded, Overloaded
 from app.inference.admission import Admission, InFlight, Work
@@ -130,10 +131,10 @@ class History:
     def run(self) -> "History":
         """Simulate until all is answered."""
         for due in self._arrivals():
-            self._at(due, lambda due=due: self._ask(_Request(due, None)))
+            self._at(due, partial(self._ask, _Request(due, None)))
         for number in range(self.load.connections):
             due = self._random.uniform(0, 0.05)
-            self._at(due, lambda due=due, number=number: self._ask(_Request(due, number)))
+            self._at(due, partial(self._ask, _Request(due, number)))
         while self._events:
             self.now, _, event = heapq.heappop(self._events)
             event()
