@@ -9,7 +9,7 @@
 This package needs httpx and nothing of the service: no FastAPI, no model runtime.
 """
 
-from cxr_client.answers import Prediction
-from cxr_client.client import Client, ClientError, Problem, Unreachable
+from cxr_client.answers import PredictionDict
+from cxr_client.client import Client, ClientError, ServiceProblem, Unreachable
 
-__all__ = ["Client", "ClientError", "Prediction", "Problem", "Unreachable"]
+__all__ = ["Client", "ClientError", "PredictionDict", "ServiceProblem", "Unreachable"]

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 from tqdm import tqdm
 
-from cxr_client.answers import Prediction
-from cxr_client.client import DEFAULT_URL, Asking, Client, ClientError, Problem
+from cxr_client.answers import PredictionDict
+from cxr_client.client import DEFAULT_URL, Asking, Client, ClientError, ServiceProblem
 from cxr_client.table import Table, TableError
 
 KEY_VARIABLE = "CXRSERVE_KEY"
@@ -56,7 +56,7 @@ arguments.  https://host/prefix is taken as --url too."""
 ANSWERED, PROBLEMS, UNFINISHED, INTERRUPTED = 0, 1, 2, 130
 """Exit status: every file has an answer; some file has a problem; some file has no line; Ctrl-C."""
 
-Answer = Prediction | ClientError | OSError
+Outcome = PredictionDict | ClientError | OSError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,7 +103,7 @@ def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *,
             unanswered = (
                 unanswered + 1 if isinstance(answer, ClientError) and answer.may_pass else 0
             )
-            if isinstance(answer, Problem) and not answer.may_pass:
+            if isinstance(answer, ServiceProblem) and not answer.may_pass:
                 problems += 1
                 table.add(str(path), answer)
             elif isinstance(answer, Exception):
@@ -120,10 +120,10 @@ def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *,
     return UNFINISHED if unfinished else PROBLEMS if problems else ANSWERED
 
 
-def _is_of_the_question(path: Path, answer: Answer) -> bool:
+def _is_of_the_question(path: Path, answer: Outcome) -> bool:
     """Tell a fault of how was asked from one of the file; an empty file is malformed by itself."""
     return (
-        isinstance(answer, Problem)
+        isinstance(answer, ServiceProblem)
         and answer.status in _OF_THE_QUESTION
         and path.stat().st_size > 0
     )
@@ -131,17 +131,17 @@ def _is_of_the_question(path: Path, answer: Answer) -> bool:
 
 def _answers(
     client: Client, paths: Iterable[Path], asking: Asking, jobs: int
-) -> Generator[tuple[Path, Answer], None, None]:
+) -> Generator[tuple[Path, Outcome], None, None]:
     """Ask about files in threads, a few ahead, and give the answers in the files' order."""
 
-    def ask(path: Path) -> Answer:
+    def ask(path: Path) -> Outcome:
         try:
             return client.predict(path, **asking)
         except (ClientError, OSError) as exc:
             return exc
 
     pool = ThreadPoolExecutor(jobs)
-    sent: deque[tuple[Path, Future[Answer]]] = deque()
+    sent: deque[tuple[Path, Future[Outcome]]] = deque()
     try:
         for path in paths:
             sent.append((path, pool.submit(ask, path)))
@@ -156,7 +156,7 @@ def _answers(
         wait([future for _, future in sent], timeout=_LAST_ANSWERS_S)
 
 
-def _oldest(sent: "deque[tuple[Path, Future[Answer]]]") -> tuple[Path, Answer]:
+def _oldest(sent: "deque[tuple[Path, Future[Outcome]]]") -> tuple[Path, Outcome]:
     path, future = sent.popleft()
     return path, future.result()
 

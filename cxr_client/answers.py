@@ -3,7 +3,7 @@
 from typing import Literal, TypedDict
 
 
-class ModelIdentity(TypedDict):
+class ModelIdentityDict(TypedDict):
     """Exactly which model answered."""
 
     name: str
@@ -13,7 +13,7 @@ class ModelIdentity(TypedDict):
     precision: str
 
 
-class MetadataSource(TypedDict):
+class MetadataSourceDict(TypedDict):
     """Where each fact comes from."""
 
     age_years: str | None
@@ -21,23 +21,23 @@ class MetadataSource(TypedDict):
     view_position: str | None
 
 
-class Metadata(TypedDict):
+class MetadataDict(TypedDict):
     """What the file, or else the request, states."""
 
     age_years: float | None
     sex: Literal["M", "F", "O"] | None
     view_position: Literal["PA", "AP", "LATERAL"] | None
-    source: MetadataSource
+    source: MetadataSourceDict
 
 
-class Tta(TypedDict):
+class TtaDict(TypedDict):
     """How far the views' probabilities lie apart."""
 
     views: int
     spread: float
 
 
-class Novelty(TypedDict):
+class NoveltyDict(TypedDict):
     """How far the image lies from those that the model learned from."""
 
     score: float
@@ -45,14 +45,14 @@ class Novelty(TypedDict):
     is_novel: bool
 
 
-class ImageWarning(TypedDict):
+class WarningDict(TypedDict):
     """One thing that weakens the answer."""
 
     code: str
     detail: str
 
 
-class Processing(TypedDict):
+class ProcessingDict(TypedDict):
     """What the service found and did to the pixels."""
 
     format: Literal["dicom", "png", "jpeg"]
@@ -64,14 +64,14 @@ class Processing(TypedDict):
     preprocess: str
 
 
-class Heatmap(TypedDict):
+class HeatmapDict(TypedDict):
     """A picture of the evidence over the radiograph; `data` is base64."""
 
     media_type: Literal["image/png"]
     data: str
 
 
-class Timings(TypedDict):
+class TimingsDict(TypedDict):
     """Where the service's time went, in milliseconds."""
 
     decode: float
@@ -80,20 +80,20 @@ class Timings(TypedDict):
     total: float
 
 
-class Prediction(TypedDict):
+class PredictionDict(TypedDict):
     """What a model says of one radiograph."""
 
     request_id: str
-    model: ModelIdentity
+    model: ModelIdentityDict
     finding: str
     probability: float
     label: str
     threshold: float
     operating_point: str
-    metadata: Metadata
-    tta: Tta | None
-    novelty: Novelty
-    warnings: list[ImageWarning]
-    processing: Processing
-    heatmap: Heatmap | None
-    timings_ms: Timings
+    metadata: MetadataDict
+    tta: TtaDict | None
+    novelty: NoveltyDict
+    warnings: list[WarningDict]
+    processing: ProcessingDict
+    heatmap: HeatmapDict | None
+    timings_ms: TimingsDict

@@ -2,7 +2,7 @@
 
 ClientError
 ├── Unreachable     no answer that HTTP knows, however long we waited
-└── Problem         the service said why not: status, code, detail, request_id
+└── ServiceProblem  the service said why not: status, code, detail, request_id
 
 Requests are tried again where a later try may succeed; Retry-After is obeyed.
 """
@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack, cast
 
 import httpx
 
-from cxr_client.answers import Prediction
+from cxr_client.answers import PredictionDict
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -55,7 +55,7 @@ class Unreachable(ClientError):
     may_pass = True
 
 
-class Problem(ClientError):
+class ServiceProblem(ClientError):
     """The service answered with a problem document (RFC 9457)."""
 
     def __init__(self, status: int, code: str, detail: str, request_id: str) -> None:
@@ -112,12 +112,12 @@ class Client:
 
     def predict(
         self, file: Path | bytes, *, heatmap: bool = False, **asking: Unpack[Asking]
-    ) -> Prediction:
+    ) -> PredictionDict:
         """Classify one radiograph; its name is not sent. Raises `ClientError`, or `OSError` where
         it can't be read.
         """
         parameters = {**asking, **({"heatmap": True} if heatmap else {})}
-        return cast("Prediction", self._post("predict", file, parameters).json())
+        return cast("PredictionDict", self._post("predict", file, parameters).json())
 
     def predict_dicom(
         self,
@@ -189,11 +189,11 @@ class Client:
 def _problem(response: httpx.Response) -> ClientError:
     try:
         document = response.json()
-        return Problem(
+        return ServiceProblem(
             response.status_code, document["code"], document["detail"], document["request_id"]
         )
     except (ValueError, TypeError, KeyError):  # a proxy's own page, not the service's words
-        return Problem(
+        return ServiceProblem(
             response.status_code, f"http_{response.status_code}", response.reason_phrase, ""
         )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from cxr_client.answers import Prediction
-from cxr_client.client import Problem
+from cxr_client.answers import PredictionDict
+from cxr_client.client import ServiceProblem
 
 COLUMNS = (
     "file", "code", "detail", "finding", "probability", "label", "threshold", "operating_point",
@@ -61,14 +61,16 @@ class Table:
         if self._file is not sys.stdout:
             self._file.close()
 
-    def add(self, file: str, answer: Prediction | Problem) -> None:
+    def add(self, file: str, answer: PredictionDict | ServiceProblem) -> None:
         """Write one file's line."""
-        cells = _problem_cells(answer) if isinstance(answer, Problem) else _answer_cells(answer)
+        cells = (
+            _problem_cells(answer) if isinstance(answer, ServiceProblem) else _answer_cells(answer)
+        )
         self._writer.writerow({"file": file, "asked": self._asked, **cells})
         self._file.flush()
 
 
-def _answer_cells(answer: Prediction) -> Mapping[str, Any]:
+def _answer_cells(answer: PredictionDict) -> Mapping[str, Any]:
     metadata, tta = answer["metadata"], answer["tta"]
     return {
         **{
@@ -93,7 +95,7 @@ def _answer_cells(answer: Prediction) -> Mapping[str, Any]:
     }
 
 
-def _problem_cells(problem: Problem) -> Mapping[str, Any]:
+def _problem_cells(problem: ServiceProblem) -> Mapping[str, Any]:
     return {"code": problem.code, "detail": problem.detail, "request_id": problem.request_id}
 
 

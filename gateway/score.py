@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from cxr_client import Client, ClientError, Problem
+from cxr_client import Client, ClientError, ServiceProblem
 from cxr_client.client import Asking
 from gateway import deliveries, instances
 from gateway.answer import Answer, ResultObject, UnreadableAnswer, read_report
@@ -126,7 +126,7 @@ class Scorer:
                 "skipped", lambda connection: instances.skip(connection, waiting.id, reason)
             )
             self._parts.metrics.skipped.labels(reason).inc()
-        except Problem as problem:
+        except ServiceProblem as problem:
             self._on_problem(waiting, problem)
         except ClientError as error:
             self._on_silence(waiting, "unreachable", error.retry_after_s)
@@ -216,7 +216,7 @@ class Scorer:
         metrics.superseded.inc(superseded)
         metrics.scored.labels(rule.name, label, str(rule.silent).lower()).inc()
 
-    def _on_problem(self, waiting: Waiting, problem: Problem) -> None:
+    def _on_problem(self, waiting: Waiting, problem: ServiceProblem) -> None:
         """Skip what the service refuses, wait for what may pass, and report what is our fault."""
         if problem.status in _OF_THE_FILE:
             self._pause.succeeded()

@@ -24,7 +24,7 @@ class VersionAnswer(Answer):
 class PlanAnswer(Answer):
     """How this process runs the model."""
 
-    run_slots: int = Field(description="Batches that run at once.")
+    lanes: int = Field(description="Batches that run at once.")
     threads: int = Field(description="Threads of one run on the CPU.")
     max_batch: int = Field(description="Most images in one run.")
     ms_per_image: float = Field(
@@ -39,7 +39,7 @@ class PlanAnswer(Answer):
     def write(cls, plan: ExecutionPlan) -> Self:
         """Tell what was chosen."""
         return cls(
-            run_slots=plan.run_slots, threads=plan.threads, max_batch=plan.max_batch,
+            lanes=plan.run_slots, threads=plan.threads, max_batch=plan.max_batch,
             source=plan.source,
             ms_per_image=round(1000 * plan.seconds_per_image, 3),
             ms_per_run=round(1000 * plan.seconds_per_run, 3),

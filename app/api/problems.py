@@ -70,7 +70,7 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
 CODES = tuple(PROBLEM_KINDS)
 
 
-class ProblemDocument(BaseModel):
+class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
     model_config = ConfigDict(frozen=True)
@@ -85,15 +85,15 @@ class ProblemDocument(BaseModel):
     request_id: str = Field(description="The id under which the log knows this request.")
 
 
-def problem_of(error: ServiceError | ImageError) -> ProblemDocument:
+def problem_of(error: ServiceError | ImageError) -> Problem:
     """Describe an error to the sender of the current request."""
     return make_problem(error.code, str(error))
 
 
-def make_problem(code: str, detail: str, *, request_id: str | None = None) -> ProblemDocument:
+def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Problem:
     """Return a problem of a public code, about the current request unless an id is given."""
     kind = PROBLEM_KINDS[code]
-    return ProblemDocument(
+    return Problem(
         type=_TYPE_PREFIX + code,
         title=kind.title,
         status=kind.status,
@@ -103,7 +103,7 @@ def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Pr
     )
 
 
-def problem_response(problem: ProblemDocument, headers: dict[str, str] | None = None) -> Response:
+def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     """Return a problem as a response with its status."""
     return Response(problem.model_dump_json(), problem.status, headers, PROBLEM_MEDIA_TYPE)
 
@@ -148,7 +148,7 @@ class _ProblemHandlers:
         )
         return self._answer(make_problem(code, detail), dict(error.headers or {}))
 
-    def _answer(self, problem: ProblemDocument, headers: dict[str, str] | None = None) -> Response:
+    def _answer(self, problem: Problem, headers: dict[str, str] | None = None) -> Response:
         self._metrics.rejections.labels(problem.code).inc()
         return problem_response(problem, headers)
 

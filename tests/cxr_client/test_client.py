@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cxr_client import Client, Problem, Unreachable
+from cxr_client import Client, ServiceProblem, Unreachable
 from cxr_client.__main__ import ANSWERED, PROBLEMS, UNFINISHED, main
 from tests.factories import chest, make_dicom, make_png
 from tests.server import ROOT, Server, free_port, running_server
@@ -72,7 +72,7 @@ def test_a_file_gets_the_services_answer(server: Server) -> None:
 
 
 def test_what_the_service_refuses_is_said_once_with_its_code(server: Server) -> None:
-    with Client(server.url) as client, pytest.raises(Problem) as caught:
+    with Client(server.url) as client, pytest.raises(ServiceProblem) as caught:
         client.predict(b"no image at all")
     assert (caught.value.status, caught.value.code, caught.value.may_pass) == (
         415,
@@ -112,14 +112,14 @@ def test_patience_ends() -> None:
         client.predict(b"film")
     refusal = httpx.Response(503, json=PROBLEM, headers={"retry-after": "3600"})
     transport, times = answering(refusal)
-    with Client(transport=transport) as client, pytest.raises(Problem, match="overloaded"):
+    with Client(transport=transport) as client, pytest.raises(ServiceProblem, match="overloaded"):
         client.predict(b"film")
     assert len(times) == 1
 
 
 def test_a_proxys_own_page_is_a_problem_too() -> None:
     transport, _ = answering(httpx.Response(413, text="<html>"))
-    with Client(transport=transport) as client, pytest.raises(Problem, match="http_413"):
+    with Client(transport=transport) as client, pytest.raises(ServiceProblem, match="http_413"):
         client.predict(b"film")
 
 
@@ -325,6 +325,9 @@ def test_a_trace_is_passed_on_with_the_question() -> None:
 
 def test_a_problem_says_when_the_service_wants_to_be_asked_again() -> None:
     transport, _ = answering(httpx.Response(503, json=PROBLEM, headers={"retry-after": "7"}))
-    with Client(transport=transport, patience_s=0) as client, pytest.raises(Problem) as caught:
+    with (
+        Client(transport=transport, patience_s=0) as client,
+        pytest.raises(ServiceProblem) as caught,
+    ):
         client.predict(b"film")
     assert caught.value.retry_after_s == 7

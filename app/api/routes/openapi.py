@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.problems import ProblemDocument
+from app.api.problems import Problem
 
 VERSION = "3.0.3"
 _OF_FASTAPI = ("HTTPValidationError", "ValidationError")
@@ -37,7 +37,7 @@ def make_document(app: FastAPI) -> dict[str, Any]:
     )  # fmt: skip
     document["openapi"] = VERSION
     _drop_foreign_errors(document)
-    document["components"]["schemas"]["Problem"] = ProblemDocument.model_json_schema()
+    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
     _offer_key(document)
     document = {key: _as_3_0(value) for key, value in document.items()}
     for operation in _operations(document):

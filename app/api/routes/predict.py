@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from app.api.multipart import UploadedFile, UploadLimits
-from app.api.problems import ProblemDocument, problem_of
+from app.api.problems import Problem, problem_of
 from app.api.routes.admit import admit_upload, read_one
 from app.api.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf
 from app.api.routes.fast_route import FastRoute
@@ -44,7 +44,7 @@ class FileProblem(Answer):
     """The problem of one file of several."""
 
     filename: str | None = Field(description="As the sender named it.")
-    problem: ProblemDocument
+    problem: Problem
 
 
 FileAnswer = FilePrediction | FileProblem
