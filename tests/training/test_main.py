@@ -20,7 +20,7 @@ def test_help_teaches_the_recipes_and_every_key(capsys: pytest.CaptureFixture[st
     text = capsys.readouterr().out
     assert "pneumothorax-efficientnet-b0" in text
     assert "augment.rotate_degrees" in text
-    assert "takes an interrupted RUN up again" in text
+    assert "resumes an interrupted run" in text
 
 
 @pytest.mark.parametrize(

@@ -98,5 +98,5 @@ def test_the_table_has_a_row_for_each_size_and_says_where_there_is_nothing_to_me
     lines = list(localisation_lines(measure_localisation(maps_of(mask_PHW), mask_PHW, "lse")))
 
     names = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
-    assert names == ["outlines", "all", "small", "medium", "large"]
+    assert names == ["segmentation masks", "all", "small", "medium", "large"]
     assert "not measurable" in lines[-1]
