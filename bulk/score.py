@@ -62,7 +62,7 @@ class Scorer:
         finding = interpret(
             outputs, self._bundle.manifest, operating_point=self._options.operating_point
         )
-        return self._answer(row, prepared, outputs, finding)
+        return self._answer(row, prepared, finding)
 
     def give_up(self, item: Item, data: bytes) -> Row:
         """Return the row of a file over which several processes died; the file is not decoded."""
@@ -113,7 +113,7 @@ class Scorer:
             return None
         return np.repeat(encode_metadata_features([prepared.metadata]), len(self._views), axis=0)
 
-    def _answer(self, row: Row, prepared: Prepared, outputs: Outputs, finding: Finding) -> Row:
+    def _answer(self, row: Row, prepared: Prepared, finding: Finding) -> Row:
         manifest = self._bundle.manifest
         reading = manifest.readings[manifest.tta_policy if self._options.tta else "plain"]
         metadata = prepared.metadata
@@ -126,7 +126,7 @@ class Scorer:
             row,
             probability=finding.probability,
             label=finding.label,
-            logit=float(outputs.logit_N.mean(dtype=np.float64)),
+            logit=finding.logit,
             threshold=finding.threshold,
             operating_point=finding.operating_point,
             thresholds=list(reading.thresholds.items()),

@@ -191,6 +191,8 @@ class Finding:
     """
 
     probability: float
+    logit: float
+    """Mean of the views' raw logits, before calibration."""
     label: str
     threshold: float
     operating_point: str
@@ -223,13 +225,13 @@ def interpret(
     name = operating_point or spec.default_operating_point
     move = shift.apply if shift else _stay
     threshold = move(profile.thresholds[name])
-    probability = move(
-        profile.calibration.probability(float(outputs.logit_N.mean(dtype=np.float64)))
-    )
+    logit = float(outputs.logit_N.mean(dtype=np.float64))
+    probability = move(profile.calibration.probability(logit))
     novelty = _novelty(float(outputs.novelty_N[0]), spec)
     maps = [undo_view(cam_hw, view) for cam_hw, view in zip(outputs.cam_Nhw, views, strict=True)]
     return Finding(
         probability=probability,
+        logit=logit,
         label=spec.labels.positive if probability >= threshold else spec.labels.negative,
         threshold=threshold,
         operating_point=name,

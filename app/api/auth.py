@@ -36,7 +36,7 @@ _BURST_SECONDS = 10.0
 """Seconds' worth of calls that may come at once."""
 
 _OPEN = re.compile(
-    r"/(livez|readyz|startupz|metrics|openapi\.json|docs|docs/.*|[\w-]+\.(html|css|js|svg|png|ico|woff2|dcm))?"
+    r"/(livez|readyz|startupz|v2|v2/health/(live|ready)|metrics|openapi\.json|docs|docs/.*|[\w-]+\.(html|css|js|svg|png|ico|woff2|dcm))?"
 )
 
 
@@ -121,7 +121,8 @@ class AccessMiddleware:
             self._api_keys.admit(Headers(scope=scope).get("authorization", ""))
         except ServiceError as error:
             self._metrics.rejections.labels(error.code).inc()
-            await problem_response(problem_of(error), headers_for(error))(scope, receive, send)
+            answer = problem_response(problem_of(error), headers_for(error), path=scope["path"])
+            await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
@@ -34,6 +34,8 @@ logger = logging.getLogger("cxr.problems")
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:problem-type:cxr-serve:"
+_OPEN_INFERENCE = "/v2"
+"""Paths of a protocol with an error form of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,13 @@ def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Pr
     )
 
 
-def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    """Return a problem as a response with its status."""
+def problem_response(
+    problem: Problem, headers: dict[str, str] | None = None, *, path: str
+) -> Response:
+    """Return a problem as a response, under `/v2` in the form of the Open Inference Protocol."""
+    if path == _OPEN_INFERENCE or path.startswith(f"{_OPEN_INFERENCE}/"):
+        answer = {"error": f"{problem.code}: {problem.detail}"}
+        return JSONResponse(answer, problem.status, headers)
     return Response(problem.model_dump_json(), problem.status, headers, PROBLEM_MEDIA_TYPE)
 
 
@@ -122,20 +129,20 @@ class _ProblemHandlers:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    async def on_error(self, _: Request, error: Exception) -> Response:
+    async def on_error(self, request: Request, error: Exception) -> Response:
         if isinstance(error, ClientGone):
             self._metrics.rejections.labels(error.code).inc()
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         assert isinstance(error, ServiceError | ImageError)
-        return self._answer(problem_of(error), headers_for(error))
+        return self._answer(request, problem_of(error), headers_for(error))
 
-    async def on_bad_parameters(self, _: Request, error: Exception) -> Response:
+    async def on_bad_parameters(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return self._answer(
-            make_problem(MalformedRequest.code, "; ".join(map(_fault, error.errors())))
+            request, make_problem(MalformedRequest.code, "; ".join(map(_fault, error.errors())))
         )
 
-    async def on_http(self, _: Request, error: Exception) -> Response:
+    async def on_http(self, request: Request, error: Exception) -> Response:
         """Translate the framework's errors: unknown paths and methods, unreadable bodies."""
         assert isinstance(error, HTTPException)
         code = {404: NotFound.code, 405: "method_not_allowed"}.get(
@@ -146,11 +153,13 @@ class _ProblemHandlers:
             if error.status_code in (404, 405)
             else "The request can't be read."
         )
-        return self._answer(make_problem(code, detail), dict(error.headers or {}))
+        return self._answer(request, make_problem(code, detail), dict(error.headers or {}))
 
-    def _answer(self, problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    def _answer(
+        self, request: Request, problem: Problem, headers: dict[str, str] | None = None
+    ) -> Response:
         self._metrics.rejections.labels(problem.code).inc()
-        return problem_response(problem, headers)
+        return problem_response(problem, headers, path=request.scope["path"])
 
 
 class CrashMiddleware:
@@ -180,18 +189,17 @@ class CrashMiddleware:
             if scope["type"] != "http" or has_begun:
                 raise
             error = NotReady("The service went down before the answer was there.", retry_after_s=5)
-            await self._answer(error)(scope, receive, send)
+            await self._answer(scope, error)(scope, receive, send)
         except Exception:
             logger.exception("a request crashed")
             if scope["type"] != "http" or has_begun:
                 raise
-            await self._answer(InferenceFailed("The service could not answer this request."))(
-                scope, receive, send
-            )
+            failed = InferenceFailed("The service could not answer this request.")
+            await self._answer(scope, failed)(scope, receive, send)
 
-    def _answer(self, error: ServiceError) -> Response:
+    def _answer(self, scope: Scope, error: ServiceError) -> Response:
         self._metrics.rejections.labels(error.code).inc()
-        return problem_response(problem_of(error), headers_for(error))
+        return problem_response(problem_of(error), headers_for(error), path=scope["path"])
 
 
 def headers_for(error: ServiceError | ImageError) -> dict[str, str]:

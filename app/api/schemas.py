@@ -25,16 +25,13 @@ def _read_flag(text: object) -> bool:
 Flag = Annotated[bool, BeforeValidator(_read_flag)]
 
 
-class RequestParameters(BaseModel):
-    """What may be asked about any upload; a name that is not listed is refused."""
+class ImageParameters(BaseModel):
+    """What may be asked about any upload to a model that is named already; a name that is not
+    listed is refused.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    model: str | None = Field(
-        None, max_length=64, description="The model that answers; the service's default if "
-                                         "none is named.",
-        examples=["pneumothorax"],
-    )  # fmt: skip
     tta: Flag = Field(
         False,
         description="Look at several views of the image and average them (test-time augmentation).",
@@ -77,6 +74,17 @@ class RequestParameters(BaseModel):
             tta=self.tta, operating_point=self.operating_point, prevalence=self.prevalence,
             stated=stated
         )  # fmt: skip
+
+
+class RequestParameters(ImageParameters):
+    """What may be asked about any upload, and of which model."""
+
+    model: str | None = Field(
+        None,
+        max_length=64,
+        description="The model that answers; the service's default if none is named.",
+        examples=["pneumothorax"],
+    )
 
 
 class PredictParameters(RequestParameters):

@@ -55,6 +55,19 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Reser
     return file.read()
 
 
+async def read_body(
+    request: Request, max_bytes: int, timeout_s: float, reservation: Reservation
+) -> bytes:
+    """Read a body of any media type whole; raises as `read_upload`."""
+    _check_announced_size(request, max_bytes, reservation)
+    _content_type(request)  # refuses a Content-Encoding
+    body = UploadedFile(None, max_bytes)
+    async with _in_time(timeout_s):
+        async for chunk in _chunks(request, max_bytes, reservation):
+            body.add(chunk)
+    return body.read()
+
+
 async def read_uploads(
     request: Request, limits: UploadLimits, reservation: Reservation
 ) -> list[UploadedFile]:

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from app.api.routes import dicom, health, models, pages, predict, preview
+from app.api.routes import dicom, health, models, open_inference, pages, predict, preview
 
 
 def install_routes(app: FastAPI) -> None:
@@ -11,5 +11,7 @@ def install_routes(app: FastAPI) -> None:
     app.include_router(dicom.router)
     app.include_router(preview.router)
     app.include_router(models.router)
+    app.include_router(open_inference.router)
+    app.include_router(open_inference.infer_router)
     app.include_router(health.router)
     pages.install_pages(app)

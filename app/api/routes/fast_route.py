@@ -24,7 +24,10 @@ class _NoParameters(BaseModel):
 
 
 class FastRoute(APIRoute):
-    """A route of an endpoint that takes `request`, `deadline`, `service` and maybe `parameters`."""
+    """A route of an endpoint that takes `request`, `deadline`, `service` and maybe `parameters`.
+
+    The endpoint takes the parts of its path, too.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the function that answers requests; called once, when the route is made."""
@@ -47,6 +50,7 @@ class FastRoute(APIRoute):
                 deadline=deadline_of(request, service),
                 service=service,
                 **arguments,
+                **request.path_params,
             )
 
         return handle

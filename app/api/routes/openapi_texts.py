@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app.api.open_inference import ErrorAnswer
 from app.api.problems import PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, make_problem
 from app.api.upload import MULTIPART, RAW_TYPES
 
@@ -22,6 +23,60 @@ PREVIEW_CODES = tuple(
 
 _BINARY = {"type": "string", "format": "binary"}
 
+_TENSOR_PARAMETERS = {
+    "type": "object",
+    "properties": {
+        "binary_data": {"type": "boolean"},
+        "binary_data_output": {"type": "boolean"},
+        "binary_data_size": {"type": "integer", "minimum": 0},
+    },
+}
+_INFER_INPUT = {
+    "type": "object",
+    "required": ["name", "datatype", "shape"],
+    "properties": {
+        "name": {"type": "string", "enum": ["file"]},
+        "datatype": {"type": "string", "enum": ["BYTES"]},
+        "shape": {"type": "array", "items": {"type": "integer"}, "description": "[1]"},
+        "parameters": _TENSOR_PARAMETERS,
+        "data": {
+            "type": "array",
+            "items": {"type": "string", "format": "byte"},
+            "minItems": 1,
+            "maxItems": 1,
+            "description": "The file in base64; left out if it follows the JSON.",
+        },
+    },
+}
+_INFER_OUTPUT = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": {"type": "string", "enum": ["probability", "label", "logit", "answer"]},
+        "parameters": _TENSOR_PARAMETERS,
+    },
+}
+_INFER_REQUEST = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string", "maxLength": 128},
+        "parameters": _TENSOR_PARAMETERS,
+        "inputs": {"type": "array", "items": _INFER_INPUT, "minItems": 1, "maxItems": 1},
+        "outputs": {"type": "array", "items": _INFER_OUTPUT},
+    },
+}
+INFER_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _INFER_REQUEST},
+            "application/octet-stream": {"schema": _BINARY},
+        },
+    }
+}
+"""The body of the Open Inference Protocol; as octets it is the JSON and what follows it."""
+
 
 def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Return problems by status, each code with an example."""
@@ -33,6 +88,18 @@ def problem_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
             filter(None, (response["description"], f"`{code}`: {kind.title}"))
         )
         response["content"][PROBLEM_MEDIA_TYPE]["examples"][code] = {"value": _example(code)}
+    return responses
+
+
+def infer_responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """Document the errors of the Open Inference Protocol by status."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        kind = PROBLEM_KINDS[code]
+        response = responses.setdefault(kind.status, {"model": ErrorAnswer, "description": ""})
+        response["description"] = ", ".join(
+            filter(None, (response["description"], f"`{code}`: {kind.title}"))
+        )
     return responses
 
 
