@@ -13,10 +13,12 @@ from app.api.problems import install_problems
 from app.api.routes import install_routes
 from app.api.routes.context import Service
 from app.api.routes.openapi import install_openapi
+from app.api.slack import Slack
 from app.api.upload_budget import UploadBudget
 from app.cpu import usable_cores
 from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
+from app.load_report import reporting
 from app.models.store import ModelStore
 from app.models.tuning import GraphOpener, Overrides, Tuner
 from app.settings import Settings
@@ -41,7 +43,10 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         quiet_libraries()
         await classifier.open()
         try:
-            async with watching(classifier, settings):
+            async with (
+                watching(classifier, settings),
+                reporting(classifier, metrics, settings.workers),
+            ):
                 yield
         finally:
             await classifier.close()
@@ -57,11 +62,19 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         redirect_slashes=False,
     )
     app.state.service = Service(
-        settings, metrics, classifier, UploadBudget(settings.max_uploads_bytes)
+        settings,
+        metrics,
+        classifier,
+        UploadBudget(settings.max_uploads_bytes),
+        Slack(
+            lambda: classifier.admission.num_in_flight,
+            cores=max(1, usable_cores() // settings.workers),
+            max_waiting=settings.queue_capacity,
+        ),
     )
     install_routes(app)
     install_openapi(app)
-    install_problems(app, metrics)
+    install_problems(app, metrics, overload_status=int(settings.overload_status))
     app.add_middleware(AccessMiddleware, api_keys=ApiKeys.of(settings), metrics=metrics)
     app.add_middleware(
         TelemetryMiddleware, metrics=metrics

@@ -147,6 +147,11 @@ class Settings(BaseSettings):
     default_timeout_seconds: Seconds = Field(
         30.0, description="Deadline of a request that sets none by x-request-timeout-seconds."
     )
+    overload_status: Literal["503", "429"] = Field(
+        "503",
+        description="Status of a refusal for too much load; 429 for proxies that take a backend "
+        "out of service after a 503.",
+    )
     drain_seconds: float = Field(
         5.0,
         ge=0,

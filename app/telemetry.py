@@ -31,6 +31,11 @@ CLIENT_CLOSED_REQUEST = 499
 """Status (nginx's) that counts requests whose client left before the answer."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_TRACEPARENT = re.compile(
+    r"(?=00-.{52}\Z|(?!00|ff))"  # version 00 has this length; a later one may say more at the end
+    r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
+"""W3C Trace Context, section 3.2."""
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 
 logger = logging.getLogger("cxr.access")
@@ -85,7 +90,26 @@ class Metrics:
         )
         self.workers = Gauge(
             "cxr_workers",
-            "Worker processes that run.",
+            "Worker processes that run: those that answer, and those that do not now.",
+            ("state",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.workers_configured = Gauge(
+            "cxr_workers_configured",
+            "Worker processes that should run.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.backlog = Gauge(
+            "cxr_backlog_seconds",
+            "Expected seconds until all that is in flight is answered; of the busiest worker.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.capacity = Gauge(
+            "cxr_capacity_per_second",
+            "Uploads that can be answered in a second, as the latest ones were.",
             registry=registry,
             multiprocess_mode="livesum",
         )
@@ -142,6 +166,8 @@ class RequestTrace:
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     stages_ms: dict[str, float] = field(default_factory=dict)
+    trace_id: str | None = None
+    """Of the distributed trace that the request belongs to, if its sender named one."""
 
 
 _current: ContextVar[RequestTrace | None] = ContextVar("current_request", default=None)
@@ -162,6 +188,12 @@ def choose_request_id(sent: str | None) -> str:
     return sent if sent and _SANE_ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"
 
 
+def read_trace_id(traceparent: str | None) -> str | None:
+    """Return the trace id of a W3C `traceparent` header; None for one that is not valid."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    return match[1] if match else None
+
+
 class TelemetryMiddleware:
     """Give each request an id, an access log line and a measured duration.
 
@@ -177,7 +209,11 @@ class TelemetryMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = RequestTrace(choose_request_id(Headers(scope=scope).get("x-request-id")))
+        headers = Headers(scope=scope)
+        trace = RequestTrace(
+            choose_request_id(headers.get("x-request-id")),
+            trace_id=read_trace_id(headers.get("traceparent")),
+        )
         status = CLIENT_CLOSED_REQUEST
 
         async def send_with_id(message: Message) -> None:
@@ -235,7 +271,10 @@ def route_template(scope: Scope) -> str:
 
 class _RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = current_request_id()
+        trace = _current.get()
+        record.request_id = trace.request_id if trace else ""
+        if trace and trace.trace_id:
+            record.trace_id = trace.trace_id
         return True
 
 

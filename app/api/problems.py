@@ -22,6 +22,7 @@ from app.errors import (
     MalformedRequest,
     NotFound,
     NotReady,
+    Overloaded,
     ServiceError,
     SlowClient,
     Unauthorized,
@@ -87,9 +88,12 @@ class Problem(BaseModel):
     request_id: str = Field(description="The id under which the log knows this request.")
 
 
-def problem_of(error: ServiceError | ImageError) -> Problem:
+def problem_of(error: ServiceError | ImageError, *, overload_status: int = 503) -> Problem:
     """Describe an error to the sender of the current request."""
-    return make_problem(error.code, str(error))
+    problem = make_problem(error.code, str(error))
+    if isinstance(error, Overloaded):
+        return problem.model_copy(update={"status": overload_status})
+    return problem
 
 
 def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Problem:
@@ -115,9 +119,9 @@ def problem_response(
     return Response(problem.model_dump_json(), problem.status, headers, PROBLEM_MEDIA_TYPE)
 
 
-def install_problems(app: FastAPI, metrics: Metrics) -> None:
+def install_problems(app: FastAPI, metrics: Metrics, *, overload_status: int = 503) -> None:
     """Let every error of an application end as a counted problem document."""
-    problems = _ProblemHandlers(metrics)
+    problems = _ProblemHandlers(metrics, overload_status)
     app.add_exception_handler(ServiceError, problems.on_error)
     app.add_exception_handler(ImageError, problems.on_error)
     app.add_exception_handler(RequestValidationError, problems.on_bad_parameters)
@@ -126,15 +130,17 @@ def install_problems(app: FastAPI, metrics: Metrics) -> None:
 
 
 class _ProblemHandlers:
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, overload_status: int) -> None:
         self._metrics = metrics
+        self._overload_status = overload_status
 
     async def on_error(self, request: Request, error: Exception) -> Response:
         if isinstance(error, ClientGone):
             self._metrics.rejections.labels(error.code).inc()
             return Response(status_code=CLIENT_CLOSED_REQUEST)
         assert isinstance(error, ServiceError | ImageError)
-        return self._answer(request, problem_of(error), headers_for(error))
+        problem = problem_of(error, overload_status=self._overload_status)
+        return self._answer(request, problem, headers_for(error))
 
     async def on_bad_parameters(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -45,7 +45,6 @@ def serve(settings: Settings, worker_slot: WorkerSlot | None = None) -> int:
     configure_logging(settings.log_level)
     app = create_app(settings)
     service = app.state.service
-    service.metrics.workers.set(1)
     service.metrics.replaced_workers.inc(worker_slot is not None and worker_slot.replaces)
     config = uvicorn.Config(
         app,

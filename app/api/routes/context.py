@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, TypeAdapter, ValidationError
 
+from app.api.slack import Slack
 from app.api.upload_budget import UploadBudget
 from app.errors import MalformedRequest, NotAcceptable
 from app.inference.classifier import Classifier
@@ -26,6 +27,7 @@ class Service:
     metrics: Metrics
     classifier: Classifier
     upload_budget: UploadBudget
+    slack: Slack
 
 
 def service_of(request: Request) -> Service:
@@ -96,6 +98,10 @@ async def _deadline(
     x_request_timeout_seconds: Annotated[  # noqa: ARG001 -- declared for the OpenAPI document; `deadline_of` reads it
         _Timeout | None, Header(description="Seconds after which the answer is worth nothing.")
     ] = None,
+    x_priority: Annotated[  # noqa: ARG001 -- as above; `is_bulk` reads it
+        str | None,
+        Header(description="`bulk` waits until the service has a core to spare."),
+    ] = None,
 ) -> float:
     return deadline_of(request, service_of(request))  # as `app.api.routes.fast_route` does
 
@@ -118,6 +124,11 @@ def deadline_of(request: Request, service: Service) -> float:
         raise RequestValidationError(
             [{**fault, "loc": ("header", _TIMEOUT_HEADER)} for fault in exc.errors()]
         ) from exc
+
+
+def is_bulk(request: Request) -> bool:
+    """Tell whether a request gives way to all others."""
+    return request.headers.get("x-priority", "").strip().lower() == "bulk"
 
 
 ServiceOf = Annotated[Service, Depends(_service)]

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
-from app.api.routes.context import deadline_of, service_of
+from app.api.routes.context import deadline_of, is_bulk, service_of
 
 
 class _NoParameters(BaseModel):
@@ -45,13 +45,19 @@ class FastRoute(APIRoute):
             arguments: dict[str, Any] = (
                 {} if wanted is _NoParameters else {"parameters": parameters}
             )
-            return await endpoint(
-                request=request,
-                deadline=deadline_of(request, service),
-                service=service,
-                **arguments,
-                **request.path_params,
-            )
+            deadline = deadline_of(request, service)
+            if is_bulk(request):
+                await service.slack.wait(deadline)
+            try:
+                return await endpoint(
+                    request=request,
+                    deadline=deadline,
+                    service=service,
+                    **arguments,
+                    **request.path_params,
+                )
+            finally:
+                service.slack.look()
 
         return handle
 

@@ -7,6 +7,7 @@ from app.api.model_answers import LivenessAnswer, ReadinessAnswer
 from app.api.routes.context import ServiceOf
 from app.api.routes.openapi_texts import problem_responses
 from app.errors import NotReady
+from app.load_report import report
 
 router = APIRouter(tags=["health"])
 
@@ -32,6 +33,7 @@ async def readyz(service: ServiceOf) -> ReadinessAnswer:
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request, service: ServiceOf) -> Response:
     """Write the metrics of all worker processes."""
+    report(service.classifier, service.metrics)
     body, media_type = service.metrics.render(request.headers.get("accept"))
     return Response(body, headers={"content-type": media_type})
 

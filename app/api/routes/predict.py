@@ -1,7 +1,8 @@
 """`POST /predict` and `POST /predict/batch`."""
 
 import asyncio
-from typing import Annotated
+from collections.abc import Coroutine
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from app.api.multipart import UploadedFile, UploadLimits
 from app.api.problems import Problem, problem_of
 from app.api.routes.admit import admit_upload, read_one
-from app.api.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf
+from app.api.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf, is_bulk
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import (
     BATCH_CODES,
@@ -127,14 +128,23 @@ async def predict_batch(
                 files = await read_uploads(
                     request, _limits_of_several(service.settings), reservation
                 )
-        results = await while_connected(request, _answer_files(files, admitted, service))
+        answers = [_answer_file(file, admitted, service) for file in files]
+        gathered = _in_turn(answers) if is_bulk(request) else _at_once(answers)
+        results = await while_connected(request, gathered)
     return _json(BatchAnswer(results=results))
 
 
-async def _answer_files(
-    files: list[UploadedFile], admitted: AdmittedRequest, service: Service
-) -> list[FileAnswer]:
-    return await asyncio.gather(*(_answer_file(file, admitted, service) for file in files))
+async def _at_once(answers: list[Coroutine[Any, Any, FileAnswer]]) -> list[FileAnswer]:
+    return await asyncio.gather(*answers)
+
+
+async def _in_turn(answers: list[Coroutine[Any, Any, FileAnswer]]) -> list[FileAnswer]:
+    """Answer one file after the other, so that nobody waits for more than one of them."""
+    try:
+        return [await answer for answer in answers]
+    finally:
+        for answer in answers:
+            answer.close()  # does nothing to those that were awaited
 
 
 async def _answer_file(
@@ -145,7 +155,8 @@ async def _answer_file(
         prediction = await service.classifier.classify(file.read(), admitted)
     except (ImageError, ServiceError) as error:
         service.metrics.rejections.labels(error.code).inc()
-        return FileProblem(filename=file.filename, problem=problem_of(error))
+        problem = problem_of(error, overload_status=int(service.settings.overload_status))
+        return FileProblem(filename=file.filename, problem=problem)
     return FilePrediction(
         filename=file.filename, prediction=PredictionAnswer.write(prediction, current_request_id())
     )
