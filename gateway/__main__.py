@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pydicom.config
@@ -16,7 +17,9 @@ from gateway import dead_letters
 from gateway.database import Database, DatabaseError
 from gateway.explain import explain
 from gateway.hashing import SiteKey
+from gateway.html import render_report
 from gateway.node import database_path, running_node, site_key_path
+from gateway.report import lines_of, make_report
 from gateway.settings import ConfigError, Settings, load_settings
 from gateway.tls import server_options
 from gateway.web import create_app
@@ -120,6 +123,16 @@ def _hash(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(settings: Settings, options: argparse.Namespace) -> int:
+    with closing(Database(database_path(settings))) as database, database.reading() as connection:
+        report = make_report(connection, options.first, options.last)
+    for line in lines_of(report):
+        _print(line)
+    if options.html is not None:
+        options.html.write_text(render_report(report), encoding="utf-8")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gateway", description=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -140,6 +153,13 @@ def _parser() -> argparse.ArgumentParser:
     hashing = commands.add_parser("hash", help="hash a UID or accession number")
     hashing.add_argument("value")
     hashing.set_defaults(run=_hash)
+    reporting = commands.add_parser("report", help="count the answers of a period")
+    today = datetime.now(UTC).date()
+    week_ago = today - timedelta(days=7)
+    reporting.add_argument("--from", dest="first", type=date.fromisoformat, default=week_ago)
+    reporting.add_argument("--to", dest="last", type=date.fromisoformat, default=today)
+    reporting.add_argument("--html", type=Path, metavar="FILE")
+    reporting.set_defaults(run=_report)
     return parser
 
 

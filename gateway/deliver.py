@@ -144,7 +144,7 @@ class Deliverer:
     def _ask_later(self, delivery: Delivery) -> None:
         """Ask again for a result that the archive accepted; in the end send it again."""
         tries = delivery.tries + 1 if delivery.state == "sent" else 1
-        next_at = time.time() + wait_s(tries)
+        next_at = time.time() + wait_s(tries, first_s=self._destination.settle_seconds)
         if tries < _MAX_ASKS:
             change = partial(
                 deliveries.count_try, delivery=delivery.id, reason="not_held", next_at=next_at

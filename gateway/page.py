@@ -3,9 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from gateway import dead_letters
+from gateway.html import environment
 from gateway.node import Node
 from gateway.retention import count_waiting, oldest_unsent
 
@@ -23,24 +22,6 @@ class Stuck:
     target: str
     reason: str
     age_s: float
-
-
-def environment() -> Environment:
-    """Return the templates of this package; every value is escaped."""
-    loader = PackageLoader("gateway")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    made.filters["duration"] = duration
-    return made
-
-
-def duration(seconds: float) -> str:
-    """Write a duration as a person would: 42 s, 7 min, 3.5 h, 2.1 days."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def render_page(node: Node) -> str:

@@ -1,7 +1,8 @@
 """Radiographs for the archive's tests: real files in five transfer syntaxes, each in a study."""
 
 import subprocess
-from io import BytesIO
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,28 +27,39 @@ SYNTAXES: tuple[tuple[UID, str], ...] = (
     (JPEGLSLossless, "-xt"),
     (JPEG2000Lossless, "-xv"),
 )
-"""Transfer syntaxes and the option by which storescu proposes each."""
+"""Transfer syntaxes, and the option by which storescu proposes each."""
 
 
-def write_films(source: Path, folder: Path, count: int) -> list[tuple[Path, str]]:
-    """Write radiographs, five syntaxes in turn, and return each with storescu's option.
+@dataclass(frozen=True)
+class Film:
+    """A radiograph on disk."""
+
+    path: Path
+    option: str
+    study_uid: str
+    sop_uid: str
+
+
+def write_films(source: Path, folder: Path, count: int) -> list[Film]:
+    """Write radiographs, five syntaxes in turn.
 
     The real files are taken in turn; a further round gets UIDs of its own, so that each file has
     a study, a series and an instance that no other has.
     """
     originals = sorted(source.glob("siim/dicom-images-train/*/*/*.dcm"))
     assert originals
-    films: list[tuple[Path, str]] = []
+    films: list[Film] = []
     for number in range(count):
         syntax, option = SYNTAXES[number % len(SYNTAXES)]
         dataset = dcmread(originals[number % len(originals)])
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             if number >= len(originals):
-                setattr(dataset, keyword, f"{getattr(dataset, keyword)[:55]}.{number}")
+                uid = getattr(dataset, keyword)[:55].rstrip(".")
+                setattr(dataset, keyword, f"{uid}.{number}")
         path = folder / option.strip("-") / f"{number:04d}.dcm"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_in(dataset, syntax, path)
-        films.append((path, option))
+        films.append(Film(path, option, str(dataset.StudyInstanceUID), str(dataset.SOPInstanceUID)))
     return films
 
 
@@ -62,23 +74,22 @@ def write_in(dataset: Dataset, syntax: UID, path: Path) -> None:
         dataset["PixelData"].VR = "OB"
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    buffer = BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    path.write_bytes(buffer.getvalue())
+    dataset.save_as(path, enforce_file_format=True)
 
 
-def send(films: list[tuple[Path, str]], port: int, caller: str, *, retries: int = 0) -> bool:
+def send(films: Sequence[Film], port: int, caller: str = "SENDER1") -> bool:
     """Send files with storescu, an association for each syntax; returns whether all were taken."""
-    by_option: dict[str, list[Path]] = {}
-    for path, option in films:
-        by_option.setdefault(option, []).append(path)
-    return all(_send(paths, option, port, caller) for option, paths in by_option.items())
+    by_option: dict[str, list[str]] = {}
+    for film in films:
+        by_option.setdefault(film.option, []).append(str(film.path))
+    taken = [_storescu(option, paths, port, caller) for option, paths in by_option.items()]
+    return all(taken)
 
 
-def _send(paths: list[Path], option: str, port: int, caller: str) -> bool:
+def _storescu(option: str, paths: list[str], port: int, caller: str) -> bool:
     command = ["storescu", option, "-to", "20", "-ta", "20", "-td", "60", "-aet", caller]
     target = ["-aec", "CXRGATE", "127.0.0.1", str(port)]
     done = subprocess.run(
-        [*command, *target, *map(str, paths)], check=False, capture_output=True, timeout=300
+        [*command, *target, *paths], check=False, capture_output=True, timeout=300
     )
     return done.returncode == 0

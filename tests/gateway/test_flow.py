@@ -1,0 +1,291 @@
+"""From a sender to an archive through a real service: what is asked, sent, and never sent twice."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pynetdicom import AE
+from pynetdicom.presentation import build_context
+
+from gateway import dead_letters
+from gateway.node import Node, running_node
+from gateway.settings import Settings
+from tests.bundles import write_made_bundle
+from tests.gateway.conftest import film, make_settings, wait_until
+from tests.gateway.peers import CAPTURE, REPORT, Shelf, dimse_archive, stow_archive
+from tests.pacs.service import Service
+from tests.server import Server, free_port, running_server
+
+RULE = {"name": "all", "model": "bright", "destinations": ["archive"]}
+LABELS = {"positive", "negative"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real service with a made model."""
+    folder = tmp_path_factory.mktemp("service")
+    write_made_bundle(folder / "store", "bright", 1)
+    with running_server(folder / "store", folder / "log", default_model="bright") as server:
+        yield server
+
+
+@dataclass
+class Hospital:
+    """A gateway and an archive that belong together."""
+
+    folder: Path
+    service_url: str
+    shelf: Shelf = field(default_factory=Shelf)
+    stack: ExitStack = field(default_factory=ExitStack)
+    node: Node | None = None
+
+    def open(self, **tables: Any) -> Node:
+        """Start an archive by STOW-RS and a gateway."""
+        url = self.stack.enter_context(stow_archive(self.shelf))
+        return self.run(self.settings({"stow_url": url}, **tables))
+
+    def settings(self, place: dict[str, Any], **tables: Any) -> Settings:
+        """Settings with one destination."""
+        archive = {"name": "archive", "settle_seconds": 0.05, "timeout_seconds": 10, **place}
+        whole = {"destinations": [archive], "rules": [RULE], "service": {"url": self.service_url}}
+        return make_settings(self.folder, **whole | tables)
+
+    def run(self, settings: Settings) -> Node:
+        """Start a gateway."""
+        self.node = self.stack.enter_context(running_node(settings))
+        return self.node
+
+    def send(self, *films: Any) -> None:
+        """Send films to the gateway."""
+        assert self.node is not None
+        entity = AE("SENDER")
+        contexts = [build_context(uid) for uid in sorted({one.SOPClassUID for one in films})]
+        place = ("127.0.0.1", self.node.server.port)
+        association = entity.associate(*place, contexts, "CXRGATE")
+        assert [association.send_c_store(one).Status for one in films] == [0] * len(films)
+        association.release()
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Rows of the gateway's tables."""
+        assert self.node is not None
+        with self.node.parts.database.reading() as connection:
+            return [dict(row) for row in connection.execute(query)]
+
+    def states(self) -> list[str]:
+        """States of all deliveries."""
+        return [row["state"] for row in self.rows("SELECT state FROM deliveries ORDER BY id")]
+
+    def reasons(self) -> list[tuple[str, str | None]]:
+        """States and reasons of all instances."""
+        rows = self.rows("SELECT state, reason FROM instances ORDER BY id")
+        return [(row["state"], row["reason"]) for row in rows]
+
+
+@pytest.fixture
+def hospital(tmp_path: Path, service: Server) -> Iterator[Hospital]:
+    """A gateway's folder beside the service; the test opens the rest."""
+    hospital = Hospital(tmp_path / "node", service.url)
+    with hospital.stack:
+        yield hospital
+
+
+def test_a_film_has_its_report_in_the_archive_and_a_row_without_its_uids(
+    hospital: Hospital,
+) -> None:
+    node = hospital.open()
+    hospital.send(film(1))
+    wait_until(lambda: hospital.states() == ["confirmed"])
+
+    (report,) = hospital.shelf.held.values()
+    assert (report.SOPClassUID, report.StudyInstanceUID) == (REPORT, "1.2.3.1")
+    (row,) = hospital.rows("SELECT * FROM answers")
+    assert (row["model"], row["view"], row["sex"], row["age_years"]) == ("bright", "PA", "F", 41)
+    assert row["label"] in LABELS
+    assert row["instance_hash"] == node.parts.key.hash("1.2.3.1.1.1")
+    assert "1.2.3.1" not in json.dumps(row)
+    events = hospital.rows("SELECT state FROM answer_events ORDER BY id")
+    assert [event["state"] for event in events] == ["sent", "confirmed"]
+    wait_until(lambda: list((hospital.folder / "spool").iterdir()) == [])
+    assert len(row["trace_id"]) == 32
+
+
+def test_a_silent_rule_records_and_sends_nothing(hospital: Hospital) -> None:
+    hospital.open(rules=[{"name": "quiet", "silent": True, "destinations": ["archive"]}])
+    hospital.send(film(2))
+    wait_until(lambda: hospital.reasons() == [("scored", None)])
+    assert [row["silent"] for row in hospital.rows("SELECT silent FROM answers")] == [1]
+    wait_until(lambda: list((hospital.folder / "spool").iterdir()) == [])
+    assert (hospital.shelf.sent, hospital.states()) == ([], [])
+
+
+def test_a_report_and_a_picture_travel_together(hospital: Hospital) -> None:
+    hospital.open(rules=[RULE | {"results": ["sr", "sc"]}])
+    hospital.send(film(3))
+    wait_until(lambda: hospital.states() == ["confirmed"] * 2)
+    assert {held.SOPClassUID for held in hospital.shelf.held.values()} == {REPORT, CAPTURE}
+    assert len(hospital.rows("SELECT id FROM answers")) == 1
+
+
+def test_what_the_service_refuses_is_skipped_with_its_word(hospital: Hospital) -> None:
+    hospital.open()
+    hospital.send(film(4, BodyPartExamined="HIP"), film(5, ViewPosition="LL"), film(6))
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    wait_until(
+        lambda: (
+            sorted(hospital.reasons(), key=str)
+            == [("scored", None), ("skipped", "not_a_chest"), ("skipped", "not_frontal")]
+        )
+    )
+
+
+def test_a_result_that_comes_back_is_not_scored(hospital: Hospital) -> None:
+    hospital.open()
+    hospital.send(film(7, Manufacturer="cxr-serve"), film(8, Modality="PR"))
+    wait_until(lambda: hospital.reasons() == [("skipped", "own_result")] * 2)
+
+
+def test_films_wait_for_a_service_that_is_away(tmp_path: Path) -> None:
+    write_made_bundle(tmp_path / "store", "bright", 1)
+    service = Service(tmp_path / "service", store=tmp_path / "store", default_model="bright")
+    hospital = Hospital(tmp_path / "node", service.url)
+    with hospital.stack:
+        hospital.open()
+        hospital.send(film(9))
+        wait_until(lambda: hospital.reasons() == [("received", "unreachable")])
+        hospital.stack.callback(service.stop)
+        service.start()
+        wait_until(lambda: hospital.states() == ["confirmed"], seconds=60)
+
+
+def test_a_wrong_model_is_our_fault_and_not_the_films(hospital: Hospital) -> None:
+    hospital.open(rules=[RULE | {"model": "nobody"}])
+    hospital.send(film(10))
+    wait_until(lambda: hospital.reasons() == [("received", "unknown_model")])
+
+
+def test_nothing_is_sent_again_if_only_the_answer_was_lost(hospital: Hospital) -> None:
+    hospital.shelf.manner = "store and hang up"
+    hospital.open()
+    hospital.send(film(11))
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    assert len(hospital.shelf.sent) == 1
+
+
+def test_a_report_is_sent_again_if_the_archive_has_not_got_it(hospital: Hospital) -> None:
+    hospital.shelf.manner = "hang up"
+    hospital.open()
+    hospital.send(film(12))
+    wait_until(lambda: len(hospital.shelf.sent) >= 1)
+    hospital.shelf.manner = "store"
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    assert len(set(hospital.shelf.sent)) == 1
+    assert hospital.shelf.asked >= 2
+
+
+def test_a_report_that_was_accepted_and_is_not_held_is_sent_again(hospital: Hospital) -> None:
+    hospital.shelf.manner = "lose"
+    hospital.open()
+    hospital.send(film(13))
+    wait_until(lambda: len(hospital.shelf.sent) >= 2)
+    hospital.shelf.manner = "store"
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    assert hospital.shelf.asked >= 5
+
+
+def test_an_archive_without_room_is_tried_again(hospital: Hospital) -> None:
+    hospital.shelf.manner = "refuse"
+    hospital.open()
+    hospital.send(film(14))
+    wait_until(lambda: len(hospital.shelf.sent) >= 1)
+    hospital.shelf.manner = "store"
+    wait_until(lambda: hospital.states() == ["confirmed"])
+
+
+def test_a_refused_report_becomes_a_dead_letter_that_can_be_sent_again(hospital: Hospital) -> None:
+    hospital.shelf.manner = "reject"
+    node = hospital.open()
+    hospital.send(film(15))
+    wait_until(lambda: hospital.states() == ["dead"])
+    with node.parts.database.reading() as connection:
+        (letter,) = dead_letters.list_dead(connection)
+    assert (letter.target, letter.reason) == ("archive", "status_C001")
+    hospital.shelf.manner = "store"
+    assert node.parts.database.write(
+        "revived", lambda connection: dead_letters.revive(connection, letter.number)
+    )
+    wait_until(lambda: hospital.states() == ["confirmed"])
+
+
+def test_an_archive_that_was_away_gets_the_newest_film_of_each_study(hospital: Hospital) -> None:
+    port = free_port()
+    node = hospital.run(hospital.settings({"stow_url": f"http://127.0.0.1:{port}", "workers": 1}))
+    study = {"StudyInstanceUID": "1.2.3.16", "ViewPosition": "AP"}
+    hospital.send(film(99))  # it is the one that finds out that the archive is away
+    wait_until(lambda: node.parts.metrics.retried.labels("archive")._value.get() >= 1)
+    for number, view in ((16, "AP"), (17, "PA"), (18, "AP")):
+        hospital.send(film(number, **study | {"ViewPosition": view}))
+        wait_until(lambda: ("received", None) not in hospital.reasons())
+    with stow_archive(hospital.shelf, port=port):
+        wait_until(lambda: hospital.states()[2:] == ["confirmed"] * 2, seconds=60)
+        wait_until(lambda: hospital.states()[0] == "confirmed", seconds=60)
+    assert hospital.states()[1] == "superseded"
+
+
+def test_a_restart_asks_before_it_sends_what_may_have_arrived(hospital: Hospital) -> None:
+    node = hospital.open()
+    hospital.send(film(19))
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    content = next(iter(hospital.shelf.held))
+    node.parts.database.write(
+        "test",
+        lambda connection: connection.execute(
+            "UPDATE deliveries SET state = 'scored', uncertain = 1, content = x'00'"
+        ),
+    )
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    assert hospital.shelf.sent == [content]
+
+
+@pytest.mark.parametrize("manner", ["store", "store and hang up"])
+def test_reports_go_by_c_store_and_c_find_too(hospital: Hospital, manner: Any) -> None:
+    hospital.shelf.manner = manner
+    port = hospital.stack.enter_context(dimse_archive(hospital.shelf))
+    place = {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+    hospital.run(hospital.settings(place, rules=[RULE | {"results": ["sr", "sc"]}]))
+    hospital.send(film(20))
+    wait_until(lambda: hospital.states() == ["confirmed"] * 2)
+    assert len(hospital.shelf.sent) == 2
+
+
+def test_a_refusal_by_c_store_is_read(hospital: Hospital) -> None:
+    hospital.shelf.manner = "reject"
+    port = hospital.stack.enter_context(dimse_archive(hospital.shelf))
+    place = {"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+    hospital.run(hospital.settings(place))
+    hospital.send(film(21))
+    wait_until(lambda: hospital.states() == ["dead"])
+
+
+def test_the_results_cannot_be_changed(hospital: Hospital) -> None:
+    node = hospital.open()
+    hospital.send(film(22))
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    for statement in ("UPDATE answers SET label = 'positive'", "DELETE FROM answer_events"):
+        with pytest.raises(Exception, match="append-only"):
+            node.parts.database.write("test", methodcaller("execute", statement))
+
+
+def test_the_log_names_no_instance(hospital: Hospital, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="gateway"):
+        hospital.open()
+        hospital.send(film(23))
+        wait_until(lambda: hospital.states() == ["confirmed"])
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("gateway")]
+    assert said
+    assert "1.2.3.23" not in "".join(said)
