@@ -1,5 +1,4 @@
-"""Cheap rules about a model's input that need no model: greys, polarity, and the coarse shape of a
-chest.
+"""Rules about a model's input that need no model: grey levels, polarity, coarse shape of a chest.
 
 The limits were set on 790 frontal radiographs of two hospitals, adults and
 children, of which they flag fewer than one in a hundred.
@@ -18,15 +17,15 @@ from cxr.phantom import draw_phantom
 from cxr.radiograph import ImageWarning, WarningCode
 
 MIN_CONTRAST = 0.04
-"""Standard deviation of the greys, as a share of the range; of the 790 radiographs none was under
-0.08."""
+"""Standard deviation of the grey levels, as a share of the range; the 790 radiographs have at
+least 0.08."""
 
 MIN_ENTROPY_BITS = 5.0
-"""Entropy of the 256 greys; of the 790 radiographs, at 224 pixels a side, none was under 5.6."""
+"""Entropy of the 256 grey levels; the 790 radiographs, at 224 pixels a side, have at least 5.6."""
 
 MIN_LIKENESS = 0.15
-"""Correlation with a drawn chest, 16 by 16 pixels; of the 790 radiographs one in a hundred adults'
-and no child's was under it."""
+"""Correlation with the phantom, 16 by 16 pixels; of the 790 radiographs one in a hundred adults'
+and no child's is under it."""
 
 _GREYS = np.arange(256.0)
 
@@ -34,12 +33,14 @@ _THUMBNAIL_SIDE = 16
 _PHANTOMS = 8
 
 _MIN_PIXELS = 64 * 64
-"""Smaller inputs have too few pixels to fill a histogram of 256 greys."""
+"""Smaller inputs have too few pixels to fill a histogram of 256 grey levels."""
 
 
 def appearance_warnings(image_HW: NDArray[np.uint8]) -> Iterator[ImageWarning]:
-    """Say where a model's input (uint8, as `preprocess` makes it) does not look like a frontal
-    radiograph.
+    """Yield a warning if a model's input does not look like a frontal radiograph.
+
+    Args:
+        image_HW: uint8, as `preprocess` returns it.
     """
     if has_few_greys(image_HW):
         yield ImageWarning(
@@ -60,8 +61,8 @@ def appearance_warnings(image_HW: NDArray[np.uint8]) -> Iterator[ImageWarning]:
 
 
 def has_few_greys(image_HW: NDArray[np.uint8]) -> bool:
-    """Tell whether an image is blank, or made of few greys, as drawings and scans of text are."""
-    # Pillow counts greys several times as fast as numpy, and the counts hold the spread too.
+    """Tell whether an image is blank, or has few grey levels, as drawings and scans of text are."""
+    # Pillow counts grey levels several times as fast as numpy; the counts give the spread too.
     share_G = np.array(Image.fromarray(image_HW).histogram(), dtype=np.float64) / image_HW.size
     variance = float(np.square(_GREYS) @ share_G - np.square(_GREYS @ share_G))
     if variance < (MIN_CONTRAST * 255) ** 2:
@@ -80,7 +81,7 @@ def polarity(image_HW: NDArray[np.uint8]) -> float:
     Bone and soft tissue are white in MONOCHROME2, air black.
 
     Returns:
-        From -1.5 to 1.5, negative where black and white seem exchanged.
+        From -1.5 to 1.5, negative if black and white seem exchanged.
     """
     height, width = image_HW.shape
     corner_rows, corner_columns = max(1, height // 8), max(1, width // 8)
@@ -93,14 +94,14 @@ def polarity(image_HW: NDArray[np.uint8]) -> float:
 
 
 def likeness(image_HW: NDArray[np.uint8]) -> float:
-    """Compare an image's thumbnail with a drawn chest's: their correlation, -1 to 1, 0 for a blank
+    """Return the correlation of an image's thumbnail with the phantom's: -1 to 1, 0 for a blank
     image.
     """
-    return float(_thumbnail(image_HW) @ _drawn_chest())
+    return float(_thumbnail(image_HW) @ _phantom_thumbnail())
 
 
 @cache
-def _drawn_chest() -> NDArray[np.float64]:
+def _phantom_thumbnail() -> NDArray[np.float64]:
     """Average the thumbnails of a few phantoms: `chest_T`, of length 1."""
     chest_T = np.mean(
         [_thumbnail(draw_phantom(256, 256, seed=seed)) for seed in range(_PHANTOMS)], axis=0

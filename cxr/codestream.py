@@ -1,9 +1,8 @@
-"""What a compressed picture says of itself before it is decoded: its size, its scans, whether its
-end is there.
+"""What a compressed image states before it is decoded: its size, its scans, and its end.
 
 Files lie.  A header may state a small image over a huge codestream, hide a second
-picture in a comment, or bring thousands of scans.  What stands here walks the
-stream's own markers, so that no decoder is given more than was checked.
+picture in a comment, or bring thousands of scans.  This module walks the
+stream's own markers, so that no decoder gets more than was checked.
 """
 
 import struct

@@ -15,7 +15,7 @@ from cxr.raster import JPEG_MAGIC, PNG_MAGIC, picture_pixels, read_jpeg, read_pn
 ScopePolicy = Literal["refuse", "warn"]
 
 MAX_THREAD_PIXELS = 20_000_000
-"""Larger images are decoded where memory is bounded; detectors make up to 19 megapixels."""
+"""Larger images are decoded in a process of bounded memory; detectors make up to 19 megapixels."""
 
 USUAL_ASPECT = (0.5, 2.0)
 
@@ -55,15 +55,14 @@ def decode(
     Args:
         data: the upload.
         limits: bounds that hold before memory is taken.
-        size: side of the model's input: where the codec can average by a power of two for
-            nothing (JPEG), it does so as far as `preprocess` would; None decodes every pixel.
+        size: side of the model's input. A JPEG decoder averages by a power of two as far as
+            `preprocess` would; None decodes every pixel.
         scope: refuse another body part or a lateral view, or only warn.
-        can_be_stopped: whether the caller runs where it can be killed over a slow file, as a
-            process can and a thread can't.
+        can_be_stopped: whether the caller is a process that may be killed over a slow file.
 
     Raises:
         ImageError: any of its kinds; the message is for the sender.
-        NeedsWorker: only where the caller can't be stopped.
+        NeedsWorker: only if the caller can't be stopped.
     """
     if len(data) > limits.max_bytes:
         raise TooLarge(f"The file has more than {limits.max_bytes} bytes.")
@@ -74,7 +73,7 @@ def decode(
 
 
 def quiet_libraries() -> None:
-    """Keep decoders from speaking past our log, where they might quote the file.
+    """Silence the decoders' own loggers and warnings, which might quote the file.
 
     Called once by each process that decodes.
     """

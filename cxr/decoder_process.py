@@ -1,7 +1,7 @@
 """The process in which a codec runs that must be stoppable, and what is said over its pipe.
 
     parent to worker    preparation (JSON), file (bytes)
-    worker to parent    verdict (JSON), then image and preview (bytes) where it went well
+    worker to parent    verdict (JSON), then image and preview (bytes) on success
 
 Nothing is pickled: a file that takes over the codec can send no code to the service.
 """
@@ -26,8 +26,7 @@ from cxr.radiograph import ImageWarning, Metadata, Processing
 READY = b"ready"
 
 NICENESS = 5
-"""How far a worker stands back where cores are scarce: serving goes first, and a worker still gets
-a quarter of a busy core."""
+"""Niceness of a worker: serving goes first, and a worker still gets a quarter of a busy core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def main(pipe: Connection, max_memory_bytes: int) -> None:
 
 
 def send_file(pipe: Connection, data: bytes, preparation: Preparation) -> None:
-    """Hand a file to the worker; raises `OSError` where it is gone."""
+    """Hand a file to the worker; raises `OSError` if the worker has ended."""
     pipe.send_bytes(_PREPARATION.dump_json(preparation))
     pipe.send_bytes(data)
 
@@ -140,7 +139,7 @@ def _limit_memory(max_memory_bytes: int) -> None:
     """Bound the address space to what the idle process has, and `max_memory_bytes` more for one
     file.
 
-    Only Linux tells the one and holds the other; elsewhere time and pixels are the bounds.
+    Other platforms than Linux bound only time and pixels.
     """
     if sys.platform != "linux":
         return

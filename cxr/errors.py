@@ -9,8 +9,8 @@
     │   ├── NotAChest             not_a_chest
     │   ├── NotFrontal            not_frontal
     │   └── DecodeLimit           decode_limit
-    ├── NeedsWorker           decoding the upload may take long, and may only be tried where it can
-                              be stopped
+    ├── NeedsWorker           decoding the upload may take long; only a process that can be stopped
+                              may try
     ├── BundleError           a bundle that can't be served; the message says why
     └── GraphError            the graph failed on a batch
 

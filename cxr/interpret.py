@@ -1,7 +1,6 @@
-"""From a graph's outputs to a finding: probability, label, novelty, warnings, heat map.
+"""From a graph's outputs to a finding: probability, label, novelty, warnings, map of the logit.
 
-Shape suffixes: N or K views of one image, h and w map rows and columns, H and W
-picture rows and columns, 3 colour channels.
+Shape suffixes: N or K views of one image, h and w map rows and columns.
 """
 
 import math
@@ -11,7 +10,6 @@ from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cxr.radiograph import ImageWarning, Metadata, Sex, View, WarningCode
@@ -94,7 +92,7 @@ class NoveltyLimits(Part):
 
 
 class Scope(Part):
-    """Whom and what the model was made for; None means that it makes no difference."""
+    """The patients and images that the model is intended for; None means no restriction."""
 
     min_age_years: float | None = None
     max_age_years: float | None = None
@@ -136,12 +134,11 @@ class InterpretSpec(Part):
 
 @dataclass(frozen=True, slots=True)
 class PrevalenceShift:
-    """From the share of positives that a model learned from to the share where it is used (Saerens
-    et al. 2002).
+    """Move probabilities from the training prevalence to a stated one (Saerens et al. 2002).
 
         logit(p') = logit(p) + logit(stated) - logit(training)
 
-    It holds where the two places differ in how many are ill and in nothing else.
+    It holds if the two populations differ in prevalence only.
     Sensitivity and specificity are then the same in both, and so an operating point
     is too: its threshold moves exactly as the probability does, and no label changes.
 
@@ -187,7 +184,7 @@ class Finding:
 
     `label` is the positive one exactly when `probability >= threshold`.
     `prevalence` is the one that was asked for; None means the training data's.
-    `cam_hw` is float32 in units of the logit, in the plain image's place.
+    `cam_hw` is float32 in units of the logit, aligned with the plain image.
     """
 
     probability: float
@@ -244,9 +241,7 @@ def interpret(
 
 
 def scope_warnings(metadata: Metadata, scope: Scope) -> Iterator[ImageWarning]:
-    """Say where the stated age, sex or view lies outside what the model was made for, or is
-    missing.
-    """
+    """Yield a warning if the age, sex or view is outside the model's scope or missing."""
     age = metadata.age_years
     low, high = scope.min_age_years, scope.max_age_years
     if (low, high) != (None, None):
@@ -274,50 +269,6 @@ def scope_warnings(metadata: Metadata, scope: Scope) -> Iterator[ImageWarning]:
         yield ImageWarning(
             WarningCode.OUTSIDE_SEX_SCOPE, "The model was not made for patients of this sex."
         )
-
-
-def draw_heatmap(cam_hw: NDArray[np.float32], picture_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Draw a map over its radiograph, on one scale for every image.
-
-    Only evidence for the finding is drawn.  Its colour and strength follow the
-    map's value in units of the logit, full at `FULL_EVIDENCE`, so that two pictures
-    compare; nothing is stretched to the image's own maximum.
-
-    Returns:
-        `overlay_HW3`, uint8.
-    """
-    height, width = picture_HW.shape
-    smooth = Image.fromarray(cam_hw).resize((width, height), Image.Resampling.BICUBIC)
-    strength_HW = np.clip(np.asarray(smooth) / FULL_EVIDENCE, 0.0, 1.0)
-    color_HW3 = COLORS_256_3[np.rint(strength_HW * 255).astype(np.uint8)]
-    alpha_HW1 = (_MAX_ALPHA * strength_HW)[..., None]
-    overlay_HW3 = picture_HW[..., None] * (1 - alpha_HW1) + color_HW3 * alpha_HW1
-    return np.rint(overlay_HW3).astype(np.uint8)
-
-
-FULL_EVIDENCE = 10.0
-"""Map value at full colour: one cell in fifty that is this strong moves a mean-pooled logit by 0.2.
-
-Under an `lse` pool, where a cell of 0 pulls neither way, one in fifty of half this strength adds up
-to a logit of about 1 by itself. """
-
-_MAX_ALPHA = 0.7
-
-
-def _color_ramp() -> NDArray[np.float32]:
-    """Ramp [256, 3] from deep blue over violet and orange to pale yellow; brightness rises
-    throughout.
-    """
-    stops = np.array(
-        [[20, 10, 80], [120, 20, 140], [220, 60, 80], [250, 150, 30], [252, 250, 160]], np.float32
-    )
-    places = np.linspace(0, 1, len(stops))
-    return np.stack(
-        [np.interp(np.linspace(0, 1, 256), places, stops[:, c]) for c in range(3)], axis=1
-    ).astype(np.float32)
-
-
-COLORS_256_3 = _color_ramp()
 
 
 def _stay(probability: float) -> float:

@@ -1,8 +1,7 @@
-"""A made chest: drawn, never a patient.
+"""A phantom: a synthetic chest radiograph, never a patient.
 
-It serves as golden input of every bundle, as the sample for a first try, and in
-tests.  It looks enough like a radiograph to travel through every step, and
-means nothing to a model.
+It is the golden input of every bundle, the sample for a first try, and a test image.
+It resembles a radiograph enough for every step of the service.
 
 Shape suffixes: H rows, W columns.
 """
@@ -63,8 +62,8 @@ def phantom_png(side: int = SAMPLE_SIDE) -> bytes:
 
 
 def phantom_dicom(side: int = SAMPLE_SIDE) -> bytes:
-    """Return the phantom as an uncompressed DICOM file (CR Image Storage, PS3.3 A.2) of a made
-    person, 58 years, M, PA.
+    """Return the phantom as an uncompressed DICOM file (CR Image Storage, PS3.3 A.2) of a
+    fictitious person, 58 years, M, PA.
     """
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage

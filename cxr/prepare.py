@@ -61,8 +61,11 @@ class Prepared:
 
 
 def prepare(data: bytes, preparation: Preparation, *, can_be_stopped: bool = True) -> Prepared:
-    """Prepare one upload; raises `ImageError`, or `NeedsWorker` where the caller can't be stopped,
-    and nothing else.
+    """Prepare one upload.
+
+    Raises:
+        ImageError: the upload gets no answer.
+        NeedsWorker: only a process that can be stopped may decode the upload.
     """
     try:
         return _prepare(data, preparation, can_be_stopped=can_be_stopped)
@@ -107,9 +110,8 @@ def _preview(
 ) -> NDArray[np.uint8]:
     """Make the picture that people are shown, `side` pixels long at most.
 
-    Where decoding averaged to the model's input size, the file is decoded once more
-    for the picture: the image, and so the probability, must not depend on whether
-    a picture was asked for.
+    If decoding averaged to the model's input size, the file is decoded once more for the
+    preview. The probability must not depend on whether a preview was requested.
     """
     if radiograph.reduction > 1 and max(radiograph.pixels_HW.shape) < side:
         radiograph = decode(data, limits=preparation.limits, size=side, scope=preparation.scope)

@@ -92,8 +92,8 @@ class Radiograph:
     """One radiograph, upright, in MONOCHROME2 sense, without the patient's identity.
 
     `pixels_HW` is uint8, 0 black to 255 white: `processing.rows` x
-    `processing.columns`, each divided by `reduction` (rounded up) where the
-    decoder averaged for free.
+    `processing.columns`, each divided by `reduction` (rounded up). `reduction` is over 1 if
+    the decoder averaged pixels.
     """
 
     pixels_HW: NDArray[np.uint8]

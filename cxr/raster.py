@@ -79,7 +79,7 @@ def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
 
 
 def picture_pixels(data: bytes) -> int:
-    """Tell how many pixels a PNG or JPEG says it has; 0 where it says nothing sensible, and will be
+    """Return how many pixels a PNG or JPEG states; 0 if it states nothing sensible and will be
     refused.
     """
     try:
@@ -148,7 +148,7 @@ def _orientation(tiff: bytes) -> int:
 def _scale_depth(
     stored_HW: NDArray[np.uint16] | NDArray[np.int32],
 ) -> tuple[NDArray[np.uint8], tuple[ImageWarning, ...]]:
-    """Bring a 16-bit grey picture to 8 bits from the depth that it really uses."""
+    """Scale a 16-bit grey picture to 8 bits from the depth that it really uses."""
     brightest = int(stored_HW.max())
     bits = next(bits for bits in DEPTHS_BITS if brightest < 2**bits)
     table_V = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)

@@ -61,7 +61,7 @@ def apply_view(image_HW: NDArray[np.uint8], view: TtaView) -> NDArray[np.uint8]:
 
 
 def undo_view(map_hw: NDArray[np.float32], view: TtaView) -> NDArray[np.float32]:
-    """Bring a map of a view back to the plain image's place; bilinear, same size.
+    """Undo a view's transform on its map; bilinear, same size.
 
     A cell whose source lies outside the view's picture takes the nearest cell's value.
     """

@@ -22,7 +22,7 @@ from app.dicom_results.equipment import CAVEAT, equipment, put_identity
 from app.dicom_results.identifiers import instance_uid, series_uid
 from app.dicom_results.source import Source
 from app.inference.prediction import Prediction
-from cxr.interpret import COLORS_256_3, FULL_EVIDENCE
+from cxr.heatmap import COLORS_256_3, FULL_EVIDENCE
 
 SERIES_NUMBER = 9002
 """High, so that results stand behind the study's own series."""

@@ -26,7 +26,8 @@ from app.inference.upload_run import UploadRun
 from app.models.store import ModelStore, ServedVersion, StoredModel
 from app.settings import Settings
 from app.telemetry import Metrics
-from cxr.interpret import Finding, draw_heatmap, interpret, scope_warnings
+from cxr.heatmap import draw_heatmap
+from cxr.interpret import Finding, interpret, scope_warnings
 from cxr.manifest import Manifest
 
 __all__ = ["PREVIEW_SIDE", "AdmittedRequest", "Classifier", "by_deadline"]

@@ -20,8 +20,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from cxr.codestream import read_jpeg_2000_outline, read_jpeg_outline
-from cxr.dicom.header import text, transfer_syntax
-from cxr.dicom.scope import whole_number
+from cxr.dicom.header import text, transfer_syntax, whole_number
 from cxr.errors import CorruptImage, ImageError, TooLarge, UnsupportedFormat
 
 Stored = NDArray[Any]
@@ -30,9 +29,7 @@ Stored = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """One way to read a frame, and where it may run: codecs that can take long run where they can
-    be stopped.
-    """
+    """One way to read a frame, and whether it may take long and so runs in a worker process."""
 
     name: Literal["native", "rle", "pillow", "jpeg", "jpeg-ls", "jpeg-2000"]
     in_worker: bool
@@ -86,7 +83,7 @@ def codec_of(syntax: UID) -> Codec:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One decoded frame: [H, W], or [H, W, 3] as RGB, or as YBR where `is_ybr`."""
+    """One decoded frame: [H, W], or [H, W, 3] as RGB, or as YBR if `is_ybr`."""
 
     stored: Stored
     is_compressed: bool

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import items, text, texts
+from cxr.dicom.header import items, text, texts, whole_number
 from cxr.dicom.lut import read_lut
-from cxr.dicom.scope import whole_number
 from cxr.errors import CorruptImage
 from cxr.radiograph import Intensity
 
@@ -27,7 +26,7 @@ PERCENTILES = (1.0, 99.0)
 _Rule = Callable[[Dataset, NDArray[np.float64]], tuple[Shares, bool] | None]
 
 MAX_STATED = 1e9
-"""Slopes, centres and widths beyond this are no numbers that a detector made."""
+"""Slopes, centres and widths beyond this no detector writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class GreyScale:
     is_repaired: bool
 
     def table(self, counts_V: NDArray[np.int64] | None) -> NDArray[np.uint8]:
-        """Return the grey level of each bit pattern; `counts_V` says how often each occurs where
+        """Return the grey level of each bit pattern; `counts_V` says how often each occurs if
         that matters.
         """
         share_V = self.share_V
@@ -59,7 +58,7 @@ class GreyScale:
 
 
 def read_grey_scale(dataset: Dataset, bits: int) -> GreyScale:
-    """Choose how stored values of so many bits become grey; raises `CorruptImage` where a modality
+    """Choose how stored values of so many bits become grey; raises `CorruptImage` if a modality
     LUT is broken.
     """
     values_V = _stored_values(dataset, bits)
@@ -155,7 +154,7 @@ _RULES: tuple[tuple[Intensity, _Rule], ...] = (
     ("lut", _through_voi_lut),
     ("window", _through_window),
 )
-"""A VOI LUT wins over a window where both are stated."""
+"""A VOI LUT wins over a window if both are stated."""
 
 
 def _windows(dataset: Dataset, min_width: float) -> Iterator[tuple[float, float]]:
@@ -171,7 +170,7 @@ def _windows(dataset: Dataset, min_width: float) -> Iterator[tuple[float, float]
 
 
 def _number(value: str) -> float:
-    """Read a decimal string; raises `ValueError` where it is none, or beyond all sense."""
+    """Read a decimal string; raises `ValueError` if it is none or out of bounds."""
     number = float(value)
     if not abs(number) <= MAX_STATED:  # also false for what is no number at all
         raise ValueError("number")
@@ -205,7 +204,7 @@ def _padding(dataset: Dataset, values_V: NDArray[np.int32]) -> tuple[NDArray[np.
 
 
 def _as_stored(value: int, values_V: NDArray[np.int32]) -> int:
-    """Give 16 bits the sign that the pixels have: writers mix US and SS up."""
+    """Return 16 bits with the sign that the pixels have: writers mix US and SS up."""
     if values_V.min() < 0 and value >= 32768:
         return value - 65536
     return value + 65536 if values_V.min() == 0 and value < 0 else value

@@ -13,6 +13,7 @@ import pydicom.charset
 import pydicom.config
 from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_sequence
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
@@ -34,7 +35,7 @@ def is_dicom(data: bytes) -> bool:
 
 
 def read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
-    """Read the File Meta Information (group 0002), and where it ends.
+    """Read the File Meta Information (group 0002), and its end position.
 
     Raises:
         UnsupportedFormat: it names no transfer syntax.
@@ -70,7 +71,7 @@ def read_header(
     Args:
         data: the file.
         max_inflated_bytes: limit on a deflated data set.
-        meta: as `read_meta` gave it, where that was read already.
+        meta: what `read_meta` returned, if it was called already.
 
     Raises:
         UnsupportedFormat: no transfer syntax is named.
@@ -86,21 +87,21 @@ def read_header(
             dataset = dcmread(BoundedReads(data))
     except (TooLarge, MemoryError):
         raise
-    except Exception as exc:  # as above; RecursionError where sequences nest without end
+    except Exception as exc:  # as above; RecursionError if sequences nest without end
         raise CorruptImage("The DICOM data set can't be read to its end.") from exc
-    if not dataset:  # pydicom drops everything where pixels or items without a length have no end
+    if not dataset:  # pydicom drops everything if pixels or items of undefined length have no end
         raise CorruptImage("The DICOM data set can't be read to its end.")
     dataset.file_meta = file_meta
     return dataset
 
 
 def text(dataset: Dataset, keyword: str) -> str:
-    """Return an element's first value as plain text, "" where it is absent; never raises."""
+    """Return an element's first value as plain text, "" if it is absent; never raises."""
     return texts(dataset, keyword)[0]
 
 
 def texts(dataset: Dataset, keyword: str) -> list[str]:
-    r"""Return all values (separated by a backslash) as plain text; [""] where it is absent.
+    r"""Return all values (separated by a backslash) as plain text; [""] if it is absent.
 
     Only bytes of ASCII's range mean anything to us, so the character set does not matter.
     """
@@ -123,8 +124,9 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
 
 
 def words(dataset: Dataset, keyword: str) -> str:
-    """Return a text in the file's character set, full-width letters as plain ones; "" where it is
-    absent, never raises.
+    """Return a text in the file's character set, full-width letters as plain ones.
+
+    Never raises; an absent element is "".
     """
     try:
         raw: Any = dataset.get_item(keyword).value
@@ -140,7 +142,7 @@ def words(dataset: Dataset, keyword: str) -> str:
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """Return the items of a sequence, read within bounds, values still raw; [] where it is absent.
+    """Return the items of a sequence, read within bounds, values still raw; [] if it is absent.
 
     Raises:
         TooLarge: it has more elements than are read.
@@ -165,9 +167,29 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         raise CorruptImage("A sequence of the DICOM header can't be read.") from exc
 
 
+def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
+    """Return an element as a whole number; raises `CorruptImage` if it is none, without quoting
+    it.
+    """
+    if default is not None and not _is_stated(dataset, keyword):
+        return default
+    try:
+        return int(dataset[keyword].value)
+    except Exception as exc:  # pydicom converts on access and lets any error through
+        raise CorruptImage(f"{keyword} is missing or no whole number.") from exc
+
+
+def _is_stated(dataset: Dataset, keyword: str) -> bool:
+    """Tell whether an element has a value; the bytes of a binary number may look like blanks."""
+    if dictionary_VR(keyword) == "IS":
+        return bool(text(dataset, keyword))
+    element = dataset.get_item(keyword) if keyword in dataset else None
+    return getattr(element, "value", None) not in (None, b"", "")
+
+
 def quiet_pydicom() -> None:
-    """Keep pydicom from checking values aloud, where it would quote patients, and from failing over
-    a name.
+    """Keep pydicom from logging values, which are the patient's, and from failing over the name of
+    a character set.
     """
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.logger.disabled = True

@@ -42,7 +42,7 @@ class Lut:
 
 
 def read_lut(dataset: Dataset, prefix: str = "LUT") -> Lut:
-    """Read `<prefix>Descriptor` and `<prefix>Data` (PS3.3 C.11.1.1.1); raises `ValueError` where
+    """Read `<prefix>Descriptor` and `<prefix>Data` (PS3.3 C.11.1.1.1); raises `ValueError` if
     they are broken.
     """
     count, first, bits = (int(one) for one in _words(dataset, f"{prefix}Descriptor", 3))
@@ -64,13 +64,13 @@ def _entries(dataset: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
 
 
 def _words(dataset: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
-    """Give 16-bit numbers as unsigned ones, whatever the value representation says."""
+    """Return 16-bit numbers as unsigned ones, whatever the value representation says."""
     raw, order = _raw(dataset, keyword)
     return np.frombuffer(raw, f"{order}u2", count).astype(np.uint16)
 
 
 def _raw(dataset: Dataset, keyword: str) -> tuple[bytes, str]:
-    """Return an element's bytes and their order; raises `ValueError` where it is absent."""
+    """Return an element's bytes and their order; raises `ValueError` if it is absent."""
     element: Any = dataset.get_item(keyword) if keyword in dataset else None
     value = getattr(element, "value", None)
     if isinstance(value, bytes):

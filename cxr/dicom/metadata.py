@@ -86,7 +86,7 @@ _IMPLAUSIBLE = ImageWarning(
 
 
 def _age_at_study(dataset: Dataset) -> tuple[float | None, str | None, list[ImageWarning]]:
-    """Years between birth and study, where both dates are stated."""
+    """Return the years between birth and study, if both dates are stated."""
     born = _date(text(dataset, "PatientBirthDate"))
     studied = _date(text(dataset, "StudyDate")) or _date(text(dataset, "AcquisitionDate"))
     if born is None or studied is None:

@@ -13,9 +13,8 @@ from pydicom.dataset import Dataset
 
 from cxr.dicom.codecs import Frame, codec_of, read_frame
 from cxr.dicom.grey import is_signed, read_grey_scale
-from cxr.dicom.header import text, texts, transfer_syntax
+from cxr.dicom.header import text, texts, transfer_syntax, whole_number
 from cxr.dicom.lut import read_lut
-from cxr.dicom.scope import whole_number
 from cxr.errors import CorruptImage, ImageError
 from cxr.radiograph import ImageWarning, Intensity, WarningCode
 
@@ -33,7 +32,7 @@ _STRIP_PIXELS = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """Grey levels, MONOCHROME2 sense, and how they were made."""
+    """Grey levels, MONOCHROME2 sense, and how they were obtained."""
 
     pixels_HW: Grey
     inverted: bool
@@ -45,7 +44,7 @@ class Rendering:
 def render(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Rendering:
     """Decode a data set's frame and map it to grey levels, uint8, 0 black to 255 white.
 
-    `reduction` is used where it changes nothing but the rounding: on 8-bit JPEG shown as it is.
+    `reduction` is used if it changes only the rounding: for 8-bit JPEG without a grey scale.
 
     Raises:
         CorruptImage: the pixels can't be decoded, or a table of the header is broken.
@@ -99,7 +98,7 @@ def _patterns(frame: Frame, dataset: Dataset, bits: int) -> tuple[Patterns, int]
     """Stored values as unsigned bit patterns, and of how many bits they are.
 
     Bits above and below the stored ones are overlays or junk (PS3.5 section 8.1.1).  A
-    compressed stream has no room for junk: where it is deeper than the header says, it is right.
+    compressed stream has no room for junk: if it is deeper than the header says, it is right.
     """
     stored_HW = frame.stored
     if stored_HW.ndim != 2:

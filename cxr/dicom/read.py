@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from cxr.dicom.codecs import CODECS
-from cxr.dicom.header import read_header, read_meta, text, transfer_syntax
+from cxr.dicom.header import read_header, read_meta, text, transfer_syntax, whole_number
 from cxr.dicom.metadata import read_metadata
 from cxr.dicom.pixels import render
-from cxr.dicom.scope import check_image, check_subject, whole_number
+from cxr.dicom.scope import check_image, check_subject
 from cxr.errors import NeedsWorker, NotARadiograph
 from cxr.radiograph import Processing, Radiograph
 from cxr.size import jpeg_reduction

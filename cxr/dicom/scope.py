@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import items, text
+from cxr.dicom.header import items, text, whole_number
 from cxr.errors import CorruptImage, NotAChest, NotARadiograph, NotFrontal
 from cxr.radiograph import ImageWarning, View, WarningCode
 from cxr.size import check_size
@@ -53,7 +52,7 @@ def check_image(dataset: Dataset, *, max_pixels: int) -> None:
     if whole_number(dataset, "NumberOfFrames", default=1) not in (
         0,
         1,
-    ):  # 0 is written by mistake where there is one
+    ):  # 0 is written by mistake if there is one
         raise NotARadiograph("The file holds several frames; one radiograph is expected.")
     if whole_number(dataset, "SamplesPerPixel", default=1) not in (1, 3):
         raise CorruptImage("The image has neither one nor three samples a pixel.")
@@ -62,10 +61,10 @@ def check_image(dataset: Dataset, *, max_pixels: int) -> None:
 
 
 def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Iterator[ImageWarning]:
-    """Check body part and view; refuse, or warn where the service is set to warn.
+    """Check body part and view; refuse, or warn if the service is set to warn.
 
     Raises:
-        NotAChest, NotFrontal: only where `refuse` is set.
+        NotAChest, NotFrontal: only if `refuse` is set.
     """
     if text(dataset, "Modality").upper() in TOLERATED:
         yield ImageWarning(
@@ -101,23 +100,3 @@ def _names_chest(dataset: Dataset) -> bool:
     except CorruptImage:
         return False
     return any(text(region, "CodeValue") in CHEST_CODES for region in regions)
-
-
-def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) -> int:
-    """Return an element as a whole number; raises `CorruptImage` where it is none, without quoting
-    it.
-    """
-    if default is not None and not _is_stated(dataset, keyword):
-        return default
-    try:
-        return int(dataset[keyword].value)
-    except Exception as exc:  # pydicom converts on access and lets any error through
-        raise CorruptImage(f"{keyword} is missing or no whole number.") from exc
-
-
-def _is_stated(dataset: Dataset, keyword: str) -> bool:
-    """Tell whether an element has a value; the bytes of a binary number may look like blanks."""
-    if dictionary_VR(keyword) == "IS":
-        return bool(text(dataset, keyword))
-    element = dataset.get_item(keyword) if keyword in dataset else None
-    return getattr(element, "value", None) not in (None, b"", "")

@@ -5,11 +5,11 @@ import pytest
 
 from cxr.bundle import Bundle
 from cxr.graph import open_graph
+from cxr.heatmap import draw_heatmap
 from cxr.interpret import (
     Calibration,
     Outputs,
     PrevalenceShift,
-    draw_heatmap,
     interpret,
     scope_warnings,
 )

@@ -14,7 +14,7 @@ from PIL import Image
 from cxr.bundle import Bundle
 from cxr.decode import DecodeLimits, decode
 from cxr.graph import Graph
-from cxr.interpret import draw_heatmap
+from cxr.heatmap import draw_heatmap
 from cxr.preprocess import preprocess
 from training.evaluation.prediction import LabelledPrediction
 

@@ -25,7 +25,8 @@ from cxr.bundle import read_bundle
 from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, UnsupportedFormat
 from cxr.graph import open_graph
-from cxr.interpret import PrevalenceShift, draw_heatmap, interpret, scope_warnings
+from cxr.heatmap import draw_heatmap
+from cxr.interpret import PrevalenceShift, interpret, scope_warnings
 from cxr.prepare import prepare
 from cxr.tta import PLAIN, POLICIES, make_views
 from tests.factories import chest, make_dicom, make_jpeg, make_png, saved
