@@ -21,7 +21,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to 
 import pyarrow as pa
 import ray
 import ray.data
+from ray.exceptions import RayError
 
+from bulk.errors import BulkError
 from bulk.items import Item, Part
 from bulk.job import Job
 from bulk.part_task import PartResult, score_part, score_sample
@@ -83,7 +85,11 @@ def _map(step: Any, job: Job, parts: Sequence[Part], num_workers: int) -> Iterat
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         step, fn_args=(job,), num_cpus=1, concurrency=num_workers
     )
-    yield from dataset.iter_rows()
+    try:
+        yield from dataset.iter_rows()
+    except RayError as exc:
+        kind = type(exc.__cause__ or exc).__name__
+        raise BulkError(f"Ray stopped ({kind}); the same command goes on from here") from exc
 
 
 def _score_part(row: dict[str, Any], job: Job) -> dict[str, Any]:
