@@ -8,7 +8,9 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from app.api.answers import AnswerBudget, AnswerMiddleware
 from app.api.auth import AccessMiddleware, ApiKeys
+from app.api.origin import AllowedHosts, OriginMiddleware
 from app.api.problems import install_problems
 from app.api.routes import install_routes
 from app.api.routes.context import Service
@@ -61,6 +63,7 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         redoc_url=None,
         redirect_slashes=False,
     )
+    answers = AnswerBudget(settings.max_answers_bytes, metrics)
     app.state.service = Service(
         settings,
         metrics,
@@ -71,11 +74,17 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
             cores=max(1, usable_cores() // settings.workers),
             max_waiting=settings.queue_capacity,
         ),
+        answers,
     )
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics, overload_status=int(settings.overload_status))
-    app.add_middleware(AccessMiddleware, api_keys=ApiKeys.of(settings), metrics=metrics)
+    app.add_middleware(AnswerMiddleware, budget=answers, metrics=metrics)
+    keys = ApiKeys.of(settings)
+    if keys.is_open:
+        app.add_middleware(OriginMiddleware, hosts=AllowedHosts.of(settings), metrics=metrics)
+    else:
+        app.add_middleware(AccessMiddleware, api_keys=keys, metrics=metrics)
     app.add_middleware(
         TelemetryMiddleware, metrics=metrics
     )  # the last one added is the first one to run

@@ -118,6 +118,18 @@ class Metrics:
             "Workers that took the place of one that died or hung.",
             registry=registry,
         )
+        self.open_connections = Gauge(
+            "cxr_open_connections",
+            "Connections that are open.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.dropped_connections = Counter(
+            "cxr_dropped_connections",
+            "Connections closed for a client that sends or reads too slowly, or for want of room.",
+            ("reason",),
+            registry=registry,
+        )
         self.refused_bundles = Gauge(
             "cxr_refused_bundles", "Versions in the store that are refused now.", ("model",),
             registry=registry, multiprocess_mode="livemax",

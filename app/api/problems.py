@@ -51,6 +51,7 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
     "malformed_request": ProblemKind(400, "The request can't be understood"),
     "unauthorized": ProblemKind(401, "An API key is needed"),
     "unknown_model": ProblemKind(404, "There is no such model"),
+    "forbidden": ProblemKind(403, "A web page of another origin may not do this"),
     "not_found": ProblemKind(404, "There is nothing here"),
     "method_not_allowed": ProblemKind(405, "This address does not take this method"),
     "not_acceptable": ProblemKind(406, "The answer can't be written as the client accepts it"),
@@ -62,10 +63,12 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
     "not_a_chest": ProblemKind(422, "The file shows another body part"),
     "not_frontal": ProblemKind(422, "The file shows a lateral view"),
     "decode_limit": ProblemKind(422, "Decoding the file was stopped"),
+    "misdirected_request": ProblemKind(421, "The service does not answer to this host name"),
     "rate_limited": ProblemKind(429, "This key has used up its calls"),
     "inference_failed": ProblemKind(500, "The model could not answer"),
     "overloaded": ProblemKind(503, "Too much is waiting"),
     "not_ready": ProblemKind(503, "The model is not served now"),
+    "not_implemented": ProblemKind(501, "The service does not know this part of HTTP"),
     "deadline_exceeded": ProblemKind(504, "The answer was not ready in time"),
 }
 """Status and title of every public code; the list is closed."""

@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, TypeAdapter, ValidationError
 
+from app.api.answers import AnswerBudget
 from app.api.slack import Slack
 from app.api.upload_budget import UploadBudget
 from app.errors import MalformedRequest, NotAcceptable
@@ -28,6 +29,7 @@ class Service:
     classifier: Classifier
     upload_budget: UploadBudget
     slack: Slack
+    answer_budget: AnswerBudget
 
 
 def service_of(request: Request) -> Service:

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.problems import Problem
+from app.api.routes.openapi_texts import problem_responses
 
 VERSION = "3.0.3"
 _OF_FASTAPI = ("HTTPValidationError", "ValidationError")
@@ -37,6 +38,7 @@ def make_document(app: FastAPI) -> dict[str, Any]:
     )  # fmt: skip
     document["openapi"] = VERSION
     _drop_foreign_errors(document)
+    _add_common_problems(document)
     document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
     _offer_key(document)
     document = {key: _as_3_0(value) for key, value in document.items()}
@@ -55,6 +57,17 @@ def _drop_foreign_errors(document: dict[str, Any]) -> None:
             del responses["422"]
     for name in _OF_FASTAPI:
         document["components"]["schemas"].pop(name, None)
+
+
+def _add_common_problems(document: dict[str, Any]) -> None:
+    """Add what may be answered before an endpoint is reached."""
+    for path in document["paths"].values():
+        for method, operation in path.items():
+            codes = ["misdirected_request"]
+            if method == "post":
+                codes += ["forbidden", "not_implemented"]
+            for status, response in problem_responses(*codes).items():
+                operation["responses"][str(status)] = response
 
 
 def _offer_key(document: dict[str, Any]) -> None:
