@@ -27,7 +27,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxr.decode import MAX_THREAD_PIXELS, DecodeLimits, decode, quiet_libraries
+from cxr.decode import DecodeLimits, decode, quiet_libraries
+from cxr.decode_cost import MAX_THREAD_PIXELS
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NeedsWorker, TooLarge
 from tests.factories import chest, encode_frame, make_dicom, make_jpeg, make_png, ramp
 
