@@ -21,6 +21,7 @@ from app.cpu import usable_cores
 from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
 from app.load_report import reporting
+from app.models.opening import OpeningWatch
 from app.models.store import ModelStore
 from app.models.tuning import GraphOpener, Overrides, Tuner
 from app.settings import Settings
@@ -112,6 +113,8 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
             cores=max(1, usable_cores() // settings.workers),
             overrides=overrides,
         ),
+        OpeningWatch(settings.open_limit_s, metrics.bundle_opening.set),
+        default_model=settings.default_model,
     )
     decoders = Decoders(
         num_threads=settings.decode_threads,

@@ -37,6 +37,11 @@ class Settings(ExposureSettings):
         description="How often the store is looked at for new, changed and removed versions; 0 "
                     "looks only at the start.",
     )  # fmt: skip
+    open_seconds: Seconds = Field(
+        60.0,
+        description="How long one version may take to open before it is refused; if unset, ten "
+        "times as long for tensorrt.",
+    )
     default_model: Slug = Field(
         "pneumothorax", description="The model that answers if a request names none."
     )
@@ -172,6 +177,12 @@ class Settings(ExposureSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line to write."
     )
+
+    @property
+    def open_limit_s(self) -> float:
+        """Seconds that one version may take to open; TensorRT builds an engine first."""
+        is_slow = self.engine == "tensorrt" and "open_seconds" not in self.model_fields_set
+        return 10 * self.open_seconds if is_slow else self.open_seconds
 
     @property
     def decode_limits(self) -> DecodeLimits:

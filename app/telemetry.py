@@ -134,6 +134,12 @@ class Metrics:
             "cxr_refused_bundles", "Versions in the store that are refused now.", ("model",),
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
+        self.bundle_opening = Gauge(
+            "cxr_bundle_opening_seconds",
+            "Seconds for which a version is being opened now; 0 if none is.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.model_info = Gauge(
             "cxr_model_info", "1 for each version that serves, 0 for one that did.", ("model",
             "version", "sha256", "provider"),

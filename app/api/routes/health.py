@@ -27,7 +27,7 @@ async def livez(service: ServiceOf) -> LivenessAnswer:
 async def readyz(service: ServiceOf) -> ReadinessAnswer:
     """Answer 200 while the default model serves, else 503 with the reasons."""
     _refuse(service.classifier.unready_reasons())
-    return ReadinessAnswer(notes=service.classifier.store.refusal_reasons)
+    return ReadinessAnswer(notes=service.classifier.store.notes)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from app.api.problems import CODES, PROBLEM_KINDS
-from app.api.routes.models import render_card
+from app.models.card import render_card
 from cxr.radiograph import WarningCode
 from tests.app.serving import serving
 from tests.bundles import write_made_bundle
