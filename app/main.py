@@ -80,7 +80,12 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics, overload_status=int(settings.overload_status))
-    app.add_middleware(AnswerMiddleware, budget=answers, metrics=metrics)
+    app.add_middleware(
+        AnswerMiddleware,
+        budget=answers,
+        metrics=metrics,
+        overload_status=int(settings.overload_status),
+    )
     keys = ApiKeys.of(settings)
     if keys.is_open:
         app.add_middleware(OriginMiddleware, hosts=AllowedHosts.of(settings), metrics=metrics)

@@ -91,10 +91,13 @@ class AnswerMiddleware:
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
 
-    def __init__(self, app: ASGIApp, budget: AnswerBudget, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, budget: AnswerBudget, metrics: Metrics, *, overload_status: int
+    ) -> None:
         self._app = app
         self._budget = budget
         self._metrics = metrics
+        self._overload_status = overload_status
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; answer 503 if its large answer has no room."""
@@ -119,7 +122,9 @@ class AnswerMiddleware:
                     await _send_pieces(send, head, message)
             except Overloaded as error:
                 self._metrics.rejections.labels(error.code).inc()
-                await problem_response(problem_of(error), headers_for(error))(scope, receive, send)
+                problem = problem_of(error, overload_status=self._overload_status)
+                answer = problem_response(problem, headers_for(error), path=scope["path"])
+                await answer(scope, receive, send)
 
         await self._app(scope, receive, send_in_pieces)
 

@@ -68,7 +68,8 @@ class OriginMiddleware:
             self._check(scope["method"], Headers(scope=scope))
         except ServiceError as error:
             self._metrics.rejections.labels(error.code).inc()
-            await problem_response(problem_of(error))(scope, receive, send)
+            answer = problem_response(problem_of(error), path=scope["path"])
+            await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
 

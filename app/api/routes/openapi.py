@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.problems import Problem
-from app.api.routes.openapi_texts import problem_responses
+from app.api.routes.openapi_texts import infer_responses, problem_responses
 
 VERSION = "3.0.3"
 _OF_FASTAPI = ("HTTPValidationError", "ValidationError")
@@ -61,12 +61,16 @@ def _drop_foreign_errors(document: dict[str, Any]) -> None:
 
 def _add_common_problems(document: dict[str, Any]) -> None:
     """Add what may be answered before an endpoint is reached."""
-    for path in document["paths"].values():
-        for method, operation in path.items():
+    for path, operations in document["paths"].items():
+        describe = infer_responses if path.startswith("/v2") else problem_responses
+        for method, operation in operations.items():
             codes = ["misdirected_request"]
             if method == "post":
                 codes += ["forbidden", "not_implemented"]
-            for status, response in problem_responses(*codes).items():
+            for status, response in describe(*codes).items():
+                if response.pop("model", None):
+                    schema = {"$ref": "#/components/schemas/ErrorAnswer"}
+                    response["content"] = {"application/json": {"schema": schema}}
                 operation["responses"][str(status)] = response
 
 

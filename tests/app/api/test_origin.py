@@ -52,8 +52,9 @@ async def test_the_loopback_and_the_names_of_the_settings_are_answered(
 async def test_a_service_on_all_addresses_answers_to_any_of_them_and_to_its_names(
     store: Path, host: str
 ) -> None:
-    settings = {"host": "0.0.0.0", "waive_api_key": True, "allowed_hosts": "cxr-serve"}
-    async with serving(store, **settings) as served:
+    async with serving(
+        store, host="0.0.0.0", waive_api_key=True, allowed_hosts="cxr-serve"
+    ) as served:
         answer = await served.client.get("/metrics", headers={"host": host})
         foreign = await served.client.get("/metrics", headers={"host": "evil.example"})
 

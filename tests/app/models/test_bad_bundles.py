@@ -34,7 +34,7 @@ def change_golden(bundle: Path, **arrays: object) -> None:
     with np.load(path) as before:
         contents = {**{name: before[name] for name in before.files}, **arrays}
     before_hash = file_sha256(path)
-    np.savez_compressed(path, **contents)  # type: ignore[arg-type]
+    np.savez_compressed(path, **contents)
     manifest = bundle / "bundle.json"
     manifest.write_text(manifest.read_text().replace(before_hash, file_sha256(path)))
 
