@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from app.api.answers import AnswerBudget, AnswerMiddleware
 from app.api.auth import AccessMiddleware, ApiKeys
+from app.api.cached_metrics import CachedMetrics
+from app.api.head import HeadMiddleware
 from app.api.origin import AllowedHosts, OriginMiddleware
 from app.api.problems import install_problems
 from app.api.routes import install_routes
@@ -60,6 +62,7 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         description="A research tool. It is no medical device, and its answers are no diagnosis.",
         version=_version(),
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -76,10 +79,12 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
             max_waiting=settings.queue_capacity,
         ),
         answers,
+        CachedMetrics(metrics),
     )
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics, overload_status=int(settings.overload_status))
+    app.add_middleware(HeadMiddleware)
     app.add_middleware(
         AnswerMiddleware,
         budget=answers,

@@ -146,9 +146,9 @@ class Metrics:
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
 
-    def render(self, accept: str | None) -> tuple[bytes, str]:
+    def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format that a scraper accepts, and its media type."""
-        encode, media_type = choose_encoder(accept or "")
+        encode, media_type = choose_encoder(accept)
         registry = self.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

@@ -34,6 +34,7 @@ from cxr.errors import ImageError
 logger = logging.getLogger("cxr.problems")
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+_MAX_FAULTS = 10
 _TYPE_PREFIX = "urn:problem-type:cxr-serve:"
 _OPEN_INFERENCE = "/v2"
 """Paths of a protocol with an error form of its own."""
@@ -148,7 +149,7 @@ class _ProblemHandlers:
     async def on_bad_parameters(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return self._answer(
-            request, make_problem(MalformedRequest.code, "; ".join(map(_fault, error.errors())))
+            request, make_problem(MalformedRequest.code, _list_faults(error.errors()))
         )
 
     async def on_http(self, request: Request, error: Exception) -> Response:
@@ -162,7 +163,10 @@ class _ProblemHandlers:
             if error.status_code in (404, 405)
             else "The request can't be read."
         )
-        return self._answer(request, make_problem(code, detail), dict(error.headers or {}))
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        if "GET" in headers.get("allow", "") and "HEAD" not in headers["allow"]:
+            headers["allow"] += ", HEAD"  # `app.api.head` answers HEAD as GET
+        return self._answer(request, make_problem(code, detail), headers)
 
     def _answer(
         self, request: Request, problem: Problem, headers: dict[str, str] | None = None
@@ -218,6 +222,13 @@ def headers_for(error: ServiceError | ImageError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"www-authenticate": "Bearer"}
     return {"connection": "close"} if isinstance(error, SlowClient) else {}
+
+
+def _list_faults(faults: Sequence[dict[str, object]]) -> str:
+    """Describe the faults of a request's parameters, the first ten of them."""
+    described = [_fault(fault) for fault in faults[:_MAX_FAULTS]]
+    num_more = len(faults) - len(described)
+    return "; ".join([*described, *([f"and {num_more} more"] if num_more else [])])
 
 
 def _fault(fault: dict[str, object]) -> str:

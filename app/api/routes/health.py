@@ -12,7 +12,6 @@ from app.load_report import report
 router = APIRouter(tags=["health"])
 
 
-@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
 async def livez(service: ServiceOf) -> LivenessAnswer:
     """Answer 200 while the event loop runs and no run slot has died; else a restart helps."""
@@ -20,7 +19,6 @@ async def livez(service: ServiceOf) -> LivenessAnswer:
     return LivenessAnswer()
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz", summary="Does the default model answer?", responses=problem_responses("not_ready")
 )
@@ -34,7 +32,7 @@ async def readyz(service: ServiceOf) -> ReadinessAnswer:
 async def metrics(request: Request, service: ServiceOf) -> Response:
     """Write the metrics of all worker processes."""
     report(service.classifier, service.metrics)
-    body, media_type = service.metrics.render(request.headers.get("accept"))
+    body, media_type = await service.cached_metrics.text(request.headers.get("accept", ""))
     return Response(body, headers={"content-type": media_type})
 
 
