@@ -25,27 +25,29 @@ def main(arguments: list[str] | None = None) -> int:
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    return _serve_alone(settings) if settings.workers == 1 else _supervise(settings)
+    try:
+        return _serve_alone(settings) if settings.workers == 1 else _supervise(settings)
+    except OSError as error:
+        sys.stderr.write(f"the port can't be opened: {error}\n")
+        return 1
 
 
 def _serve_alone(settings: Settings) -> int:
-    from app.server.draining import serve  # noqa: PLC0415
+    from app.server.process import end_process, serve_alone  # noqa: PLC0415
 
-    return serve(settings)
+    status = serve_alone(settings)
+    end_process(status)
+    return status
 
 
 def _supervise(settings: Settings) -> int:
     """Serve by several worker processes until SIGTERM or SIGINT. Return the exit status."""
-    from app.server.draining import work  # noqa: PLC0415
     from app.server.supervisor import Supervisor  # noqa: PLC0415
+    from app.server.worker_slot import work  # noqa: PLC0415
     from app.telemetry import configure_logging  # noqa: PLC0415
 
     configure_logging(settings.log_level)
-    try:
-        return Supervisor(settings, work).run()
-    except OSError as error:
-        sys.stderr.write(f"the port can't be opened: {error}\n")
-        return 1
+    return Supervisor(settings, work).run()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
     ServiceError
     ├── MalformedRequest      malformed_request
     ├── Unauthorized          unauthorized
+    ├── Forbidden             forbidden
+    ├── MisdirectedRequest    misdirected_request
     ├── UnknownModel          unknown_model
     ├── NotFound              not_found
     ├── NotAcceptable         not_acceptable
@@ -39,6 +41,18 @@ class Unauthorized(ServiceError):
     """A key is needed, and none or a wrong one was sent."""
 
     code = "unauthorized"
+
+
+class Forbidden(ServiceError):
+    """A web page of another origin sends this, and no key is asked for."""
+
+    code = "forbidden"
+
+
+class MisdirectedRequest(ServiceError):
+    """The Host header names another service."""
+
+    code = "misdirected_request"
 
 
 class UnknownModel(ServiceError):

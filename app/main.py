@@ -8,7 +8,11 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from app.api.answers import AnswerBudget, AnswerMiddleware
 from app.api.auth import AccessMiddleware, ApiKeys
+from app.api.cached_metrics import CachedMetrics
+from app.api.head import HeadMiddleware
+from app.api.origin import AllowedHosts, OriginMiddleware
 from app.api.problems import install_problems
 from app.api.routes import install_routes
 from app.api.routes.context import Service
@@ -19,6 +23,7 @@ from app.cpu import usable_cores
 from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
 from app.load_report import reporting
+from app.models.opening import OpeningWatch
 from app.models.store import ModelStore
 from app.models.tuning import GraphOpener, Overrides, Tuner
 from app.settings import Settings
@@ -57,10 +62,12 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         description="A research tool. It is no medical device, and its answers are no diagnosis.",
         version=_version(),
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
+    answers = AnswerBudget(settings.max_answers_bytes, metrics)
     app.state.service = Service(
         settings,
         metrics,
@@ -71,11 +78,24 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
             cores=max(1, usable_cores() // settings.workers),
             max_waiting=settings.queue_capacity,
         ),
+        answers,
+        CachedMetrics(metrics),
     )
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics, overload_status=int(settings.overload_status))
-    app.add_middleware(AccessMiddleware, api_keys=ApiKeys.of(settings), metrics=metrics)
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(
+        AnswerMiddleware,
+        budget=answers,
+        metrics=metrics,
+        overload_status=int(settings.overload_status),
+    )
+    keys = ApiKeys.of(settings)
+    if keys.is_open:
+        app.add_middleware(OriginMiddleware, hosts=AllowedHosts.of(settings), metrics=metrics)
+    else:
+        app.add_middleware(AccessMiddleware, api_keys=keys, metrics=metrics)
     app.add_middleware(
         TelemetryMiddleware, metrics=metrics
     )  # the last one added is the first one to run
@@ -103,6 +123,8 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
             cores=max(1, usable_cores() // settings.workers),
             overrides=overrides,
         ),
+        OpeningWatch(settings.open_limit_s, metrics.bundle_opening.set),
+        default_model=settings.default_model,
     )
     decoders = Decoders(
         num_threads=settings.decode_threads,

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.cpu import usable_cores
-from app.exposure import KEY_LINE, is_loopback
+from app.exposure import PREFIX, ExposureSettings
 from cxr.decode import DecodeLimits
 from cxr.graph.runtime import Engine, Precision
 from cxr.manifest import Slug
 
-PREFIX = "CXR_"
 MEBIBYTE = 2**20
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -28,10 +26,8 @@ class SettingsError(Exception):
     """The environment holds no valid settings. The message names every fault."""
 
 
-class Settings(BaseSettings):
+class Settings(ExposureSettings):
     """The service's settings; field `port` is read from `CXR_PORT`, and so on."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     store: Path = Field(
         Path("model_store"), description="Folder of model bundles: <model>/<version>/bundle.json."
@@ -41,6 +37,11 @@ class Settings(BaseSettings):
         description="How often the store is looked at for new, changed and removed versions; 0 "
                     "looks only at the start.",
     )  # fmt: skip
+    open_seconds: Seconds = Field(
+        60.0,
+        description="How long one version may take to open before it is refused; if unset, ten "
+        "times as long for tensorrt.",
+    )
     default_model: Slug = Field(
         "pneumothorax", description="The model that answers if a request names none."
     )
@@ -49,7 +50,6 @@ class Settings(BaseSettings):
         max_length=64,
         description="Operating point of requests that name none; empty takes each model's own.",
     )
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(
         1, ge=1, le=64,
@@ -161,27 +161,28 @@ class Settings(BaseSettings):
     header_timeout_seconds: Seconds = Field(
         10.0, description="How long a request's headers may take to arrive."
     )
-    api_keys: str = Field(
-        "",
-        repr=False,
-        description="API keys that are accepted, as NAME:SHA256, separated by commas.",
+    send_timeout_seconds: Seconds = Field(
+        10.0, description="How long a client may leave an answer unread before it is cut off."
     )
-    api_keys_file: Path | None = Field(
-        None, description="File of such keys, one a line; # begins a comment."
-    )
-    waive_api_key: bool = Field(
-        False, description="Listen beyond the loopback without any API key."
-    )
-    max_calls_per_minute: int = Field(
-        600,
-        ge=0,
-        le=10**6,
-        description="Calls that each API key may make, counted by each worker process for itself; "
-        "0 sets no limit.",
+    max_connections: int = Field(
+        1000, ge=8, le=10**6,
+        description="Connections that may be open. File descriptors may allow fewer.",
+    )  # fmt: skip
+    max_answers_bytes: int = Field(
+        256 * MEBIBYTE,
+        ge=MEBIBYTE,
+        le=2**40,
+        description="Most bytes of large answers that wait to be read, over all requests.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe log line to write."
     )
+
+    @property
+    def open_limit_s(self) -> float:
+        """Seconds that one version may take to open; TensorRT builds an engine first."""
+        is_slow = self.engine == "tensorrt" and "open_seconds" not in self.model_fields_set
+        return 10 * self.open_seconds if is_slow else self.open_seconds
 
     @property
     def decode_limits(self) -> DecodeLimits:
@@ -194,19 +195,17 @@ class Settings(BaseSettings):
 
     def share(self) -> Self:
         """Return the settings of one worker process: limits that hold for all are divided."""
-        names = ("decode_threads", "decode_workers", "engine_lanes", "queue_capacity")
+        names = (
+            "decode_threads",
+            "decode_workers",
+            "engine_lanes",
+            "queue_capacity",
+            "max_connections",
+        )
         whole = {name: getattr(self, name) for name in names}
         return self.model_copy(
             update={name: max(1, value // self.workers) for name, value in whole.items() if value}
         )
-
-    def key_lines(self) -> list[str]:
-        """Return the lines of all API keys; raise `OSError` if their file can't be read."""
-        text = self.api_keys.replace(",", "\n")
-        if self.api_keys_file is not None:
-            text += "\n" + self.api_keys_file.read_text(encoding="utf-8")
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        return [line for line in lines if line]
 
     @field_validator("cache_dir")
     @classmethod
@@ -222,24 +221,6 @@ class Settings(BaseSettings):
         """Refuse an engine that does not run on the device."""
         if (self.engine, self.device) in (("openvino", "gpu"), ("tensorrt", "cpu")):
             raise ValueError(f"CXR_ENGINE={self.engine} does not run on CXR_DEVICE={self.device}")
-        return self
-
-    @model_validator(mode="after")
-    def _guard_open_addresses(self) -> Self:
-        """Refuse an address that others can reach, unless keys are asked for or waived."""
-        try:
-            keys = self.key_lines()
-        except OSError as exc:
-            raise ValueError("CXR_API_KEYS_FILE can't be read") from exc
-        if not all(KEY_LINE.fullmatch(line) for line in keys):
-            raise ValueError(
-                "an API key's line is NAME:SHA256, as `python -m app.access NAME` writes it"
-            )
-        if not (keys or self.waive_api_key or is_loopback(self.host)):
-            raise ValueError(
-                "CXR_HOST is reachable by others: set CXR_API_KEYS or CXR_API_KEYS_FILE, or "
-                "CXR_WAIVE_API_KEY=true"
-            )
         return self
 
     @model_validator(mode="after")

@@ -118,19 +118,37 @@ class Metrics:
             "Workers that took the place of one that died or hung.",
             registry=registry,
         )
+        self.open_connections = Gauge(
+            "cxr_open_connections",
+            "Connections that are open.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.dropped_connections = Counter(
+            "cxr_dropped_connections",
+            "Connections closed for a client that sends or reads too slowly, or for want of room.",
+            ("reason",),
+            registry=registry,
+        )
         self.refused_bundles = Gauge(
             "cxr_refused_bundles", "Versions in the store that are refused now.", ("model",),
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
+        self.bundle_opening = Gauge(
+            "cxr_bundle_opening_seconds",
+            "Seconds for which a version is being opened now; 0 if none is.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.model_info = Gauge(
             "cxr_model_info", "1 for each version that serves, 0 for one that did.", ("model",
             "version", "sha256", "provider"),
             registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
 
-    def render(self, accept: str | None) -> tuple[bytes, str]:
+    def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format that a scraper accepts, and its media type."""
-        encode, media_type = choose_encoder(accept or "")
+        encode, media_type = choose_encoder(accept)
         registry = self.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             registry = CollectorRegistry()

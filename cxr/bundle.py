@@ -22,8 +22,13 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from cxr.errors import BundleError
+from cxr.golden import MAX_FILE_BYTES as GOLDEN_BYTES
 from cxr.golden import Golden
 from cxr.manifest import GraphFile, Manifest, Slug, Version, read_manifest
+from cxr.regular_file import read_regular_file
+
+_MAX_GRAPH_BYTES = 512 * 2**20
+_MAX_CARD_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class Bundle:
     path: Path
     manifest: Manifest
     golden: Golden
+    card: str = ""
+    """The text of MODEL_CARD.md; empty if there is none."""
 
     @property
     def graph_path(self) -> Path:
@@ -44,18 +51,45 @@ class Bundle:
         """The fp32 graph's hash: the model's identity in every answer."""
         return self.manifest.graphs[0].sha256
 
-    @property
-    def card(self) -> str:
-        """The text of MODEL_CARD.md; a mark replaces bytes that are no UTF-8. Raises `OSError`."""
-        return (self.path / "MODEL_CARD.md").read_text(encoding="utf-8", errors="replace")
+    def read_graph(self, graph: GraphFile) -> bytes:
+        """Return the content of a graph file that matches its hash; raise `BundleError`."""
+        if Path(graph.file).name != graph.file:
+            raise BundleError("bundle.json names a graph outside its folder")
+        try:
+            data = read_regular_file(self.path / graph.file, max_bytes=_MAX_GRAPH_BYTES)
+        except OSError as exc:
+            raise BundleError(f"{graph.file} can't be read") from exc
+        if hashlib.sha256(data).hexdigest() != graph.sha256:
+            raise BundleError(f"{graph.file} does not match its hash in bundle.json")
+        return data
 
 
 def read_bundle(path: Path) -> Bundle:
-    """Read `<model>/<version>/` and verify every graph's hash; raises `BundleError`."""
+    """Read `<model>/<version>/` and verify all hashes; raise `BundleError`."""
     manifest = read_manifest(path / "bundle.json")
+    bundle = Bundle(path, manifest, _read_golden(path / "golden.npz", manifest), _read_card(path))
     for graph in manifest.graphs:
-        _verify(path / graph.file, graph)
-    return Bundle(path, manifest, Golden.load(path / "golden.npz"))
+        bundle.read_graph(graph)
+    return bundle
+
+
+def _read_golden(path: Path, manifest: Manifest) -> Golden:
+    try:
+        data = read_regular_file(path, max_bytes=GOLDEN_BYTES)
+    except OSError as exc:
+        raise BundleError("golden.npz can't be read") from exc
+    if manifest.golden_sha256 not in (None, hashlib.sha256(data).hexdigest()):
+        raise BundleError("golden.npz does not match its hash in bundle.json")
+    return Golden.parse(data)
+
+
+def _read_card(folder: Path) -> str:
+    """Return MODEL_CARD.md, or an empty text if it is missing, a link or too large."""
+    try:
+        data = read_regular_file(folder / "MODEL_CARD.md", max_bytes=_MAX_CARD_BYTES)
+    except OSError:
+        return ""
+    return data.decode("utf-8", errors="replace")
 
 
 _NAME: TypeAdapter[tuple[str, int]] = TypeAdapter(tuple[Slug, Version])
@@ -93,14 +127,3 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _verify(path: Path, graph: GraphFile) -> None:
-    if path.name != graph.file:
-        raise BundleError("bundle.json names a graph outside its folder")
-    try:
-        digest = file_sha256(path)
-    except OSError as exc:
-        raise BundleError(f"{graph.file} can't be read") from exc
-    if digest != graph.sha256:
-        raise BundleError(f"{graph.file} does not match its hash in bundle.json")

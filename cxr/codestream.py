@@ -30,11 +30,44 @@ _STANDALONE = frozenset({0x00, 0x01, *range(0xD0, 0xD8)})
 segments."""
 
 _START_OF_SCAN = 0xDA
+_SCAN = b"\xff\xda"
 _END_OF_IMAGE = b"\xff\xd9"
 _EXIF = 0xE1
 _UNSEEN = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}
 """Application segments and comments that make no pixel; APP0 (JFIF) and APP14 (Adobe) say which
 colours are meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class JpegFrame:
+    """A start-of-frame segment (ITU-T T.81 B.2.2)."""
+
+    marker: int
+    rows: int
+    columns: int
+    components: tuple[tuple[int, int, int], ...]
+    """Identifier, horizontal and vertical sampling of each component."""
+
+    @property
+    def is_progressive(self) -> bool:
+        """Whether several scans refine the same samples."""
+        return self.marker in (0xC2, 0xC6, 0xCA, 0xCE)
+
+    @property
+    def is_arithmetic(self) -> bool:
+        """Whether samples are arithmetic coded."""
+        return 0xC9 <= self.marker <= 0xCF
+
+    def samples_a_pixel(self, scan: bytes) -> float:
+        """Return the samples for each pixel in a scan's components; at least one component's."""
+        widest = max((wide for _, wide, _ in self.components), default=1)
+        highest = max((high for _, _, high in self.components), default=1)
+        shares = [
+            wide * high / max(1, widest * highest)
+            for number, wide, high in self.components
+            if number in scan
+        ]
+        return sum(shares) or 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +78,26 @@ class JpegStructure:
     thumbnails, further pictures.  `exif` is the first APP1 segment's content.
     """
 
-    rows: int
-    columns: int
+    frame: JpegFrame
     bare: bytes
     exif: bytes
+    scans: tuple[bytes, ...]
+    """The components of each scan, by their identifiers."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of the frame."""
+        return self.frame.rows
+
+    @property
+    def columns(self) -> int:
+        """Columns of the frame."""
+        return self.frame.columns
+
+    @property
+    def num_scanned(self) -> float:
+        """Samples over which a decoder walks, in all scans together."""
+        return self.rows * self.columns * sum(map(self.frame.samples_a_pixel, self.scans))
 
 
 def read_jpeg_outline(data: bytes) -> JpegStructure:
@@ -58,7 +107,7 @@ def read_jpeg_outline(data: bytes) -> JpegStructure:
         CorruptImage: no frame header, a broken segment, or no end.
         DecodeLimit: more scans than any picture needs.
     """
-    size: tuple[int, int] | None = None
+    frame: JpegFrame | None = None
     exif = b""
     kept = [JPEG_START]
     scan = 0
@@ -66,21 +115,22 @@ def read_jpeg_outline(data: bytes) -> JpegStructure:
         if marker == _START_OF_SCAN:
             scan = start
             break
-        if marker in _FRAME_HEADERS and size is None:
-            size = _frame_size(data[start:end])
+        if marker in _FRAME_HEADERS and frame is None:
+            frame = _read_frame(marker, data[start:end])
         if marker == _EXIF:
             exif = exif or data[start + 4 : end]
         if marker not in _UNSEEN:
             kept.append(data[start:end])
-    if size is None or not scan:
+    if frame is None or not scan:
         raise CorruptImage("The compressed image has no frame header.")
-    if data.count(b"\xff\xda", scan) > MAX_SCANS:
+    if data.count(_SCAN, scan) > MAX_SCANS:
         raise DecodeLimit(f"The compressed image has more than {MAX_SCANS} scans.")
     if (
         data.rfind(_END_OF_IMAGE) < scan
     ):  # entropy-coded bytes never look like a marker, so this is the end itself
         raise CorruptImage("The compressed image has no end.")
-    return JpegStructure(*size, b"".join((*kept, data[scan:])), exif)
+    bare = b"".join((*kept, data[scan:]))
+    return JpegStructure(frame, bare, exif, tuple(_scans(data, scan)))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -105,11 +155,25 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     raise CorruptImage("The compressed image has too many segments.")
 
 
-def _frame_size(segment: bytes) -> tuple[int, int]:
+def _read_frame(marker: int, segment: bytes) -> JpegFrame:
     if len(segment) < 9:
         raise CorruptImage("The compressed image's frame header is cut short.")
     rows, columns = struct.unpack_from(">HH", segment, 5)
-    return rows, columns
+    described = segment[10:]
+    components = tuple(
+        (described[at], described[at + 1] >> 4, described[at + 1] & 15)
+        for at in range(0, len(described) - 2, 3)
+    )
+    return JpegFrame(marker, rows, columns, components)
+
+
+def _scans(data: bytes, first: int) -> Iterator[bytes]:
+    """Yield the components' identifiers of each scan (ITU-T T.81 B.2.3)."""
+    place = first
+    while place >= 0:
+        count = data[place + 4] if place + 4 < len(data) else 0
+        yield data[place + 5 : place + 5 + 2 * count : 2]
+        place = data.find(_SCAN, place + 2)
 
 
 @dataclass(frozen=True, slots=True)

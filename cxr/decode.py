@@ -1,21 +1,17 @@
 """From the bytes of an upload to a radiograph: sniff the format, enforce the limits, dispatch."""
 
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from cxr import dicom
-from cxr.errors import NeedsWorker, TooLarge, UnsupportedFormat
+from cxr.errors import TooLarge, UnsupportedFormat
 from cxr.radiograph import Format, ImageWarning, Processing, Radiograph, WarningCode
-from cxr.raster import JPEG_MAGIC, PNG_MAGIC, picture_pixels, read_jpeg, read_png
+from cxr.raster import JPEG_MAGIC, PNG_MAGIC, read_jpeg, read_png
 
 ScopePolicy = Literal["refuse", "warn"]
-
-MAX_THREAD_PIXELS = 20_000_000
-"""Larger images are decoded in a process of bounded memory; detectors make up to 19 megapixels."""
 
 USUAL_ASPECT = (0.5, 2.0)
 
@@ -66,7 +62,7 @@ def decode(
     """
     if len(data) > limits.max_bytes:
         raise TooLarge(f"The file has more than {limits.max_bytes} bytes.")
-    radiograph = _read(data, limits, size, scope, math.inf if can_be_stopped else MAX_THREAD_PIXELS)
+    radiograph = _read(data, limits, size, scope, in_thread=not can_be_stopped)
     return replace(
         radiograph, warnings=(*radiograph.warnings, *_size_warnings(radiograph.processing, size))
     )
@@ -85,17 +81,15 @@ def quiet_libraries() -> None:
 
 
 def _read(
-    data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy, max_pixels_here: float
+    data: bytes, limits: DecodeLimits, size: int | None, scope: ScopePolicy, *, in_thread: bool
 ) -> Radiograph:
     format_ = sniff(data)
     if format_ == "dicom":
-        bounds = dicom.DicomLimits(limits.max_pixels, limits.max_inflated_bytes, max_pixels_here)
+        bounds = dicom.DicomLimits(limits.max_pixels, limits.max_inflated_bytes, in_thread)
         return dicom.read_dicom(data, limits=bounds, size=size, refuse_scope=scope == "refuse")
-    if max_pixels_here < math.inf and picture_pixels(data) > max_pixels_here:
-        raise NeedsWorker
     if format_ == "png":
-        return read_png(data, max_pixels=limits.max_pixels)
-    return read_jpeg(data, max_pixels=limits.max_pixels, size=size)
+        return read_png(data, max_pixels=limits.max_pixels, in_thread=in_thread)
+    return read_jpeg(data, max_pixels=limits.max_pixels, size=size, in_thread=in_thread)
 
 
 def _size_warnings(processing: Processing, size: int | None) -> Iterator[ImageWarning]:

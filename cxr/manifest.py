@@ -1,6 +1,7 @@
 """`bundle.json`: what a model bundle says of itself."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,11 +11,16 @@ from cxr.errors import BundleError
 from cxr.interpret import InterpretSpec, Part
 from cxr.metadata_features import COLUMNS
 from cxr.preprocess import PreprocessSpec
+from cxr.regular_file import read_regular_file
 
 SCHEMA: Literal["cxr-bundle/1"] = "cxr-bundle/1"
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Slug = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,63}$")]
+SLUG = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
+"""A model's name; match the whole text."""
+Slug = Annotated[str, Field(pattern=f"^{SLUG.pattern}$")]
 Version = Annotated[int, Field(ge=1)]
+
+_MAX_BYTES = 4 * 2**20
 
 
 class TrainingData(Part):
@@ -105,6 +111,10 @@ class Manifest(InterpretSpec):
     git_commit: str
     tools: dict[str, str]
     graphs: Annotated[tuple[GraphFile, ...], Field(min_length=1)]
+    golden_sha256: Sha256 | None = None
+    """Of golden.npz; None in bundles that were written before it was stated."""
+    signature: Annotated[str, Field(max_length=4096)] | None = None
+    """Place for a signature of the rest of this file. Nothing writes or checks one yet."""
     fast: FastPrecision | None = None
     """Whether `CXR_PRECISION=fast` may serve this model; None if that was not measured, or cost
     too much."""
@@ -123,7 +133,7 @@ class Manifest(InterpretSpec):
 def read_manifest(path: Path) -> Manifest:
     """Read `bundle.json`; raises `BundleError`."""
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(read_regular_file(path, max_bytes=_MAX_BYTES))
     except OSError as exc:
         raise BundleError("bundle.json can't be read") from exc
     except ValidationError as exc:

@@ -3,6 +3,7 @@
 Shape suffixes: H rows, W columns.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ from PIL import Image
 
 from cxr.bounded import BoundedReads
 from cxr.codestream import read_jpeg_outline
-from cxr.errors import CorruptImage, ImageError, NotARadiograph, TooLarge
+from cxr.decode_cost import check_thread, jpeg_seconds, png_seconds
+from cxr.errors import CorruptImage, ImageError, NeedsWorker, NotARadiograph, TooLarge
 from cxr.radiograph import ImageWarning, Metadata, Processing, Radiograph, WarningCode
 from cxr.size import check_size, jpeg_reduction
 
@@ -37,13 +39,16 @@ MAX_EXIF_TAGS = 512
 GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I"})
 
 
-def read_png(data: bytes, *, max_pixels: int) -> Radiograph:
+def read_png(data: bytes, *, max_pixels: int, in_thread: bool = False) -> Radiograph:
     """Read a PNG of 1 to 16 bits, grey or colour; transparency is dropped.
 
     Raises:
         ImageError: not one picture, too small, too large, or not decodable to its end.
+        NeedsWorker: it is read `in_thread` and may take long.
     """
     with _opened(data, "PNG", max_pixels) as image:
+        if in_thread:
+            check_thread(_png_seconds(image, len(data)), image.height * image.width)
         if getattr(image, "n_frames", 1) != 1:
             raise NotARadiograph("The file holds several frames; one radiograph is expected.")
         color, deep = _has_color(image), image.mode.startswith("I")
@@ -53,15 +58,20 @@ def read_png(data: bytes, *, max_pixels: int) -> Radiograph:
     return Radiograph(pixels_HW, Metadata(), processing, (*warnings, *_color_warnings(color=color)))
 
 
-def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
+def read_jpeg(
+    data: bytes, *, max_pixels: int, size: int | None, in_thread: bool = False
+) -> Radiograph:
     """Read a JPEG, turned as its EXIF says, averaged while decoding as far as `preprocess` would
     for `size`.
 
     Raises:
         ImageError: too small, too large, or not decodable to its end.
+        NeedsWorker: it is read `in_thread` and may take long.
     """
     outline = read_jpeg_outline(data)
     check_size(outline.rows, outline.columns, max_pixels=max_pixels)
+    if in_thread:
+        check_thread(jpeg_seconds(outline), outline.rows * outline.columns)
     with _opened(outline.bare, "JPEG", max_pixels) as image:
         columns, rows = image.width, image.height
         reduction = jpeg_reduction(rows, columns, size) if image.mode in SCALABLE_MODES else 1
@@ -78,22 +88,6 @@ def read_jpeg(data: bytes, *, max_pixels: int, size: int | None) -> Radiograph:
     return Radiograph(upright, Metadata(), processing, _color_warnings(color=color), reduction)
 
 
-def picture_pixels(data: bytes) -> int:
-    """Return how many pixels a PNG or JPEG states; 0 if it states nothing sensible and will be
-    refused.
-    """
-    try:
-        if data.startswith(PNG_MAGIC):
-            columns, rows = struct.unpack_from(">2L", data, 16)
-            return int(rows * columns)
-        if data.startswith(JPEG_MAGIC):
-            outline = read_jpeg_outline(data)
-            return outline.rows * outline.columns
-    except (ImageError, struct.error):
-        pass
-    return 0
-
-
 @contextmanager
 def _opened(data: bytes, kind: str, max_pixels: int) -> Iterator[Image.Image]:
     """Open a picture, check its stated size, and translate Pillow's errors."""
@@ -101,7 +95,7 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Iterator[Image.Image]:
         with Image.open(BoundedReads(data), formats=(kind,)) as image:
             check_size(image.height, image.width, max_pixels=max_pixels)
             yield image
-    except (ImageError, MemoryError):
+    except (ImageError, NeedsWorker, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise TooLarge(f"The image has more than {max_pixels} pixels.") from exc
@@ -109,6 +103,19 @@ def _opened(data: bytes, kind: str, max_pixels: int) -> Iterator[Image.Image]:
         Exception
     ) as exc:  # Pillow raises OSError, ValueError, SyntaxError, struct.error, zlib.error and more
         raise CorruptImage(f"The {kind} can't be decoded whole.") from exc
+
+
+def _png_seconds(image: Image.Image, num_bytes: int) -> float:
+    """Return how long a PNG may take, by what Pillow has read of it."""
+    tiles = getattr(image, "tile", ())
+    raw_mode = str(tiles[0].args) if tiles else ""
+    samples, _, depth = raw_mode.partition(";")
+    bits = len(samples) * int(re.sub(r"\D", "", depth) or 8)
+    is_adam7 = bool(image.info.get("interlace"))
+    is_color = image.mode not in GREY_MODES
+    return png_seconds(
+        num_bytes, image.height * image.width, bits, is_color=is_color, is_adam7=is_adam7
+    )
 
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:

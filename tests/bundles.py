@@ -95,6 +95,44 @@ def made_graph(size: int, *, reads_facts: bool = False) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
+def replace_graph(bundle: Path, model: onnx.ModelProto) -> None:
+    """Put another graph into a bundle, and its hash into bundle.json."""
+    path = bundle / "model.onnx"
+    before = file_sha256(path)
+    onnx.save(model, path)
+    manifest = bundle / "bundle.json"
+    manifest.write_text(manifest.read_text().replace(before, file_sha256(path)))
+
+
+def endless_graph(size: int = 32) -> onnx.ModelProto:
+    """Return the made graph with a loop behind its novelty that does not end."""
+    model = made_graph(size)
+    number = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_in"], ["go_out"]),
+            helper.make_node("Add", ["value_in", "step"], ["value_out"]),
+        ],
+        "body",
+        [
+            number("count", TensorProto.INT64, []),
+            number("go_in", TensorProto.BOOL, []),
+            number("value_in", TensorProto.FLOAT, ["N"]),
+        ],
+        [
+            number("go_out", TensorProto.BOOL, []),
+            number("value_out", TensorProto.FLOAT, ["N"]),
+        ],
+        [numpy_helper.from_array(np.array(1, np.float32), "step")],
+    )
+    graph = model.graph
+    graph.node[-1].output[0] = "before"
+    graph.node.append(helper.make_node("Loop", ["trips", "go", "before"], ["novelty"], body=body))
+    graph.initializer.append(numpy_helper.from_array(np.array(2**62, np.int64), "trips"))
+    graph.initializer.append(numpy_helper.from_array(np.array(1, np.bool_), "go"))
+    return model
+
+
 def _golden(path: Path, size: int, *, reads_facts: bool) -> Golden:
     images_NHW = np.stack([draw_phantom(size, size, seed=seed) for seed in range(3)])
     metadata_NM = np.eye(3, len(WEIGHTS), dtype=np.float32) if reads_facts else None
@@ -147,5 +185,6 @@ def _manifest(
         "intended_use": "tests", "limits": "tests", "metrics": {"auroc": 0.5},
         "training_data": data, "recipe": {},
         "command": "none", "git_commit": "none", "tools": {}, "graphs": (graph,),
+        "golden_sha256": file_sha256(draft / "golden.npz"),
     }  # fmt: skip
     return Manifest.model_validate({**fields, **changes})

@@ -143,7 +143,9 @@ class ReadinessAnswer(Answer):
 
     status: Literal["ready"] = "ready"
     notes: list[str] = Field(
-        [], description="What should be looked at although the service is sound: refused bundles."
+        [],
+        description="What should be looked at although the service is sound: refused bundles, "
+        "and one that takes long to open.",
     )
 
 

@@ -34,6 +34,7 @@ from cxr.errors import ImageError
 logger = logging.getLogger("cxr.problems")
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+_MAX_FAULTS = 10
 _TYPE_PREFIX = "urn:problem-type:cxr-serve:"
 _OPEN_INFERENCE = "/v2"
 """Paths of a protocol with an error form of its own."""
@@ -51,6 +52,7 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
     "malformed_request": ProblemKind(400, "The request can't be understood"),
     "unauthorized": ProblemKind(401, "An API key is needed"),
     "unknown_model": ProblemKind(404, "There is no such model"),
+    "forbidden": ProblemKind(403, "A web page of another origin may not do this"),
     "not_found": ProblemKind(404, "There is nothing here"),
     "method_not_allowed": ProblemKind(405, "This address does not take this method"),
     "not_acceptable": ProblemKind(406, "The answer can't be written as the client accepts it"),
@@ -62,10 +64,12 @@ PROBLEM_KINDS: dict[str, ProblemKind] = {
     "not_a_chest": ProblemKind(422, "The file shows another body part"),
     "not_frontal": ProblemKind(422, "The file shows a lateral view"),
     "decode_limit": ProblemKind(422, "Decoding the file was stopped"),
+    "misdirected_request": ProblemKind(421, "The service does not answer to this host name"),
     "rate_limited": ProblemKind(429, "This key has used up its calls"),
     "inference_failed": ProblemKind(500, "The model could not answer"),
     "overloaded": ProblemKind(503, "Too much is waiting"),
     "not_ready": ProblemKind(503, "The model is not served now"),
+    "not_implemented": ProblemKind(501, "The service does not know this part of HTTP"),
     "deadline_exceeded": ProblemKind(504, "The answer was not ready in time"),
 }
 """Status and title of every public code; the list is closed."""
@@ -145,7 +149,7 @@ class _ProblemHandlers:
     async def on_bad_parameters(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         return self._answer(
-            request, make_problem(MalformedRequest.code, "; ".join(map(_fault, error.errors())))
+            request, make_problem(MalformedRequest.code, _list_faults(error.errors()))
         )
 
     async def on_http(self, request: Request, error: Exception) -> Response:
@@ -159,7 +163,10 @@ class _ProblemHandlers:
             if error.status_code in (404, 405)
             else "The request can't be read."
         )
-        return self._answer(request, make_problem(code, detail), dict(error.headers or {}))
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        if "GET" in headers.get("allow", "") and "HEAD" not in headers["allow"]:
+            headers["allow"] += ", HEAD"  # `app.api.head` answers HEAD as GET
+        return self._answer(request, make_problem(code, detail), headers)
 
     def _answer(
         self, request: Request, problem: Problem, headers: dict[str, str] | None = None
@@ -215,6 +222,13 @@ def headers_for(error: ServiceError | ImageError) -> dict[str, str]:
     if isinstance(error, Unauthorized):
         return {"www-authenticate": "Bearer"}
     return {"connection": "close"} if isinstance(error, SlowClient) else {}
+
+
+def _list_faults(faults: Sequence[dict[str, object]]) -> str:
+    """Describe the faults of a request's parameters, the first ten of them."""
+    described = [_fault(fault) for fault in faults[:_MAX_FAULTS]]
+    num_more = len(faults) - len(described)
+    return "; ".join([*described, *([f"and {num_more} more"] if num_more else [])])
 
 
 def _fault(fault: dict[str, object]) -> str:

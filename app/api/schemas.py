@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.api.decimal_number import DecimalNumber
 from app.dicom_results import ResultKind
 from app.inference.prediction import FROM_REQUEST, Prediction
 from app.inference.request import PredictionRequest
@@ -42,7 +43,7 @@ class ImageParameters(BaseModel):
         description="The threshold to decide by, one of the model's; if none is named, the "
         "service's or else the model's.",
     )
-    prevalence: float | None = Field(
+    prevalence: DecimalNumber | None = Field(
         None, ge=0.0001, le=0.9999, allow_inf_nan=False, examples=[0.05],
         description="Share of positives among your patients. Probability p and threshold both "
                     "become "
@@ -51,7 +52,7 @@ class ImageParameters(BaseModel):
         "model's `training_prevalence`; so the label, sensitivity and specificity stay what they "
         "are.",
     )  # fmt: skip
-    age_years: float | None = Field(
+    age_years: DecimalNumber | None = Field(
         None,
         ge=0,
         le=120,

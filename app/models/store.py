@@ -20,13 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.errors import NotReady, UnknownModel
+from app.models.card import render_card
+from app.models.opening import OpeningWatch
 from app.models.tuning import ExecutionPlan, Tuner
 from cxr.bundle import Bundle, read_bundle
 from cxr.errors import BundleError, CxrError
 from cxr.graph import Graph
-from cxr.manifest import Manifest
+from cxr.graph.runtime import Cancellation
+from cxr.manifest import SLUG, Manifest
 
 logger = logging.getLogger("cxr.store")
+
+_MAX_REASON = 500
 
 Mark = tuple[tuple[str, int, int, int], ...]
 """Name, size, and times of content and inode (ns) of each file of a version."""
@@ -42,6 +47,8 @@ class ServedVersion:
     bundle: Bundle
     graph: Graph
     plan: ExecutionPlan
+    card_html: str = ""
+    """The model card as HTML; empty if there is none."""
     leases: int = field(default=0, init=False)
     _given_back: asyncio.Event = field(default_factory=asyncio.Event, init=False, repr=False)
 
@@ -94,9 +101,14 @@ class StoredModel:
 class ModelStore:
     """The models of one folder. `load` reads them; `prepare` and `switch` exchange versions."""
 
-    def __init__(self, path: Path, tuner: Tuner) -> None:
+    def __init__(
+        self, path: Path, tuner: Tuner, watch: OpeningWatch, *, default_model: str = ""
+    ) -> None:
+        """Take the folder, what opens graphs, what watches that, and the model of most requests."""
         self._path = path
         self._tuner = tuner
+        self._watch = watch
+        self._default_model = default_model
         self._models: dict[str, StoredModel] = {}
 
     @property
@@ -109,8 +121,16 @@ class ModelStore:
         """Reasons for which versions are refused, of all models."""
         return [reason for model in self.models for reason in model.refusal_reasons]
 
+    @property
+    def notes(self) -> list[str]:
+        """Reasons of refusals, and the opening of a version that takes long."""
+        return self.refusal_reasons + self._watch.notes
+
     def look(self) -> dict[str, Marks]:
-        """Return the versions in the folder, by model; blocks."""
+        """Return the versions in the folder, by model; blocks.
+
+        A folder whose name no model may have is ignored, as lost+found.
+        """
         folders = _folders(self._path)
         marks = {
             folder.name: {
@@ -119,6 +139,7 @@ class ModelStore:
                 if _is_version(entry.name)
             }
             for folder in folders
+            if SLUG.fullmatch(folder.name)
         }
         return {name: versions for name, versions in marks.items() if versions}
 
@@ -163,6 +184,9 @@ class ModelStore:
 
     def current(self, name: str) -> ServedVersion:
         """Return a model's current version; raise `UnknownModel` or `NotReady`."""
+        model = self._models.get(name)
+        if model is None and name == self._default_model:
+            raise NotReady(f"The store has no model named {name}.", retry_after_s=30)
         version = self.model(name).current
         if version is None:
             raise NotReady(f"No good version of {name} is in the store.", retry_after_s=30)
@@ -185,25 +209,34 @@ class ModelStore:
     def _try_open(self, model: StoredModel, version: int) -> ServedVersion | None:
         """Open a version, or note why it is refused."""
         facts = {"model": model.name, "version": version}
+        cancellation: Cancellation | None = None
         try:
-            opened = self._open(model.name, version)
+            with self._watch.watch(model.name, version) as cancellation:
+                opened = self._open(model.name, version, cancellation)
         except Exception as exc:  # whatever is wrong with a bundle, the others must be served
-            reason = (
-                str(exc)
-                if isinstance(exc, CxrError)
-                else f"it can't be opened: {type(exc).__name__}"
-            )
+            reason = _reason(exc, cancellation)
             model.refused[version] = reason
             logger.warning("bundle refused", extra={**facts, "reason": reason})
             return None
         logger.info("bundle opened", extra={**facts, "engine": opened.graph.engine})
         return opened
 
-    def _open(self, name: str, version: int) -> ServedVersion:
+    def _open(self, name: str, version: int, cancellation: Cancellation) -> ServedVersion:
         bundle = read_bundle(self._path / name / str(version))
         if (bundle.manifest.model, bundle.manifest.version) != (name, version):
             raise BundleError("bundle.json names another model or version than its folder")
-        return ServedVersion(bundle, *self._tuner.open(bundle))
+        graph, plan = self._tuner.open(bundle, cancellation)
+        return ServedVersion(bundle, graph, plan, render_card(bundle.card))
+
+
+def _reason(error: Exception, cancellation: Cancellation | None) -> str:
+    """Say why a version is refused, in printable text of limited length."""
+    if cancellation is not None and cancellation.is_cancelled:
+        return cancellation.reason
+    if not isinstance(error, CxrError):
+        return f"it can't be opened: {type(error).__name__}"
+    text = str(error)[:_MAX_REASON]
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _folders(path: Path) -> list[Path]:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from cxr.bundle import Bundle
 from cxr.graph import Graph, Runtime
+from cxr.graph.runtime import Cancellation
 
 logger = logging.getLogger("cxr.engine")
 
@@ -117,8 +118,11 @@ class Tuner:
         self._overrides = overrides
         self._plans: dict[str, ExecutionPlan] = {}
 
-    def open(self, bundle: Bundle) -> tuple[Graph, ExecutionPlan]:
+    def open(
+        self, bundle: Bundle, cancellation: Cancellation | None = None
+    ) -> tuple[Graph, ExecutionPlan]:
         """Open, prove and warm a bundle's graph; blocks. Raises `BundleError`."""
+        self._runtime = replace(self._runtime, cancellation=cancellation)
         model = bundle.manifest.model
         plan = self._plans.get(model) or self._recall(bundle)
         if plan is None:

@@ -1,27 +1,25 @@
-"""Serve in one process, and end without losing a request.
+"""A server that ends without losing a request.
 
 On SIGTERM the service is not ready and answers new requests 503 for `CXR_DRAIN_SECONDS`, so that a
 load balancer notices. Then the port closes. For half a second answers on open connections say that
 they are the last. Accepted requests are finished, and the process ends. Ctrl-C skips the draining.
-
-The application is imported late: Prometheus chooses its mode at import, and a worker sets its
-number before that.
 """
 
 import asyncio
 import math
+import os
 import signal
 import socket
-import sys
+import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from signal import SIG_IGN
 from types import FrameType
 
 import uvicorn
 
 from app.server.shared_port import SharedPort
-from app.server.worker_slot import WorkerSlot
-from app.settings import Settings
 
 _FAREWELL_S = 0.5
 """Seconds after the port has closed in which open connections may still send requests.
@@ -30,52 +28,10 @@ A request that crosses the closing of its connection is lost, and its sender can
 was read. Only a connection that was silent all this time can lose one."""
 
 
-def work(settings: Settings, worker_slot: WorkerSlot) -> None:
-    """Serve as one of several worker processes."""
-    worker_slot.take()
-    sys.exit(serve(settings, worker_slot))
-
-
-def serve(settings: Settings, worker_slot: WorkerSlot | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, alone or as a worker. Return the exit status."""
-    from app.main import create_app  # noqa: PLC0415
-    from app.server.http_protocol import make_protocol  # noqa: PLC0415
-    from app.telemetry import configure_logging  # noqa: PLC0415
-
-    configure_logging(settings.log_level)
-    app = create_app(settings)
-    service = app.state.service
-    service.metrics.replaced_workers.inc(worker_slot is not None and worker_slot.replaces)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        loop="auto",  # uvloop where it is installed
-        http=make_protocol(settings.header_timeout_seconds, service.metrics),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=math.ceil(settings.default_timeout_seconds),
-    )
-    server = DrainingServer(
-        config,
-        drain_seconds=settings.drain_seconds,
-        on_drain=service.classifier.drain,
-        alongside=worker_slot.send_heartbeats(lambda: not service.classifier.faults())
-        if worker_slot
-        else None,
-    )
-    server.run(sockets=[worker_slot.listener] if worker_slot else None)
-    return 0 if server.started else 1
-
-
 class DrainingServer(uvicorn.Server):
     """A server that goes on answering for a while after SIGTERM, when `on_drain` was called.
 
-    The coroutine `alongside` starts before the models load and is cancelled at the end.
+    The coroutines `alongside` start before the models load and are cancelled at the end.
     """
 
     def __init__(
@@ -84,36 +40,57 @@ class DrainingServer(uvicorn.Server):
         *,
         drain_seconds: float,
         on_drain: Callable[[], None],
-        alongside: Coroutine[None, None, None] | None = None,
+        shares_port: bool = False,
+        alongside: Sequence[Coroutine[None, None, None]] = (),
     ) -> None:
         super().__init__(config)
         self._drain_seconds = drain_seconds
         self._on_drain = on_drain
+        self._shares_port = shares_port
         self._alongside = alongside
         self._closes_at = math.inf
         self._ports: tuple[SharedPort, ...] = ()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve, and run the coroutine `alongside`."""
-        task = asyncio.create_task(self._alongside) if self._alongside else None
+        """Serve, and run the coroutines `alongside`."""
+        tasks = [asyncio.create_task(coroutine) for coroutine in self._alongside]
         try:
-            await super().serve(sockets)
+            with self._on_hangup():
+                await super().serve(sockets)
         finally:
-            if task:
+            for task in tasks:
                 task.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Load the models, then listen on an own port or on the sockets that are given."""
-        await super().startup(None if sockets is None else [])
-        self._ports = tuple(
-            SharedPort(listener, self._make_protocol, self._count_open, backlog=self.config.backlog)
-            for listener in sockets or ()
-        )
+        """Load the models, then listen on the sockets, alone or with other processes."""
+        await super().startup([] if self._shares_port else sockets)
+        if self._shares_port:
+            self._ports = tuple(
+                SharedPort(
+                    listener, self._make_protocol, self._count_open, backlog=self.config.backlog
+                )
+                for listener in sockets or ()
+            )
+
+    @contextmanager
+    def _on_hangup(self) -> Iterator[None]:
+        """Treat SIGHUP as SIGTERM, unless it was ignored before, as under nohup."""
+        is_ignored = not hasattr(signal, "SIGHUP") or signal.getsignal(signal.SIGHUP) == SIG_IGN
+        if is_ignored or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGHUP, self.handle_exit)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, _frame: FrameType | None) -> None:
-        """Drain first on SIGTERM; a second signal, or Ctrl-C, closes at once."""
+        """Drain first on SIGTERM and SIGHUP; a second signal, or Ctrl-C, closes at once."""
+        if not self.started:
+            os._exit(0)  # no request was accepted, and the opening of a bundle can't be stopped
         self._on_drain()
-        if sig == signal.SIGTERM and self._closes_at == math.inf:
+        if sig != signal.SIGINT and self._closes_at == math.inf:
             self._closes_at = time.monotonic() + self._drain_seconds
         else:
             self.force_exit = self.should_exit and sig == signal.SIGINT

@@ -1,20 +1,26 @@
-"""How the service speaks HTTP on a socket: uvicorn's protocol, with six manners added.
+"""HTTP/1.1 on a socket: uvicorn's protocol, made stricter.
 
-A client whose headers do not arrive in time is cut off, so is one whose headers do not end, and
-one that goes on sending a body long after its answer; a request whose client has left already
-begins no work; an offer to speak another protocol is passed over; and bytes that are no HTTP are
-answered by a problem document, as everything else is.
+- A client that sends its headers too slowly, or without an end, is refused. So is one that goes on
+  sending a body long after its answer.
+- A request without exactly one Host, or with a transfer coding other than chunked, is refused.
+- Trailers never become headers. An offer to change the protocol is ignored.
+- A refusal waits for the answers to earlier requests of its connection, and is a problem document.
+- No work is begun for a client that has left. If too many connections are open, the one that has
+  kept the service waiting longest makes room.
 """
 
 import asyncio
 import socket
 from typing import TYPE_CHECKING, ClassVar
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.api.problems import PROBLEM_MEDIA_TYPE, make_problem
-from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics, choose_request_id, log_unread
+from app.api.answers import ABORT
+from app.server.flow import PipelineFlow
+from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
+from app.server.refusal import Refusal, Refused, body_length, check_headers
+from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
@@ -25,115 +31,198 @@ _LEFT = frozenset({7, 8})
 has closed it."""
 
 _MAX_HEAD_BYTES = 64 * 1024
-"""What a request may have besides its body: headers, trailers, and what frames its chunks beyond a
-byte for each of theirs."""
+"""Limit for the bytes of a request besides its body: headers, trailers, framing of chunks."""
+
+_TOO_LONG = Refusal("malformed_request", f"The headers have more than {_MAX_HEAD_BYTES} bytes.")
+
+_NO_HTTP = Refusal("malformed_request", "This is no HTTP request.")
+
+_MAX_PIPELINED = 16
+"""Requests of one connection that may wait; a slice may bring some more."""
+
+_SLICE_BYTES = 4096
+"""Bytes that are parsed before the limit is checked again."""
 
 
 class ProblemProtocol(HttpToolsProtocol):
     """One connection."""
 
-    header_timeout_s: ClassVar[float] = 10.0
+    limits: ClassVar[ConnectionLimits] = ConnectionLimits()
+    flow: PipelineFlow
     metrics: ClassVar[Metrics]
     _timer: asyncio.TimerHandle | None = None
-    _is_body_open = False
+    _is_message_open = False
+    _are_headers_read = False
+    _num_head_bytes = 0
     _num_beside_body = 0
+    _num_body_left = 0
+    _unparsed = b""
+    _refusal: Refusal | None = None
+    _running: "RequestResponseCycle | None" = None
+    _waits_since = 0.0
+
+    @property
+    def waits_since(self) -> float | None:
+        """Time since which the service waits for the client; None if it works for the client."""
+        running = self._running
+        is_working = running is not None and not (running.response_complete or running.more_body)
+        return None if is_working and not self.flow.write_paused else self._waits_since
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, and wait for its first headers only so long."""
+        """Accept a connection, and wait a limited time for its first headers."""
         super().connection_made(transport)
-        if _has_left(
-            transport
-        ):  # it waited longer for being accepted than its client for the answer
+        self.flow = PipelineFlow(transport)
+        self.unread = UnreadAnswer()
+        self._waits_since = self.loop.time()
+        self.metrics.open_connections.inc()
+        if _has_left(transport):  # the client did not wait for the connection to be accepted
             self._drop()
+            return
+        is_full = len(self.connections) > self.limits.max_connections
+        if is_full and not make_room(self.connections, self, self.metrics):  # type: ignore[arg-type]
+            self.metrics.dropped_connections.labels("refused").inc()
+            self._refuse(Refusal("overloaded", "Too many connections are open."))
         else:
             self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Read on as uvicorn does, but within a cap on headers, and passing over an upgrade, which
-        would cut off the body.
-        """
+        """Parse what has arrived, in slices within the limits."""
         self._unset_keepalive_if_required()
+        self._unparsed += data
+        self._parse_on()
+
+    def _parse_on(self) -> None:
+        """Parse while few requests wait in the pipeline; else keep the rest, and read no more."""
+        left = memoryview(self._unparsed)
+        while left and self._refusal is None and not self.transport.is_closing():
+            if len(self.pipeline) >= _MAX_PIPELINED:
+                break
+            size = max(_SLICE_BYTES, self._num_body_left)
+            self._parse(left[:size])
+            left = left[size:]
+            if self._num_beside_body > _MAX_HEAD_BYTES:
+                self._refuse(_TOO_LONG)
+        is_full = len(self.pipeline) >= _MAX_PIPELINED
+        self._unparsed = bytes(left) if is_full else b""
+        self.flow.hold_reading(is_full)
+
+    def _parse(self, data: memoryview) -> None:
         self._num_beside_body += len(data)
         try:
-            self.parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            (num_read,) = upgrade.args
-            self._read_without_upgrade(data[num_read:])
-        except HttpParserError:
-            self.send_400_response("This is no HTTP request.")
-        else:
-            if self._num_beside_body > _MAX_HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(
-                    "malformed_request", f"The headers have more than {_MAX_HEAD_BYTES} bytes."
-                )
+            while True:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except HttpParserUpgrade as upgrade:
+                    data = data[upgrade.args[0] :]
+                    self._read_without_upgrade()
+        except Refused as error:
+            self._refuse(error.refusal)
+        except HttpParserError as error:
+            reason = error.__context__
+            self._refuse(reason.refusal if isinstance(reason, Refused) else _NO_HTTP)
 
-    def _read_without_upgrade(self, rest: bytes) -> None:
-        """Read a request again without its offer of another protocol, and with what followed its
-        headers.
+    def _read_without_upgrade(self) -> None:
+        """Parse a request's head again without its offer of another protocol.
 
-        A server may pass over an `Upgrade` (RFC 9110 section 7.8).  The parser takes what comes
-        after one for the other protocol, and what is sent as a body would be read as further
-        requests.
+        A server may ignore an `Upgrade` (RFC 9110, 7.8). The parser takes the bytes behind such a
+        head for the other protocol, and would read a body as further requests.
         """
-        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        method = self.parser.get_method()
+        version = self.parser.get_http_version().encode()
         if method == b"CONNECT":
-            self.send_400_response("This is no proxy.")
-            return
+            raise Refused("malformed_request", "This is no proxy.")
         lines = [b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-        head = b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(lines))
         self.parser = HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._num_beside_body = 0
-        self.data_received(head + rest)
+        self.parser.feed_data(
+            b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(lines))
+        )
 
     def on_message_begin(self) -> None:
-        """Wait for the headers of each further request only so long."""
+        """Wait a limited time for the headers of each further request."""
         super().on_message_begin()
-        self._is_body_open = True
+        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
+        self._is_message_open = True
+        self._are_headers_read = False
+        self._num_head_bytes = 0
+        if self._running is None or self._running.response_complete:
+            self._waits_since = self.loop.time()
         self._await_headers()
 
+    def on_url(self, url: bytes) -> None:
+        """Collect the request's target."""
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a header; ignore a trailer (RFC 9110, 6.5.1)."""
+        self._count_head(len(name) + len(value) + 4)
+        if not self._are_headers_read:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin the request; if it offers another protocol, it is parsed again without that."""
+        self._are_headers_read = True
+        if self.parser.should_upgrade():
+            return
+        check_headers(self.headers, self.parser.get_http_version())
+        authority = parse_url(self.url).host
+        if authority:  # an absolute target replaces the Host (RFC 9112, 3.2.2)
+            others = [header for header in self.headers if header[0] != b"host"]
+            self.headers[:] = [(b"host", authority), *others]
+        self._num_body_left = body_length(self.headers)
+        self._stop_waiting()
+        super().on_headers_complete()
+
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body, which pays for itself and for as much that frames it."""
+        """Take a piece of the body, which allows for as many bytes of framing."""
         self._num_beside_body -= 2 * len(body)
+        self._num_body_left = max(0, self._num_body_left - len(body))
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Note that nothing of the body is still to come."""
+        """Note that the request was read to its end."""
         if self.parser.should_upgrade():
             return
-        self._is_body_open = False
+        self._is_message_open = False
         self._num_beside_body = 0
+        self._num_body_left = 0
         self._stop_waiting()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on reading an unfinished body for a while, so that the client can read its answer;
-        then close.
-        """
-        super().on_response_complete()
-        is_the_last = (
-            self.cycle.response_complete
-        )  # else the open body is that of the request behind it
-        if self._is_body_open and is_the_last and self._timer is None:
-            self._timer = self.loop.call_later(self.header_timeout_s, self.transport.close)
-
-    def on_headers_complete(self) -> None:
-        """Stop waiting, and begin; a request with an upgrade is read again without it first."""
-        if not self.parser.should_upgrade():
-            self._stop_waiting()
-            super().on_headers_complete()
+        """Send a refusal that waits, or read on; an unfinished body has a limited time to end."""
+        self._waits_since = self.loop.time()
+        super().on_response_complete()  # begins the next request that waits, if any
+        is_last = self._running is not None and self._running.response_complete
+        if self._unparsed:
+            self.loop.call_soon(self._parse_on)
+        if self._refusal is not None and is_last:
+            self._send_refusal(self._refusal)
+        elif self._is_message_open and is_last and self._timer is None:
+            timeout_s = self.limits.header_timeout_s
+            self._timer = self.loop.call_later(timeout_s, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop all timers."""
+        self.metrics.open_connections.dec()
         self._stop_waiting()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what can't be parsed, and close the connection."""
-        self._refuse("malformed_request", msg)
+        """Answer bytes that can't be parsed, and close the connection."""
+        self._refuse(Refusal("malformed_request", msg))
+
+    def _count_head(self, num_bytes: int) -> None:
+        self._num_head_bytes += num_bytes
+        if self._num_head_bytes > _MAX_HEAD_BYTES:
+            raise Refused(_TOO_LONG.code, _TOO_LONG.detail)
 
     def _start_asgi_task(self, cycle: "RequestResponseCycle", app: "ASGI3Application") -> None:
         """Begin no work for a request whose client left while it waited to be read."""
+        self._running = cycle
         if _has_left(self.transport):
             self._drop()
         else:
@@ -145,7 +234,7 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def _await_headers(self) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.header_timeout_s, self._give_up)
+            self._timer = self.loop.call_later(self.limits.header_timeout_s, self._give_up)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -153,53 +242,43 @@ class ProblemProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _give_up(self) -> None:
-        if self.transport.is_closing():
-            return
-        has_begun = (
-            self._num_beside_body > 0
-        )  # browsers and load balancers open connections in advance, and may never use them
-        self._refuse(
-            "slow_client",
-            f"The headers did not arrive within {self.header_timeout_s:g} seconds.",
-            counts=has_begun,
-        )
+        detail = f"The headers did not arrive within {self.limits.header_timeout_s:g} seconds."
+        # Browsers and load balancers open connections in advance, and may never use them.
+        self._refuse(Refusal("slow_client", detail, counts=self._num_beside_body > 0))
 
-    def _refuse(self, code: str, detail: str, *, counts: bool = True) -> None:
-        if (
-            self.cycle is not None
-            and self.cycle.scope is self.scope
-            and self.cycle.response_started
-        ):
-            self.transport.close()  # the request has its answer, and its client still sends
+    def _refuse(self, refusal: Refusal) -> None:
+        """Read no further, and answer with a problem after all earlier requests."""
+        if self._refusal is not None or self.transport.is_closing():
             return
-        problem = make_problem(code, detail, request_id=choose_request_id(None))
-        body = problem.model_dump_json().encode()
-        head = (
-            f"content-type: {PROBLEM_MEDIA_TYPE}\r\ncontent-length: "
-            f"{len(body)}\r\nx-request-id: {problem.request_id}\r\n"
-        )
-        self.transport.write(
-            STATUS_LINE[problem.status] + head.encode() + b"connection: close\r\n\r\n" + body
-        )
+        self._stop_waiting()
+        self._refusal = refusal
+        is_own = self._is_in_work
+        if is_own and self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()  # it waited behind another request and has done no work
+            is_own = False
+        running = self._running
+        if running is None or running.response_complete or (is_own and running is self.cycle):
+            self._send_refusal(refusal)
+
+    @property
+    def _is_in_work(self) -> bool:
+        """Whether the request that is being read has been begun already."""
+        return self._is_message_open and self.cycle is not None and self.cycle.scope is self.scope
+
+    def _send_refusal(self, refusal: Refusal) -> None:
+        # A request that has its answer, and whose client still sends, gets no second one.
+        if not (self._is_in_work and self.cycle.response_started):
+            self.transport.write(refusal.write(self.metrics))
         self.transport.close()
-        if counts:
-            self.metrics.count_unread(code, problem.status)
-            log_unread(problem.request_id, problem.status)
 
 
-def make_protocol(header_timeout_s: float, metrics: Metrics) -> type[ProblemProtocol]:
-    """Make the protocol with a limit on how long headers may take, and with where it counts."""
-    return type(
-        "ProblemProtocol",
-        (ProblemProtocol,),
-        {"header_timeout_s": header_timeout_s, "metrics": metrics},
-    )
+def make_protocol(limits: ConnectionLimits, metrics: Metrics) -> type[ProblemProtocol]:
+    """Return the protocol with limits for its connections, and with the metrics to count in."""
+    return type("ProblemProtocol", (ProblemProtocol,), {"limits": limits, "metrics": metrics})
 
 
 def _has_left(transport: asyncio.Transport) -> bool:
-    """Ask the kernel whether the client has closed its end, though its bytes are still being
-    read.
-    """
+    """Return whether the client has closed its end, though bytes of it are still unread."""
     connection = transport.get_extra_info("socket")
     if connection is None or not hasattr(socket, "TCP_INFO"):  # only Linux tells
         return False

@@ -29,12 +29,11 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from app.server.worker_slot import FAULTY, WorkerSlot
+from app.server.listener import bind
+from app.server.worker_slot import FAULTY, METRICS_VARIABLE, WorkerSlot
 from app.settings import Settings
 
 logger = logging.getLogger("cxr.supervisor")
-
-_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _TICK_SECONDS = 0.2
 
@@ -102,7 +101,7 @@ class Supervisor:
         """Serve until SIGTERM, SIGINT or a crash loop. Return the exit status."""
         with (
             _folder_for_metrics() as metrics,
-            _listen(self._settings.host, self._settings.port) as listener,
+            bind(self._settings.host, self._settings.port) as listener,
             self._catching_signals(),
         ):
             logger.info(
@@ -225,9 +224,9 @@ class Supervisor:
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:
         def on_signal(sig: int, _frame: FrameType | None) -> None:
-            self._signals.append(sig)
+            self._signals.append(sig if sig == signal.SIGINT else signal.SIGTERM)
 
-        before = {sig: signal.signal(sig, on_signal) for sig in (signal.SIGTERM, signal.SIGINT)}
+        before = {sig: signal.signal(sig, on_signal) for sig in _signals()}
         try:
             yield
         finally:
@@ -239,21 +238,16 @@ class Supervisor:
 def _folder_for_metrics() -> Iterator[Path]:
     """Yield a folder for the workers' metrics, and set it in the environment meanwhile."""
     with tempfile.TemporaryDirectory(prefix="cxr-metrics-") as folder:
-        os.environ[_METRICS_VARIABLE] = folder
+        os.environ[METRICS_VARIABLE] = folder
         try:
             yield Path(folder)
         finally:
-            del os.environ[_METRICS_VARIABLE]
+            del os.environ[METRICS_VARIABLE]
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind the shared port. Connections are refused until the first worker listens."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+def _signals() -> list[signal.Signals]:
+    """Return the signals that end the service; SIGHUP only if it was not ignored, as by nohup."""
+    ends = [signal.SIGTERM, signal.SIGINT]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        ends.append(signal.SIGHUP)
+    return ends

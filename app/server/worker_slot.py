@@ -3,11 +3,15 @@
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+
+from app.settings import Settings
 
 logger = logging.getLogger("cxr.supervisor")
 
@@ -16,6 +20,9 @@ FAULTY = b"!"
 """What a heartbeat says of the worker that sends it."""
 
 _HEARTBEAT_SECONDS = 1.0
+
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder in which all workers count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,17 @@ class WorkerSlot:
                 pass
             except BrokenPipeError:
                 logger.critical("the parent process is gone")
+                shutil.rmtree(os.environ.get(METRICS_VARIABLE, ""), ignore_errors=True)
                 signal.raise_signal(signal.SIGTERM)
                 return
             await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+
+def work(settings: Settings, worker_slot: WorkerSlot) -> None:
+    """Serve as one of several worker processes; the target of each."""
+    worker_slot.take()
+    from app.server.process import end_process, serve_as_worker  # noqa: PLC0415 -- see `take`
+
+    status = serve_as_worker(settings, worker_slot)
+    end_process(status)
+    sys.exit(status)

@@ -20,6 +20,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from cxr.codestream import read_jpeg_2000_outline, read_jpeg_outline
+from cxr.decode_cost import check_thread, jpeg_seconds, stored_seconds
 from cxr.dicom.header import text, transfer_syntax, whole_number
 from cxr.errors import CorruptImage, ImageError, TooLarge, UnsupportedFormat
 
@@ -133,6 +134,30 @@ def read_frame(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Fram
     if frame.stored.shape[:2] != (-(-rows // reduction), -(-columns // reduction)):
         raise CorruptImage("The pixel data's size is not the one that the header states.")
     return frame
+
+
+def check_frame(dataset: Dataset) -> None:
+    """Raise `NeedsWorker` if a frame may take long to decode; other errors show while decoding."""
+    codec = codec_of(transfer_syntax(dataset.file_meta))
+    pixels = whole_number(dataset, "Rows") * whole_number(dataset, "Columns")
+    if codec is _PILLOW:
+        try:
+            outline = read_jpeg_outline(get_frame(dataset.PixelData, 0, number_of_frames=1))
+        except Exception:
+            return
+        check_thread(jpeg_seconds(outline), outline.rows * outline.columns)
+        return
+    samples = whole_number(dataset, "SamplesPerPixel", default=1)
+    num_bytes = pixels * samples * whole_number(dataset, "BitsAllocated", default=16) // 8
+    photometric = text(dataset, "PhotometricInterpretation")
+    seconds = stored_seconds(
+        num_bytes,
+        pixels,
+        is_packed=codec is _RLE,
+        is_color=not photometric.startswith("MONOCHROME"),
+    )
+    # The file's own length bounds the memory that native pixels need.
+    check_thread(seconds, 0 if codec is _NATIVE else pixels)
 
 
 def _decode_jpeg(

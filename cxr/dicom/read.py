@@ -1,11 +1,10 @@
 """One DICOM upload from bytes to a radiograph."""
 
-import math
 from dataclasses import dataclass
 
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from cxr.dicom.codecs import CODECS
+from cxr.dicom.codecs import CODECS, check_frame
 from cxr.dicom.header import read_header, read_meta, text, transfer_syntax, whole_number
 from cxr.dicom.metadata import read_metadata
 from cxr.dicom.pixels import render
@@ -23,12 +22,8 @@ class DicomLimits:
 
     max_pixels: int
     max_inflated_bytes: int
-    max_pixels_here: float = math.inf
-    """Pixels of a compressed image; what has more, has a slow codec, or is to be inflated, is left
-    to a worker.
-
-    Infinite in a worker.
-    """
+    in_thread: bool = False
+    """Whether the caller can't be stopped, so that slow files are left to a worker process."""
 
 
 def read_dicom(
@@ -44,20 +39,20 @@ def read_dicom(
 
     Raises:
         ImageError: any of its kinds.
-        NeedsWorker: see `DicomLimits.max_pixels_here`.
+        NeedsWorker: the file is read `in_thread` and may take long.
     """
     meta, end = read_meta(data)
     if text(meta, "MediaStorageSOPClassUID") == DIRECTORY_UID:
         raise NotARadiograph("The file is a DICOM directory, not an image.")
-    if limits.max_pixels_here < math.inf and _is_slow(transfer_syntax(meta)):
+    if limits.in_thread and _is_slow(transfer_syntax(meta)):
         raise NeedsWorker
     dataset = read_header(data, max_inflated_bytes=limits.max_inflated_bytes, meta=(meta, end))
     check_image(dataset, max_pixels=limits.max_pixels)
     metadata, warnings = read_metadata(dataset)
     subject_warnings = tuple(check_subject(dataset, metadata.view_position, refuse=refuse_scope))
     rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
-    if rows * columns > limits.max_pixels_here and not _is_native(transfer_syntax(meta)):
-        raise NeedsWorker
+    if limits.in_thread:
+        check_frame(dataset)
     rendering = render(
         dataset, max_pixels=limits.max_pixels, reduction=jpeg_reduction(rows, columns, size)
     )
@@ -80,10 +75,3 @@ def _is_slow(syntax: UID) -> bool:
     return syntax == DeflatedExplicitVRLittleEndian or (
         syntax in CODECS and CODECS[syntax].in_worker
     )
-
-
-def _is_native(syntax: UID) -> bool:
-    """Tell whether pixels are stored as they are, so that the file's own length bounds what they
-    cost.
-    """
-    return syntax in CODECS and CODECS[syntax].name == "native"

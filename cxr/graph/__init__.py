@@ -5,7 +5,6 @@ Tests replace the graph by one of their own. Another engine is another class lik
 Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +17,7 @@ from cxr.graph.onnx import OnnxGraph
 from cxr.graph.openvino import OpenVinoGraph
 from cxr.graph.runtime import Device, Engine, Precision, Runtime
 from cxr.interpret import Outputs
+from cxr.manifest import GraphFile
 
 __all__ = [
     "Device",
@@ -53,19 +53,19 @@ class Graph(Protocol):
 
 def open_graph(bundle: Bundle, runtime: Runtime = Runtime()) -> Graph:  # noqa: B008 -- frozen
     """Open a bundle's graph and prove it on the golden phantoms; raises `BundleError`."""
-    path, precision = _choose_file(bundle, runtime)
+    file, precision = _choose_file(bundle, runtime)
     kind = OpenVinoGraph if runtime.engine == "openvino" else OnnxGraph
-    graph = kind(path, runtime, precision=precision)
+    graph = kind(bundle.read_graph(file), runtime, precision=precision)
     if graph.num_facts != len(bundle.manifest.metadata):
         raise BundleError("the graph reads other metadata than bundle.json says")
     check_golden(graph, bundle.golden)
     return graph
 
 
-def _choose_file(bundle: Bundle, runtime: Runtime) -> tuple[Path, str]:
+def _choose_file(bundle: Bundle, runtime: Runtime) -> tuple[GraphFile, str]:
     """Return the graph's file and precision; raise `BundleError` if `fast` is not allowed."""
     if runtime.precision == "exact":
-        return bundle.graph_path, "fp32"
+        return bundle.manifest.graphs[0], "fp32"
     fast = bundle.manifest.fast
     if fast is None:
         raise BundleError(
@@ -79,10 +79,10 @@ def _choose_file(bundle: Bundle, runtime: Runtime) -> tuple[Path, str]:
     stored = (
         "fp16" if fast.precision == "fp16" else "fp32"
     )  # bf16 is made of the fp32 graph while it is opened
-    files = [graph.file for graph in bundle.manifest.graphs if graph.precision == stored]
+    files = [graph for graph in bundle.manifest.graphs if graph.precision == stored]
     if not files:
         raise BundleError(f"the bundle has no {stored} graph")
-    return bundle.path / files[0], fast.precision
+    return files[0], fast.precision
 
 
 def check_golden(graph: Graph, golden: Golden) -> None:

@@ -9,6 +9,7 @@ metadata.
 
 import hashlib
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -18,6 +19,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cxr.errors import BundleError, GraphError
+from cxr.graph.external_data import check_no_external_data
 from cxr.graph.runtime import Runtime
 from cxr.interpret import Outputs
 
@@ -31,28 +33,33 @@ class OnnxGraph:
 
     def __init__(
         self,
-        path: Path,
+        model: Path | bytes,
         runtime: Runtime = Runtime(),  # noqa: B008 - frozen
         *,
         precision: str = "fp32",
     ) -> None:
-        """Open `path`; raises `BundleError`.
+        """Open a model in a file or in memory; raise `BundleError`.
 
         A graph that was asked for on the GPU never falls back to the CPU in silence.
         """
+        data = model if isinstance(model, bytes) else model.read_bytes()
+        check_no_external_data(data)
         if runtime.device == "gpu":
             _preload_cuda()
-        providers = _providers(path, runtime)
+        providers = _providers(data, runtime)
         wanted = providers[0][0]
         if wanted not in ort.get_available_providers():
             raise BundleError(
                 f"this ONNX Runtime has no {wanted}; install the gpu extra, or set the device to "
                 f"cpu"
             )
+        options = _options(runtime.threads)
+        self._run_options = ort.RunOptions()
+        if runtime.cancellation is not None:
+            runtime.cancellation.on_cancel(partial(options.set_load_cancellation_flag, True))
+            runtime.cancellation.on_cancel(self._stop_runs)
         try:
-            self._session = ort.InferenceSession(
-                path, _options(runtime.threads), providers=providers
-            )
+            self._session = ort.InferenceSession(data, options, providers=providers)
         except Exception as exc:  # ONNX Runtime raises classes of its own without a common base
             raise BundleError(
                 f"the graph does not open in ONNX Runtime: {type(exc).__name__}"
@@ -82,11 +89,14 @@ class OnnxGraph:
         shape = (self._runtime.fill(len(batch_NHW)), *batch_NHW.shape[1:])
         try:
             bound = self._take(shape)
-            outputs = bound.run(self._session, batch_NHW, metadata_NM)
+            outputs = bound.run(self._session, self._run_options, batch_NHW, metadata_NM)
         except Exception as exc:  # as above
             raise GraphError(f"ONNX Runtime could not run the batch: {type(exc).__name__}") from exc
         self._idle[shape].put(bound)
         return Outputs(*outputs)
+
+    def _stop_runs(self) -> None:
+        self._run_options.terminate = True
 
     def _take(self, shape: tuple[int, ...]) -> "_BoundBatch":
         try:
@@ -117,6 +127,7 @@ class _BoundBatch:
     def run(
         self,
         session: ort.InferenceSession,
+        options: ort.RunOptions,
         batch_NHW: NDArray[np.uint8],
         metadata_NM: NDArray[np.float32] | None,
     ) -> list[NDArray[np.float32]]:
@@ -128,7 +139,7 @@ class _BoundBatch:
         if self._host_NM.shape[1]:
             self._host_NM[: len(batch_NHW)] = 0.0 if metadata_NM is None else metadata_NM
             self._binding.bind_cpu_input("metadata", self._host_NM)
-        session.run_with_iobinding(self._binding)
+        session.run_with_iobinding(self._binding, options)
         # The outputs' memory is used again by the next run.
         return [
             np.array(output.numpy()[: len(batch_NHW)]) for output in self._binding.get_outputs()
@@ -142,7 +153,7 @@ def _num_facts(session: ort.InferenceSession) -> int:
     )
 
 
-def _providers(path: Path, runtime: Runtime) -> list[tuple[str, dict[str, Any]]]:
+def _providers(model: bytes, runtime: Runtime) -> list[tuple[str, dict[str, Any]]]:
     if runtime.device == "cpu":
         return [("CPUExecutionProvider", {})]
     cuda = (
@@ -157,17 +168,17 @@ def _providers(path: Path, runtime: Runtime) -> list[tuple[str, dict[str, Any]]]
         },
     )
     return (
-        [("TensorrtExecutionProvider", _tensorrt(path, runtime)), cuda]
+        [("TensorrtExecutionProvider", _tensorrt(model, runtime)), cuda]
         if runtime.engine == "tensorrt"
         else [cuda]
     )
 
 
-def _tensorrt(path: Path, runtime: Runtime) -> dict[str, Any]:
+def _tensorrt(model: bytes, runtime: Runtime) -> dict[str, Any]:
     """Set TensorRT up so that it builds an engine once for all sizes of a batch, and keeps it."""
     options: dict[str, Any] = {"trt_max_workspace_size": runtime.gpu_memory_bytes}
     if runtime.cache_dir is not None:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[
+        digest = hashlib.sha256(model).hexdigest()[
             :16
         ]  # TensorRT adds the GPU's architecture to its names
         folder = runtime.cache_dir / "tensorrt" / f"{digest}-{_gpu_name()}-ort{ort.__version__}"

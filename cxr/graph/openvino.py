@@ -5,6 +5,7 @@ metadata.
 """
 
 import sys
+from io import BytesIO
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.errors import BundleError, GraphError
+from cxr.graph.external_data import check_no_external_data
 from cxr.graph.runtime import Runtime
 from cxr.interpret import Outputs
 
@@ -22,9 +24,11 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}
 class OpenVinoGraph:
     """A `model.onnx` in OpenVINO; `run` may be called from several threads at once."""
 
-    def __init__(self, path: Path, runtime: Runtime, *, precision: str = "fp32") -> None:
-        """Open `path` with `run_slots` streams of `threads` threads; raises `BundleError`."""
+    def __init__(self, model: Path | bytes, runtime: Runtime, *, precision: str = "fp32") -> None:
+        """Open a model in a file or in memory, with `run_slots` streams; raise `BundleError`."""
         openvino = _import_openvino()
+        data = model if isinstance(model, bytes) else model.read_bytes()
+        check_no_external_data(data)
         if runtime.device != "cpu":
             raise BundleError(
                 "OpenVINO serves on the CPU alone; set the device to cpu, or another engine"
@@ -35,7 +39,8 @@ class OpenVinoGraph:
         ):
             raise BundleError("this processor has no bf16 instructions; set the precision to exact")
         try:
-            compiled = core.compile_model(str(path), "CPU", _properties(runtime, precision))
+            read = core.read_model(BytesIO(data))
+            compiled = core.compile_model(read, "CPU", _properties(runtime, precision))
         except RuntimeError as exc:
             raise BundleError("the graph does not open in OpenVINO") from exc
         self.engine = runtime.name

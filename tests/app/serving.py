@@ -16,6 +16,7 @@ from app.inference.classifier import Classifier
 from app.main import create_app
 from app.models.tuning import GraphOpener
 from app.server.http_protocol import make_protocol
+from app.server.open_connections import ConnectionLimits, watch_unread_answers
 from app.settings import Settings
 from cxr.graph import open_graph
 
@@ -44,22 +45,31 @@ async def serving(
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         yield Served(app, client)
 
 
 @asynccontextmanager
 async def listening(
-    store: Path, *, opener: GraphOpener = open_graph, **settings: Any
+    store: Path,
+    *,
+    opener: GraphOpener = open_graph,
+    limits: ConnectionLimits | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Served]:
     """Run the service in this event loop behind a real socket."""
     app = make_app(store, opener, settings)
-    protocol = make_protocol(header_timeout_s=1.0, metrics=app.state.service.metrics)
+    metrics = app.state.service.metrics
+    limits = limits or ConnectionLimits(header_timeout_s=1.0)
+    protocol = make_protocol(limits, metrics)
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, http=protocol, ws="none", log_config=None, access_log=False)
     )
     running = asyncio.create_task(server.serve())
+    watching = asyncio.create_task(
+        watch_unread_answers(server.server_state.connections, limits.send_timeout_s, metrics)
+    )
     while not server.started:
         await asyncio.sleep(0.01)
         assert not running.done()
@@ -70,6 +80,7 @@ async def listening(
     finally:
         server.should_exit = True
         await running
+        watching.cancel()
 
 
 def make_app(store: Path, opener: GraphOpener, settings: dict[str, Any]) -> FastAPI:

@@ -163,7 +163,7 @@ async def test_a_client_that_leaves_stops_its_work_and_is_counted(
         warm = len(graph.batch_sizes)
         graph.gate.clear()
         head = (
-            f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: "
+            f"POST /predict HTTP/1.1\r\nhost: [::1]\r\ncontent-type: image/png\r\ncontent-length: "
             f"{len(png)}\r\n\r\n"
         )
         leavers = [

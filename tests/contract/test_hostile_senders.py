@@ -80,7 +80,7 @@ def test_a_large_jpeg_is_what_it_claims_to_be(client: httpx.Client) -> None:
 
 
 MULTIPART = (
-    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: multipart/form-data; "
+    b"POST /predict HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: multipart/form-data; "
     b"boundary=b\r\ntransfer-encoding: chunked\r\n\r\n"
     b'36\r\n--b\r\ncontent-disposition: form-data; name="file"\r\n\r\n..\r\n'
 )

@@ -27,9 +27,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxr.decode import MAX_THREAD_PIXELS, DecodeLimits, decode, quiet_libraries
+from cxr.decode import DecodeLimits, decode, quiet_libraries
+from cxr.decode_cost import MAX_THREAD_PIXELS
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NeedsWorker, TooLarge
 from tests.factories import chest, encode_frame, make_dicom, make_jpeg, make_png, ramp
+from tests.worst_files import many_scans_jpeg, png
 
 LIMITS = DecodeLimits()
 MAX_REFUSAL_S = 2.0
@@ -199,10 +201,10 @@ def test_a_look_up_table_of_a_million_items_is_refused() -> None:
 
 def test_compressed_images_beyond_any_detector_go_where_memory_is_bounded() -> None:
     side = int(MAX_THREAD_PIXELS**0.5) + 1
-    png = bytearray(make_png(ramp()))
-    png[16:24] = struct.pack(">2L", side, side)
-    tags: dict[str, Any] = {"Rows": side, "Columns": side}
-    for data in (bytes(png), make_dicom(ramp(), syntax=JPEGBaseline8Bit, **tags)):
+    jpeg = many_scans_jpeg(side, 1)
+    tags: dict[str, Any] = {"Rows": side, "Columns": side, "PixelData": encapsulate([jpeg])}
+    in_dicom = make_dicom(ramp(), syntax=JPEGBaseline8Bit, **tags)
+    for data in (png(side, side, depth=1, color=0, row_filter=0), jpeg, in_dicom):
         with pytest.raises(NeedsWorker):
             decode(data, limits=LIMITS, can_be_stopped=False)
 

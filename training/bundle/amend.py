@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cxr.bundle import read_bundle
+from cxr.bundle import file_sha256, read_bundle
 from cxr.manifest import FastPrecision, Manifest, write_manifest
 from training.bundle.gates import TOLERANCES
 from training.bundle.model_card import write_card
@@ -65,6 +65,8 @@ def state_fast(bundle_dir: Path, verdict: Mapping[str, Any], fast: FastPrecision
 
 
 def _write(bundle_dir: Path, manifest: Manifest) -> None:
+    golden_sha256 = file_sha256(bundle_dir / "golden.npz")
+    manifest = manifest.model_copy(update={"golden_sha256": golden_sha256})
     write_manifest(bundle_dir / "bundle.json", manifest)
     (bundle_dir / "metrics.json").write_text(
         json.dumps(manifest.metrics, indent=2) + "\n", encoding="utf-8"

@@ -106,6 +106,7 @@ def export(  # noqa: PLR0913 -- one for each option of the command
             parity = _parity(OnnxGraph(path, precision=precision), run, network, cam)
             facts["graphs"].append(_graph_file(path, precision, parity))
         facts["fast"] = variants.fast
+        facts["golden_sha256"] = file_sha256(draft / "golden.npz")
         _write_texts(draft, Manifest.model_validate(facts))
         require(_bundle_gates(draft, run))
     _write_triton_config(store / model / "config.pbtxt", model)

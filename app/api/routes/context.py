@@ -11,6 +11,9 @@ from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, TypeAdapter, ValidationError
 
+from app.api.answers import AnswerBudget
+from app.api.cached_metrics import CachedMetrics
+from app.api.decimal_number import DecimalNumber
 from app.api.slack import Slack
 from app.api.upload_budget import UploadBudget
 from app.errors import MalformedRequest, NotAcceptable
@@ -28,6 +31,8 @@ class Service:
     classifier: Classifier
     upload_budget: UploadBudget
     slack: Slack
+    answer_budget: AnswerBudget
+    cached_metrics: CachedMetrics
 
 
 def service_of(request: Request) -> Service:
@@ -89,7 +94,7 @@ def _is_excluded(options: str) -> bool:
 
 
 _TIMEOUT_HEADER = "x-request-timeout-seconds"
-_Timeout = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+_Timeout = Annotated[DecimalNumber, Field(gt=0, le=3600, allow_inf_nan=False)]
 _TIMEOUT = TypeAdapter(_Timeout)
 
 

@@ -12,7 +12,6 @@ from app.load_report import report
 router = APIRouter(tags=["health"])
 
 
-@router.head("/livez", include_in_schema=False)
 @router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
 async def livez(service: ServiceOf) -> LivenessAnswer:
     """Answer 200 while the event loop runs and no run slot has died; else a restart helps."""
@@ -20,21 +19,20 @@ async def livez(service: ServiceOf) -> LivenessAnswer:
     return LivenessAnswer()
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz", summary="Does the default model answer?", responses=problem_responses("not_ready")
 )
 async def readyz(service: ServiceOf) -> ReadinessAnswer:
     """Answer 200 while the default model serves, else 503 with the reasons."""
     _refuse(service.classifier.unready_reasons())
-    return ReadinessAnswer(notes=service.classifier.store.refusal_reasons)
+    return ReadinessAnswer(notes=service.classifier.store.notes)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
 async def metrics(request: Request, service: ServiceOf) -> Response:
     """Write the metrics of all worker processes."""
     report(service.classifier, service.metrics)
-    body, media_type = service.metrics.render(request.headers.get("accept"))
+    body, media_type = await service.cached_metrics.text(request.headers.get("accept", ""))
     return Response(body, headers={"content-type": media_type})
 
 

@@ -1,9 +1,6 @@
 """`GET /models` and the addresses below it."""
 
-import re
-
 from fastapi import APIRouter
-from markdown_it import MarkdownIt
 from starlette.responses import HTMLResponse, Response
 
 from app.api.model_answers import ModelAnswer, ModelsAnswer
@@ -43,19 +40,8 @@ async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
 )  # fmt: skip
 async def show_card(name: str, service: ServiceOf) -> Response:
     """Show MODEL_CARD.md of the version that answers, as a page."""
-    bundle = service.classifier.store.current(name).bundle
-    try:
-        text = bundle.card
-    except OSError as exc:
-        raise NotFound("This version has no MODEL_CARD.md.") from exc
-    return html_response(f"{name} {bundle.manifest.version}", render_card(text), home="../../")
-
-
-def render_card(text: str) -> str:
-    """Return a model card as HTML. Tags in it are shown as text; its front matter is left out."""
-    body = _FRONT_MATTER.sub("", text, count=1)
-    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(body))
-
-
-_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
-"""YAML that model hubs read."""
+    version = service.classifier.store.current(name)
+    if not version.card_html:
+        raise NotFound("This version has no MODEL_CARD.md.")
+    title = f"{name} {version.manifest.version}"
+    return html_response(title, version.card_html, home="../../")

@@ -6,14 +6,12 @@ every address, and would hide that a method is not allowed.
 
 from collections.abc import Awaitable, Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
-from swagger_ui_bundle import swagger_ui_path
 
 from app.api.routes.html import SECURITY_HEADERS
 from cxr.phantom import phantom_dicom, phantom_png
@@ -25,12 +23,15 @@ _PAGE_TYPES = {
     ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".woff2": "font/woff2",
 }  # fmt: skip
 
+_DOCS_ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js")
+"""Files of Swagger UI that the page needs; no other file of its package is served."""
+
 _DOCS_PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>cxr-serve API</title>
 <link rel="stylesheet" href="docs/assets/swagger-ui.css">
-<link rel="icon" href="docs/assets/favicon-32x32.png"></head>
+<link rel="icon" href="favicon.svg"></head>
 <body><div id="swagger-ui"></div>
 <script src="docs/assets/swagger-ui-bundle.js"></script>
 <script src="docs/start.js"></script></body></html>
@@ -50,7 +51,16 @@ def install_pages(app: FastAPI) -> None:
     _add(app, "/sample.png", _sample_png)
     _add(app, "/docs", _docs)
     _add(app, "/docs/start.js", _docs_script)
-    app.mount("/docs/assets", _WholeFiles(directory=str(swagger_ui_path)), name="docs-assets")
+    for name in _DOCS_ASSETS:
+        _add_file(app, f"/docs/assets/{name}", _swagger_folder() / name)
+
+
+def _swagger_folder() -> Path:
+    """Return the folder with Swagger UI's files, without importing the package around them."""
+    spec = find_spec("fastapi_offline")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "static"
 
 
 def _add_file(app: FastAPI, address: str, file: Path) -> None:
@@ -63,22 +73,7 @@ def _add_file(app: FastAPI, address: str, file: Path) -> None:
 
 
 def _add(app: FastAPI, address: str, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
-    app.add_api_route(
-        address, endpoint, methods=["GET", "HEAD"], include_in_schema=False, response_model=None
-    )
-
-
-class _WholeFiles(StaticFiles):
-    """Files that are always sent whole.
-
-    A server may pass over a `Range` (RFC 9110 section 14.2); starlette answers one that is wrong,
-    and with no problem document.
-    """
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as if no `Range` had been asked for."""
-        headers = [header for header in scope["headers"] if header[0] != b"range"]
-        await super().__call__({**scope, "headers": headers}, receive, send)
+    app.add_api_route(address, endpoint, include_in_schema=False, response_model=None)
 
 
 async def _docs(_: Request) -> Response:

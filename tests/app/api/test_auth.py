@@ -111,6 +111,38 @@ def test_the_loopback_needs_none(monkeypatch: pytest.MonkeyPatch, host: str) -> 
     assert Settings.read().host == host
 
 
+@pytest.mark.parametrize("text", ["", "# rendered later\n", "\n \n", "\ufeff", ","])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_file_that_holds_no_key_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, host: str
+) -> None:
+    (tmp_path / "keys").write_text(text)
+    monkeypatch.setenv("CXR_API_KEYS_FILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("CXR_HOST", host)
+    monkeypatch.setenv("CXR_WAIVE_API_KEY", "true")
+    with pytest.raises(SettingsError, match="API"):
+        Settings.read()
+
+
+@pytest.mark.parametrize("text", ["", " ", ",", "# none"])
+def test_a_variable_that_holds_no_key_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    monkeypatch.setenv("CXR_API_KEYS", text)
+    with pytest.raises(SettingsError, match="CXR_API_KEYS is set and holds no key"):
+        Settings.read()
+
+
+def test_a_file_without_a_key_stops_the_start_though_the_variable_has_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("")
+    monkeypatch.setenv("CXR_API_KEYS", "a:" + 64 * "0")
+    monkeypatch.setenv("CXR_API_KEYS_FILE", str(tmp_path / "keys"))
+    with pytest.raises(SettingsError, match="CXR_API_KEYS_FILE is set and holds no key"):
+        Settings.read()
+
+
 def test_a_key_in_clear_stops_the_start_and_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXR_API_KEYS", f"ward-7:{KEY}")
     with pytest.raises(SettingsError) as caught:
@@ -118,7 +150,7 @@ def test_a_key_in_clear_stops_the_start_and_is_not_quoted(monkeypatch: pytest.Mo
     assert KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize("head", [b"", b"POST /predict HTTP/1.1\r\nhost: x\r\n"])
+@pytest.mark.parametrize("head", [b"", b"POST /predict HTTP/1.1\r\nhost: [::1]\r\n"])
 async def test_headers_that_do_not_arrive_are_cut_off(store: Path, head: bytes) -> None:
     async with listening(store) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.client.base_url.port)
@@ -135,7 +167,7 @@ async def test_a_body_that_never_ends_is_cut_off_after_its_answer(store: Path) -
     async with listening(store, max_upload_bytes=100_000) as served:
         _, writer = await asyncio.open_connection("127.0.0.1", served.client.base_url.port)
         writer.write(
-            b"POST /predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ncontent-type: "
+            b"POST /predict HTTP/1.1\r\nhost: [::1]\r\ntransfer-encoding: chunked\r\ncontent-type: "
             b"image/png\r\n\r\n"
         )
         with pytest.raises(ConnectionError):

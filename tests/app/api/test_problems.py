@@ -300,7 +300,7 @@ async def test_the_default_deadline_holds_where_the_request_sets_none(
 async def test_a_body_that_does_not_arrive_in_time_is_given_up(store: Path) -> None:
     async with listening(store, receive_timeout_seconds=0.2) as served:
         head = (
-            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: "
+            b"POST /predict HTTP/1.1\r\nhost: [::1]\r\ncontent-type: image/png\r\ncontent-length: "
             b"9999\r\n\r\n12"
         )
         answer = await converse(served, head)
@@ -313,7 +313,7 @@ async def test_a_body_without_a_length_is_cut_at_the_limit(store: Path) -> None:
     async with listening(store, max_upload_bytes=2000) as served:
         chunk = b"3e8\r\n" + b"x" * 1000 + b"\r\n"
         head = (
-            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: "
+            b"POST /predict HTTP/1.1\r\nhost: [::1]\r\ncontent-type: "
             b"image/png\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         answer = await converse(served, head + 3 * chunk)
@@ -325,7 +325,7 @@ async def test_a_body_without_a_length_is_cut_at_the_limit(store: Path) -> None:
 async def test_a_body_that_is_announced_too_long_is_refused_before_it_is_sent(store: Path) -> None:
     async with listening(store, max_upload_bytes=2000) as served:
         head = (
-            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: "
+            b"POST /predict HTTP/1.1\r\nhost: [::1]\r\ncontent-type: image/png\r\ncontent-length: "
             b"99999999\r\n\r\n"
         )
         answer = await converse(served, head)

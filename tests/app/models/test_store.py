@@ -4,19 +4,18 @@ from pathlib import Path
 import pytest
 
 from app.errors import NotReady, UnknownModel
+from app.models.opening import OpeningWatch
 from app.models.store import ModelStore
 from app.models.tuning import Overrides, Tuner
 from cxr.graph import Runtime, open_graph
 from tests.bundles import write_made_bundle
 
 
-def load(path: Path) -> ModelStore:
-    store = ModelStore(
-        path,
-        Tuner(
-            open_graph, Runtime(), cores=1, overrides=Overrides(run_slots=1, threads=1, max_batch=2)
-        ),
+def load(path: Path, *, open_seconds: float = 60) -> ModelStore:
+    tuner = Tuner(
+        open_graph, Runtime(), cores=1, overrides=Overrides(run_slots=1, threads=1, max_batch=2)
     )
+    store = ModelStore(path, tuner, OpeningWatch(open_seconds, lambda _: None))
     store.load()
     return store
 

@@ -3,50 +3,16 @@ end."""
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.app.serving import Served, listening, until
-from tests.factories import chest, make_png
+from tests.app.server.conversation import PNG, answer_of, connected, upload
+from tests.app.serving import listening, until
 
 pytestmark = pytest.mark.anyio
 
-PNG = make_png(chest(64, 64))
-TYPE = b"host: x\r\ncontent-type: image/png\r\n"
-
-
-def upload(*, extra: bytes = b"", body: bytes = PNG) -> bytes:
-    return b"POST /predict HTTP/1.1\r\n%s%scontent-length: %d\r\n\r\n%s" % (
-        TYPE,
-        extra,
-        len(body),
-        body,
-    )
-
-
-@asynccontextmanager
-async def connected(
-    served: Served,
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    url = served.client.base_url
-    reader, writer = await asyncio.open_connection(url.host, url.port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
-
-
-async def answer_of(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
-    """Read one answer: status, head and body."""
-    async with asyncio.timeout(10):
-        head = await reader.readuntil(b"\r\n\r\n")
-        (length,) = re.findall(rb"content-length: (\d+)", head)
-        return int(head.split()[1]), head, await reader.readexactly(int(length))
-
+TYPE = b"host: [::1]\r\ncontent-type: image/png\r\n"
 
 UPGRADE = (
     b"connection: keep-alive, Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: "
@@ -74,7 +40,7 @@ async def test_an_offer_of_another_protocol_is_passed_over_and_its_body_read(
 
 
 async def test_what_follows_an_offer_of_another_protocol_is_no_further_request(store: Path) -> None:
-    hidden = b"GET /models/smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
+    hidden = b"GET /models/smuggled HTTP/1.1\r\nhost: [::1]\r\n\r\n"
     async with listening(store) as served, connected(served) as (reader, writer):
         writer.write(upload(extra=UPGRADE, body=hidden))
         status, _, body = await answer_of(reader)
@@ -89,7 +55,7 @@ async def test_nothing_is_tunnelled(store: Path) -> None:
     async with listening(store) as served, connected(served) as (reader, writer):
         writer.write(
             b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org:443\r\n\r\nGET /livez "
-            b"HTTP/1.1\r\nhost: x\r\n\r\n"
+            b"HTTP/1.1\r\nhost: [::1]\r\n\r\n"
         )
         status, head, _ = await answer_of(reader)
         rest = await reader.read()
@@ -141,7 +107,7 @@ async def test_a_request_behind_another_has_its_own_time_for_its_body(store: Pat
         listening(store) as served,
         connected(served) as (reader, writer),
     ):  # headers have a second
-        writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" + request[:-9])
+        writer.write(b"GET /livez HTTP/1.1\r\nhost: [::1]\r\n\r\n" + request[:-9])
         first = await answer_of(reader)
         await asyncio.sleep(1.5)
         writer.write(request[-9:])

@@ -182,7 +182,9 @@ def test_who_comes_after_a_drain_is_refused_and_not_taken_and_dropped(server: Se
     while server.process.poll() is None:
         try:
             with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
-                connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                connection.sendall(
+                    b"GET /livez HTTP/1.1\r\nhost: [::1]\r\nconnection: close\r\n\r\n"
+                )
                 dropped += not connection.recv(4096)
         except ConnectionRefusedError:
             pass

@@ -1,0 +1,92 @@
+"""One service process: its application, its server, its end."""
+
+import logging
+import math
+import os
+import sys
+import threading
+
+import uvicorn
+
+from app.main import create_app
+from app.server.draining import DrainingServer
+from app.server.http_protocol import make_protocol
+from app.server.listener import bind
+from app.server.open_connections import ConnectionLimits, usable_connections, watch_unread_answers
+from app.server.worker_slot import WorkerSlot
+from app.settings import Settings
+from app.telemetry import configure_logging
+
+
+def serve_alone(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT. Return the exit status.
+
+    Raises:
+        OSError: the port can't be opened; then no model has been loaded yet.
+    """
+    configure_logging(settings.log_level)
+    with bind(settings.host, settings.port) as listener:
+        server = make_server(settings)
+        server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+def serve_as_worker(settings: Settings, worker_slot: WorkerSlot) -> int:
+    """Serve as one of several worker processes. Return the exit status."""
+    configure_logging(settings.log_level)
+    server = make_server(settings, worker_slot)
+    server.run(sockets=[worker_slot.listener])
+    return 0 if server.started else 1
+
+
+def make_server(settings: Settings, worker_slot: WorkerSlot | None = None) -> DrainingServer:
+    """Return a server with an application of its own, not started."""
+    app = create_app(settings)
+    service = app.state.service
+    metrics = service.metrics
+    alongside = []
+    if worker_slot is not None:
+        metrics.replaced_workers.inc(worker_slot.replaces)
+        alongside.append(worker_slot.send_heartbeats(lambda: not service.classifier.faults()))
+    limits = ConnectionLimits(
+        settings.header_timeout_seconds,
+        settings.send_timeout_seconds,
+        usable_connections(settings.max_connections),
+    )
+    config = uvicorn.Config(
+        app,
+        loop="auto",  # uvloop where it is installed
+        http=make_protocol(limits, metrics),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=math.ceil(settings.default_timeout_seconds),
+    )
+    server = DrainingServer(
+        config,
+        drain_seconds=settings.drain_seconds,
+        on_drain=service.classifier.drain,
+        shares_port=worker_slot is not None,
+        alongside=alongside,
+    )
+    alongside.append(
+        watch_unread_answers(server.server_state.connections, limits.send_timeout_s, metrics)
+    )
+    return server
+
+
+def end_process(status: int) -> None:
+    """End the process now, if threads would keep it alive that can't be stopped.
+
+    The interpreter waits for all threads. One that opens a bundle or reads a store may hang for
+    ever.
+    """
+    is_other = (thread is not threading.main_thread() for thread in threading.enumerate())
+    if any(is_other):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
