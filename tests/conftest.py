@@ -14,6 +14,17 @@ SKIPS = {
 }
 
 
+SLOW_FOLDERS = ("containers", "e2e", "examples", "training")
+"""Folders whose tests train, or start a browser, a container or a notebook."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make test-fast` leaves out."""
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").parts[0] in SLOW_FOLDERS:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """Folder of real radiographs; the test is skipped where there is none."""

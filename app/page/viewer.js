@@ -155,7 +155,7 @@ export class Viewer {
     this._fade.disabled = !(hasPlain && hasOverlay);
     byId("fade-value", HTMLElement).textContent = `${hasPlain || !hasOverlay ? this._fade.value : 100} %`;
     for (const control of [this._width, this._level, this._invert]) control.disabled = !hasPlain;
-    for (const id of ["zoom-in", "zoom-out", "reset"]) byId(id, HTMLButtonElement).disabled = this._film.hidden;
+    for (const id of ["zoom-in", "zoom-out", "reset"]) byId(id, HTMLButtonElement).disabled = Boolean(this._film.hidden);
   }
 
   _drawCorners() {
