@@ -51,7 +51,7 @@ node_modules/.package-lock.json: package-lock.json
 	@touch $@
 
 docs: .venv/.test  ## Build the documentation in site/; a broken link or reference is an error
-	$(BIN)/mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 FUZZ_CORPUS ?= .fuzz/corpus
 SECONDS_TO_FUZZ ?= 1800

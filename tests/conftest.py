@@ -14,14 +14,24 @@ SKIPS = {
 }
 
 
-SLOW_FOLDERS = ("containers", "e2e", "examples", "training")
-"""Folders whose tests train, or start a browser, a container or a notebook."""
+SLOW_FOLDERS = {
+    "containers",
+    "e2e",
+    "examples",
+    "packaging",
+    "pacs",
+    "site",
+    "training",
+}
+"""Folders whose tests train, or start a browser, a container, an archive or a notebook."""
+QUICK_FOLDERS = {("training", "stats"), ("training", "recipe")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `make test-fast` leaves out."""
     for item in items:
-        if item.path.relative_to(ROOT / "tests").parts[0] in SLOW_FOLDERS:
+        folders = item.path.relative_to(ROOT / "tests").parts
+        if folders[0] in SLOW_FOLDERS and folders[:2] not in QUICK_FOLDERS:
             item.add_marker("slow")
 
 
