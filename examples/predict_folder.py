@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cxr_client import Client, Prediction, Problem, Unreachable
+from cxr_client import Client, PredictionDict, ServiceProblem, Unreachable
 
 SUFFIXES = {".dcm", ".png", ".jpg", ".jpeg"}
 
@@ -18,13 +18,13 @@ def main() -> int:
     """Print one line for each file; return 1 if a file has no answer."""
     options = _parser().parse_args()
     files = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    answers: list[tuple[Path, Prediction]] = []
+    answers: list[tuple[Path, PredictionDict]] = []
     failed = 0
     with Client(options.url) as client:
         for path in files:
             try:
                 answers.append((path, client.predict(path, model=options.model)))
-            except Problem as problem:  # this file has a problem, the next one may have none
+            except ServiceProblem as problem:  # this file has a problem, the next one may have none
                 print(f"{path.name}: {problem.code}: {problem.detail}", file=sys.stderr)
                 failed += 1
             except Unreachable as error:  # no file will get an answer
@@ -35,7 +35,7 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _line(path: Path, answer: Prediction) -> str:
+def _line(path: Path, answer: PredictionDict) -> str:
     warnings = " ".join(warning["code"] for warning in answer["warnings"])
     return f"{answer['probability']:.3f}  {answer['label']:15}  {path.name}  {warnings}".rstrip()
 
