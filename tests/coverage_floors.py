@@ -8,11 +8,12 @@ from io import StringIO
 from pathlib import Path
 
 import coverage
+import coverage.exceptions
 
 ROOT = Path(__file__).parent.parent
 FLOORS = {
-    "cxr": 90.0,
-    "app": 90.0,
+    "cxr": 94.0,
+    "app": 96.0,
     "training": 80.0,
     "cxr_client": 85.0,
     "gateway": 80.0,
@@ -27,7 +28,10 @@ def main() -> int:
     measured.load()
     below = 0
     for package, floor in FLOORS.items():
-        percent = measured.report(include=[f"{ROOT / package}/*"], file=StringIO())
+        try:
+            percent = measured.report(include=[f"{ROOT / package}/*"], file=StringIO())
+        except coverage.exceptions.NoDataError:  # no test has run a line of it
+            percent = 0.0
         below += percent < floor
         print(f"{package:12} {percent:5.1f} % of its lines, at least {floor} wanted")
     return 1 if below else 0
