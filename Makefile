@@ -10,8 +10,10 @@ PORT ?= 8000
 DEVICE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TEST_DATA ?= ../shared/data
 BIN := .venv/bin
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
+COVERAGE ?=
 
-.PHONY: help serve test test-env lint check sample lock clean image test-containers test-pacs load bench lock-bench audit sbom fuzz
+.PHONY: help serve test test-fast tests-fast test-env check check-page docs sample lock clean image test-containers test-pacs load bench lock-bench audit sbom fuzz
 
 help:  ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,16 +21,37 @@ help:  ## List what can be made
 serve: .venv/.serve-$(DEVICE)  ## Start the service on http://HOST:PORT (127.0.0.1:8000; DEVICE=cpu|gpu)
 	CXR_HOST=$(HOST) CXR_PORT=$(PORT) CXR_DEVICE=$(DEVICE) $(BIN)/python -m app
 
-test: .venv/.test check  ## Lint, check types and layers, run every test
-	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PYTEST)
+test: .venv/.test check  ## Lint, check types and layers, run every test (COVERAGE=yes: with coverage)
+	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-report=) $(PYTEST)
+	$(if $(COVERAGE),$(BIN)/python tests/coverage_floors.py)
+
+test-fast: .venv/.test  ## Lint, check types, and run the tests that need no browser, container or training
+	$(MAKE) --no-print-directory --jobs 2 check tests-fast
+
+tests-fast:
+	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST)
+
+# One file's tests run in one process, so that its fixtures are made once.
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile
 
 test-env: .venv/.test  ## Install everything that `make test` needs, and run nothing
 
-check: .venv/.test  ## Lint, check types and layers
+check: .venv/.test check-page  ## Lint, check types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The page's scripts are checked if npm is there; nothing else needs it.
+check-page: $(if $(shell command -v npm),node_modules/.package-lock.json)
+	$(if $(shell command -v npm),npm run --silent check,@echo "no npm: the scripts of app/page are not checked")
+
+node_modules/.package-lock.json: package-lock.json
+	npm ci --silent --no-audit --no-fund
+	@touch $@
+
+docs: .venv/.test  ## Build the documentation in site/; a broken link or reference is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 FUZZ_CORPUS ?= .fuzz/corpus
 SECONDS_TO_FUZZ ?= 1800
@@ -76,7 +99,7 @@ sbom: .venv/.audit  ## Write CycloneDX lists of what ships to dist/
 	    -o dist/sbom-$$device.json requirements/serve-$$device.txt; done
 
 clean:  ## Remove .venv and every cache
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage node_modules site
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

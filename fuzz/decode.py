@@ -4,7 +4,7 @@
 
 An `ImageError` is an answer; anything else is a finding: another exception, more than
 2 seconds, more than 1 GB.  libFuzzer writes the input beside the corpus; make it a test in
-tests/cxr/test_hostile.py.  This is no test of the native codecs themselves, which are not
+tests/cxr/test_resource_limits.py.  This is no test of the native codecs themselves, which are not
 instrumented: they are why the slow ones run in processes that can be stopped.
 """
 

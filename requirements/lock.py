@@ -22,7 +22,7 @@ LOCKS = {
     "train.txt": ("cpu", "train"),
     "gateway.txt": ("pacs",),
     "bulk.txt": ("cpu", "ray"),
-    "test.txt": ("openvino", "pacs", "ray", "train", "dev"),
+    "test.txt": ("openvino", "pacs", "ray", "train", "docs", "dev"),
 }
 BENCH_LOCKS = {"bench.txt": ("cpu", "bench")}
 """Written from an environment of its own, for the peers would move what the service is pinned

@@ -14,6 +14,27 @@ SKIPS = {
 }
 
 
+SLOW_FOLDERS = {
+    "containers",
+    "e2e",
+    "examples",
+    "packaging",
+    "pacs",
+    "site",
+    "training",
+}
+"""Folders whose tests train, or start a browser, a container, an archive or a notebook."""
+QUICK_FOLDERS = {("training", "stats"), ("training", "recipe")}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that `make test-fast` leaves out."""
+    for item in items:
+        folders = item.path.relative_to(ROOT / "tests").parts
+        if folders[0] in SLOW_FOLDERS and folders[:2] not in QUICK_FOLDERS:
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """Folder of real radiographs; the test is skipped where there is none."""

@@ -1,6 +1,7 @@
 """Start the real service as a process of its own, and talk to it over a real socket."""
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import httpx
 
 ROOT = Path(__file__).parent.parent
 MAX_START_S = 100.0
+SERVER_PORTS = (20_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,16 @@ def running_server(store: Path, log: Path, **settings: object) -> Iterator[Serve
 
 
 def free_port() -> int:
-    """Give a port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port of the loopback that nobody listens on.
+
+    It is below those that the kernel hands out by itself (`ip_local_port_range`), so that no
+    connection of another test takes it before the server does.
+    """
+    while True:
+        port = random.randrange(*SERVER_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,13 +1,13 @@
-// Speak with the service.  Addresses are relative, so that the page also works under a proxy's prefix.
+// Requests to the service. Addresses are relative, so that the page also works under a proxy's prefix.
 
 /**
- * What `/predict` is asked, in its parameters' names.
+ * The parameters of `/predict`, by their names.
  *
- * @typedef {object} Question
+ * @typedef {object} PredictionRequest
  * @property {string} model
  * @property {string} operating_point
  * @property {boolean} tta
- * @property {string} prevalence a number as text, or empty, as the next three
+ * @property {string} prevalence a number as text, or empty; so are the next three
  * @property {string} age_years
  * @property {string} sex
  * @property {string} view_position
@@ -34,7 +34,7 @@
  */
 
 /**
- * What was measured at one operating point; null where the data could not tell.
+ * What was measured at one operating point; null if the data could not tell.
  *
  * @typedef {object} PointFigures
  * @property {number | null} [sensitivity]
@@ -64,7 +64,7 @@
  * @property {Record<string, number>} operating_points
  * @property {Record<string, number>} operating_points_tta
  * @property {string} default_operating_point
- * @property {number | null} training_prevalence null where there is nothing to shift from
+ * @property {number | null} training_prevalence null if there is nothing to shift from
  * @property {string} intended_use
  * @property {string} limits
  * @property {Figures} metrics
@@ -73,17 +73,17 @@
 /**
  * @typedef {object} Model
  * @property {string} name
- * @property {CurrentModel | null} current null where no version is good
+ * @property {CurrentModel | null} current null if no version is good
  * @property {{version: number, state: string, reason: string | null}[]} versions
  */
 
 const MAX_TRIES = 4;
 const MAX_WAIT_S = 30;
 
-/** Where the reader's API key is kept: in this tab, until it is closed. */
+/** Name under which this tab keeps the reader's API key until it is closed. */
 const KEY_NAME = "cxr-serve-key";
 
-/** The API key that every request carries; empty where none was given. */
+/** The API key that every request carries; empty if none was given. */
 export const apiKey = () => sessionStorage.getItem(KEY_NAME) ?? "";
 
 /** Keep an API key for this tab, or forget it. @param {string} key */
@@ -92,7 +92,7 @@ export function keepApiKey(key) {
   else sessionStorage.removeItem(KEY_NAME);
 }
 
-/** An answer that is no success (RFC 9457), or that never came. */
+/** A problem document (RFC 9457), or the lack of an answer. */
 export class Problem extends Error {
   /** @param {{code: string, title: string, detail: string, status?: number, request_id?: string, retry_after_s?: number}} document */
   constructor(document) {
@@ -123,7 +123,7 @@ export async function readModels() {
 }
 
 /**
- * Read a model's card, as the page that the service makes of it.
+ * Read a model's card, as a page.
  *
  * @param {string} name
  * @returns {Promise<Blob>}
@@ -134,19 +134,19 @@ export async function readCard(name) {
 }
 
 /**
- * Ask about one file; where the service is busy, wait as long as it says and ask again.
+ * Predict one file. If the service is busy, wait as long as it says and try again.
  *
  * @param {Blob} file
- * @param {Question} question
+ * @param {PredictionRequest} request
  * @param {{onProgress: (share: number) => void, onWait: (seconds: number) => void}} listener `share` is what was sent, 0 to 1
  * @returns {Promise<Prediction>} rejects with a `Problem`
  */
-export function predict(file, question, listener) {
-  return patiently(() => send(file, question, listener.onProgress), listener.onWait);
+export function predict(file, request, listener) {
+  return patiently(() => send(file, request, listener.onProgress), listener.onWait);
 }
 
 /**
- * Have a file drawn as the service reads it, for files that browsers can't open.
+ * Have the service draw a file that browsers can't open.
  *
  * @param {Blob} file
  * @returns {Promise<Blob>} a PNG; rejects with a `Problem`
@@ -156,20 +156,20 @@ export function preview(file) {
 }
 
 /**
- * Have the answer about a DICOM file written as a DICOM object of its study.
+ * Get the answer about a DICOM file as a DICOM object of its study.
  *
  * @param {Blob} file
- * @param {Question} question as it was answered
+ * @param {PredictionRequest} request as it was answered
  * @param {"sr" | "sc"} result
  * @returns {Promise<Blob>} rejects with a `Problem`
  */
-export function predictDicom(file, question, result) {
-  const address = `predict/dicom?${query(question, { result })}`;
+export function predictDicom(file, request, result) {
+  const address = `predict/dicom?${query(request, { result })}`;
   return patiently(() => fetchFrom(address, "application/dicom", file)).then((response) => response.blob());
 }
 
 /**
- * Try again where the service says when.
+ * Try again if the service says when.
  *
  * @template T
  * @param {() => Promise<T>} attempt
@@ -211,39 +211,39 @@ async function fetchFrom(address, accept, file) {
 const credentials = () => (apiKey() ? { authorization: `Bearer ${apiKey()}` } : {});
 
 /**
- * Send one file as the body itself: its name stays here.  XMLHttpRequest, since fetch tells nothing of what was sent.
+ * Send one file as the body itself, without its name. XMLHttpRequest, because fetch reports no progress of an upload.
  *
  * @param {Blob} file
- * @param {Question} question
+ * @param {PredictionRequest} request
  * @param {(share: number) => void} onProgress
  * @returns {Promise<Prediction>}
  */
-function send(file, question, onProgress) {
+function send(file, request, onProgress) {
   return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    request.open("POST", `predict?${query(question, { heatmap: "true" })}`);
+    const http = new XMLHttpRequest();
+    http.open("POST", `predict?${query(request, { heatmap: "true" })}`);
     const headers = { accept: "application/json", "content-type": "application/octet-stream", ...credentials() };
-    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => onProgress(event.lengthComputable ? event.loaded / event.total : 0);
-    request.upload.onload = () => onProgress(1);
-    request.onerror = () => reject(unreachable());
-    request.onload = () => {
-      if (request.status === 200) resolve(JSON.parse(request.responseText));
-      else reject(readProblem(request.status, request.responseText, request.getResponseHeader("retry-after")));
+    for (const [name, value] of Object.entries(headers)) http.setRequestHeader(name, value);
+    http.upload.onprogress = (event) => onProgress(event.lengthComputable ? event.loaded / event.total : 0);
+    http.upload.onload = () => onProgress(1);
+    http.onerror = () => reject(unreachable());
+    http.onload = () => {
+      if (http.status === 200) resolve(JSON.parse(http.responseText));
+      else reject(readProblem(http.status, http.responseText, http.getResponseHeader("retry-after")));
     };
-    request.send(file);
+    http.send(file);
   });
 }
 
 /**
  * Write the query; what is not chosen is not sent.
  *
- * @param {Question} question
+ * @param {PredictionRequest} request
  * @param {Record<string, string>} more
  * @returns {URLSearchParams}
  */
-function query(question, more) {
-  const chosen = Object.entries({ ...question, tta: String(question.tta), ...more });
+function query(request, more) {
+  const chosen = Object.entries({ ...request, tta: String(request.tta), ...more });
   return new URLSearchParams(chosen.filter(([, value]) => value !== ""));
 }
 
@@ -256,11 +256,11 @@ function readProblem(status, text, retryAfter) {
   const retry_after_s = Number(retryAfter) || 0;
   try {
     return new Problem({ ...JSON.parse(text), status, retry_after_s });
-  } catch { // a proxy between us and the service may answer in its own words
-    return new Problem({ code: `http_${status}`, title: `The answer was status ${status}`, detail: "It was not the service's own answer.", status, retry_after_s });
+  } catch { // a proxy may have answered instead of the service
+    return new Problem({ code: `http_${status}`, title: `The answer was status ${status}`, detail: "Something between this page and the service answered.", status, retry_after_s });
   }
 }
 
 function unreachable() {
-  return new Problem({ code: "unreachable", title: "The service did not answer", detail: "The connection was refused or broke off." });
+  return new Problem({ code: "unreachable", title: "The service did not answer", detail: "The connection was refused or interrupted." });
 }

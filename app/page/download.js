@@ -1,12 +1,12 @@
-// Hand results to the reader as files: CSV and JSON are written here, and nothing is sent for it; DICOM objects by the service.
+// Save results as files. The page writes CSV and JSON itself; the service writes DICOM objects.
 
 import { predictDicom } from "./api.js";
 
 /** @typedef {import("./worklist.js").Entry} Entry */
 /** @typedef {import("./api.js").Prediction} Prediction */
-/** @typedef {import("./api.js").Question} Question */
+/** @typedef {import("./api.js").PredictionRequest} PredictionRequest */
 
-/** Columns of the CSV: name, and value of a prediction. @type {[string, (prediction: Prediction, question: Question) => unknown][]} */
+/** Columns of the CSV: name, and value of a prediction. @type {[string, (prediction: Prediction, request: PredictionRequest) => unknown][]} */
 const COLUMNS = [
   ["finding", ({ finding }) => finding],
   ["probability", ({ probability }) => probability],
@@ -40,9 +40,9 @@ const COLUMNS = [
  */
 export function asCsv(entries) {
   const head = ["filename", ...COLUMNS.map(([name]) => name), "problem", "problem_detail"];
-  const lines = finished(entries).map(({ file, question, prediction, problem }) => [
+  const lines = finished(entries).map(({ file, request, prediction, problem }) => [
     file.name,
-    ...COLUMNS.map(([, value]) => (prediction ? value(prediction, question) : "")),
+    ...COLUMNS.map(([, value]) => (prediction ? value(prediction, request) : "")),
     problem?.code,
     problem?.detail,
   ]);
@@ -50,7 +50,7 @@ export function asCsv(entries) {
 }
 
 /**
- * Write the answers as `/predict/batch` gives them, without the heat maps' pictures.
+ * Write the answers in the form of `/predict/batch`, without the heat maps.
  *
  * @param {Entry[]} entries
  */
@@ -65,14 +65,14 @@ export function asJson(entries) {
 export const saveText = (name, mediaType, text) => save(name, new Blob([text], { type: mediaType }));
 
 /**
- * Have the answer about a file written in DICOM, and hand it over beside the file's own name.
+ * Save the answer about a file as a DICOM object, under a name like the file's own.
  *
  * @param {File} file
- * @param {Question} question
+ * @param {PredictionRequest} request
  * @param {"sr" | "sc"} result
  */
-export async function saveDicom(file, question, result) {
-  save(`${file.name.replace(/\.dcm$/i, "")}-${result}.dcm`, await predictDicom(file, question, result));
+export async function saveDicom(file, request, result) {
+  save(`${file.name.replace(/\.dcm$/i, "")}-${result}.dcm`, await predictDicom(file, request, result));
 }
 
 /** @param {string} name @param {Blob} content */
@@ -88,7 +88,7 @@ function save(name, content) {
 const finished = (entries) => entries.filter(({ prediction, problem }) => prediction || problem);
 
 /**
- * Write one value.  A spreadsheet would run a text that begins like a formula: a file's name may not.
+ * Write one value. A spreadsheet would run a text that begins like a formula, so a quote comes before it.
  *
  * @param {unknown} value
  */

@@ -1,4 +1,4 @@
-// Make elements.  Text only ever becomes text: nothing that a file, its name or the service says is read as HTML.
+// Make elements. Text always stays text: nothing from a file, its name or the service is read as HTML.
 
 /**
  * Make an element with attributes and children.
@@ -20,7 +20,7 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 /**
- * Put children into an element in the place of those it has; null and undefined are none.
+ * Replace the children of an element. null and undefined are left out.
  *
  * @param {Element} parent
  * @param {...(Node | string | null | undefined)} children
@@ -30,7 +30,7 @@ export function fill(parent, ...children) {
 }
 
 /**
- * Give the element of this page that has an id, and is of a kind.
+ * Return the element of this page with an id, of a given kind.
  *
  * @template {Element} Kind
  * @param {string} id

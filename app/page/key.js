@@ -1,4 +1,4 @@
-// Ask for an API key where the service wants one, and keep it for this tab alone.
+// Ask for an API key if the service requires one, and keep it for this tab alone.
 
 import { apiKey, keepApiKey } from "./api.js";
 import { byId } from "./element.js";
@@ -18,7 +18,7 @@ export class KeyField {
     this._draw();
   }
 
-  /** Ask for a key: the service refused, for want of one or for a wrong one. */
+  /** Ask for a key: the service refused a request without a key, or with a wrong one. */
   ask() {
     this._form.hidden = false;
   }

@@ -1,4 +1,4 @@
-// How the next files are read: model, operating point, views, and facts that files may lack.
+// The options of the next requests: model, operating point, views, and what files may not state.
 
 import { Problem, readModels } from "./api.js";
 import { byId, element } from "./element.js";
@@ -6,13 +6,13 @@ import { advice, percent, pointSentences, pointTitle, prevalenceNote, shifted } 
 
 /** @typedef {import("./api.js").CurrentModel} CurrentModel */
 /** @typedef {import("./api.js").Model} Model */
-/** @typedef {import("./api.js").Question} Question */
+/** @typedef {import("./api.js").PredictionRequest} PredictionRequest */
 
 export class Options {
   constructor() {
     /** @type {Model[]} */
     this._models = [];
-    this._form = byId("question", HTMLFormElement);
+    this._form = byId("options", HTMLFormElement);
     this._model = byId("model", HTMLSelectElement);
     this._point = byId("operating-point", HTMLSelectElement);
     this._tta = byId("tta", HTMLInputElement);
@@ -24,7 +24,7 @@ export class Options {
   }
 
   /**
-   * Read what is served and fill the choices; where that fails, say so and go on with the service's defaults.
+   * Read what is served and fill the choices. If that fails, say so and use the service's defaults.
    *
    * @returns {Promise<Problem | null>} why it failed
    */
@@ -48,8 +48,8 @@ export class Options {
     return this._models.length > 0;
   }
 
-  /** What the reader has chosen. @returns {Question} */
-  get question() {
+  /** What the reader has chosen. @returns {PredictionRequest} */
+  get request() {
     const chosen = new FormData(this._form);
     const text = (/** @type {string} */ name) => String(chosen.get(name) ?? "");
     return {
@@ -63,7 +63,7 @@ export class Options {
     };
   }
 
-  /** Give what is known of a model that answered; null where another one is served by now. @param {{name: string, sha256: string}} identity */
+  /** Return what is known of a model that answered; null if another version is served now. @param {{name: string, sha256: string}} identity */
   describe(identity) {
     const current = this._models.find(({ name }) => name === identity.name)?.current;
     return current?.identity.sha256 === identity.sha256 ? current : null;
@@ -104,9 +104,9 @@ export class Options {
     byId("options-brief", HTMLElement).textContent = this._brief();
   }
 
-  /** Say in short what is chosen while the choices are folded away. */
+  /** Sum up the choices, for the closed form. */
   _brief() {
-    const { operating_point, tta, prevalence, age_years, sex, view_position } = this.question;
+    const { operating_point, tta, prevalence, age_years, sex, view_position } = this.request;
     const point = operating_point && pointTitle(operating_point).split(":")[0];
     return [point, tta && "TTA", prevalence && `prevalence ${this._prevalence.value} %`, age_years && `${age_years} years`, sex, view_position].filter(Boolean).join(" · ");
   }
@@ -114,9 +114,9 @@ export class Options {
   /** @param {CurrentModel} current */
   _pointNote(current) {
     const thresholds = this._tta.checked ? current.operating_points_tta : current.operating_points;
-    const threshold = shifted(thresholds[this._point.value], Number(this.question.prevalence), current.training_prevalence);
+    const threshold = shifted(thresholds[this._point.value], Number(this.request.prevalence), current.training_prevalence);
     const figures = figuresAt(current, this._point.value, this._tta.checked);
-    const from = threshold === undefined ? [] : [`Positive from ${percent(threshold)} on.`];
+    const from = threshold === undefined ? [] : [`Positive at ${percent(threshold)} or more.`];
     return [...from, ...pointSentences(figures, current.labels)].join(" ");
   }
 
@@ -130,11 +130,11 @@ export class Options {
   }
 }
 
-/** Turn a percentage into the share that the service takes; 7 % is 0.07 and not 0.07000000000000001. @param {string} text */
+/** Return a percentage as the share that the service takes; 7 % is 0.07 and not 0.07000000000000001. @param {string} text */
 const share = (text) => (text ? String(Number((Number(text) / 100).toPrecision(12))) : "");
 
 /**
- * Give what was measured at an operating point, with or without test-time augmentation.
+ * Return what was measured at an operating point, with or without test-time augmentation.
  *
  * @param {CurrentModel} current
  * @param {string} point

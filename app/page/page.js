@@ -1,11 +1,11 @@
-// Wire the page: files come in, the list reads them, the viewer and the report show the one that is selected.
+// Wire the page: the worklist sends the files; the viewer and the report show the selected one.
 
 import { asCsv, asJson, saveText } from "./download.js";
 import { byId } from "./element.js";
 import { KeyField } from "./key.js";
-import { listenForLight } from "./light.js";
 import { Options } from "./options.js";
 import { announcement, writeReport } from "./report.js";
+import { listenForTheme } from "./theme.js";
 import { Viewer } from "./viewer.js";
 import { isOver, Worklist } from "./worklist.js";
 
@@ -41,16 +41,16 @@ function showReport() {
   offerAgain();
 }
 
-/** Offer to read a file again, unless it would ask the same and be answered the same. */
+/** Offer to read a file again, unless the request and so the answer would be the same. */
 function offerAgain() {
   const entry = worklist.selected;
-  const isSame = JSON.stringify(entry?.question) === JSON.stringify(options.question);
+  const isSame = JSON.stringify(entry?.request) === JSON.stringify(options.request);
   const button = byId("again", HTMLButtonElement);
   button.hidden = !entry || !isOver(entry) || (isSame && !entry.problem);
-  button.textContent = isSame ? "Read again" : "Read again as now chosen";
+  button.textContent = isSame ? "Read again" : "Read again with these options";
 }
 
-/** Read what is served; where the service wants a key for that, ask for it. */
+/** Read what is served. If the service requires an API key, ask for it. */
 async function loadOptions() {
   const problem = await options.load();
   if (problem?.code === "unauthorized") keyField.ask();
@@ -62,7 +62,7 @@ async function take(files) {
   const chosen = [...files];
   if (!chosen.length) return;
   if (!options.isLoaded) await loadOptions();
-  worklist.add(chosen, options.question);
+  worklist.add(chosen, options.request);
   if (!WIDE.matches) byId("viewport", HTMLElement).scrollIntoView({ behavior: STILL.matches ? "auto" : "smooth", block: "start" });
 }
 
@@ -70,7 +70,7 @@ async function take(files) {
 async function takeSample(name) {
   const response = await fetch(name).catch(() => null);
   if (response?.ok) await take([new File([await response.blob()], name)]);
-  else byId("announcer", HTMLElement).textContent = "The sample can't be had: the service did not answer.";
+  else byId("announcer", HTMLElement).textContent = "The sample could not be loaded: the service did not answer.";
 }
 
 function listenForFiles() {
@@ -85,7 +85,7 @@ function listenForFiles() {
   }
 }
 
-/** Take files that are dropped anywhere; a browser would else leave the page to open them. */
+/** Take files that are dropped anywhere. Otherwise a browser would leave the page to open them. */
 function listenForDrops() {
   const veil = byId("drop-veil", HTMLElement);
   document.addEventListener("dragover", (event) => {
@@ -111,8 +111,8 @@ function listenForResults() {
 listenForFiles();
 listenForDrops();
 listenForResults();
-listenForLight();
+listenForTheme();
 options.onChange(offerAgain);
-byId("again", HTMLButtonElement).addEventListener("click", () => worklist.selected && worklist.again(worklist.selected, options.question));
+byId("again", HTMLButtonElement).addEventListener("click", () => worklist.selected && worklist.again(worklist.selected, options.request));
 showReport();
 void loadOptions();

@@ -1,4 +1,4 @@
-// Write what became of one file: the finding first, then what weakens it, then everything else.
+// The report about one file: the finding first, then what limits it, then everything else.
 
 import { apiKey, Problem, readCard } from "./api.js";
 import { saveDicom } from "./download.js";
@@ -16,7 +16,7 @@ import { isOver, isPositive, nameParts, outcome } from "./worklist.js";
  *
  * @param {HTMLElement} place
  * @param {Entry | null} entry
- * @param {CurrentModel | null} model what is known of the model that answered
+ * @param {CurrentModel | null} model the model that answered, if it is known
  */
 export function writeReport(place, entry, model) {
   if (!entry) fill(place, ...introduction());
@@ -25,7 +25,7 @@ export function writeReport(place, entry, model) {
   else fill(place, fileName(entry), element("p", { class: "pending" }, outcome(entry)));
 }
 
-/** Say in one line, to those who listen, what became of a file. @param {Entry} entry */
+/** Return the outcome of a file in one line, for screen readers. @param {Entry} entry */
 export function announcement(entry) {
   if (!isOver(entry)) return "";
   const warnings = entry.prediction?.warnings.length;
@@ -34,13 +34,13 @@ export function announcement(entry) {
 
 function introduction() {
   return [
-    element("p", { class: "lead" }, "A model reads the picture and answers with a calibrated probability, measured on radiographs it had not seen."),
+    element("p", { class: "lead" }, "A model reads the radiograph and answers with a calibrated probability. How often it is right was measured on radiographs that it had not seen."),
     element("ul", { class: "promises" },
-      element("li", {}, "The probability stands against its threshold, with how often the model is right there."),
-      element("li", {}, "Warnings say where the picture lies outside what the model was made for."),
+      element("li", {}, "The probability is shown with its threshold, and with how often the model is right at that threshold."),
+      element("li", {}, "Warnings tell you if the image is outside what the model was made for."),
       element("li", {}, "A heat map shows which regions raised the score."),
     ),
-    element("p", { class: "note" }, "It is no medical device. It looks for one finding, and says nothing of any other."),
+    element("p", { class: "note" }, "This is not a medical device. The model looks for one finding, and says nothing about any other."),
   ];
 }
 
@@ -59,7 +59,7 @@ function problemReport(problem) {
 
 /** @param {Entry} entry @param {Prediction} prediction @param {CurrentModel | null} model */
 function findingReport(entry, prediction, model) {
-  const { prevalence } = entry.question;
+  const { prevalence } = entry.request;
   return [
     verdict(prediction),
     pointReport(prediction, model, prevalence && words.prevalenceSentence(prevalence, model)),
@@ -135,7 +135,7 @@ function stability(prediction) {
   const { tta, novelty } = prediction;
   return element("div", {},
     element("p", { class: novelty.is_novel ? "alarm" : null }, words.noveltySentence(novelty)),
-    element("p", {}, tta ? words.ttaSentence(tta, prediction) : "One view was read. Several views (TTA) would show how stable the answer is."),
+    element("p", {}, tta ? words.ttaSentence(tta, prediction) : "Only one view of the image was read. Test-time augmentation (TTA) would show how stable the answer is."),
   );
 }
 
@@ -151,7 +151,7 @@ function modelReport({ model: identity }, model) {
   );
 }
 
-/** Open a model's card where the service wants a key for it: a link carries none. @param {MouseEvent} event @param {string} name */
+/** Open a model's card with the API key, because a link can't carry one. @param {MouseEvent} event @param {string} name */
 async function openCard(event, name) {
   if (!apiKey()) return;
   event.preventDefault();
@@ -167,15 +167,15 @@ function archive(entry) {
   const button = (/** @type {"sr" | "sc"} */ result, /** @type {string} */ title) => {
     const made = element("button", { type: "button", class: "button" }, title);
     made.addEventListener("click", async () => {
-      said.textContent = "Writing it.";
-      const failure = await saveDicom(entry.file, entry.question, result).catch((error) => error);
+      said.textContent = "Saving.";
+      const failure = await saveDicom(entry.file, entry.request, result).catch((error) => error);
       said.textContent = !failure ? "Saved." : failure instanceof Problem ? `${failure.title}. ${failure.detail}` : String(failure);
     });
     return made;
   };
   return element("div", { class: "archive" },
-    element("p", {}, "The answer as DICOM objects of the same study: preliminary, verified by nobody."),
-    element("div", { class: "buttons" }, button("sr", "Structured report"), button("sc", "Picture with heat map")),
+    element("p", {}, "The answer as DICOM objects of the same study: preliminary and unverified."),
+    element("div", { class: "buttons" }, button("sr", "Structured report"), button("sc", "Image with heat map")),
     said,
   );
 }
@@ -183,7 +183,7 @@ function archive(entry) {
 /** @param {Prediction["timings_ms"]} timings */
 function timeSentence({ decode, queue, run, total }) {
   const ms = (/** @type {number} */ value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
-  return `${ms(total)} in the service: opening ${ms(decode)}, waiting ${ms(queue)}, model ${ms(run)}.`;
+  return `${ms(total)} in the service: decoding ${ms(decode)}, waiting ${ms(queue)}, model ${ms(run)}.`;
 }
 
 /** @param {string} title @param {Node} content */

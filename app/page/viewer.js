@@ -1,7 +1,7 @@
 // Show one radiograph: zoom, move, window and level, and the heat map faded over it.
 
 import { byId, fill } from "./element.js";
-import { pictureOf, setPicture } from "./picture.js";
+import { previewOf, setImage } from "./preview.js";
 import { shortFacts } from "./words.js";
 
 /** @typedef {import("./worklist.js").Entry} Entry */
@@ -16,13 +16,13 @@ const MOVE_STEP = 0.1;
 /** Grey values of window and level for each pixel that the right button drags. */
 const GREYS_PER_PIXEL = 0.5;
 
-const HEATMAP_NOTE = "The heat map shows which regions raised this model's score, on one scale for every picture. It is no outline of disease, and where it shows nothing, nothing is ruled out.";
-const WHOLE_NOTE = "The picture alone can't be had, so the heat map is drawn in: it can't be faded or windowed.";
+const HEATMAP_NOTE = "The heat map shows which regions raised this model's score, on one scale for all images. It does not outline disease. A region without colour may still hold disease.";
+const WHOLE_NOTE = "The image without the heat map is not available, so you can't fade or window this one.";
 
 export class Viewer {
   constructor() {
     this._viewport = byId("viewport", HTMLElement);
-    this._film = byId("film", HTMLElement);
+    this._radiograph = byId("radiograph", HTMLElement);
     this._plain = byId("plain", HTMLImageElement);
     this._overlay = byId("overlay", HTMLImageElement);
     this._fade = byId("fade", HTMLInputElement);
@@ -41,19 +41,19 @@ export class Viewer {
   }
 
   /**
-   * Show a file's picture, or nothing; the fade of the heat map stays as it is.
+   * Show a file's image, or nothing. The fade of the heat map stays as it is.
    *
    * @param {Entry | null} entry
    */
   async show(entry) {
     this._entry = entry;
-    setPicture(this._plain, null);
+    setImage(this._plain, null);
     this._setOverlay(entry?.overlay ?? null);
     this._reset();
     await this._showPlain();
   }
 
-  /** Show what has become known of the file since. */
+  /** Show what is new about the file. */
   refresh() {
     const overlay = this._entry?.overlay ?? null;
     if (overlay !== this._shownOverlay) {
@@ -63,27 +63,27 @@ export class Viewer {
     this._draw();
   }
 
-  /** Show the picture under the heat map, once it can be had. */
+  /** Show the image under the heat map, once it is available. */
   async _showPlain() {
     const entry = this._entry;
-    const plain = entry && (await pictureOf(entry, () => this._entry === entry));
+    const plain = entry && (await previewOf(entry, () => this._entry === entry));
     if (this._entry === entry && plain && this._plain.hidden) await this._setPlain(plain);
     else this._draw();
   }
 
   /** @param {Blob} file */
   async _setPlain(file) {
-    setPicture(this._plain, file);
+    setImage(this._plain, file);
     const isDecoded = await this._plain.decode().then(() => true, () => false);
     if (!this._plain.src) return;
-    if (!isDecoded) setPicture(this._plain, null);
+    if (!isDecoded) setImage(this._plain, null);
     this._draw();
   }
 
   /** @param {Blob | null} overlay */
   _setOverlay(overlay) {
     this._shownOverlay = overlay;
-    setPicture(this._overlay, overlay);
+    setImage(this._overlay, overlay);
   }
 
   _reset() {
@@ -102,36 +102,36 @@ export class Viewer {
     return this._isInverted || this._width.value !== String(FULL_WIDTH) || this._level.value !== String(MIDDLE);
   }
 
-  /** Bring the page in line with everything that was chosen. */
+  /** Draw everything that was chosen. */
   _draw() {
     const hasPlain = !this._plain.hidden;
     const hasOverlay = !this._overlay.hidden;
-    this._film.hidden = !hasPlain && !hasOverlay;
+    this._radiograph.hidden = !hasPlain && !hasOverlay;
     this._drawEmpty();
     byId("legend", HTMLElement).hidden = !hasOverlay;
-    this._drawFilm(hasPlain, hasOverlay);
+    this._drawRadiograph(hasPlain, hasOverlay);
     this._drawWindow();
     this._drawTools(hasPlain, hasOverlay);
     this._drawCorners();
     byId("picture-note", HTMLElement).textContent = [HEATMAP_NOTE, hasOverlay && !hasPlain && !this._entry?.preview && WHOLE_NOTE].filter(Boolean).join(" ");
   }
 
-  /** Say what to do while there is no file, and that there is no picture where a file gave none. */
+  /** Say what to do if there is no file, or that a file gave no image. */
   _drawEmpty() {
     const isRefused = Boolean(this._entry?.problem);
-    byId("empty", HTMLElement).hidden = !this._film.hidden || (Boolean(this._entry) && !isRefused);
-    byId("empty-title", HTMLElement).textContent = isRefused ? "No picture of this file" : "Drop a chest radiograph";
+    byId("empty", HTMLElement).hidden = !this._radiograph.hidden || (Boolean(this._entry) && !isRefused);
+    byId("empty-title", HTMLElement).textContent = isRefused ? "No image of this file" : "Drop a chest radiograph";
     byId("empty-hint", HTMLElement).textContent = isRefused ? "The result says why." : "One file or many; DICOM, PNG or JPEG.";
   }
 
   /** @param {boolean} hasPlain @param {boolean} hasOverlay */
-  _drawFilm(hasPlain, hasOverlay) {
+  _drawRadiograph(hasPlain, hasOverlay) {
     const { zoom, x, y } = this._place;
     const stored = this._entry?.prediction?.processing;
     const ratio = stored ? stored.columns / stored.rows : this._plain.naturalWidth / this._plain.naturalHeight || 1;
-    this._film.style.setProperty("--ratio", String(ratio));
-    this._film.style.transform = `translate(${x}px, ${y}px) scale(${zoom})`;
-    this._film.classList.toggle("is-windowed", this._isWindowed && hasPlain);
+    this._radiograph.style.setProperty("--ratio", String(ratio));
+    this._radiograph.style.transform = `translate(${x}px, ${y}px) scale(${zoom})`;
+    this._radiograph.classList.toggle("is-windowed", this._isWindowed && hasPlain);
     this._viewport.classList.toggle("is-zoomed", zoom > 1);
     this._overlay.style.opacity = hasPlain ? String(Number(this._fade.value) / 100) : "1";
     const name = this._entry?.file.name ?? "";
@@ -139,7 +139,7 @@ export class Viewer {
     this._overlay.alt = hasOverlay ? `Heat map over radiograph ${name}` : "";
   }
 
-  /** Window and level as a line through the grey values: level's grey lands in the middle, the window's ends on black and white. */
+  /** Window and level as a line through the grey values: the level becomes middle grey, and the window's ends become black and white. */
   _drawWindow() {
     const sign = this._isInverted ? -1 : 1;
     const slope = (sign * FULL_WIDTH) / Number(this._width.value);
@@ -155,7 +155,7 @@ export class Viewer {
     this._fade.disabled = !(hasPlain && hasOverlay);
     byId("fade-value", HTMLElement).textContent = `${hasPlain || !hasOverlay ? this._fade.value : 100} %`;
     for (const control of [this._width, this._level, this._invert]) control.disabled = !hasPlain;
-    for (const id of ["zoom-in", "zoom-out", "reset"]) byId(id, HTMLButtonElement).disabled = this._film.hidden;
+    for (const id of ["zoom-in", "zoom-out", "reset"]) byId(id, HTMLButtonElement).disabled = Boolean(this._radiograph.hidden);
   }
 
   _drawCorners() {
@@ -179,7 +179,7 @@ export class Viewer {
   _move(dx, dy) {
     const { zoom, x, y } = this._place;
     const limit = (/** @type {number} */ value, /** @type {number} */ side) => Math.min(1, Math.max(-1, value / (((zoom - 1) * side) / 2 || 1))) * (((zoom - 1) * side) / 2);
-    this._place = { zoom, x: limit(x + dx, this._film.offsetWidth), y: limit(y + dy, this._film.offsetHeight) };
+    this._place = { zoom, x: limit(x + dx, this._radiograph.offsetWidth), y: limit(y + dy, this._radiograph.offsetHeight) };
     this._draw();
   }
 
@@ -215,7 +215,7 @@ export class Viewer {
 
   /** @param {KeyboardEvent} event */
   _onKey(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || this._film.hidden) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || this._radiograph.hidden) return;
     const step = MOVE_STEP * this._viewport.clientWidth;
     const act = /** @type {Record<string, () => void>} */ ({
       "+": () => this._zoom(ZOOM_STEP),
@@ -234,21 +234,21 @@ export class Viewer {
     act();
   }
 
-  /** The wheel zooms once the picture has the focus; before that it scrolls the page. @param {WheelEvent} event */
+  /** The wheel zooms if the image has the focus; otherwise it scrolls the page. @param {WheelEvent} event */
   _onWheel(event) {
-    if (this._film.hidden || !(event.ctrlKey || document.activeElement === this._viewport)) return;
+    if (this._radiograph.hidden || !(event.ctrlKey || document.activeElement === this._viewport)) return;
     event.preventDefault();
     this._zoom(event.deltaY < 0 ? ZOOM_STEP : 1 / ZOOM_STEP);
   }
 
-  /** The left button moves a picture that is larger than its place, the right one windows it. @param {PointerEvent} start */
+  /** The left button moves a zoomed image; the right one changes its window. @param {PointerEvent} start */
   _onPointerDown(start) {
     if (start.button === 2 && !this._width.disabled) this._dragWindow(start);
-    if (start.button === 0 && this._place.zoom > 1) this._dragFilm(start);
+    if (start.button === 0 && this._place.zoom > 1) this._dragRadiograph(start);
   }
 
   /** @param {PointerEvent} start */
-  _dragFilm(start) {
+  _dragRadiograph(start) {
     let { clientX, clientY } = start;
     this._follow(start, (event) => {
       this._move(event.clientX - clientX, event.clientY - clientY);

@@ -1,4 +1,4 @@
-// Say in plain words what the service answers in codes and numbers.
+// Plain words for the codes and numbers of the service.
 
 /** @typedef {import("./api.js").Prediction} Prediction */
 /** @typedef {import("./api.js").Figures} Figures */
@@ -7,14 +7,14 @@
 
 const NOT_STATED = "not stated";
 
-/** Under this lower bound of the AUROC the model card warns too; a coin has 0.5. */
+/** Below this lower bound of the AUROC the page warns, as the model card does. Chance is 0.5. */
 const NEAR_CHANCE = 0.7;
 
-/** Titles of the warnings; the service's own sentence stands under each. */
+/** Titles of the warnings. The service's own sentence follows each. */
 const WARNINGS = /** @type {Record<string, string>} */ ({
   age_missing: "Age not stated",
-  age_implausible: "Age can't be right",
-  age_unit_assumed: "Unit of the age assumed",
+  age_implausible: "Age is impossible",
+  age_unit_assumed: "Unit of the age was assumed",
   sex_unreadable: "Sex not readable",
   view_missing: "View not stated",
   outside_age_scope: "Outside the model's age range",
@@ -24,37 +24,37 @@ const WARNINGS = /** @type {Record<string, string>} */ ({
   body_part_unstated: "Body part not stated",
   not_a_chest: "Not a chest",
   not_frontal: "Not a frontal view",
-  intensity_guessed: "Grey scale guessed",
+  intensity_guessed: "Grey scale was guessed",
   polarity_contradiction: "The header contradicts itself",
-  color_input: "Colour picture",
-  aspect_unusual: "Unusual shape",
+  color_input: "Colour image",
+  aspect_unusual: "Unusual aspect ratio",
   low_resolution: "Low resolution",
   few_greys: "Few grey values",
-  looks_inverted: "Black and white may be exchanged",
+  looks_inverted: "Black and white may be inverted",
   looks_unlike_a_chest: "Does not look like a chest",
   novel_input: "Unlike the training images",
-  header_repaired: "Header repaired",
+  header_repaired: "Header was repaired",
 });
 
-/** What to do about each problem; the service's own sentence stands above it. */
+/** What to do about each problem. The service's own sentence comes first. */
 const ADVICE = /** @type {Record<string, string>} */ ({
-  malformed_request: "Check the choices under How to read, and that the file is not empty.",
-  unauthorized: "Enter the API key that whoever runs the service gave you, then read it again.",
+  malformed_request: "Check the choices under How to read, and check that the file is not empty.",
+  unauthorized: "Enter the API key that you were given for this service, then read the file again.",
   unknown_model: "Reload the page: the models may have changed.",
   slow_client: "The connection was too slow. Try again, one file at a time.",
-  too_large: "Export the picture again at a smaller size, or ask whoever runs the service to raise its limit.",
-  unsupported_format: "Export the picture as DICOM, PNG or JPEG. A DICOM file must begin with its preamble.",
-  corrupt_image: "Export or copy the file once more: part of it is missing or damaged.",
+  too_large: "Export the image at a smaller size, or ask the operator of the service to raise its limit.",
+  unsupported_format: "Export the image as DICOM, PNG or JPEG. A DICOM file must begin with its preamble.",
+  corrupt_image: "Export or copy the file again: part of it is missing or damaged.",
   not_a_radiograph: "Choose a single-frame plain radiograph (CR or DX).",
   not_a_chest: "Choose a chest radiograph. If it is one, its header names the wrong body part.",
-  not_frontal: "Choose the PA or AP view of this examination.",
+  not_frontal: "Choose the PA or AP view of this study.",
   decode_limit: "The file took too long or too much memory to open. Export it without compression.",
   rate_limited: "Wait a little, then read it again.",
   overloaded: "The service is busy. Wait a little, then read it again.",
-  not_ready: "The model is not served now. Wait a little, choose another, or ask whoever runs the service.",
+  not_ready: "This model is not served now. Wait a little, choose another, or ask the operator of the service.",
   deadline_exceeded: "The service was too slow this time. Read it again.",
   inference_failed: "Read it again. If it fails again, report the request id below.",
-  unreachable: "Check that the service runs and that this machine reaches it, then read it again.",
+  unreachable: "Check that the service runs and that this computer can reach it. Then read the file again.",
 });
 
 const OPERATING_POINTS = /** @type {Record<string, string>} */ ({
@@ -100,7 +100,7 @@ export const advice = (code) => ADVICE[code] ?? "Try again. If it fails again, r
 export const pointTitle = (name) => OPERATING_POINTS[name] ?? spoken(name);
 
 /**
- * Write a share of 1 in percent; never 0 or 100 for what is neither.
+ * Return a share of 1 in percent. 0 and 100 stand only for exactly 0 and 1.
  *
  * @param {number} share
  * @param {number} [decimals]
@@ -113,7 +113,7 @@ export function percent(share, decimals = 1) {
 }
 
 /**
- * Give the decimals of a percentage that tell a probability from its threshold: the label goes by the unrounded ones.
+ * Return how many decimals distinguish a probability from its threshold. The label uses the unrounded values.
  *
  * @param {Prediction} prediction
  */
@@ -122,7 +122,7 @@ export function tellingDecimals({ probability, threshold }) {
   return probability === threshold ? 1 : (apart ?? 4);
 }
 
-/** @param {number | null} years also for infants: six months is 0.5 */
+/** @param {number | null} years 0.5 for an infant of six months */
 export function age(years) {
   if (years === null) return NOT_STATED;
   if (years >= 2) return `${Number(years.toFixed(1))} years`;
@@ -144,7 +144,7 @@ export function sourceOf(source) {
   return source === "request" ? "as you stated" : `file: ${source}`;
 }
 
-/** Give the corner of a viewport: the facts that are stated, in short. @param {Prediction["metadata"]} metadata */
+/** Return age, sex and view in short, as far as they are stated. @param {Prediction["metadata"]} metadata */
 export function shortFacts({ age_years, sex: code, view_position }) {
   return [age_years === null ? null : age(age_years), code, view_position].filter(Boolean).join(" · ");
 }
@@ -154,12 +154,12 @@ export function pixelSentence(processing) {
   const { format, transfer_syntax, rows, columns, intensity, inverted, preprocess } = processing;
   const syntax = transfer_syntax && (TRANSFER_SYNTAXES[transfer_syntax] ?? transfer_syntax);
   const file = [format === "dicom" ? "DICOM" : format.toUpperCase(), syntax].filter(Boolean).join(", ");
-  const polarity = inverted ? "black and white exchanged, since the file stores them so (MONOCHROME1)" : "not inverted";
+  const polarity = inverted ? "inverted, because the file stores white as low values (MONOCHROME1)" : "not inverted";
   return `${file}; ${columns} × ${rows} pixels; ${INTENSITIES[intensity] ?? intensity}; ${polarity}; preprocessing version ${preprocess}.`;
 }
 
 /**
- * Say on which side of the threshold an answer lies, and what that is not.
+ * Say on which side of the threshold an answer is, and what it does not prove.
  *
  * @param {Prediction} prediction
  * @param {boolean} isPositive
@@ -170,7 +170,7 @@ export function labelSentence({ finding, label, probability, threshold }, isPosi
 }
 
 /**
- * Say in words how often an operating point was right when it was measured; nothing where nothing is known.
+ * Say how often an operating point was right when it was measured. Return nothing if nothing is known.
  *
  * @param {PointFigures | undefined} figures
  * @param {CurrentModel["labels"]} labels
@@ -180,13 +180,13 @@ export function pointSentences(figures, labels) {
   const found = rate(figures?.sensitivity), cleared = rate(figures?.specificity);
   return [
     found && `The model found ${found} images with ${labels.positive} (sensitivity${bounds(figures?.sensitivity_ci95)}).`,
-    cleared && `The model cleared ${cleared} images without (specificity${bounds(figures?.specificity_ci95)}).`,
-    figures?.proven === false ? "The set was too small to prove what this point was chosen for." : "",
+    cleared && `The model cleared ${cleared} images without it (specificity${bounds(figures?.specificity_ci95)}).`,
+    figures?.proven === false ? "The data set was too small to prove the goal of this operating point." : "",
   ].filter(Boolean);
 }
 
 /**
- * Warn of a model that may be near chance: its interval of the AUROC reaches down to it, as its card says too.
+ * Warn if the model may be near chance: its confidence interval of the AUROC reaches down to it.
  *
  * @param {Figures | undefined} figures
  */
@@ -207,31 +207,31 @@ const bounds = (interval) => (interval ? `, 95 % interval ${perHundred(interval[
 const perHundred = (share) => String(Number((100 * share).toFixed(share > 0.985 || share < 0.015 ? 1 : 0)));
 
 /**
- * Say how far the views lie apart, and whether the label could hang on that: each view lies within `spread` of the answer.
+ * Say how far the views differ, and if the label could depend on that. Each view is within `spread` of the answer.
  *
  * @param {{views: number, spread: number}} tta
  * @param {Prediction} prediction
  */
 export function ttaSentence({ views, spread }, { probability, threshold }) {
   const isStable = Math.abs(probability - threshold) > spread;
-  const label = isStable ? "All lie on one side of the threshold, so the label is stable." : "That may reach over the threshold: the label may hang on the view.";
-  return `Mean of ${views} views of the picture; their probabilities lie ${(100 * spread).toFixed(1)} points apart. ${label}`;
+  const label = isStable ? "All are on one side of the threshold, so the label is stable." : "That may cross the threshold: the label may depend on the view.";
+  return `Mean of ${views} views of the image. Their probabilities differ by ${(100 * spread).toFixed(1)} points. ${label}`;
 }
 
-/** Say what the field for the prevalence does, in the formula's words. @param {CurrentModel} model */
+/** Explain the field for the prevalence. @param {CurrentModel} model */
 export function prevalenceNote({ training_prevalence: training, labels }) {
-  if (training === null) return "This model learned from images of one kind, so there is nothing to shift from.";
+  if (training === null) return "This model does not state the prevalence in its training images, so it can't be adjusted.";
   return (
-    `Left empty: ${percent(training)} with ${labels.positive}, as in the training images. The odds of the probability and of the threshold ` +
-    "are both multiplied by the odds of your prevalence, and divided by the odds of theirs. No label changes, nor sensitivity or specificity."
+    `If empty: ${percent(training)} with ${labels.positive}, as in the training images. Otherwise the odds of the probability and of the threshold ` +
+    "are multiplied by the odds of your prevalence, and divided by the odds of theirs. Labels, sensitivity and specificity stay the same."
   );
 }
 
 /**
- * Move a threshold as the service does: odds times the odds of the stated prevalence over those of the training images.
+ * Return a threshold for a prevalence, as the service does: its odds times the ratio of the odds of both prevalences.
  *
  * @param {number | undefined} threshold
- * @param {number} prevalence 0 leaves it
+ * @param {number} prevalence 0 changes nothing
  * @param {number | null} training
  */
 export function shifted(threshold, prevalence, training) {
@@ -240,16 +240,16 @@ export function shifted(threshold, prevalence, training) {
   return (threshold * ratio) / (threshold * ratio + 1 - threshold);
 }
 
-/** Say that an answer was shifted. @param {string} prevalence a share as text @param {CurrentModel | null} model */
+/** Say for which prevalence an answer is. @param {string} prevalence a share as text @param {CurrentModel | null} model */
 export function prevalenceSentence(prevalence, model) {
   const training = model?.training_prevalence;
-  const from = training ? `, from ${percent(training)} in the training images` : "";
+  const from = training ? `, instead of ${percent(training)} in the training images` : "";
   return `Probability and threshold are for a prevalence of ${Number((100 * Number(prevalence)).toPrecision(6))} %${from}.`;
 }
 
 /** @param {Prediction["novelty"]} novelty */
 export function noveltySentence({ score, limit, is_novel }) {
-  const place = `distance ${score.toFixed(1)}, limit ${limit.toFixed(1)}`;
-  if (is_novel) return `Unlike the images that the model learned from (${place}): do not rely on this answer.`;
-  return `Within the range of the images that the model learned from (${place}).`;
+  const distance = `distance ${score.toFixed(1)}, limit ${limit.toFixed(1)}`;
+  if (is_novel) return `Unlike the images that the model learned from (${distance}): do not rely on this answer.`;
+  return `Within the range of the images that the model learned from (${distance}).`;
 }

@@ -1,28 +1,28 @@
-// The files of this sitting: read one after the other, listed with what became of each.
+// The list of files: sends them to the service, two at a time, and shows the outcome of each.
 
 import { Problem, predict } from "./api.js";
 import { byId, element, fill } from "./element.js";
 import { advice, percent } from "./words.js";
 
 /** @typedef {import("./api.js").Prediction} Prediction */
-/** @typedef {import("./api.js").Question} Question */
+/** @typedef {import("./api.js").PredictionRequest} PredictionRequest */
 
 /**
- * One file and what became of it.  The heat map is taken out of the answer and kept as a picture.
+ * One file and its outcome. The heat map is taken out of the answer and kept as an image file.
  *
  * @typedef {object} Entry
  * @property {File} file
- * @property {Question} question as the file was last asked about
+ * @property {PredictionRequest} request the options of its last request
  * @property {"waiting" | "sending" | "reading" | "busy" | "done" | "failed"} state
  * @property {number} sent share of the file that was sent, 0 to 1
  * @property {Prediction | null} prediction
  * @property {Problem | null} problem
  * @property {Blob | null} overlay
- * @property {Promise<Blob | null> | null} preview the service's picture of a file that browsers can't open
+ * @property {Promise<Blob | null> | null} preview the service's image of a file that browsers can't open
  * @property {HTMLLIElement} row
  */
 
-/** Files read at once: enough to keep a small service busy, and too few to be refused by it. */
+/** Requests at once: enough to keep a small service busy, and few enough not to be refused. */
 const MAX_AT_ONCE = 2;
 
 /** Characters at a name's end that are never cut off. */
@@ -48,13 +48,13 @@ export class Worklist {
   }
 
   /**
-   * Take files in, in order; the first one is selected where nothing was.
+   * Add files, in order. The first one is selected if none was.
    *
    * @param {Iterable<File>} files
-   * @param {Question} question
+   * @param {PredictionRequest} request
    */
-  add(files, question) {
-    const added = [...files].map((file) => this._makeEntry(file, question));
+  add(files, request) {
+    const added = [...files].map((file) => this._makeEntry(file, request));
     this.entries.push(...added);
     this._list.append(...added.map(({ row }) => row));
     this._count();
@@ -62,14 +62,14 @@ export class Worklist {
     this._pump();
   }
 
-  /** Read a file again. @param {Entry} entry @param {Question} question */
-  again(entry, question) {
+  /** Read a file again. @param {Entry} entry @param {PredictionRequest} request */
+  again(entry, request) {
     if (!isOver(entry)) return;
-    this._update(entry, { question, prediction: null, problem: null, overlay: null, sent: 0, state: "waiting" });
+    this._update(entry, { request, prediction: null, problem: null, overlay: null, sent: 0, state: "waiting" });
     this._pump();
   }
 
-  /** Forget every file; what is being read goes nowhere. */
+  /** Forget every file. Answers that are still on their way are dropped. */
   clear() {
     this.entries = [];
     this._list.replaceChildren();
@@ -85,11 +85,11 @@ export class Worklist {
     this._listener.onSelect(entry);
   }
 
-  /** @param {File} file @param {Question} question @returns {Entry} */
-  _makeEntry(file, question) {
+  /** @param {File} file @param {PredictionRequest} request @returns {Entry} */
+  _makeEntry(file, request) {
     const row = element("li");
     /** @type {Entry} */
-    const entry = { file, question, state: "waiting", sent: 0, prediction: null, problem: null, overlay: null, preview: null, row };
+    const entry = { file, request, state: "waiting", sent: 0, prediction: null, problem: null, overlay: null, preview: null, row };
     row.append(element("button", { type: "button", class: "entry", "aria-current": "false" }));
     button(entry).addEventListener("click", () => this.select(entry));
     show(entry);
@@ -113,11 +113,11 @@ export class Worklist {
   async _read(entry) {
     this._update(entry, { state: "sending" });
     try {
-      const prediction = await predict(entry.file, entry.question, {
+      const prediction = await predict(entry.file, entry.request, {
         onProgress: (sent) => this._update(entry, { sent, state: sent < 1 ? "sending" : "reading" }),
         onWait: () => this._update(entry, { sent: 0, state: "busy" }),
       });
-      const overlay = prediction.heatmap && decodePicture(prediction.heatmap);
+      const overlay = prediction.heatmap && decodeImage(prediction.heatmap);
       this._update(entry, { state: "done", prediction: { ...prediction, heatmap: null }, overlay });
     } catch (error) {
       const problem = error instanceof Problem ? error : new Problem({ code: "page_fault", title: "The answer could not be shown", detail: String(error) });
@@ -142,7 +142,7 @@ export class Worklist {
     for (const id of ["save-csv", "save-json"]) byId(id, HTMLButtonElement).disabled = !over;
   }
 
-  /** Up and down go through the list, as in every list. @param {KeyboardEvent} event */
+  /** The keys up and down move through the list. @param {KeyboardEvent} event */
   _onKey(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     const entry = step && this.entries[this.entries.findIndex((other) => other === this.selected) + step];
@@ -159,7 +159,7 @@ export const isOver = ({ state }) => state === "done" || state === "failed";
 /** Whether an answer is the positive one: exactly then the probability reaches the threshold. @param {Prediction} prediction */
 export const isPositive = ({ probability, threshold }) => probability >= threshold;
 
-/** Say one line of what became of a file. @param {Entry} entry */
+/** Return the outcome of a file in one line. @param {Entry} entry */
 export function outcome({ prediction, problem, state, sent }) {
   if (prediction) return `${prediction.label}, ${percent(prediction.probability)}`;
   if (problem) return problem.title;
@@ -184,13 +184,13 @@ function show(entry) {
   );
 }
 
-/** Write a name in two parts, of which the end stays in sight: UIDs and numbered files differ there. @param {string} name */
+/** Write a name in two parts. The end always stays visible, because UIDs and numbered files differ there. @param {string} name */
 export function nameParts(name) {
   const cut = Math.max(0, name.length - TAIL_LENGTH);
   return [element("span", {}, name.slice(0, cut)), element("span", {}, name.slice(cut))];
 }
 
-/** @param {{media_type: string, data: string}} picture in base64 */
-function decodePicture({ media_type, data }) {
+/** @param {{media_type: string, data: string}} image in base64 */
+function decodeImage({ media_type, data }) {
   return new Blob([Uint8Array.from(atob(data), (character) => character.charCodeAt(0))], { type: media_type });
 }

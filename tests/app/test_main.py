@@ -63,12 +63,12 @@ def test_a_port_that_is_taken_ends_the_start_with_a_failure(store: Path) -> None
 def test_it_answers_logs_json_and_ends_cleanly(store: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
-        running_server(store, log, default_model="bright", drain_seconds=0.6) as server,
+        running_server(store, log, default_model="bright", drain_seconds=4) as server,
         client_of(server) as client,
     ):
         answer = client.post("/predict", files={"file": ("secret.png", PNG)})
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        _wait_until_draining(client)
         draining = [client.get("/readyz"), client.post("/predict", content=PNG)]
         status = server.process.wait(15)
 
@@ -102,9 +102,9 @@ def test_what_was_taken_is_answered_while_the_service_goes_down(
 
         def body() -> Iterator[bytes]:
             yield PNG[:100]
-            time.sleep(0.3)  # the service has taken the request by now
+            _wait_until_read(server)
             server.process.send_signal(signal.SIGTERM)
-            time.sleep(1.0)  # longer than draining: the port is closed, this connection is not
+            _wait_until_refused(server)  # the port is closed, this connection is not
             yield PNG[100:]
 
         answer = client.post("/predict", content=body())
@@ -126,7 +126,7 @@ def test_what_takes_too_long_when_the_service_goes_down_is_told_so(
 
         def body() -> Iterator[bytes]:
             yield PNG[:100]
-            time.sleep(0.3)
+            _wait_until_read(server)
             server.process.send_signal(signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 server.process.wait(5)
@@ -154,6 +154,16 @@ def test_an_open_connection_has_one_more_answer_after_the_port_has_closed(
 
     assert last.json()["code"] == "not_ready"
     assert last.headers["connection"] == "close"
+
+
+def _wait_until_draining(client: httpx.Client) -> None:
+    while client.get("/readyz").status_code == 200:
+        time.sleep(0.01)
+
+
+def _wait_until_read(server: Server) -> None:
+    """Wait for an answer on another connection: the event loop has read what was sent before."""
+    assert httpx.get(f"{server.url}/livez", timeout=20).status_code == 200
 
 
 def _wait_until_refused(server: Server) -> None:

@@ -56,7 +56,7 @@ def test_a_report_parses_back_to_the_probability_of_the_plain_answer_and_costs_l
     client: httpx.Client, test_data: Path
 ) -> None:
     took: dict[str, list[float]] = {"/predict": [], "/predict/dicom?result=sr": []}
-    for path in sorted((test_data / "siim").rglob("*.dcm")):
+    for path in sorted((test_data / "siim").rglob("*.dcm"))[::5]:
         answers = []
         for address, times in took.items():
             started = time.perf_counter()

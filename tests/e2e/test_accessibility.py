@@ -43,7 +43,7 @@ def serious_faults(page: Page) -> list[str]:
 def test_the_page_has_no_serious_fault(judged: Visit, state: str, width: int, room: str) -> None:
     judged.page.set_viewport_size({"width": width, "height": 844})
     if room == "light":
-        judged.page.get_by_role("button", name="Light room").click()
+        judged.page.get_by_role("button", name="Light theme").click()
     judged.give(*STATES[state])
     judged.page.get_by_text("How to read").click()
 

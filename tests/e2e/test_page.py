@@ -82,7 +82,9 @@ def test_a_file_that_the_service_can_not_draw_keeps_its_heat_map(visit: Visit) -
 
     assert is_shown(visit.page.locator("#overlay"))
     expect(visit.page.locator("#plain")).to_be_hidden()
-    expect(visit.page.locator("#picture-note")).to_contain_text("The picture alone can't be had")
+    expect(visit.page.locator("#picture-note")).to_contain_text(
+        "without the heat map is not available"
+    )
 
 
 def test_a_dicom_file_gets_its_answer_for_the_archive(visit: Visit) -> None:
@@ -92,7 +94,7 @@ def test_a_dicom_file_gets_its_answer_for_the_archive(visit: Visit) -> None:
     with visit.page.expect_download() as report:
         visit.page.get_by_role("button", name="Structured report").click()
     with visit.page.expect_download() as picture:
-        visit.page.get_by_role("button", name="Picture with heat map").click()
+        visit.page.get_by_role("button", name="Image with heat map").click()
 
     assert (report.value.suggested_filename, picture.value.suggested_filename) == (
         "a-sr.dcm",
@@ -119,15 +121,15 @@ def test_a_picture_that_is_no_dicom_is_offered_for_no_archive(visit: Visit) -> N
 
 def test_a_stated_prevalence_moves_the_answer_and_is_said(visit: Visit) -> None:
     visit.page.get_by_text("How to read").click()
-    expect(visit.page.locator("#prevalence-note")).to_contain_text("Left empty: 33.3 % with bright")
+    expect(visit.page.locator("#prevalence-note")).to_contain_text("If empty: 33.3 % with bright")
     visit.page.get_by_label("Prevalence").fill("7")
-    expect(visit.page.locator("#point-note")).to_contain_text("Positive from 13.1 % on.")
+    expect(visit.page.locator("#point-note")).to_contain_text("Positive at 13.1 % or more.")
     visit.give(png_file())
 
     (asked,) = visit.questions()
     assert asked["prevalence"] == ["0.07"]
     expect(visit.report).to_contain_text(
-        "for a prevalence of 7 %, from 33.3 % in the training images"
+        "for a prevalence of 7 %, instead of 33.3 % in the training images"
     )
     expect(visit.report.get_by_role("meter")).to_have_attribute(
         "aria-valuetext", "2.3 %, threshold 13.1 %"
@@ -151,10 +153,10 @@ def test_the_right_button_drags_window_and_level(visit: Visit) -> None:
 def test_the_room_is_dark_until_the_reader_asks_for_light(visit: Visit) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     assert visit.page.evaluate(ground) == "rgb(11, 14, 17)"
-    visit.page.get_by_role("button", name="Light room").click()
+    visit.page.get_by_role("button", name="Light theme").click()
     visit.page.reload()
 
-    expect(visit.page.get_by_role("button", name="Dark room")).to_be_visible()
+    expect(visit.page.get_by_role("button", name="Dark theme")).to_be_visible()
     assert visit.page.evaluate(ground) == "rgb(243, 245, 247)"
     expect(visit.page.locator("#viewport")).to_have_css("background-color", "rgb(0, 0, 0)")
 
@@ -168,7 +170,7 @@ def test_a_png_is_shown_as_it_is_with_the_heat_map_faded_over_it(visit: Visit) -
     assert plain.bounding_box() == overlay.bounding_box()
     visit.page.locator("#fade").fill("25")
     expect(overlay).to_have_css("opacity", "0.25")
-    expect(visit.page.locator("#picture-note")).to_contain_text("It is no outline of disease")
+    expect(visit.page.locator("#picture-note")).to_contain_text("It does not outline disease")
 
 
 def test_the_report_states_how_the_operating_point_was_measured(visit: Visit) -> None:
@@ -178,7 +180,7 @@ def test_the_report_states_how_the_operating_point_was_measured(visit: Visit) ->
         "The model found 91 of 100 images with bright (sensitivity, 95 % interval 88 to 94)."
     )
     expect(visit.report).to_contain_text(
-        "The model cleared 89 of 100 images without (specificity, 95 % interval 86 to 91)."
+        "The model cleared 89 of 100 images without it (specificity, 95 % interval 86 to 91)."
     )
     expect(visit.report).to_contain_text(
         "may be little better than chance (AUROC 0.58, 95 % interval 0.50 to 0.67)"
@@ -199,7 +201,7 @@ def test_what_a_file_does_not_state_is_said_to_be_missing_and_may_be_supplied(vi
     visit.page.get_by_text("How to read").click()
     visit.page.get_by_label("Age, years").fill("64")
     visit.page.locator("#view").select_option("AP")
-    visit.report.get_by_role("button", name="Read again as now chosen").click()
+    visit.report.get_by_role("button", name="Read again with these options").click()
 
     expect(visit.report.get_by_role("row", name="Age")).to_contain_text("64 yearsas you stated")
     expect(visit.report.locator(".warnings")).to_have_count(0)
@@ -208,7 +210,7 @@ def test_what_a_file_does_not_state_is_said_to_be_missing_and_may_be_supplied(vi
 def test_the_chosen_operating_point_and_views_are_asked_for(visit: Visit) -> None:
     visit.page.get_by_text("How to read").click()
     visit.page.get_by_label("Operating point").select_option("screen")
-    visit.page.get_by_label("Look at several views").check()
+    visit.page.get_by_label("Average several views").check()
     visit.give(png_file())
 
     (asked,) = visit.questions()
@@ -223,7 +225,7 @@ def test_the_chosen_operating_point_and_views_are_asked_for(visit: Visit) -> Non
     )
     expect(visit.report).to_contain_text("Mean of 2 views")
     expect(visit.report).to_contain_text(
-        "All lie on one side of the threshold, so the label is stable."
+        "All are on one side of the threshold, so the label is stable."
     )
 
 
@@ -236,7 +238,7 @@ def test_views_that_disagree_about_the_label_are_said_to(visit: Visit) -> None:
     visit.give(png_file())
 
     expect(visit.report).to_contain_text(
-        "50.0 points apart. That may reach over the threshold: the label may hang on the view."
+        "differ by 50.0 points. That may cross the threshold: the label may depend on the view."
     )
 
 
@@ -264,9 +266,9 @@ def test_a_file_that_is_no_radiograph_gets_a_problem_and_what_to_do(visit: Visit
 
     expect(visit.report).to_contain_text("The file's format is not supported")
     expect(visit.report).to_contain_text("neither DICOM")
-    expect(visit.report).to_contain_text("Export the picture as DICOM, PNG or JPEG.")
+    expect(visit.report).to_contain_text("Export the image as DICOM, PNG or JPEG.")
     expect(visit.report).to_contain_text("unsupported_format · request ")
-    expect(visit.page.locator("#viewport")).to_contain_text("No picture of this file")
+    expect(visit.page.locator("#viewport")).to_contain_text("No image of this file")
 
 
 def test_several_files_are_listed_in_order_and_fail_alone(visit: Visit) -> None:
@@ -444,7 +446,7 @@ def test_clear_forgets_every_file(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Clear").click()
 
     expect(visit.page.locator(".entry")).to_have_count(0)
-    expect(visit.page.locator("#film")).to_be_hidden()
+    expect(visit.page.locator("#radiograph")).to_be_hidden()
     expect(visit.page.get_by_text("Drop a chest radiograph")).to_be_visible()
 
 
