@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from cxr.errors import BundleError
 from cxr.interpret import InterpretSpec, Part
 from cxr.metadata_features import COLUMNS
+from cxr.metrics_schema import BundleMetrics
 from cxr.preprocess import PreprocessSpec
 from cxr.regular_file import read_regular_file
 
@@ -102,7 +103,7 @@ class Manifest(InterpretSpec):
     """Columns of the graph's second input, in order; empty if it reads the image alone."""
     intended_use: str
     limits: str
-    metrics: dict[str, Any]
+    metrics: BundleMetrics
     """As in metrics.json: out-of-fold or held-out figures with intervals, and what they were
     measured on."""
     training_data: TrainingData
@@ -118,6 +119,11 @@ class Manifest(InterpretSpec):
     fast: FastPrecision | None = None
     """Whether `CXR_PRECISION=fast` may serve this model; None if that was not measured, or cost
     too much."""
+
+    @field_serializer("metrics")
+    def _without_unset(self, metrics: BundleMetrics) -> dict[str, Any]:
+        """Write the keys that metrics.json has, and no others."""
+        return metrics.as_json()
 
     @model_validator(mode="after")
     def _files_agree(self) -> Self:

@@ -133,6 +133,35 @@ def endless_graph(size: int = 32) -> onnx.ModelProto:
     return model
 
 
+def made_metrics(**changes: Any) -> dict[str, Any]:
+    """Figures as they might be measured; `changes` override those of the plain view."""
+    rates = ("accuracy", "sensitivity", "specificity", "ppv", "npv")
+    point: dict[str, Any] = {"threshold": 0.5, "confusion": [[1, 1], [0, 1]]}
+    point |= dict.fromkeys(rates, 0.5) | {f"{rate}_ci95": [0.1, 0.9] for rate in rates}
+    calibration = {
+        "slope": 1.0,
+        "intercept": 0.0,
+        "slope_ci95": None,
+        "intercept_ci95": None,
+        "note": None,
+        "cross_fitted": {"brier": 0.2, "ece": 0.1},
+    }
+    figures: dict[str, Any] = {
+        "n": 3,
+        "n_positive": 1,
+        "auroc": 0.5,
+        "auroc_ci95": [0.1, 0.9],
+        "average_precision": 0.5,
+        "brier": 0.2,
+        "ece": 0.1,
+        "operating_points": {"balanced": point, "screen": point},
+        "default_operating_point": "balanced",
+        "calibration": calibration,
+    }
+    tta = figures | {"policy": "mirror"}
+    return figures | {"basis": "synthetic images.", "tta": tta} | changes
+
+
 def _golden(path: Path, size: int, *, reads_facts: bool) -> Golden:
     images_NHW = np.stack([draw_phantom(size, size, seed=seed) for seed in range(3)])
     metadata_NM = np.eye(3, len(WEIGHTS), dtype=np.float32) if reads_facts else None
@@ -182,7 +211,7 @@ def _manifest(
         bias=BIAS),
         "novelty": NoveltyLimits(warn=30.0, novel=60.0, source="made"),
         "scope": Scope(min_age_years=18.0, views=("PA", "AP"), modalities=("CR", "DX")),
-        "intended_use": "tests", "limits": "tests", "metrics": {"auroc": 0.5},
+        "intended_use": "tests", "limits": "tests", "metrics": made_metrics(),
         "training_data": data, "recipe": {},
         "command": "none", "git_commit": "none", "tools": {}, "graphs": (graph,),
         "golden_sha256": file_sha256(draft / "golden.npz"),

@@ -96,7 +96,7 @@ class CurrentAnswer(Answer):
             input_size=manifest.input_size,
             intended_use=manifest.intended_use,
             limits=manifest.limits,
-            metrics=manifest.metrics,
+            metrics=manifest.metrics.as_json(),
         )
 
 

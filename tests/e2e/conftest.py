@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.bundles import write_made_bundle
+from tests.bundles import made_metrics, write_made_bundle
 from tests.e2e.visit import Visit, visiting
 from tests.server import Server, running_server
 
@@ -23,12 +23,13 @@ POINT = {
     "specificity": 0.885,
     "specificity_ci95": [0.86, 0.905],
 }
-METRICS = {
-    "auroc": 0.58,
-    "auroc_ci95": [0.5, 0.67],
-    "basis": "made images.",
-    "operating_points": {"balanced": POINT | {"criterion": "as made"}},
-}
+BALANCED = made_metrics()["operating_points"]["balanced"] | POINT | {"criterion": "as made"}
+METRICS = made_metrics(
+    auroc=0.58,
+    auroc_ci95=[0.5, 0.67],
+    basis="made images.",
+    operating_points={"balanced": BALANCED},
+)
 
 
 @pytest.fixture(scope="package")

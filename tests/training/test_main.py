@@ -77,7 +77,7 @@ def test_ctrl_c_is_told_in_one_sentence(
 
     error = capsys.readouterr().err
     assert "interrupted" in error
-    assert ("the same command goes on" in error) == (command == "train")
+    assert ("the same command resumes" in error) == (command == "train")
     assert "Traceback" not in error
 
 

@@ -2,14 +2,12 @@
 not change.
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cxr.bundle import file_sha256, read_bundle
 from cxr.manifest import FastPrecision, Manifest, write_manifest
+from cxr.metrics_schema import NoveltyGate, PrecisionFigures
 from training.bundle.gates import TOLERANCES
 from training.bundle.model_card import write_card
 from training.errors import TrainingError
@@ -19,29 +17,26 @@ class TooFew(TrainingError):
     """The new figures rest on fewer radiographs than those that the bundle has already."""
 
 
-def state_gate(bundle_dir: Path, gate: Mapping[str, Any]) -> None:
+def state_gate(bundle_dir: Path, gate: NoveltyGate) -> None:
     """Write the novelty gate's figures into `bundle.json`, `metrics.json` and `MODEL_CARD.md`.
 
-    Raises: BundleError: the bundle can't be read. TooFew: the bundle has figures of more
-    radiographs already.
+    Raises:
+        BundleError: the bundle can't be read.
+        TooFew: the bundle has figures of more radiographs already.
     """
     manifest = read_bundle(bundle_dir).manifest
-    measured, stated = (
-        figures["radiographs"]["n"]
-        for figures in (gate, manifest.metrics.get("novelty_gate", gate))
-    )
-    if measured < stated:
+    stated = manifest.metrics.novelty_gate
+    measured = gate.radiographs.n
+    if stated is not None and measured < stated.radiographs.n:
         raise TooFew(
-            f"{bundle_dir} states its novelty gate by {stated:,} radiographs; these {measured:,} "
-            f"would say less"
+            f"{bundle_dir} states its novelty gate by {stated.radiographs.n:,} radiographs; these "
+            f"{measured:,} would say less"
         )
-    _write(
-        bundle_dir,
-        manifest.model_copy(update={"metrics": {**manifest.metrics, "novelty_gate": dict(gate)}}),
-    )
+    metrics = manifest.metrics.changed(novelty_gate=gate)
+    write_texts(bundle_dir, manifest.model_copy(update={"metrics": metrics}))
 
 
-def state_fast(bundle_dir: Path, verdict: Mapping[str, Any], fast: FastPrecision | None) -> None:
+def state_fast(bundle_dir: Path, figures: PrecisionFigures, fast: FastPrecision | None) -> None:
     """Write the cost of bf16 into the same files, and allow or forbid `CXR_PRECISION=fast`. Raise
     `BundleError` if the bundle can't be read.
 
@@ -50,25 +45,19 @@ def state_fast(bundle_dir: Path, verdict: Mapping[str, Any], fast: FastPrecision
     """
     bundle = read_bundle(bundle_dir)
     manifest, golden = bundle.manifest, bundle.golden
-    precisions = {**manifest.metrics.get("precisions", {}), "bf16": dict(verdict)}
+    precisions = (manifest.metrics.precisions or {}) | {"bf16": figures}
     if fast is not None:
         name = f"{fast.engine}/{fast.precision}"
-        replace(golden, tolerances={**golden.tolerances, name: TOLERANCES[name]}).save(
-            bundle_dir / "golden.npz"
-        )
-    _write(
-        bundle_dir,
-        manifest.model_copy(
-            update={"metrics": {**manifest.metrics, "precisions": precisions}, "fast": fast}
-        ),
-    )
+        tolerances = {**golden.tolerances, name: TOLERANCES[name]}
+        replace(golden, tolerances=tolerances).save(bundle_dir / "golden.npz")
+    metrics = manifest.metrics.changed(precisions=precisions)
+    write_texts(bundle_dir, manifest.model_copy(update={"metrics": metrics, "fast": fast}))
 
 
-def _write(bundle_dir: Path, manifest: Manifest) -> None:
-    golden_sha256 = file_sha256(bundle_dir / "golden.npz")
+def write_texts(folder: Path, manifest: Manifest) -> None:
+    """Write `bundle.json`, `metrics.json` and `MODEL_CARD.md`, which all come from the manifest."""
+    golden_sha256 = file_sha256(folder / "golden.npz")
     manifest = manifest.model_copy(update={"golden_sha256": golden_sha256})
-    write_manifest(bundle_dir / "bundle.json", manifest)
-    (bundle_dir / "metrics.json").write_text(
-        json.dumps(manifest.metrics, indent=2) + "\n", encoding="utf-8"
-    )
-    write_card(bundle_dir / "MODEL_CARD.md", manifest)
+    write_manifest(folder / "bundle.json", manifest)
+    (folder / "metrics.json").write_text(manifest.metrics.text(), encoding="utf-8")
+    write_card(folder / "MODEL_CARD.md", manifest)

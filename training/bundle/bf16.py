@@ -4,11 +4,10 @@ Only a processor with bf16 instructions can measure this: other processors emula
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from cxr.golden import Golden
 from cxr.graph import Graph, OpenVinoGraph, Runtime
 from cxr.interpret import Outputs
 from cxr.manifest import FastPrecision
+from cxr.metrics_schema import PrecisionFigures
 from training.bundle.gates import TOLERANCES, ReleaseGate, agreement_gate, failures
 from training.bundle.precision_cost import Cost, cost_gates
 from training.errors import TrainingError
@@ -43,10 +43,10 @@ class Bf16Decision:
         """Whether it may go into the bundle."""
         return not self.failed
 
-    def as_dict(self) -> dict[str, Any]:
+    def figures(self) -> PrecisionFigures:
         """Return the decision as it stands in `metrics.json`."""
-        figures = self.cost.as_dict() if self.cost else {}
-        return figures | {"allowed": self.holds, "refused_for": list(self.failed)}
+        measured = asdict(self.cost) if self.cost else {}
+        return PrecisionFigures(**measured, allowed=self.holds, refused_for=list(self.failed))
 
 
 def judge(name: str, cost: Cost, gates: Iterable[ReleaseGate]) -> Bf16Decision:

@@ -18,6 +18,7 @@ from cxr.decode import quiet_libraries
 from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.manifest import FastPrecision
+from cxr.metrics_schema import UnansweredFile
 from cxr.tta import PLAIN
 from training.bundle.bf16 import (
     MIN_IMAGES,
@@ -29,7 +30,7 @@ from training.bundle.bf16 import (
 )
 from training.bundle.precision_cost import Cost, measure_cost
 from training.data import load_index
-from training.evaluation.evaluate import UnansweredFile, decode_ahead, facts, readable, roles
+from training.evaluation.labelled_images import read_images, roles
 from training.evaluation.predict import predict
 from training.progress import progress_bar
 
@@ -75,18 +76,18 @@ def read_unseen(
     """Read the images that a bundle did not learn from. Raise `NotMeasurable` if they are unknown
     or too few.
     """
-    role_of, index = roles(bundle), load_index(data_dir, purpose="test", groups=groups)
+    role_of, index = (
+        roles(bundle),
+        load_index(data_dir, purpose="test", groups=groups, finding=bundle.manifest.finding),
+    )
     if not role_of:
         raise NotMeasurable("the bundle has no splits.csv, which says what it learned from")
     rows = [row for row in index.rows if role_of.get(row.sha256) != "fitted"]
-    decoded = progress_bar(
-        iterable=decode_ahead(rows, data_dir, bundle.manifest.preprocess),
-        total=len(rows),
-        unit="image",
-    )
+    shown = progress_bar(iterable=rows, total=len(rows), unit="image")
     refused: list[UnansweredFile] = []
     unseen = [
-        (image_HW, facts(read), read[0].label) for read, image_HW in readable(decoded, refused)
+        (image.image_HW, image.metadata_M, image.row.label)
+        for image in read_images(shown, data_dir, bundle.manifest.preprocess, refused)
     ]
     if len(unseen) < min_images or len({label for _, _, label in unseen}) < 2:
         raise NotMeasurable(

@@ -9,11 +9,10 @@
 Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
 
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -24,8 +23,10 @@ from cxr.bundle import file_sha256, read_bundle, write_bundle
 from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, open_graph
 from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
-from cxr.manifest import GraphFile, Manifest, Parity, write_manifest
+from cxr.manifest import GraphFile, Parity
+from cxr.metrics_schema import EdgeImages
 from cxr.preprocess import PreprocessSpec
+from training.bundle.amend import write_texts
 from training.bundle.convert import StoredPrecision
 from training.bundle.gates import ReleaseGate, require
 from training.bundle.golden import make_golden
@@ -39,9 +40,8 @@ from training.bundle.graph_gates import (
     parity_gates,
     privacy_gate,
 )
-from training.bundle.held_out import HeldOut, fold_graphs, localise_held_out, predict_held_out
-from training.bundle.manifest import graph_properties, manifest_facts
-from training.bundle.model_card import write_card
+from training.bundle.held_out import HeldOut, fold_graphs, predict_held_out
+from training.bundle.manifest import Draft, graph_properties, write_manifest_of
 from training.bundle.onnx_export import MAX_BATCH, describe, trace
 from training.bundle.precision_variants import Reference, make_variants, openvino_gates
 from training.data.index import write_table
@@ -86,28 +86,26 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         graphs = fold_graphs(run, graph_path, Path(folder))
         held_out = predict_held_out(run, graphs)
         _write_splits(splits, run, held_out)
-        facts: dict[str, Any] = {"model": model, "version": version}
-        facts |= manifest_facts(run, held_out, cam, splits)
-        if localisation := localise_held_out(run, held_out, cam.pool):
-            facts["metrics"]["localisation"] = localisation
-        facts["metrics"]["novelty"] = _novelty_of_edges(
-            graph_path, run.recipe.size, facts["novelty"]
+        manifest = write_manifest_of(
+            Draft(
+                model, version, run, held_out, cam, splits, _graph_file(graph_path, "fp32", parity)
+            )
         )
-        describe(graph_path, graph_properties(facts))
+        describe(graph_path, graph_properties(manifest))
         golden = make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size))
         golden.save(draft / "golden.npz")
-        yardstick = Reference(run, held_out, graphs, facts["readings"][PLAIN_PROFILE], golden)
-        variants = make_variants(yardstick, graph_path, precisions, max_bytes)
-        facts["metrics"]["precisions"] = {
-            name: verdict.as_dict() for name, verdict in variants.verdicts.items()
-        }
-        facts["graphs"] = [_graph_file(graph_path, "fp32", parity)]
+        reference = Reference(run, held_out, graphs, manifest.readings[PLAIN_PROFILE], golden)
+        variants = make_variants(reference, graph_path, precisions, max_bytes)
+        graph_files = [_graph_file(graph_path, "fp32", parity)]
         for precision, path in variants.files.items():
-            parity = _parity(OnnxGraph(path, precision=precision), run, network, cam)
-            facts["graphs"].append(_graph_file(path, precision, parity))
-        facts["fast"] = variants.fast
-        facts["golden_sha256"] = file_sha256(draft / "golden.npz")
-        _write_texts(draft, Manifest.model_validate(facts))
+            own_parity = _parity(OnnxGraph(path, precision=precision), run, network, cam)
+            graph_files.append(_graph_file(path, precision, own_parity))
+        metrics = manifest.metrics.changed(
+            novelty=_novelty_of_edges(graph_path, run.recipe.size, manifest.novelty),
+            precisions={name: verdict.figures() for name, verdict in variants.verdicts.items()},
+        )
+        finished = {"metrics": metrics, "graphs": tuple(graph_files), "fast": variants.fast}
+        write_texts(draft, manifest.model_copy(update=finished))
         require(_bundle_gates(draft, run))
     _write_triton_config(store / model / "config.pbtxt", model)
     return store / model / str(version)
@@ -154,14 +152,14 @@ def _runner(network: ChestNet) -> Runner:
     return run
 
 
-def _novelty_of_edges(path: Path, size: int, limits: NoveltyLimits) -> dict[str, int]:
+def _novelty_of_edges(path: Path, size: int, limits: NoveltyLimits) -> EdgeImages:
     """Count the synthetic images that are no radiographs, and those over the novelty limits."""
     novelty_N = OnnxGraph(path).run(edge_images(size)).novelty_N
-    return {
-        "edge_images": len(novelty_N),
-        "edge_images_warned": int(np.sum(novelty_N > limits.warn)),
-        "edge_images_novel": int(np.sum(novelty_N > limits.novel)),
-    }
+    return EdgeImages(
+        edge_images=len(novelty_N),
+        edge_images_warned=int(np.sum(novelty_N > limits.warn)),
+        edge_images_novel=int(np.sum(novelty_N > limits.novel)),
+    )
 
 
 def _graph_file(
@@ -197,14 +195,6 @@ def _write_splits(path: Path, run: Run, held_out: HeldOut) -> None:
         )
     ]
     write_table(path, names, lines)
-
-
-def _write_texts(draft: Path, manifest: Manifest) -> None:
-    write_manifest(draft / "bundle.json", manifest)
-    (draft / "metrics.json").write_text(
-        json.dumps(manifest.metrics, indent=2) + "\n", encoding="utf-8"
-    )
-    write_card(draft / "MODEL_CARD.md", manifest)
 
 
 def _bundle_gates(draft: Path, run: Run) -> Iterator[ReleaseGate]:

@@ -2,66 +2,101 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePath
 from typing import Any
 
+from pydantic import BaseModel
+
 from cxr.bundle import file_sha256
 from cxr.interpret import PLAIN_PROFILE, Cam
-from cxr.manifest import SCHEMA, TrainingData
+from cxr.manifest import GraphFile, Manifest, TrainingData
 from cxr.metadata_features import COLUMNS
+from cxr.metrics_schema import BundleMetrics, TtaFigures
 from cxr.preprocess import PreprocessSpec
-from training.bundle.held_out import HeldOut, basis, novelty_basis, read_off, stress_figures
+from training.bundle.held_out import HeldOut
+from training.bundle.held_out_figures import (
+    basis,
+    fit_profile,
+    localise_held_out,
+    novelty_basis,
+    robustness_figures,
+)
 from training.fit.run_dir import Run
 from training.recipe.schema import recipe_to_dict
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, novelty_limits
 
 _EXPORT_TOOLS = ("onnx", "onnxscript", "onnxruntime")
 
-
-def manifest_facts(run: Run, held_out: HeldOut, cam: Cam, splits: Path) -> dict[str, Any]:
-    """Gather the fields of a `cxr.bundle.Manifest`, all but model, version and graphs."""
-    recipe = run.recipe
-    plain, plain_figures = read_off(held_out, PLAIN_PROFILE)
-    tta, tta_figures = read_off(held_out, recipe.tta_policy)
-    return {
-        "schema": SCHEMA,
-        "finding": recipe.finding,
-        "labels": recipe.labels,
-        "readings": {PLAIN_PROFILE: plain, recipe.tta_policy: tta},
-        "default_operating_point": DEFAULT_OPERATING_POINT,
-        "tta_policy": recipe.tta_policy,
-        "cam": cam,
-        "novelty": novelty_limits(held_out.novelty_N, novelty_basis(run)),
-        "scope": recipe.scope,
-        "input_size": recipe.size,
-        "preprocess": PreprocessSpec(size=recipe.size),
-        "metadata": COLUMNS if recipe.metadata else (),
-        "intended_use": recipe.intended_use,
-        "limits": recipe.limits,
-        "metrics": {
-            "basis": basis(run, held_out),
-            **plain_figures,
-            "tta": {"policy": recipe.tta_policy, **tta_figures},
-            "stressed": stress_figures(held_out),
-        },
-        "training_data": _training_data(run, splits),
-        "recipe": _recipe(run),
-        "command": _portable(run.facts["command"]),
-        "git_commit": run.facts["git_commit"],
-        "tools": run.facts["tools"] | {name: version(name) for name in _EXPORT_TOOLS},
-    }
+_IN_GRAPH = (
+    "schema_", "model", "version", "finding", "labels", "input_size", "preprocess", "metadata",
+    "cam", "readings", "default_operating_point", "tta_policy", "novelty", "intended_use",
+    "limits",
+)  # fmt: skip
+"""Fields that the graph file carries itself."""
 
 
-def graph_properties(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Pick the essentials that the graph file carries itself, each value plain text or JSON."""
-    names = (
-        "schema", "model", "version", "finding", "labels", "input_size", "preprocess", "metadata",
-        "cam", "readings",
-        "default_operating_point", "tta_policy", "novelty", "intended_use", "limits",
-    )  # fmt: skip
-    return {name: _text(facts[name]) for name in names}
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a manifest is written from."""
+
+    model: str
+    version: int
+    run: Run
+    held_out: HeldOut
+    cam: Cam
+    splits: Path
+    graph: GraphFile
+
+
+def write_manifest_of(draft: Draft) -> Manifest:
+    """Return the manifest of a draft: fit its decision profiles, and measure them.
+
+    `metrics` lack what is measured on the finished graph: edge images and other precisions.
+    """
+    run, recipe, held_out = draft.run, draft.run.recipe, draft.held_out
+    plain = fit_profile(held_out, PLAIN_PROFILE)
+    tta = fit_profile(held_out, recipe.tta_policy)
+    metrics = BundleMetrics(
+        **dict(plain.figures),
+        basis=basis(run, held_out),
+        tta=TtaFigures(**dict(tta.figures), policy=recipe.tta_policy),
+        stressed=robustness_figures(held_out),
+    )
+    localisation = localise_held_out(run, held_out, draft.cam.pool, plain.profile)
+    if localisation is not None:
+        metrics = metrics.changed(localisation=localisation)
+    return Manifest(
+        schema="cxr-bundle/1",
+        model=draft.model,
+        version=draft.version,
+        finding=recipe.finding,
+        labels=recipe.labels,
+        readings={PLAIN_PROFILE: plain.profile, recipe.tta_policy: tta.profile},
+        default_operating_point=DEFAULT_OPERATING_POINT,
+        tta_policy=recipe.tta_policy,
+        cam=draft.cam,
+        novelty=novelty_limits(held_out.novelty_N, novelty_basis(run)),
+        scope=recipe.scope,
+        input_size=recipe.size,
+        preprocess=PreprocessSpec(size=recipe.size),
+        metadata=COLUMNS if recipe.metadata else (),
+        intended_use=recipe.intended_use,
+        limits=recipe.limits,
+        metrics=metrics,
+        training_data=_training_data(run, draft.splits),
+        recipe=_recipe(run),
+        command=_portable(run.facts["command"]),
+        git_commit=run.facts["git_commit"],
+        tools=run.facts["tools"] | {name: version(name) for name in _EXPORT_TOOLS},
+        graphs=(draft.graph,),
+    )
+
+
+def graph_properties(manifest: Manifest) -> dict[str, str]:
+    """Return the essentials that the graph file carries itself, each value plain text or JSON."""
+    return {name.removesuffix("_"): _text(getattr(manifest, name)) for name in _IN_GRAPH}
 
 
 def _training_data(run: Run, splits: Path) -> TrainingData:
@@ -109,9 +144,9 @@ def _without_folder(word: str) -> str:
     return f"{key}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else word
 
 
-def _text(value: Any) -> str:
-    return (
-        value
-        if isinstance(value, str)
-        else json.dumps(value, default=lambda part: part.model_dump(mode="json"))
-    )
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=_plain)
+
+
+def _plain(part: BaseModel) -> dict[str, Any]:
+    return part.model_dump(mode="json")

@@ -7,8 +7,7 @@ Shape suffixes: N images, C classes of them, h and w map rows and columns.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +36,6 @@ class Cost:
     """Of the calibrated probability."""
     cam_correlation: float
     """Pearson's, between the two maps of an image; the mean over images."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures as they stand in `metrics.json`."""
-        return asdict(self)
 
 
 def measure_cost(

@@ -4,18 +4,16 @@ their maps.
 Shape suffixes: H and W rows and columns, h and w map rows and columns.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.bundle import Bundle
-from cxr.decode import DecodeLimits, decode
-from cxr.graph import Graph
 from cxr.heatmap import draw_heatmap
-from cxr.preprocess import preprocess
+from cxr.metrics_schema import Picture
+from training.evaluation.answers import Answer
 from training.evaluation.prediction import LabelledPrediction
 
 _EACH = 4
@@ -37,78 +35,97 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """One picture of the gallery, as metrics.json names it."""
-
-    kind: str
-    file: str
-    """The folder of pictures, next to metrics.json."""
-    image_id: str
-    label: int
-    probability: float
+class _Candidate:
+    prediction: LabelledPrediction
+    picture_HW: NDArray[np.uint8]
+    cam_hw: NDArray[np.float32]
 
 
-def choose(
-    predictions: Sequence[LabelledPrediction], threshold: float
-) -> Iterator[tuple[str, LabelledPrediction]]:
-    """Pick up to four predictions of each kind; certainty is the distance from the threshold."""
-    surest_first = sorted(
-        predictions, key=lambda prediction: -abs(prediction.probability - threshold)
-    )
-    for kind in KINDS:
-        if kind == "uncertain":
-            chosen = surest_first[::-1]
-        else:
-            right, positive = kind.startswith("right"), kind.endswith("positive")
-            chosen = [
-                prediction
-                for prediction in surest_first
-                if (prediction.probability >= threshold) == positive
-                and (prediction.label == int(positive)) == right
-            ]
-        for prediction in chosen[:_EACH]:
-            yield kind, prediction
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Choose pictures while answers come in: only the candidates of each kind are kept.
 
-
-def draw_gallery(  # noqa: PLR0913 - what a picture needs
-    bundle: Bundle,
-    graph: Graph,
-    data_dir: Path,
-    out_dir: Path,
-    predictions: Sequence[LabelledPrediction],
-    *,
-    threshold: float,
-) -> list[Picture]:
-    """Draw each chosen radiograph without and with its map. Write them as JPEG under
-    `out_dir/gallery`.
+    Certainty is the distance of the probability from the threshold.
     """
-    folder = out_dir / "gallery"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.jpg"):
-        old.unlink()
-    pictures = []
-    for number, (kind, prediction) in enumerate(choose(predictions, threshold), start=1):
-        path = folder / f"{number:02}-{kind}.jpg"
-        _pair(bundle, graph, data_dir / prediction.path).save(path, quality=_JPEG_QUALITY)
-        file = path.relative_to(out_dir).as_posix()
-        pictures.append(
-            Picture(
-                kind, file, Path(prediction.path).stem, prediction.label, prediction.probability
-            )
+
+    threshold: float
+    _chosen: dict[str, list[_Candidate]] = field(
+        default_factory=lambda: {kind: [] for kind in KINDS}
+    )
+
+    def add(self, answer: Answer) -> None:
+        """Keep an answer, if it is among the first of its kind so far."""
+        prediction = answer.prediction
+        kinds = [
+            kind
+            for kind in (_kind_of(prediction, self.threshold), "uncertain")
+            if self._has_room(kind, prediction)
+        ]
+        if not kinds:
+            return
+        candidate = _Candidate(
+            prediction, _thumbnail(answer.image.radiograph.pixels_HW), answer.outputs.cam_Nhw[0]
         )
-    return pictures
+        for kind in kinds:
+            ranked = sorted(
+                [*self._chosen[kind], candidate],
+                key=lambda each: self._rank(kind, each.prediction),
+            )
+            self._chosen[kind] = ranked[:_EACH]
+
+    def write(self, out_dir: Path) -> list[Picture]:
+        """Draw each chosen radiograph without and with its map. Write them as JPEG under
+        `out_dir/gallery`.
+        """
+        folder = out_dir / "gallery"
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.jpg"):
+            old.unlink()
+        chosen = [(kind, each) for kind in KINDS for each in self._chosen[kind]]
+        pictures = []
+        for number, (kind, candidate) in enumerate(chosen, start=1):
+            path = folder / f"{number:02}-{kind}.jpg"
+            _pair(candidate).save(path, quality=_JPEG_QUALITY)
+            prediction = candidate.prediction
+            picture = Picture(
+                kind=kind,
+                file=path.relative_to(out_dir).as_posix(),
+                image_id=Path(prediction.file).stem,
+                label=prediction.label,
+                probability=prediction.probability,
+            )
+            pictures.append(picture)
+        return pictures
+
+    def _has_room(self, kind: str, prediction: LabelledPrediction) -> bool:
+        chosen = self._chosen[kind]
+        if len(chosen) < _EACH:
+            return True
+        return self._rank(kind, prediction) < self._rank(kind, chosen[-1].prediction)
+
+    def _rank(self, kind: str, prediction: LabelledPrediction) -> float:
+        certainty = abs(prediction.probability - self.threshold)
+        return certainty if kind == "uncertain" else -certainty
 
 
-def _pair(bundle: Bundle, graph: Graph, path: Path) -> Image.Image:
+def _kind_of(prediction: LabelledPrediction, threshold: float) -> str:
+    called = prediction.probability >= threshold
+    outcome = "right" if called == bool(prediction.label) else "wrong"
+    if outcome == "wrong":
+        return "wrong-positive" if called else "wrong-negative"
+    return "right-positive" if called else "right-negative"
+
+
+def _thumbnail(pixels_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    picture = Image.fromarray(pixels_HW)
+    picture.thumbnail((_SIDE, _SIDE))
+    return np.asarray(picture)
+
+
+def _pair(candidate: _Candidate) -> Image.Image:
     """Draw a radiograph, and to its right the same with the map of its plain view."""
-    data, spec = path.read_bytes(), bundle.manifest.preprocess
-    cam_hw = graph.run(
-        preprocess(decode(data, limits=DecodeLimits(), size=spec.size), spec)[None]
-    ).cam_Nhw[0]
-    radiograph = Image.fromarray(decode(data, limits=DecodeLimits(), size=_SIDE).pixels_HW)
-    radiograph.thumbnail((_SIDE, _SIDE))
-    picture_HW = np.asarray(radiograph)
-    overlay_HW3 = draw_heatmap(cam_hw, picture_HW)
+    picture_HW = candidate.picture_HW
+    overlay_HW3 = draw_heatmap(candidate.cam_hw, picture_HW)
     return Image.fromarray(
         np.concatenate([np.repeat(picture_HW[..., None], 3, axis=2), overlay_HW3], axis=1)
     )

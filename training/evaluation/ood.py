@@ -6,10 +6,9 @@ training images, and the rules of `cxr.appearance`.
 Shape suffixes: N radiographs, M OOD images.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from cxr.bundle import Bundle
 from cxr.errors import ImageError
 from cxr.graph import Graph
 from cxr.interpret import NoveltyLimits
+from cxr.metrics_schema import NoveltyGate, NoveltyShares, OodFigures
 from cxr.tta import PLAIN
 from training.evaluation.ood_images import (
     Grey,
@@ -48,19 +48,34 @@ _STILL_CHESTS = {
 
 @dataclass(frozen=True, slots=True)
 class Radiographs:
-    """Radiographs that should pass, as model inputs. `basis` describes them in the words of a
-    sentence.
+    """Radiographs that should pass, collected while a bundle answers them.
+
+    Of the images only those are kept that are shown in wrong ways later.
     """
 
-    images: Sequence[Grey]
-    basis: str
-    novelty_N: Floats | None = None
-    """Their distances by networks that did not learn from them; None takes the graph's own."""
+    expected: int
+    """How many radiographs will be added at most."""
+    novelty: list[float] = field(default_factory=list)
+    is_odd: list[bool] = field(default_factory=list)
+    """Whether the rules about grey values raise a warning."""
+    samples: list[Grey] = field(default_factory=list)
+
+    def add(self, image_HW: Grey, novelty: float) -> None:
+        """Add a radiograph, as the model's input, with its novelty."""
+        if len(self.novelty) in self._sampled:
+            self.samples.append(image_HW)
+        self.novelty.append(novelty)
+        self.is_odd.append(_looks_odd(image_HW))
+
+    @property
+    def _sampled(self) -> NDArray[np.int64]:
+        count = min(TURNED_RADIOGRAPHS, self.expected)
+        return np.unique(np.linspace(0, self.expected - 1, count).astype(np.int64))
 
 
 def measure_novelty(
-    bundle: Bundle, graph: Graph, radiographs: Radiographs, folders: Sequence[Path] = ()
-) -> dict[str, Any]:
+    bundle: Bundle, graph: Graph, radiographs: Radiographs, folders: Sequence[Path], basis: str
+) -> NoveltyGate:
     """Measure the gate on radiographs that should pass and on OOD images that should not.
 
     Args:
@@ -68,97 +83,99 @@ def measure_novelty(
         graph: its graph.
         radiographs: images that should pass.
         folders: folders of real OOD images.
+        basis: what the radiographs are, in the words of a sentence.
 
     Returns:
-        The value of `novelty_gate` in `metrics.json`. For the radiographs, each kind of OOD image
-        and each origin: `n`, `n_objects` (different things), `auroc` of the distance against the
-        radiographs, and the shares over the limits (`warned`, `novel`) and with any warning of the
-        gate (`flagged`).
+        For the radiographs, each kind of OOD image and each origin: the shares over the limits
+        (`warned`, `novel`) and with any warning of the gate (`flagged`).
     """
-    spec, images = bundle.manifest.preprocess, radiographs.images
+    spec, limits = bundle.manifest.preprocess, bundle.manifest.novelty
     found = [image for folder in folders for image in find_ood_images(folder, spec)]
-    chosen = np.unique(
-        np.linspace(0, len(images) - 1, min(TURNED_RADIOGRAPHS, len(images))).astype(int)
-    )
     foreign = [
         *make_ood_images(spec),
-        *(image for number, place in enumerate(chosen) for image in turn(images[place], number)),
+        *(image for number, each in enumerate(radiographs.samples) for image in turn(each, number)),
         *(image for image in found if isinstance(image, OodImage)),
     ]
-    own_N, looks_N = _look(graph, images)
-    novelty_N = own_N if radiographs.novelty_N is None else radiographs.novelty_N
-    novelty_M, looks_M = _look(graph, [image.image_HW for image in foreign])
+    novelty_N = np.array(radiographs.novelty)
+    own = _shares(novelty_N, np.array(radiographs.is_odd, dtype=np.bool_), limits)
+    novelty_M, odd_M = _answer(graph, [image.image_HW for image in foreign])
 
-    def figures(places: Sequence[int]) -> dict[str, Any]:
-        return {
-            "n_objects": count_objects([foreign[place].image_HW for place in places]),
-            "auroc": _auroc_of(novelty_M[places], novelty_N),
-            **_shares(novelty_M[places], looks_M[places], bundle.manifest.novelty),
-        }
+    def figures(places: Sequence[int], origin: str | None = None) -> OodFigures:
+        shares = _shares(novelty_M[places], odd_M[places], limits)
+        measured = OodFigures(
+            **shares.as_json(),
+            n_objects=count_objects([foreign[place].image_HW for place in places]),
+            auroc=_auroc_of(novelty_M[places], novelty_N),
+        )
+        return measured if origin is None else measured.changed(origin=origin)
 
-    return {
-        "basis": radiographs.basis,
-        "radiographs": _shares(novelty_N, looks_N, bundle.manifest.novelty),
-        "kinds": {
-            kind: {"origin": foreign[places[0]].origin, **figures(places)}
+    of_origin = {
+        origin: [place for place, image in enumerate(foreign) if image.origin == origin]
+        for origin in _TOTALS
+    }
+    return NoveltyGate(
+        basis=basis,
+        radiographs=own,
+        kinds={
+            kind: figures(places, foreign[places[0]].origin)
             for kind, places in by_kind(foreign).items()
         },
-        "origins": {
-            name: figures(places)
-            for origin, name in _TOTALS.items()
-            if (places := [place for place, image in enumerate(foreign) if image.origin == origin])
+        origins={
+            _TOTALS[origin]: figures(places) for origin, places in of_origin.items() if places
         },
-        "n_unreadable": sum(isinstance(image, ImageError) for image in found),
-    }
+        n_unreadable=sum(isinstance(image, ImageError) for image in found),
+    )
 
 
-def novelty_lines(gate: Mapping[str, Any]) -> Iterator[str]:
+def novelty_lines(gate: NoveltyGate) -> Iterator[str]:
     """Write the figures as a Markdown table."""
-    own = gate["radiographs"]
-    yield f"Measured against {own['n']:,} {gate['basis']}."
+    own = gate.radiographs
+    yield f"Measured against {own.n:,} {gate.basis}."
     yield (
         "`warned` and `novel` are over the two limits; `flagged` has any warning of the gate, "
-        "the rules about greys included."
+        "the rules about grey values included."
     )
     yield from (
         "",
         "| | images | different things | AUROC | warned | novel | flagged |",
         "|---|---|---|---|---|---|---|",
     )
-    yield f"| these radiographs | {own['n']:,} | | | {_percents(own)} |"
-    for name, figures in (
-        *gate["kinds"].items(),
-        *((f"**{name}**", each) for name, each in gate["origins"].items()),
-    ):
-        remark = _STILL_CHESTS.get(figures.get("origin", ""), "")
-        area = "" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
+    yield f"| these radiographs | {own.n:,} | | | {_percents(own)} |"
+    totals = ((f"**{name}**", figures) for name, figures in gate.origins.items())
+    for name, figures in (*gate.kinds.items(), *totals):
+        remark = _STILL_CHESTS.get(figures.origin or "", "")
+        area = "" if figures.auroc is None else f"{figures.auroc:.3f}"
         yield (
-            f"| {name}{remark} | {figures['n']:,} | {figures['n_objects']:,} | {area} | "
+            f"| {name}{remark} | {figures.n:,} | {figures.n_objects:,} | {area} | "
             f"{_percents(figures)} |"
         )
 
 
-def _percents(figures: Mapping[str, Any]) -> str:
-    return " | ".join(f"{figures[name]:.1%}" for name in ("warned", "novel", "flagged"))
+def _percents(figures: NoveltyShares) -> str:
+    return " | ".join(f"{share:.1%}" for share in (figures.warned, figures.novel, figures.flagged))
 
 
-def _look(graph: Graph, images: Sequence[Grey]) -> tuple[Floats, NDArray[np.bool_]]:
+def _answer(graph: Graph, images: Sequence[Grey]) -> tuple[Floats, NDArray[np.bool_]]:
     """Return each image's distance, and whether the rules about grey values raise a warning."""
     novelty = [
         float(outputs.novelty_N[0]) for _, outputs in predict(graph, enumerate(images), (PLAIN,))
     ]
-    looks = [any(True for _ in appearance_warnings(image_HW)) for image_HW in images]
-    return np.array(novelty, dtype=np.float64), np.array(looks, dtype=np.bool_)
+    odd = [_looks_odd(image_HW) for image_HW in images]
+    return np.array(novelty, dtype=np.float64), np.array(odd, dtype=np.bool_)
 
 
-def _shares(novelty: Floats, looks: NDArray[np.bool_], limits: NoveltyLimits) -> dict[str, Any]:
+def _looks_odd(image_HW: Grey) -> bool:
+    return any(True for _ in appearance_warnings(image_HW))
+
+
+def _shares(novelty: Floats, odd: NDArray[np.bool_], limits: NoveltyLimits) -> NoveltyShares:
     warned = novelty > limits.warn
-    return {
-        "n": len(novelty),
-        "warned": float(warned.mean()),
-        "novel": float((novelty > limits.novel).mean()),
-        "flagged": float((warned | looks).mean()),
-    }
+    return NoveltyShares(
+        n=len(novelty),
+        warned=float(warned.mean()),
+        novel=float((novelty > limits.novel).mean()),
+        flagged=float((warned | odd).mean()),
+    )
 
 
 def _auroc_of(novelty_M: Floats, novelty_N: Floats) -> float | None:

@@ -5,11 +5,11 @@ A group with few positives is counted and not measured, because its figures woul
 Shape suffix: N images.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from cxr.metrics_schema import SubgroupFigures
 from training.evaluation.prediction import LabelledPrediction
 from training.stats.metrics import at_threshold, auroc, bootstrap_interval
 
@@ -24,13 +24,12 @@ _ATTRIBUTES = ("age", "sex", "view position")
 
 def subgroup_figures(
     predictions: Sequence[LabelledPrediction], threshold: float
-) -> list[dict[str, Any]]:
+) -> list[SubgroupFigures]:
     """Measure each group of each attribute that the images have at all, at one operating point's
     threshold.
 
     Returns:
-        One entry a group: `attribute`, `group`, `n`, `n_positive`, and `auroc`, `sensitivity`,
-        `specificity` with their 95 % intervals, None under 20 positives or negatives.
+        One entry a group. Figures are None under 20 positives or negatives.
     """
     known = [
         name
@@ -44,7 +43,7 @@ def subgroup_figures(
 
 def _figures_by(
     predictions: Sequence[LabelledPrediction], attribute: str, threshold: float
-) -> list[dict[str, Any]]:
+) -> list[SubgroupFigures]:
     members: dict[str | None, list[LabelledPrediction]] = {}
     for prediction in predictions:
         members.setdefault(_group(prediction, attribute), []).append(prediction)
@@ -58,30 +57,25 @@ def _figures_by(
 
 def _entry(
     attribute: str, group: str, predictions: Sequence[LabelledPrediction], threshold: float
-) -> dict[str, Any]:
+) -> SubgroupFigures:
     label_N = np.array([prediction.label for prediction in predictions], dtype=np.int_)
     positives = int(label_N.sum())
-    counts = {"attribute": attribute, "group": group, "n": len(label_N), "n_positive": positives}
-    if min(positives, len(label_N) - positives) < MIN_POSITIVES:
-        return counts | dict.fromkeys(_MEASURED)
+    is_large = min(positives, len(label_N) - positives) >= MIN_POSITIVES
     probability_N = np.array([prediction.probability for prediction in predictions])
     groups_N = [prediction.person_group for prediction in predictions]
-    figures: Mapping[str, Any] = {
-        "auroc": auroc(label_N, probability_N),
-        "auroc_ci95": bootstrap_interval(label_N, probability_N, groups_N),
-        **at_threshold(label_N, probability_N, threshold),
-    }
-    return counts | {name: figures[name] for name in _MEASURED}
-
-
-_MEASURED = (
-    "auroc",
-    "auroc_ci95",
-    "sensitivity",
-    "sensitivity_ci95",
-    "specificity",
-    "specificity_ci95",
-)
+    point = at_threshold(label_N, probability_N, threshold) if is_large else None
+    return SubgroupFigures(
+        attribute=attribute,
+        group=group,
+        n=len(label_N),
+        n_positive=positives,
+        auroc=auroc(label_N, probability_N) if is_large else None,
+        auroc_ci95=bootstrap_interval(label_N, probability_N, groups_N) if is_large else None,
+        sensitivity=point and point.sensitivity,
+        sensitivity_ci95=point and point.sensitivity_ci95,
+        specificity=point and point.specificity,
+        specificity_ci95=point and point.specificity_ci95,
+    )
 
 
 def _group(prediction: LabelledPrediction, attribute: str) -> str | None:

@@ -4,10 +4,11 @@ Shape suffixes: A profiles (plain, then the policy), S seeds, K views of a measu
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from cxr.metrics_schema import TtaEffect, TtaMeasure
+from training.evaluation.prediction import LabelledPrediction
 from training.stats.metrics import Floats, Labels01
 from training.stats.paired import MEASURES, resample
 
@@ -18,7 +19,7 @@ def tta_effect(
     plain_logit_N: Floats,
     tta_logit_N: Floats,
     groups_N: Sequence[str],
-) -> dict[str, Any] | None:
+) -> TtaEffect | None:
     """Measure both decision profiles and their paired difference, with 95 % intervals by person.
     Return None with one class.
 
@@ -33,8 +34,25 @@ def tta_effect(
             continue  # nothing is corrupted here
         (plain, plain_ci95), (tta, tta_ci95) = found.mean(0, number), found.mean(1, number)
         gain, gain_ci95 = found.difference(1, 0, number)
-        rows[measure] = {
-            "plain": plain, "plain_ci95": plain_ci95, "tta": tta, "tta_ci95": tta_ci95,
-            "difference": gain, "difference_ci95": gain_ci95,
-        }  # fmt: skip
-    return {"policy": policy, "n": len(label_N), "measures": rows}
+        rows[measure] = TtaMeasure(
+            plain=plain,
+            plain_ci95=plain_ci95,
+            tta=tta,
+            tta_ci95=tta_ci95,
+            difference=gain,
+            difference_ci95=gain_ci95,
+        )
+    return TtaEffect(policy=policy, n=len(label_N), measures=rows)
+
+
+def effect_of_tta(policy: str, predictions: Sequence[LabelledPrediction]) -> TtaEffect | None:
+    """Compare the plain view with a TTA policy, after a run with that policy. Return None with one
+    class.
+    """
+    return tta_effect(
+        policy,
+        np.array([prediction.label for prediction in predictions], dtype=np.int_),
+        np.array([prediction.plain_logit for prediction in predictions]),
+        np.array([prediction.logit for prediction in predictions]),
+        [prediction.person_group for prediction in predictions],
+    )

@@ -24,12 +24,14 @@ FOLDS = 5
 """Folds of the split that the report tries: the default of the recipes."""
 
 
-def explore(data_dir: Path, out_dir: Path, *, groups: Path | None = None) -> Figures:
+def explore(
+    data_dir: Path, out_dir: Path, *, groups: Path | None = None, finding: str | None = None
+) -> Figures:
     """Survey a data folder. Write explore.json, report.html and, if pictures are nearly the same,
     near_duplicates.csv.
 
     near_duplicates.csv has one group for each cluster of pictures. After a person has checked it,
-    it is a table for `--groups`.
+    it is a table for `--groups`. `finding` is the column to read if a table has several.
 
     Returns:
         What explore.json holds.
@@ -37,7 +39,7 @@ def explore(data_dir: Path, out_dir: Path, *, groups: Path | None = None) -> Fig
     Raises:
         DataError: the folder has no known layout, or nothing in it can be read.
     """
-    survey = _survey(data_dir, groups)
+    survey = _survey(data_dir, groups, finding)
     figures = figures_of(survey)
     figures["folds"] = _try_split(survey.index.subset(_to_train_on(survey, data_dir)))
     figures["remarks"] = [
@@ -51,8 +53,8 @@ def explore(data_dir: Path, out_dir: Path, *, groups: Path | None = None) -> Fig
     return figures
 
 
-def _survey(data_dir: Path, groups: Path | None) -> Survey:
-    index = load_index(data_dir, purpose="explore", groups=groups)
+def _survey(data_dir: Path, groups: Path | None, finding: str | None) -> Survey:
+    index = load_index(data_dir, purpose="explore", groups=groups, finding=finding)
     paths = [data_dir / row.path for row in index.rows]
     scans = tuple(
         progress_bar(iterable=scan_files(paths), total=len(paths), desc="read", unit="file")

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from cxr.metrics_schema import OperatingPointFigures
 from training.stats.metrics import Floats, Labels01, precision_recall, reliability, roc_curve
 
 POSITIVE_COLOR, NEGATIVE_COLOR, LINE_COLOR, FAINT_COLOR = "#c2410c", "#0f766e", "#1d4ed8", "#94a3b8"
@@ -35,7 +36,9 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def roc_plot(label_N: Labels01, probability_N: Floats, points: Mapping[str, Any]) -> str:
+def roc_plot(
+    label_N: Labels01, probability_N: Floats, points: Mapping[str, OperatingPointFigures]
+) -> str:
     """Draw the ROC curve with the operating points on it; needs both classes."""
 
     def draw(axes: Axes) -> None:
@@ -44,8 +47,8 @@ def roc_plot(label_N: Labels01, probability_N: Floats, points: Mapping[str, Any]
         axes.plot(false_rate, true_rate, color=LINE_COLOR, drawstyle="steps-post")
         for marker, (name, point) in zip("osD^v", points.items(), strict=False):
             axes.plot(
-                1 - point["specificity"],
-                point["sensitivity"],
+                1 - (point.specificity or 0.0),
+                point.sensitivity or 0.0,
                 marker,
                 color=POSITIVE_COLOR,
                 markersize=7,

@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cxr.interpret import Calibration, NoveltyLimits
+from cxr.metrics_schema import CalibrationFigures, CrossFittedCalibration
 from training.stats.metrics import Z95, Floats, Labels01, wilson_interval
 
 DEFAULT_OPERATING_POINT = "balanced"
@@ -45,15 +45,16 @@ class PlattFit:
     intercept_ci95: list[float] | None
     note: str | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fit as `metrics.json` states it."""
-        return {
-            "slope": self.calibration.slope,
-            "slope_ci95": self.slope_ci95,
-            "intercept": self.calibration.intercept,
-            "intercept_ci95": self.intercept_ci95,
-            "note": self.note,
-        }
+    def figures(self, cross_fitted: CrossFittedCalibration) -> CalibrationFigures:
+        """Return the fit as it stands in `metrics.json`."""
+        return CalibrationFigures(
+            slope=self.calibration.slope,
+            slope_ci95=self.slope_ci95,
+            intercept=self.calibration.intercept,
+            intercept_ci95=self.intercept_ci95,
+            note=self.note,
+            cross_fitted=cross_fitted,
+        )
 
 
 @dataclass(frozen=True, slots=True)

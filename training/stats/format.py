@@ -1,19 +1,19 @@
-"""Figures of metrics.json as people read them: a value, its interval, or that there is none."""
+"""Texts of figures: the value with its interval, or that it is not measurable."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+
+NOT_MEASURABLE = "not measurable"
 
 
-def figure_text(figures: Mapping[str, Any], key: str, *, interval: bool = True) -> str:
-    """Return a figure to four places, with its 95 % interval if it has one."""
-    value = figures[key]
+def figure_text(
+    value: float | None, interval: Sequence[float] | None = None, *, places: int = 4
+) -> str:
+    """Return a figure to four places, with its 95 % interval to three if it has one."""
     if value is None:
-        return "not measurable"
-    bounds = interval_text(figures, key) if interval else ""
-    return f"{value:.4f}" + (f" ({bounds})" if bounds else "")
+        return NOT_MEASURABLE
+    return f"{value:.{places}f}" + (f" ({interval_text(interval)})" if interval else "")
 
 
-def interval_text(figures: Mapping[str, Any], key: str) -> str:
-    """Return a figure's 95 % interval to three places; empty if it has none."""
-    bounds = figures.get(f"{key}_ci95")
-    return f"{bounds[0]:.3f} to {bounds[1]:.3f}" if bounds else ""
+def interval_text(interval: Sequence[float] | None) -> str:
+    """Return a 95 % interval to three places; empty if there is none."""
+    return f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""

@@ -8,15 +8,16 @@ images.
 Shape suffixes: P positive images, H and W picture rows and columns, h and w map rows and columns.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from cxr.metrics_schema import GuessFigures, Localisation, LocalisationGroup
 from training.stats.format import figure_text
-from training.stats.metrics import Floats, wilson_interval
+from training.stats.metrics import Floats, auroc, delong_interval, rate, wilson_interval
 
 _TOLERANCE = 0.02
 """Distance of a hit from a segmentation mask at most, as a share of the image's side."""
@@ -24,12 +25,10 @@ _TOLERANCE = 0.02
 _CENTRE_SPREAD = 0.25
 """Standard deviation of the guess at the centre, as a share of the picture's side."""
 
-_SIZES = ("small", "medium", "large")
-
 
 def measure_localisation(
     cam_Phw: NDArray[np.float32], mask_PHW: NDArray[np.uint8], pool: Literal["mean", "lse"]
-) -> dict[str, Any]:
+) -> Localisation:
     """Measure the maps of positive images against their segmentation masks.
 
     Args:
@@ -38,9 +37,8 @@ def measure_localisation(
         pool: how a map is pooled to its logit; it decides what a cell's evidence is.
 
     Returns:
-        What `metrics.json` holds under `localisation`: `pointing` (with Wilson's interval) and
-        `energy` of the maps and of both guesses, over all images and by tercile of the outlines'
-        area.
+        `pointing` (with Wilson's interval) and `energy` of the maps and of both guesses, over all
+        images and by tercile of the masks' area.
     """
     near_PHW = np.stack([_widen(mask_HW) for mask_HW in mask_PHW])
     guesses = {
@@ -50,25 +48,75 @@ def measure_localisation(
     }
     hit_P = {name: _hits(guess_PHW, near_PHW) for name, guess_PHW in guesses.items()}
     energy_P = {name: _energy(guess_PHW, mask_PHW) for name, guess_PHW in guesses.items()}
-    area_P = mask_PHW.mean(axis=(1, 2)) / 255
+    area_P = _area(mask_PHW)
     edges = np.quantile(area_P, [1 / 3, 2 / 3])
     size_P = np.searchsorted(edges, area_P, side="left")
-    groups = {"all": np.ones(len(area_P), dtype=np.bool_)} | {
-        name: size_P == i for i, name in enumerate(_SIZES)
-    }
-    return {"tolerance": _TOLERANCE, "area_terciles": edges.tolist()} | {
-        group: {"n": int(chosen_P.sum())}
-        | {name: _figures(hit_P[name][chosen_P], energy_P[name][chosen_P]) for name in guesses}
-        for group, chosen_P in groups.items()
-    }
+
+    def group(chosen_P: NDArray[np.bool_]) -> LocalisationGroup:
+        of_guess = {
+            name: _figures(hit_P[name][chosen_P], energy_P[name][chosen_P]) for name in guesses
+        }
+        return LocalisationGroup(
+            n=int(chosen_P.sum()),
+            map=of_guess["map"],
+            centre=of_guess["centre"],
+            usual_place=of_guess["usual_place"],
+        )
+
+    return Localisation(
+        tolerance=_TOLERANCE,
+        area_terciles=edges.tolist(),
+        all=group(np.ones(len(area_P), dtype=np.bool_)),
+        small=group(size_P == 0),
+        medium=group(size_P == 1),
+        large=group(size_P == 2),
+    )
 
 
-def localisation_lines(figures: Mapping[str, Any]) -> Iterator[str]:
+def detection_by_size(
+    localisation: Localisation,
+    mask_PHW: NDArray[np.uint8],
+    probability_P: Floats,
+    probability_Q: Floats,
+    threshold: float,
+) -> Localisation:
+    """Add AUROC and sensitivity to each size group: its positive images against all negative ones.
+
+    Args:
+        localisation: figures of these positive images.
+        mask_PHW: their masks.
+        probability_P: their probabilities.
+        probability_Q: probabilities of the negative images.
+        threshold: of the default operating point.
+    """
+    size_P = np.searchsorted(localisation.area_terciles, _area(mask_PHW), side="left")
+
+    def detected(group: LocalisationGroup, chosen_P: NDArray[np.bool_]) -> LocalisationGroup:
+        chosen = probability_P[chosen_P]
+        label_N = np.repeat([1, 0], [len(chosen), len(probability_Q)])
+        probability_N = np.concatenate([chosen, probability_Q])
+        hits = int((chosen >= threshold).sum())
+        return group.changed(
+            auroc=auroc(label_N, probability_N),
+            auroc_ci95=delong_interval(label_N, probability_N),
+            sensitivity=rate(hits, len(chosen)),
+            sensitivity_ci95=wilson_interval(hits, len(chosen)),
+        )
+
+    return localisation.changed(
+        all=detected(localisation.all, size_P >= 0),
+        small=detected(localisation.small, size_P == 0),
+        medium=detected(localisation.medium, size_P == 1),
+        large=detected(localisation.large, size_P == 2),
+    )
+
+
+def localisation_lines(figures: Localisation) -> Iterator[str]:
     """Write the figures as a Markdown table."""
-    small, large = (f"{edge:.2%}" for edge in figures["area_terciles"])
+    small, large = (f"{edge:.2%}" for edge in figures.area_terciles)
     yield (
-        f"Outlines up to {small} of the picture are small, over {large} large; a hit lies in "
-        f"one or within 2 % beside it."
+        f"Masks of up to {small} of the image are small, over {large} large. A hit lies in a mask "
+        f"or within 2 % of the image's side of it."
     )
     yield ""
     yield (
@@ -76,22 +124,26 @@ def localisation_lines(figures: Mapping[str, Any]) -> Iterator[str]:
         "energy: the map | the usual place |"
     )
     yield "|---|---|---|---|---|---|---|"
-    for group in ("all", *_SIZES):
-        row = figures[group]
-        hits = " | ".join(
-            figure_text(row[name], "pointing") for name in ("map", "centre", "usual_place")
-        )
-        energies = " | ".join(figure_text(row[name], "energy") for name in ("map", "usual_place"))
-        yield f"| {group} | {row['n']:,} | {hits} | {energies} |"
+    for name, row in figures.groups.items():
+        guesses = (row.map, row.centre, row.usual_place)
+        hits = " | ".join(figure_text(guess.pointing, guess.pointing_ci95) for guess in guesses)
+        energies = f"{figure_text(row.map.energy)} | {figure_text(row.usual_place.energy)}"
+        yield f"| {name} | {row.n:,} | {hits} | {energies} |"
 
 
-def _figures(hit_P: NDArray[np.bool_], energy_P: Floats) -> dict[str, Any]:
-    hits, images = int(hit_P.sum()), len(hit_P)
-    return {
-        "pointing": hits / images if images else None,
-        "pointing_ci95": wilson_interval(hits, images),
-        "energy": float(energy_P.mean()) if images else None,
-    }
+def _area(mask_PHW: NDArray[np.uint8]) -> Floats:
+    """Return the share of the image that each mask covers."""
+    return np.asarray(mask_PHW.mean(axis=(1, 2)) / 255)
+
+
+def _figures(hit_P: NDArray[np.bool_], energy_P: Floats) -> GuessFigures:
+    hits = int(hit_P.sum())
+    images = len(hit_P)
+    return GuessFigures(
+        pointing=rate(hits, images),
+        pointing_ci95=wilson_interval(hits, images),
+        energy=float(energy_P.mean()) if images else None,
+    )
 
 
 def _evidence(

@@ -8,10 +8,11 @@ Shape suffixes: N images, P positives, Q negatives, G person groups, B bootstrap
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cxr.metrics_schema import Figures, Interval, OperatingPointFigures
 
 Floats = NDArray[np.float64]
 Labels01 = NDArray[np.int_]
@@ -31,7 +32,7 @@ def measure(
     default_operating_point: str,
     *,
     groups_N: Sequence[str] | None = None,
-) -> dict[str, Any]:
+) -> Figures:
     """Measure calibrated probabilities against labels (1 positive, 0 negative).
 
     Args:
@@ -43,25 +44,25 @@ def measure(
             bootstrapped by person.
 
     Returns:
-        The keys of `metrics.json`, ready for JSON.
+        The figures of `metrics.json`.
     """
     interval, method = _auroc_interval(label_N, probability_N, groups_N)
-    return {
-        "n": len(label_N),
-        "n_positive": int(label_N.sum()),
-        "n_person_groups": len(set(groups_N)) if groups_N is not None else None,
-        "auroc": auroc(label_N, probability_N),
-        "auroc_ci95": interval,
-        "auroc_ci95_method": method,
-        "average_precision": average_precision(label_N, probability_N),
-        "brier": float(np.mean((probability_N - label_N) ** 2)) if len(label_N) else None,
-        "ece": expected_calibration_error(label_N, probability_N),
-        "operating_points": {
-            name: at_threshold(label_N, probability_N, threshold) for name,
-            threshold in thresholds.items()
+    return Figures(
+        n=len(label_N),
+        n_positive=int(label_N.sum()),
+        n_person_groups=len(set(groups_N)) if groups_N is not None else None,
+        auroc=auroc(label_N, probability_N),
+        auroc_ci95=interval,
+        auroc_ci95_method=method,
+        average_precision=average_precision(label_N, probability_N),
+        brier=float(np.mean((probability_N - label_N) ** 2)) if len(label_N) else None,
+        ece=expected_calibration_error(label_N, probability_N),
+        operating_points={
+            name: at_threshold(label_N, probability_N, threshold)
+            for name, threshold in thresholds.items()
         },
-        "default_operating_point": default_operating_point,
-    }  # fmt: skip
+        default_operating_point=default_operating_point,
+    )
 
 
 def auroc(label_N: Labels01, score_N: Floats) -> float | None:
@@ -75,7 +76,7 @@ def auroc(label_N: Labels01, score_N: Floats) -> float | None:
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def delong_interval(label_N: Labels01, score_N: Floats) -> list[float] | None:
+def delong_interval(label_N: Labels01, score_N: Floats) -> Interval | None:
     """Return the AUROC's 95 % interval after DeLong (1988) by midranks (Sun and Xu 2014), on the
     logit scale.
 
@@ -95,7 +96,7 @@ def delong_interval(label_N: Labels01, score_N: Floats) -> list[float] | None:
 
 def bootstrap_interval(
     label_N: Labels01, score_N: Floats, groups_N: Sequence[str]
-) -> list[float] | None:
+) -> Interval | None:
     """Return the AUROC's 95 % interval by drawing persons with replacement, 2000 times from a fixed
     seed.
     """
@@ -161,26 +162,35 @@ def reliability(
     return np.array(stated), np.array(observed), np.array(sizes, dtype=np.int_)
 
 
-def at_threshold(label_N: Labels01, probability_N: Floats, threshold: float) -> dict[str, Any]:
+def at_threshold(
+    label_N: Labels01, probability_N: Floats, threshold: float
+) -> OperatingPointFigures:
     """Count and rate the decisions `probability >= threshold`, each rate with Wilson's interval."""
     called_N = probability_N >= threshold
     tp, fn = int(np.sum(called_N & (label_N == 1))), int(np.sum(~called_N & (label_N == 1)))
     fp, tn = int(np.sum(called_N & (label_N == 0))), int(np.sum(~called_N & (label_N == 0)))
-    counts = {
-        "accuracy": (tp + tn, len(label_N)),
-        "sensitivity": (tp, tp + fn),
-        "specificity": (tn, tn + fp),
-        "ppv": (tp, tp + fp),
-        "npv": (tn, tn + fn),
-    }
-    rates: dict[str, Any] = {"threshold": float(threshold)}
-    for name, (hits, trials) in counts.items():
-        rates[name] = hits / trials if trials else None
-        rates[f"{name}_ci95"] = wilson_interval(hits, trials)
-    return rates | {"confusion": [[tn, fp], [fn, tp]]}
+    return OperatingPointFigures(
+        threshold=float(threshold),
+        accuracy=rate(tp + tn, len(label_N)),
+        accuracy_ci95=wilson_interval(tp + tn, len(label_N)),
+        sensitivity=rate(tp, tp + fn),
+        sensitivity_ci95=wilson_interval(tp, tp + fn),
+        specificity=rate(tn, tn + fp),
+        specificity_ci95=wilson_interval(tn, tn + fp),
+        ppv=rate(tp, tp + fp),
+        ppv_ci95=wilson_interval(tp, tp + fp),
+        npv=rate(tn, tn + fn),
+        npv_ci95=wilson_interval(tn, tn + fn),
+        confusion=[[tn, fp], [fn, tp]],
+    )
 
 
-def wilson_interval(hits: int, trials: int, z: float = Z95) -> list[float] | None:
+def rate(hits: int, trials: int) -> float | None:
+    """Return the share of hits; None without trials."""
+    return hits / trials if trials else None
+
+
+def wilson_interval(hits: int, trials: int, z: float = Z95) -> Interval | None:
     """Return the score interval of a proportion (Wilson 1927); None without trials."""
     if not trials:
         return None
@@ -196,7 +206,7 @@ def wilson_interval(hits: int, trials: int, z: float = Z95) -> list[float] | Non
 
 def _auroc_interval(
     label_N: Labels01, score_N: Floats, groups_N: Sequence[str] | None
-) -> tuple[list[float] | None, str | None]:  # fmt: skip
+) -> tuple[Interval | None, str | None]:  # fmt: skip
     """Return the interval: bootstrapped by person if persons repeat and there is variance to
     resample, else DeLong's.
     """

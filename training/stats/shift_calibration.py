@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cxr.interpret import Calibration
+from cxr.metrics_schema import ShiftCalibration
 from training.stats.calibrate import PlattFit, fit_platt, parts_by_person
 from training.stats.metrics import Floats, Labels01, expected_calibration_error
 
@@ -49,6 +50,16 @@ class Copies:
         chosen = np.asarray(keep_N)
         kept = {name: logit_N[chosen] for name, logit_N in self.logit_N.items()}
         return Copies(self.label_N[chosen], kept)
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftDescription:
+    """How well a calibration fits clean images and corrupted copies."""
+
+    clean: ShiftCalibration
+    corrupted: ShiftCalibration | None
+    ece_by_corruption: dict[str, float | None]
+    """The error of each kind of copy alone."""
 
 
 def fit_cautiously(copies: Copies) -> PlattFit:
@@ -85,25 +96,20 @@ def probabilities(calibration: Calibration, logit_N: Floats) -> Floats:
     return np.array([calibration.probability(float(logit)) for logit in logit_N])
 
 
-def describe_shift(copies: Copies, calibration: Calibration, clean: str) -> dict[str, Any]:
+def describe_shift(copies: Copies, calibration: Calibration, clean: str) -> ShiftDescription:
     """Measure a calibration on clean images and on corrupted copies.
 
-    Returns:
-        `clean` and `corrupted`, each with `ece`, and with `slope`: by what a refit would still
-        multiply the logit of the probability (1 is right, below 1 the answers are too sure);
-        and under `ece_by_corruption` the error of each kind of copy by itself.
+    `clean` names the images to which nothing was done.
     """
     others = {name: logit_N for name, logit_N in copies.logit_N.items() if name != clean}
-    figures: dict[str, Any] = {
-        "clean": _describe(replace(copies, logit_N={clean: copies.logit_N[clean]}), calibration)
-    }
-    if others:
-        figures["corrupted"] = _describe(replace(copies, logit_N=others), calibration)
-        figures["ece_by_corruption"] = {
+    return ShiftDescription(
+        clean=_describe(replace(copies, logit_N={clean: copies.logit_N[clean]}), calibration),
+        corrupted=_describe(replace(copies, logit_N=others), calibration) if others else None,
+        ece_by_corruption={
             name: pooled_ece(replace(copies, logit_N={name: logit_N}), calibration)
             for name, logit_N in others.items()
-        }
-    return figures
+        },
+    )
 
 
 def cross_fitted_shift(
@@ -118,12 +124,13 @@ def cross_fitted_shift(
     return found
 
 
-def _describe(copies: Copies, calibration: Calibration) -> dict[str, float | None]:
+def _describe(copies: Copies, calibration: Calibration) -> ShiftCalibration:
     refit = fit_platt(copies.label_KN, copies.logit_KN)
-    return {
-        "ece": pooled_ece(copies, calibration),
-        "slope": None if refit.slope_ci95 is None else refit.calibration.slope / calibration.slope,
-    }
+    is_fitted = refit.slope_ci95 is not None
+    return ShiftCalibration(
+        ece=pooled_ece(copies, calibration),
+        slope=refit.calibration.slope / calibration.slope if is_fitted else None,
+    )
 
 
 def _of_single_images(fit: PlattFit, kinds: int) -> PlattFit:

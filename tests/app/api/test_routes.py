@@ -11,7 +11,7 @@ from app.api.problems import CODES, PROBLEM_KINDS
 from app.models.card import render_card
 from cxr.radiograph import WarningCode
 from tests.app.serving import serving
-from tests.bundles import write_made_bundle
+from tests.bundles import made_metrics, write_made_bundle
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ class TestModels:
         assert model["current"]["finding"] == "brightness"
         assert model["current"]["operating_points"] == {"balanced": 0.5, "screen": 0.2}
         assert model["current"]["scope"]["views"] == ["PA", "AP"]
-        assert model["current"]["metrics"] == {"auroc": 0.5}
+        assert model["current"]["metrics"] == made_metrics()
 
     async def test_a_refused_version_is_listed_with_its_reason(self, tmp_path: Path) -> None:
         write_made_bundle(tmp_path, "bright", 1)

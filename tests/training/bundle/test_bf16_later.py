@@ -8,13 +8,14 @@ import pytest
 
 from cxr.bundle import read_bundle
 from cxr.manifest import FastPrecision
+from cxr.metrics_schema import PrecisionFigures
 from training.__main__ import main
 from training.bundle.amend import state_fast
 from training.bundle.bf16 import NotMeasurable, openvino_is_installed
 from training.bundle.bf16_later import judge_bundle, read_unseen
 from training.bundle.export import export
 from training.bundle.gates import TOLERANCES
-from training.evaluation.evaluate import roles
+from training.evaluation.labelled_images import roles
 from training.hardware import bf16_instructions
 
 ALLOWED = FastPrecision(
@@ -37,10 +38,13 @@ def copy(bundle_dir: Path, tmp_path: Path) -> Path:
 def test_what_is_allowed_is_stated_with_its_tolerance_and_nothing_else_changes(
     copy: Path, bundle_dir: Path
 ) -> None:
-    state_fast(copy, {"allowed": True, "refused_for": []}, ALLOWED)
+    state_fast(copy, PrecisionFigures(allowed=True, refused_for=[]), ALLOWED)
     before, after = read_bundle(bundle_dir), read_bundle(copy)
     assert after.manifest.fast == ALLOWED
-    assert after.manifest.metrics["precisions"]["bf16"] == {"allowed": True, "refused_for": []}
+    assert after.manifest.metrics.as_json()["precisions"]["bf16"] == {
+        "allowed": True,
+        "refused_for": [],
+    }
     assert after.golden.tolerances == {
         **before.golden.tolerances,
         "openvino-cpu/bf16": TOLERANCES["openvino-cpu/bf16"],
@@ -51,8 +55,8 @@ def test_what_is_allowed_is_stated_with_its_tolerance_and_nothing_else_changes(
 
 
 def test_what_is_refused_is_stated_and_takes_an_earlier_permission_back(copy: Path) -> None:
-    state_fast(copy, {"allowed": True, "refused_for": []}, ALLOWED)
-    state_fast(copy, {"allowed": False, "refused_for": ["made"]}, None)
+    state_fast(copy, PrecisionFigures(allowed=True, refused_for=[]), ALLOWED)
+    state_fast(copy, PrecisionFigures(allowed=False, refused_for=["made"]), None)
     after = read_bundle(copy).manifest
     assert after.fast is None
     assert "made" in (copy / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -62,9 +66,7 @@ def test_what_the_bundle_learned_from_is_left_out(bundle_dir: Path, films_dir: P
     bundle = read_bundle(bundle_dir)
     unseen = read_unseen(bundle, films_dir, min_images=10)
     assert (
-        len(unseen)
-        == bundle.manifest.metrics["n"]
-        == list(roles(bundle).values()).count("calibrated")
+        len(unseen) == bundle.manifest.metrics.n == list(roles(bundle).values()).count("calibrated")
     )
     assert {image_HW.shape for image_HW, _, _ in unseen} == {
         (bundle.manifest.input_size, bundle.manifest.input_size)
@@ -98,7 +100,7 @@ def test_a_processor_with_bf16_measures_and_another_says_so_before_it_begins(
     if CAN_MEASURE:
         verdict, fast = judge_bundle(bundle_dir, films_dir, min_images=10)
         assert verdict.cost is not None
-        assert verdict.cost.images == read_bundle(bundle_dir).manifest.metrics["n"]
+        assert verdict.cost.images == read_bundle(bundle_dir).manifest.metrics.n
         assert (fast is not None) == verdict.holds
         return
     out = tmp_path / "out"

@@ -22,7 +22,7 @@ def test_the_card_states_use_data_split_figures_and_commands(bundle_dir: Path) -
     manifest, card = read_bundle(bundle_dir).manifest, read_bundle(bundle_dir).card
     assert "Not a medical device, not for diagnosis." in card
     assert manifest.training_data.licence in card
-    assert manifest.metrics["basis"] in card
+    assert manifest.metrics.basis in card
     assert manifest.command in card
     assert "python -m training export RUN --store model_store --model patch --version 1" in card
     for name in manifest.operating_points:
@@ -63,10 +63,10 @@ def test_the_card_says_whose_weights_a_training_started_from(
 def test_a_model_near_chance_says_so_in_the_first_lines(bundle_dir: Path) -> None:
     manifest = read_bundle(bundle_dir).manifest
     poor = manifest.model_copy(
-        update={"metrics": manifest.metrics | {"auroc": 0.58, "auroc_ci95": [0.5, 0.67]}}
+        update={"metrics": manifest.metrics.changed(auroc=0.58, auroc_ci95=[0.5, 0.67])}
     )
     good = manifest.model_copy(
-        update={"metrics": manifest.metrics | {"auroc": 0.98, "auroc_ci95": [0.97, 0.99]}}
+        update={"metrics": manifest.metrics.changed(auroc=0.98, auroc_ci95=[0.97, 0.99])}
     )
     assert "little better than chance" in card_text(poor)
     assert "little better than chance" not in card_text(good)

@@ -106,7 +106,7 @@ def test_a_file_whose_gate_fails_is_taken_away_and_the_reason_kept(
     path = tmp_path / "model.fp16.onnx"
     verdict = convert(yardstick, "fp16", bundle.graph_path, path, max_bytes=1000)
     assert not path.exists()
-    assert verdict.as_dict()["allowed"] is False
+    assert verdict.figures().allowed is False
     assert [reason.partition(":")[0] for reason in verdict.failed] == ["file size"]
     assert "fp16 REFUSED: file size" in capsys.readouterr().out
 
@@ -116,16 +116,16 @@ def test_export_adds_the_precisions_that_hold_and_says_of_each_what_it_costs(
 ) -> None:
     bundle = read_bundle(export(run_dir, tmp_path, "patch", 1, precisions=("fp16", "int8")))
     verdicts, files = (
-        bundle.manifest.metrics["precisions"],
+        bundle.manifest.metrics.precisions or {},
         {graph.precision: graph.file for graph in bundle.manifest.graphs},
     )
     assert list(verdicts) == ["fp16", "int8", "bf16"]
     assert files["fp16"] == "model.fp16.onnx"
     for precision in ("fp16", "int8"):
         path = bundle.path / f"model.{precision}.onnx"
-        assert verdicts[precision]["allowed"] == (precision in files) == path.is_file()
+        assert verdicts[precision].allowed == (precision in files) == path.is_file()
         assert f"`model.{precision}.onnx`" in bundle.card
-    assert verdicts["bf16"]["allowed"] == (bundle.manifest.fast is not None)
+    assert verdicts["bf16"].allowed == (bundle.manifest.fast is not None)
 
 
 def test_fast_is_not_measured_on_few_images(yardstick: Reference, bundle: Bundle) -> None:

@@ -47,7 +47,8 @@ def test_evaluating_needs_no_torch(bundle_dir: Path, films_dir: Path, tmp_path: 
 def test_the_unseen_part_reproduces_the_bundles_own_figures(
     evaluated: Path, bundle_dir: Path
 ) -> None:
-    unseen, own = figures(evaluated)["unseen"], read_bundle(bundle_dir).manifest.metrics
+    unseen = figures(evaluated)["unseen"]
+    own = read_bundle(bundle_dir).manifest.metrics.as_json()
     for key in ("n", "n_positive", "n_person_groups"):
         assert unseen[key] == own[key]
     for key in ("auroc", "auroc_ci95", "average_precision", "brier", "ece"):
@@ -64,15 +65,16 @@ def test_images_that_the_model_learned_from_are_counted_and_called_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     metrics = evaluate(bundle_dir, films_dir, tmp_path)
-    assert metrics["n"] == 60
-    assert metrics["n_seen"] + metrics["unseen"]["n"] == 60
-    assert metrics["n_calibrated"] == metrics["unseen"]["n"]
+    assert metrics.n == 60
+    assert metrics.unseen is not None
+    assert metrics.n_seen + metrics.unseen.n == 60
+    assert metrics.n_calibrated == metrics.unseen.n
     assert (
-        f"WARNING: the model LEARNED FROM {metrics['n_seen']} of these 60 images"
+        f"WARNING: the model LEARNED FROM {metrics.n_seen} of these 60 images"
         in capsys.readouterr().out
     )
     assert (
-        f"The model learned from {metrics['n_seen']} of these 60 images"
+        f"The model learned from {metrics.n_seen} of these 60 images"
         in (evaluated / "report.html").read_text()
     )
 
@@ -80,8 +82,8 @@ def test_images_that_the_model_learned_from_are_counted_and_called_out(
 def test_images_that_are_all_new_have_no_unseen_part(bundle_dir: Path, tmp_path: Path) -> None:
     copy_unseen(bundle_dir, tmp_path)
     metrics = evaluate(bundle_dir, tmp_path / "films", tmp_path / "out")
-    assert metrics["n_seen"] == 0
-    assert "unseen" not in metrics
+    assert metrics.n_seen == 0
+    assert "unseen" not in figures(tmp_path / "out")
     assert "WARNING" not in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -130,10 +132,9 @@ def test_tta_averages_the_views_of_the_bundles_policy(
 ) -> None:
     metrics = evaluate(bundle_dir, films_dir, tmp_path, tta=True)
     bundle = read_bundle(bundle_dir)
-    assert metrics["reading"] == bundle.manifest.tta_policy
-    assert metrics["unseen"]["auroc"] == pytest.approx(
-        bundle.manifest.metrics["tta"]["auroc"], abs=1e-6
-    )
+    assert metrics.reading == bundle.manifest.tta_policy
+    assert metrics.unseen is not None
+    assert metrics.unseen.auroc == pytest.approx(bundle.manifest.metrics.tta.auroc, abs=1e-6)
     assert all(line["spread"] for line in read_table(tmp_path / "predictions.csv"))
     assert not any(line["spread"] for line in read_table(evaluated / "predictions.csv"))
 
@@ -147,8 +148,8 @@ def test_what_cannot_be_read_is_listed_with_its_code_and_counted_nowhere(
     (radiographs / "train" / "NORMAL" / "IM-9999-0001.png").write_bytes(whole[: len(whole) // 2])
     (radiographs / "train" / "NORMAL" / "IM-9999-0002.jpeg").write_bytes(b"no picture at all")
     metrics = evaluate(bundle_dir, radiographs, tmp_path / "out")
-    assert metrics["n"] == 60
-    assert {item["path"].rpartition("/")[2]: item["code"] for item in metrics["unreadable"]} == {
+    assert metrics.n == 60
+    assert {item.path.rpartition("/")[2]: item.code for item in metrics.unreadable} == {
         "IM-9999-0001.png": "corrupt_image",
         "IM-9999-0002.jpeg": "unsupported_format",
     }
@@ -185,12 +186,13 @@ def test_the_gallery_shows_films_of_each_kind_with_their_evidence(evaluated: Pat
 def test_with_tta_both_readings_stand_side_by_side(
     bundle_dir: Path, films_dir: Path, tmp_path: Path
 ) -> None:
-    effect = evaluate(bundle_dir, films_dir, tmp_path, tta=True)["tta_effect"]
+    effect = evaluate(bundle_dir, films_dir, tmp_path, tta=True).tta_effect
+    assert effect is not None
     rows = read_table(tmp_path / "predictions.csv")
     unseen = [row for row in rows if row["role"] != "fitted"]
     label_N = np.array([int(row["label"]) for row in unseen])
     for profile, column in (("plain", "plain_logit"), ("tta", "logit")):
-        assert effect["measures"]["auroc"][profile] == auroc(
+        assert getattr(effect.measures["auroc"], profile) == auroc(
             label_N, np.array([float(row[column]) for row in unseen])
         )
     assert "With and without test-time augmentation" in (tmp_path / "report.html").read_text()

@@ -1,12 +1,24 @@
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cxr.metrics_schema import (
+    EvaluatedBundle,
+    EvaluatedData,
+    EvaluationMetrics,
+    Figures,
+    UnansweredFile,
+)
 from training.evaluation.console import summary_lines
 from training.evaluation.page import report
+from training.evaluation.prediction import (
+    LabelledPrediction,
+    Role,
+    read_predictions,
+    write_predictions,
+)
 from training.stats.metrics import measure
 
 
@@ -15,48 +27,61 @@ def write_results(
 ) -> None:
     """Write metrics.json and predictions.csv as an evaluation would."""
 
-    def figures(keep: list[int]) -> dict[str, object]:
-        labels, probabilities = (
-            np.array([label_N[i] for i in keep], int),
-            np.array([probability_N[i] for i in keep]),
-        )
-        return measure(
-            labels, probabilities, {"balanced": 0.5}, "balanced", groups_N=[str(i) for i in keep]
-        )
+    def figures(keep: list[int]) -> Figures:
+        labels = np.array([label_N[i] for i in keep], int)
+        probabilities = np.array([probability_N[i] for i in keep])
+        groups = [str(i) for i in keep]
+        return measure(labels, probabilities, {"balanced": 0.5}, "balanced", groups_N=groups)
 
     everything = list(range(len(label_N)))
-    metrics = figures(everything) | {
-        "basis": "made up",
-        "reading": "plain",
-        "bundle": {"model": "made", "version": 3, "sha256": "0" * 64},
-        "finding": "a <finding>",
-        "data": {"name": "films & more", "images": len(label_N), "sha256": "1" * 64},
-        "n_seen": sum(fitted_N),
-        "subgroups": [],
-        "gallery": [],
-        "n_novel": 0,
-        "n_missing": 0,
-        "unreadable": [
-            {
-                "image_id": "x<y>",
-                "path": "x<y>.png",
-                "label": 0,
-                "code": "corrupt_image",
-                "detail": "cut off",
-            }
-        ],
-    }
+    unseen = [i for i in everything if not fitted_N[i]]
+    cut_off = UnansweredFile(
+        image_id="x<y>", path="x<y>.png", label=0, code="corrupt_image", detail="cut off"
+    )
+    metrics = EvaluationMetrics(
+        **dict(figures(everything)),
+        basis="synthetic",
+        reading="plain",
+        bundle=EvaluatedBundle(model="synthetic", version=3, sha256="0" * 64),
+        finding="a <finding>",
+        data=EvaluatedData(name="films & more", images=len(label_N), sha256="1" * 64),
+        n_seen=sum(fitted_N),
+        n_novel=0,
+        n_missing=0,
+        unreadable=[cut_off],
+        subgroups=[],
+        gallery=[],
+    )
     if any(fitted_N):
-        metrics["unseen"] = figures([i for i in everything if not fitted_N[i]])
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    rows = [
-        f"film{i},{label},{probability},{'fitted' if fitted else ''},3.5,novel_input"
+        metrics = metrics.changed(unseen=figures(unseen))
+    (folder / "metrics.json").write_text(metrics.text())
+    predictions = [
+        prediction(i, label, probability, "fitted" if fitted else "")
         for i, (label, probability, fitted) in enumerate(
             zip(label_N, probability_N, fitted_N, strict=True)
         )
     ]
-    (folder / "predictions.csv").write_text(
-        "\n".join(["image_id,label,probability,role,novelty,warnings", *rows]) + "\n"
+    write_predictions(folder / "predictions.csv", predictions)
+
+
+def prediction(number: int, label: int, probability: float, role: Role) -> LabelledPrediction:
+    return LabelledPrediction(
+        file=f"film{number}.png",
+        person_group=str(number),
+        label=label,
+        logit=0.0,
+        probability=probability,
+        image_id=f"film{number}",
+        sha256="",
+        role=role,
+        plain_logit=0.0,
+        spread=None,
+        novelty=3.5,
+        is_novel=False,
+        age_years=None,
+        sex=None,
+        view_position=None,
+        warnings="novel_input",
     )
 
 
@@ -101,7 +126,11 @@ def test_one_class_alone_still_has_a_report(tmp_path: Path) -> None:
 def test_a_set_that_was_all_learned_from_says_so_on_page_and_console(tmp_path: Path) -> None:
     write_results(tmp_path, [0, 1] * 5, np.linspace(0.1, 0.9, 10).tolist(), [True] * 10)
     assert "None of these images is unseen" in report(tmp_path).read_text()
-    lines = list(summary_lines(json.loads((tmp_path / "metrics.json").read_text())))
+    lines = list(
+        summary_lines(
+            EvaluationMetrics.model_validate_json((tmp_path / "metrics.json").read_bytes())
+        )
+    )
     assert any(
         line.startswith("WARNING: the model LEARNED FROM 10 of these 10 images") for line in lines
     )
@@ -121,3 +150,15 @@ def test_a_folder_without_results_is_no_report(tmp_path: Path, missing: str) -> 
     (tmp_path / missing).unlink()
     with pytest.raises(FileNotFoundError):
         report(tmp_path)
+
+
+def test_predictions_begin_with_the_columns_that_are_promised(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "predictions.csv", [prediction(1, 1, 0.75, "calibrated")])
+    head = (tmp_path / "predictions.csv").read_text().splitlines()[0]
+    assert head.startswith("file,person_group,label,logit,probability,")
+
+
+def test_predictions_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    written = [prediction(1, 1, 0.75, "calibrated"), prediction(2, 0, 1 / 3, "")]
+    write_predictions(tmp_path / "predictions.csv", written)
+    assert read_predictions(tmp_path / "predictions.csv") == written

@@ -1,8 +1,7 @@
-from typing import Any
-
 import numpy as np
 import pytest
 
+from cxr.metrics_schema import SubgroupFigures
 from training.evaluation.prediction import LabelledPrediction
 from training.evaluation.subgroups import subgroup_figures
 
@@ -17,7 +16,7 @@ def prediction(
 ) -> LabelledPrediction:
     return LabelledPrediction(
         image_id=str(number),
-        path=f"{number}.png",
+        file=f"{number}.png",
         sha256="",
         person_group=str(number),
         label=label,
@@ -49,29 +48,29 @@ def predictions() -> list[LabelledPrediction]:
     return [*men, *women, *(prediction(200 + i, i % 2, 0.5) for i in range(10))]
 
 
-def by_group(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {entry["group"]: entry for entry in entries}
+def by_group(entries: list[SubgroupFigures]) -> dict[str, SubgroupFigures]:
+    return {entry.group: entry for entry in entries}
 
 
 def test_each_group_is_measured_by_itself(predictions: list[LabelledPrediction]) -> None:
     found = by_group(subgroup_figures(predictions, 0.5))
-    assert found["M"]["auroc"] == found["M"]["sensitivity"] == found["M"]["specificity"] == 1.0
-    assert found["F"]["auroc"] == pytest.approx(0.5, abs=0.15)
-    assert (found["18 to under 40 years"]["n"], found["80 years and over"]["n"]) == (100, 100)
+    assert found["M"].auroc == found["M"].sensitivity == found["M"].specificity == 1.0
+    assert found["F"].auroc == pytest.approx(0.5, abs=0.15)
+    assert (found["18 to under 40 years"].n, found["80 years and over"].n) == (100, 100)
 
 
 def test_a_group_with_few_positives_is_counted_and_not_measured(
     predictions: list[LabelledPrediction],
 ) -> None:
     unstated = [
-        entry for entry in subgroup_figures(predictions, 0.5) if entry["group"] == "not stated"
+        entry for entry in subgroup_figures(predictions, 0.5) if entry.group == "not stated"
     ]
-    assert [(entry["attribute"], entry["n"], entry["n_positive"]) for entry in unstated] == [
+    assert [(entry.attribute, entry.n, entry.n_positive) for entry in unstated] == [
         ("age", 10, 5),
         ("sex", 10, 5),
     ]
-    assert all(entry["auroc"] is None and entry["sensitivity"] is None for entry in unstated)
+    assert all(entry.auroc is None and entry.sensitivity is None for entry in unstated)
 
 
 def test_what_no_file_states_makes_no_groups(predictions: list[LabelledPrediction]) -> None:
-    assert {entry["attribute"] for entry in subgroup_figures(predictions, 0.5)} == {"age", "sex"}
+    assert {entry.attribute for entry in subgroup_figures(predictions, 0.5)} == {"age", "sex"}

@@ -11,7 +11,7 @@ import pytest
 from training.__main__ import main
 from training.data.index import read_table
 from training.evaluation.corruptions import STRESSES
-from training.experiments.compare import split_variants, variant_recipe_of
+from training.experiments.variants import split_variants, variant_recipe_of
 from training.fit.run_dir import load_run
 from training.recipe.catalogue import smoke
 from training.recipe.schema import ConfigError

@@ -91,12 +91,12 @@ def test_the_confusion_matrix_has_true_negatives_first() -> None:
     point = at_threshold(
         np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0.1, 0.2, 0.5, 0.4, 0.5, 0.9, 0.9]), 0.5
     )
-    assert point["confusion"] == [[2, 1], [1, 3]]
-    assert point["sensitivity"] == 3 / 4
-    assert point["specificity"] == 2 / 3
-    assert point["ppv"] == 3 / 4
-    assert point["npv"] == 2 / 3
-    assert point["accuracy"] == 5 / 7
+    assert point.confusion == [[2, 1], [1, 3]]
+    assert point.sensitivity == 3 / 4
+    assert point.specificity == 2 / 3
+    assert point.ppv == 3 / 4
+    assert point.npv == 2 / 3
+    assert point.accuracy == 5 / 7
 
 
 def test_a_measurement_has_the_keys_of_the_contract_and_is_json() -> None:
@@ -107,7 +107,8 @@ def test_a_measurement_has_the_keys_of_the_contract_and_is_json() -> None:
         "balanced",
         groups_N=[str(i // 2) for i in range(300)],
     )
-    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    written = json.loads(figures.text())
+    assert written == figures.as_json()
     contract = {
         "n",
         "n_positive",
@@ -118,7 +119,7 @@ def test_a_measurement_has_the_keys_of_the_contract_and_is_json() -> None:
         "ece",
         "operating_points",
     }
-    assert contract | {"default_operating_point"} <= figures.keys()
+    assert contract | {"default_operating_point"} <= written.keys()
     rates = {
         "threshold",
         "accuracy",
@@ -129,26 +130,25 @@ def test_a_measurement_has_the_keys_of_the_contract_and_is_json() -> None:
         "npv",
         "confusion",
     }
-    assert rates <= figures["operating_points"]["screen"].keys()
-    assert figures["brier"] == pytest.approx(reference.brier_score_loss(LABEL_N, SCORE_N))
-    assert figures["auroc_ci95_method"].startswith("bootstrap by person")
+    assert rates <= written["operating_points"]["screen"].keys()
+    assert figures.brier == pytest.approx(reference.brier_score_loss(LABEL_N, SCORE_N))
+    assert written["auroc_ci95_method"].startswith("bootstrap by person")
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_alone_gives_none_for_what_needs_both(label: int) -> None:
     figures = measure(np.full(5, label), np.linspace(0, 1, 5), {"balanced": 0.5}, "balanced")
-    assert figures["auroc"] is None
-    assert figures["auroc_ci95"] is None
-    assert (figures["average_precision"] is None) == (label == 0)
-    assert (
-        figures["operating_points"]["balanced"]["specificity" if label else "sensitivity"] is None
-    )
+    assert figures.auroc is None
+    assert figures.auroc_ci95 is None
+    assert (figures.average_precision is None) == (label == 0)
+    point = figures.operating_points["balanced"]
+    assert (point.specificity if label else point.sensitivity) is None
 
 
 def test_no_images_at_all_give_none_and_no_crash() -> None:
     figures = measure(
         np.array([], dtype=int), np.array([]), {"balanced": 0.5}, "balanced", groups_N=[]
     )
-    assert figures["n"] == 0
-    assert figures["brier"] is None
-    assert figures["ece"] is None
+    assert figures.n == 0
+    assert figures.brier is None
+    assert figures.ece is None

@@ -70,8 +70,11 @@ def test_figures_say_how_sure_the_answers_are_on_either() -> None:
     fit = fit_cautiously(copies)
     figures = describe_shift(copies, fit.calibration, "none")
 
-    assert figures["clean"]["slope"] > 1.0 > figures["corrupted"]["slope"]
-    assert figures["ece_by_corruption"]["bent"] == figures["corrupted"]["ece"]
+    assert figures.corrupted is not None
+    assert figures.clean.slope is not None
+    assert figures.corrupted.slope is not None
+    assert figures.clean.slope > 1.0 > figures.corrupted.slope
+    assert figures.ece_by_corruption["bent"] == figures.corrupted.ece
 
 
 def test_an_image_does_not_take_part_in_its_own_calibration() -> None:

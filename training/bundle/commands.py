@@ -1,0 +1,159 @@
+"""`python -m training export`, `evaluate` and `report`."""
+
+import argparse
+from pathlib import Path
+
+from training.data.arguments import Commands, add_groups
+
+
+def add(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    _add_evaluate(commands)
+    _add_export(commands)
+    _add_report(commands)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a bundle on a data folder; needs no torch",
+        description="Run a bundle's graph over a data folder as serving does, and write "
+        "OUT/metrics.json, OUT/predictions.csv and OUT/report.html.",
+    )
+    evaluate.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="model_store/<model>/<version>"
+    )
+    evaluate.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="SIIM tree, class folders, a folder with test/, or one with a labels.csv",
+    )
+    evaluate.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
+    add_groups(evaluate)
+    evaluate.add_argument(
+        "--tta",
+        action="store_true",
+        help="average the views of the bundle's test-time augmentation",
+    )
+    evaluate.add_argument(
+        "--novelty",
+        action="store_true",
+        help="also measure how well the bundle detects images that are no upright frontal chest",
+    )
+    evaluate.add_argument(
+        "--foreign",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="the same, on this folder's images too; may be repeated",
+    )
+    evaluate.add_argument(
+        "--fast",
+        action="store_true",
+        help="also measure the cost of CXR_PRECISION=fast, on images that the bundle did not "
+        "learn from; needs OpenVINO and a processor with bf16",
+    )
+    evaluate.add_argument(
+        "--state",
+        action="store_true",
+        help="write the figures of --novelty (the default) and --fast into the bundle's files; "
+        "fast is then allowed, or not",
+    )
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_export(commands: Commands) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write a bundle from a finished run directory",
+        description="Write STORE/NAME/N from a finished run directory. If a gate fails, print it "
+        "and write nothing.",
+    )
+    export.add_argument("run_dir", type=Path, metavar="RUN", help="folder that train wrote")
+    export.add_argument(
+        "--store", type=Path, default=Path("model_store"), help="default: model_store"
+    )
+    export.add_argument(
+        "--model", required=True, metavar="NAME", help="name of the model in the store"
+    )
+    export.add_argument(
+        "--version", type=int, required=True, metavar="N", help="a version that is not there yet"
+    )
+    export.add_argument(
+        "--max-megabytes",
+        type=int,
+        default=30,
+        metavar="N",
+        help="largest graph that is accepted; default: 30, the limit of shipped models",
+    )
+    export.add_argument(
+        "--precision",
+        action="append",
+        default=[],
+        choices=("fp16", "int8"),
+        help="also write model.fp16.onnx or model.int8.onnx, if held-out images allow it; may "
+        "be repeated",
+    )
+    export.set_defaults(run=_export)
+
+
+def _add_report(commands: Commands) -> None:
+    report = commands.add_parser(
+        "report",
+        help="write OUT/report.html again",
+        description="Write OUT/report.html again from the other files in OUT.",
+    )
+    report.add_argument("out", type=Path, metavar="OUT", help="folder that evaluate wrote")
+    report.set_defaults(run=_report)
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    from training.bundle.amend import state_fast, state_gate  # noqa: PLC0415
+    from training.bundle.bf16 import require_bf16  # noqa: PLC0415
+    from training.bundle.bf16_later import judge_bundle  # noqa: PLC0415
+    from training.evaluation.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
+
+    if options.fast:
+        require_bf16()
+    wants_novelty = options.novelty or (options.state and not options.fast)
+    metrics = evaluate(
+        options.bundle,
+        options.data,
+        options.out,
+        tta=options.tta,
+        foreign=options.foreign or ([] if wants_novelty else None),
+        groups=options.groups,
+    )
+    judged = None
+    if options.fast:
+        judged = judge_bundle(options.bundle, options.data, groups=options.groups)
+    # all measurements are done by now: the bundle gets all of them, or none after an error
+    if options.state and metrics.novelty_gate is not None:
+        state_gate(options.bundle, metrics.novelty_gate)
+    if judged:
+        decision, fast = judged
+        print(f"bf16: {decision.figures().as_json()}")
+        if options.state:
+            state_fast(options.bundle, decision.figures(), fast)
+
+
+def _export(options: argparse.Namespace, _: list[str]) -> None:
+    from training.bundle.export import export  # noqa: PLC0415 - torch comes with it
+
+    path = export(
+        options.run_dir,
+        options.store,
+        options.model,
+        options.version,
+        max_bytes=options.max_megabytes * 1_000_000,
+        precisions=tuple(dict.fromkeys(options.precision)),
+    )
+    print(path)
+
+
+def _report(options: argparse.Namespace, _: list[str]) -> None:
+    from training.evaluation.page import report  # noqa: PLC0415 - matplotlib comes with it
+
+    print(report(options.out))

@@ -1,0 +1,69 @@
+"""Run a bundle over labelled images: one decode and one run for each.
+
+Shape suffixes: H and W input rows and columns.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from cxr.bundle import Bundle
+from cxr.graph import Graph
+from cxr.interpret import Finding, Outputs, interpret, scope_warnings
+from cxr.radiograph import Radiograph
+from cxr.tta import POLICIES
+from training.evaluation.labelled_images import LabelledImage, roles
+from training.evaluation.predict import predict
+from training.evaluation.prediction import LabelledPrediction, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An image, the graph's outputs for its views, and the prediction from them."""
+
+    image: LabelledImage
+    outputs: Outputs
+    prediction: LabelledPrediction
+
+
+def answers(
+    bundle: Bundle, graph: Graph, images: Iterable[LabelledImage], *, tta: bool
+) -> Iterator[Answer]:
+    """Answer images in order: the plain view alone, or the bundle's TTA policy."""
+    policy = POLICIES[bundle.manifest.tta_policy]
+    role_of = roles(bundle)
+    views = policy if tta else policy[:1]
+    inputs = ((image, image.image_HW) for image in images)
+    for image, outputs in predict(graph, inputs, views, lambda image: image.metadata_M):
+        role = role_of.get(image.row.sha256, "")
+        yield Answer(image, outputs, _prediction(image, outputs, bundle, role))
+
+
+def _prediction(
+    image: LabelledImage, outputs: Outputs, bundle: Bundle, role: Role
+) -> LabelledPrediction:
+    finding = interpret(outputs, bundle.manifest)
+    row = image.row
+    metadata = image.radiograph.metadata
+    return LabelledPrediction(
+        file=row.path,
+        person_group=row.person_group,
+        label=row.label,
+        logit=float(outputs.logit_N.mean(dtype="float64")),
+        probability=finding.probability,
+        image_id=row.image_id,
+        sha256=row.sha256,
+        role=role,
+        plain_logit=float(outputs.logit_N[0]),
+        spread=finding.tta.spread if finding.tta else None,
+        novelty=finding.novelty.score,
+        is_novel=finding.novelty.is_novel,
+        age_years=metadata.age_years,
+        sex=metadata.sex,
+        view_position=metadata.view_position,
+        warnings=" ".join(_warning_codes(image.radiograph, finding, bundle)),
+    )
+
+
+def _warning_codes(radiograph: Radiograph, finding: Finding, bundle: Bundle) -> list[str]:
+    scope = scope_warnings(radiograph.metadata, bundle.manifest.scope)
+    return [warning.code.value for warning in (*radiograph.warnings, *scope, *finding.warnings)]
