@@ -19,7 +19,7 @@ from gateway.audit import Transfer
 from gateway.backoff import Pause, wait_s
 from gateway.deliveries import Delivery
 from gateway.failpoints import failpoint
-from gateway.score import Parts
+from gateway.parts import Parts
 from gateway.settings import Destination
 
 _LONGEST_PAUSE_S = 20.0

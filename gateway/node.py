@@ -13,10 +13,11 @@ from gateway.deliver import Deliverer
 from gateway.dimse_server import DimseServer
 from gateway.hashing import SiteKey
 from gateway.metrics import Metrics
+from gateway.parts import Parts
 from gateway.receive import Receiver
 from gateway.recovery import recover
 from gateway.retention import Housekeeper
-from gateway.score import Parts, Scorer
+from gateway.score import Scorer
 from gateway.settings import Settings
 from gateway.spool import Spool
 from gateway.watermark import Watermark

@@ -8,26 +8,23 @@ import secrets
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass
 
 from cxr_client import Client, ClientError, ServiceProblem
 from cxr_client.client import Asking
 from gateway import deliveries, instances
 from gateway.answer import Answer, ResultObject, UnreadableAnswer, read_report
-from gateway.audit import Audit, Transfer
+from gateway.audit import Transfer
 from gateway.backoff import Pause, wait_s
-from gateway.database import Database
 from gateway.deliveries import NewDelivery
 from gateway.failpoints import failpoint
-from gateway.hashing import SiteKey
 from gateway.header import Facts, UnreadableHeader, find_data_set, read_facts
 from gateway.instances import Waiting
 from gateway.loop_guard import is_own_result
-from gateway.metrics import Metrics
+from gateway.parts import Parts
 from gateway.results_table import Answered, add_answer, rank_of
 from gateway.rules import choose
-from gateway.settings import ResultKind, Rule, Settings
-from gateway.spool import Spool, digest_of
+from gateway.settings import ResultKind, Rule
+from gateway.spool import digest_of
 
 _OF_THE_FILE = frozenset({413, 415, 422})
 """Statuses with which the service says that it will never answer this file."""
@@ -39,18 +36,6 @@ _LONGEST_PAUSE_S = 10.0
 _LONGEST_WAIT_S = 30.0
 
 logger = logging.getLogger("gateway.score")
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What scoring and delivering share."""
-
-    settings: Settings
-    database: Database
-    spool: Spool
-    metrics: Metrics
-    audit: Audit
-    key: SiteKey
 
 
 class _Skipped(Exception):

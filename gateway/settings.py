@@ -89,7 +89,7 @@ class Http(_Table):
     """Where STOW-RS, the page, metrics and verdicts are served."""
 
     host: str = "127.0.0.1"
-    port: Port = 8042
+    port: Port = 8043
     key_file: Path | None = None
     tls: Tls | None = None
 

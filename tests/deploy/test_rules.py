@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.telemetry import Metrics
+from gateway.metrics import Metrics as GatewayMetrics
 from tests.conftest import ROOT
 
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -56,7 +57,8 @@ def test_every_alert_has_a_story_in_which_it_fires_and_one_in_which_it_does_not(
 def test_every_metric_that_rules_and_dashboard_name_exists() -> None:
     exposed = {
         sample
-        for metric in Metrics().registry.collect()
+        for registry in (Metrics().registry, GatewayMetrics().registry)
+        for metric in registry.collect()
         for sample in sample_names(metric.name, metric.type)
     }
     named = set(METRIC.findall(read("rules") + DASHBOARD.read_text()))
@@ -70,7 +72,7 @@ def test_every_recorded_series_that_the_dashboard_names_is_recorded() -> None:
 
 
 def test_every_alert_is_explained() -> None:
-    text = (ROOT / "docs/deploy.md").read_text()
+    text = (ROOT / "docs/deploy.md").read_text() + (ROOT / "docs/pacs.md").read_text()
     assert [alert for alert in ALERT.findall(read("rules")) if f"`{alert}`" not in text] == []
 
 

@@ -79,7 +79,13 @@ def stow_archive(shelf: Shelf, *, port: int = 0) -> Iterator[str]:
         return JSONResponse([{"00080018": {"Value": [uid]}}] if uid in shelf.held else [])
 
     routes = [Route("/studies", store, methods=["POST"]), Route("/instances", query)]
-    app = Starlette(routes=routes)
+    with serving(Starlette(routes=routes), port=port) as url:
+        yield url
+
+
+@contextmanager
+def serving(app: Starlette, *, port: int = 0) -> Iterator[str]:
+    """Serve an application on the loopback until the block ends; gives the address."""
     config = uvicorn.Config(
         app, host="127.0.0.1", port=port, lifespan="off", log_config=None, access_log=False
     )

@@ -1,0 +1,22 @@
+"""What scoring and delivering share."""
+
+from dataclasses import dataclass
+
+from gateway.audit import Audit
+from gateway.database import Database
+from gateway.hashing import SiteKey
+from gateway.metrics import Metrics
+from gateway.settings import Settings
+from gateway.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The settings, and all that is open while the gateway runs."""
+
+    settings: Settings
+    database: Database
+    spool: Spool
+    metrics: Metrics
+    audit: Audit
+    key: SiteKey
