@@ -216,7 +216,8 @@ def test_metrics_of_several_processes_add_up(tmp_path: Path) -> None:
     script = (
         "from app.telemetry import Metrics; m = Metrics(); m.predictions.labels('m', '1', "
         "'l').inc();"
-        "m.batch_size.observe(3); print(m.render(None)[0].decode())"
+        "m.batch_size.observe(3); print(m.render("
+        ")[0].decode())"
     )
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     for _ in range(2):
@@ -236,5 +237,5 @@ def test_two_services_in_one_process_count_apart() -> None:
     one, other = Metrics(), Metrics()
     one.batch_size.observe(1)
 
-    assert b"cxr_batch_size_count 1.0" in one.render(None)[0]
-    assert b"cxr_batch_size_count 0.0" in other.render(None)[0]
+    assert b"cxr_batch_size_count 1.0" in one.render("")[0]
+    assert b"cxr_batch_size_count 0.0" in other.render("")[0]

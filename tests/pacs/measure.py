@@ -137,7 +137,7 @@ def measure_receive(bench: Bench, films: list[Film]) -> None:
 
         for name, senders in (("one association", [0]), ("eight associations", range(1, 9))):
             started = time.monotonic()
-            in_threads(*(lambda sender=sender: run(sender) for sender in senders))  # type: ignore[misc]
+            in_threads(*(lambda sender=sender: run(sender) for sender in senders))
             rate = 100 * len(senders) / (time.monotonic() - started)
             say(
                 f"durable receipt, 240 KB, {name} (storescu's start included)",

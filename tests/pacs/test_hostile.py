@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from pydicom import dcmread
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.uid import UID
 from pynetdicom import AE
 from pynetdicom.association import Association
