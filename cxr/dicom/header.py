@@ -7,6 +7,7 @@ own type (ages without a unit), and pydicom's complaints would quote them.
 import unicodedata
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import pydicom.charset
@@ -14,15 +15,31 @@ import pydicom.config
 from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset, read_sequence
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+)
 
 from cxr.bounded import BoundedReads
+from cxr.dicom.scan import scan, scan_meta
 from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat
 
 PREAMBLE_BYTES = 128
 MAGIC = b"DICM"
+
+_META_START = PREAMBLE_BYTES + len(MAGIC)
+_STANDARD = "1.2.840.10008.1.2"
+_NOT_SCANNED = (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
+_US_BYTES = 2
+_CHARACTER_SET = BaseTag(0x00080005)
+_PLAIN_CHARACTER_SETS = ("", "ISO_IR 6", "ISO_IR 100", "ISO_IR 192")
+"""Character sets (PS3.3 C.12.1.1.2) without code extensions: of all files that were seen, most."""
 
 MAX_TEXT_BYTES = 4096
 """Longest text that is looked at.  The standard's own limits are far lower, and some of Python's
@@ -42,20 +59,35 @@ def read_meta(data: bytes) -> tuple[FileMetaDataset, int]:
         CorruptImage: it can't be read.
         TooLarge: it has more elements than are read.
     """
-    stream = BoundedReads(data)
-    stream.seek(PREAMBLE_BYTES + len(MAGIC))
     try:
-        meta = read_dataset(
-            stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_group_2
-        )
-        file_meta = FileMetaDataset(meta)
+        file_meta, end = _scan_meta(data) or _parse_meta(data)
     except (TooLarge, MemoryError):
         raise
     except Exception as exc:  # pydicom lets struct, key, value and attribute errors through
         raise CorruptImage("The DICOM file's meta information can't be read.") from exc
-    if not text(meta, "TransferSyntaxUID"):
+    if not text(file_meta, "TransferSyntaxUID"):
         raise UnsupportedFormat("The DICOM file names no transfer syntax.")
-    return file_meta, stream.tell()
+    return file_meta, end
+
+
+def _scan_meta(data: bytes) -> tuple[FileMetaDataset, int] | None:
+    found = scan_meta(data, _META_START)
+    if found is None:
+        return None
+    elements, end = found
+    meta = FileMetaDataset(elements)
+    meta.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
+    return meta, end
+
+
+def _parse_meta(data: bytes) -> tuple[FileMetaDataset, int]:
+    """Read the File Meta Information by pydicom, whatever it is like."""
+    stream = BoundedReads(data)
+    stream.seek(_META_START)
+    meta = read_dataset(
+        stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_group_2
+    )
+    return FileMetaDataset(meta), stream.tell()
 
 
 def transfer_syntax(meta: FileMetaDataset) -> UID:
@@ -79,6 +111,10 @@ def read_header(
         CorruptImage: it can't be read to its end.
     """
     file_meta, end = meta or read_meta(data)
+    scanned = _scan_header(data, end, transfer_syntax(file_meta))
+    if scanned is not None:
+        scanned.file_meta = file_meta
+        return scanned
     try:
         if transfer_syntax(file_meta) == DeflatedExplicitVRLittleEndian:
             stream = BoundedReads(_inflate(data[end:], max_inflated_bytes))
@@ -95,6 +131,25 @@ def read_header(
     return dataset
 
 
+def _scan_header(data: bytes, start: int, syntax: UID) -> Dataset | None:
+    """Read a well-formed data set of plain text in one pass; None leaves it to pydicom."""
+    if not syntax.startswith(_STANDARD) or syntax in _NOT_SCANNED:
+        return None
+    elements = scan(data, start)
+    if elements is None:
+        return None
+    character_sets = elements.get(_CHARACTER_SET)
+    value = b"" if character_sets is None else character_sets.value or b""
+    name = value.decode("latin-1").strip(" \0")
+    if name not in _PLAIN_CHARACTER_SETS:
+        return None
+    dataset = Dataset(elements)
+    dataset.set_original_encoding(
+        is_implicit_vr=False, is_little_endian=True, character_encoding=convert_encodings(name)
+    )
+    return dataset
+
+
 def text(dataset: Dataset, keyword: str) -> str:
     """Return an element's first value as plain text, "" if it is absent; never raises."""
     return texts(dataset, keyword)[0]
@@ -106,7 +161,7 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
     Only bytes of ASCII's range mean anything to us, so the character set does not matter.
     """
     try:
-        value: Any = dataset.get_item(keyword)
+        value: Any = dataset.get_item(_tag(keyword))
     except Exception:
         return [""]
     raw = getattr(value, "value", None)
@@ -129,7 +184,7 @@ def words(dataset: Dataset, keyword: str) -> str:
     Never raises; an absent element is "".
     """
     try:
-        raw: Any = dataset.get_item(keyword).value
+        raw: Any = dataset.get_item(_tag(keyword)).value
         if isinstance(raw, bytes):
             raw = decode_bytes(
                 raw[:MAX_TEXT_BYTES],
@@ -149,7 +204,7 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         CorruptImage: it can't be read.
     """
     try:
-        element: Any = dataset.get_item(keyword) if keyword in dataset else None
+        element: Any = dataset.get_item(_tag(keyword)) if _tag(keyword) in dataset else None
         if element is None:
             return []
         if isinstance(element.value, bytes):
@@ -173,8 +228,14 @@ def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) 
     """
     if default is not None and not _is_stated(dataset, keyword):
         return default
+    tag = _tag(keyword)
     try:
-        return int(dataset[keyword].value)
+        raw = dataset.get_item(tag)
+        if isinstance(raw, RawDataElement) and raw.VR == "US" and raw.is_little_endian:
+            value = raw.value
+            if value is not None and len(value) == _US_BYTES:
+                return int.from_bytes(value, "little")
+        return int(dataset[tag].value)
     except Exception as exc:  # pydicom converts on access and lets any error through
         raise CorruptImage(f"{keyword} is missing or no whole number.") from exc
 
@@ -183,7 +244,7 @@ def _is_stated(dataset: Dataset, keyword: str) -> bool:
     """Tell whether an element has a value; the bytes of a binary number may look like blanks."""
     if dictionary_VR(keyword) == "IS":
         return bool(text(dataset, keyword))
-    element = dataset.get_item(keyword) if keyword in dataset else None
+    element = dataset.get_item(_tag(keyword)) if _tag(keyword) in dataset else None
     return getattr(element, "value", None) not in (None, b"", "")
 
 
@@ -207,6 +268,12 @@ class _CharacterSets(dict[str, str]):
         if "\0" in name:
             return default_encoding
         raise KeyError(name)
+
+
+@lru_cache(maxsize=512)
+def _tag(keyword: str) -> BaseTag:
+    """Return the tag of a keyword: pydicom looks it up anew for each access."""
+    return Tag(keyword)
 
 
 def _after_group_2(tag: Any, _vr: str | None, _length: int) -> bool:

@@ -8,7 +8,7 @@ gives None, and pydicom reads it.
 import struct
 from dataclasses import dataclass
 
-from pydicom.dataelem import RawDataElement, empty_value_for_VR
+from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
 from pydicom.tag import BaseTag
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
@@ -18,7 +18,7 @@ MAX_ELEMENTS = 4096
 MAX_FRAGMENTS = 1024
 """Fragments of pixel data that are scanned; a radiograph has one or two."""
 
-Elements = dict[BaseTag, RawDataElement]
+Elements = dict[BaseTag, DataElement | RawDataElement]
 
 _PIXEL_DATA = 0x7FE00010
 _FIRST_TAG = 0x00080000
