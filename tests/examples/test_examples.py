@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +29,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("service") / "log"
     with running_server(ROOT / "model_store", log) as running:
         yield running
+
+
+def test_the_program_on_the_page_of_the_library_prints_a_finding(tmp_path: Path) -> None:
+    (program,) = re.findall(
+        r"```python\n(.+?)```", (ROOT / "docs/api-cxr.md").read_text(), re.DOTALL
+    )
+    (tmp_path / "model_store").symlink_to(ROOT / "model_store")
+    (tmp_path / "sample.dcm").write_bytes(make_dicom(chest()))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert "pneumothorax" in done.stdout
 
 
 def test_every_request_of_the_shell_script_is_answered(server: Server) -> None:
