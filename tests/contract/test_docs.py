@@ -1,7 +1,10 @@
 """What the documents say is what the code has."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+import yaml
 
 from app.api.problems import CODES
 from app.settings import Settings, variable_names
@@ -32,6 +35,21 @@ def test_every_problem_code_stands_in_the_errors_page() -> None:
 
 def test_the_list_of_files_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == file_listing(), "run: python docs/file_listing.py"
+
+
+def test_every_page_stands_in_the_navigation_of_the_site() -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert pages == set(named_pages(config["nav"])), "add the page to nav in mkdocs.yml"
+
+
+def named_pages(nav: object) -> Iterator[str]:
+    """All files that a part of the navigation names."""
+    if isinstance(nav, str):
+        yield nav
+    elif isinstance(nav, dict | list):
+        for part in nav.values() if isinstance(nav, dict) else nav:
+            yield from named_pages(part)
 
 
 def test_no_document_or_source_names_a_place_of_its_maker() -> None:
