@@ -6,6 +6,7 @@ The settings are checked before anything slow is imported.
 import argparse
 import sys
 
+from app.server.ending import end_process
 from app.settings import Settings, SettingsError
 from app.settings_help import describe_settings
 
@@ -33,22 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _serve_alone(settings: Settings) -> int:
-    from app.server.process import end_process, serve_alone  # noqa: PLC0415
+    from app.server.process import serve_alone  # noqa: PLC0415
 
-    status = serve_alone(settings)
-    end_process(status)
-    return status
+    return serve_alone(settings)
 
 
 def _supervise(settings: Settings) -> int:
     """Serve by several worker processes until SIGTERM or SIGINT. Return the exit status."""
+    from app.log import configure_logging  # noqa: PLC0415
     from app.server.supervisor import Supervisor  # noqa: PLC0415
     from app.server.worker_slot import work  # noqa: PLC0415
-    from app.telemetry import configure_logging  # noqa: PLC0415
 
     configure_logging(settings.log_level)
     return Supervisor(settings, work).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

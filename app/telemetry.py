@@ -8,20 +8,16 @@ import logging
 import os
 import random
 import re
-import sys
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
-from pythonjsonlogger.core import RESERVED_ATTRS
-from pythonjsonlogger.json import JsonFormatter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -130,6 +126,11 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
+        self.dropped_log_lines = Counter(
+            "cxr_dropped_log_lines",
+            "Lines that were not written because the log was not read in time.",
+            registry=registry,
+        )
         self.refused_bundles = Gauge(
             "cxr_refused_bundles", "Versions in the store that are refused now.", ("model",),
             registry=registry, multiprocess_mode="livemax",
@@ -189,6 +190,11 @@ class RequestTrace:
 
 
 _current: ContextVar[RequestTrace | None] = ContextVar("current_request", default=None)
+
+
+def current_trace() -> RequestTrace | None:
+    """Return what is known of the current request; None outside of one."""
+    return _current.get()
 
 
 def current_request_id() -> str:
@@ -285,40 +291,3 @@ UNMATCHED = "unmatched"
 def route_template(scope: Scope) -> str:
     """Return the template of a request's route, as `/models/{name}`."""
     return getattr(scope.get("route"), "path", UNMATCHED)
-
-
-class _RequestIdFilter(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        trace = _current.get()
-        record.request_id = trace.request_id if trace else ""
-        if trace and trace.trace_id:
-            record.trace_id = trace.trace_id
-        return True
-
-
-class SafeJsonFormatter(JsonFormatter):
-    """Write one JSON object a line; of an exception only its class and its stack.
-
-    Messages of foreign exceptions may quote a tag's value, so they are left out.
-    """
-
-    def formatException(self, ei: Any) -> str:
-        """Return stack and class of an exception, without its message."""
-        kind, _, stack = ei
-        return f"{''.join(traceback.format_tb(stack))}{kind.__name__ if kind else ''}"
-
-
-def configure_logging(level: str) -> None:
-    """Send every log line to standard output as JSON; called once, by `python -m app`."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.addFilter(_RequestIdFilter())
-    handler.setFormatter(
-        SafeJsonFormatter(
-            ["levelname", "name", "message", "request_id"],
-            rename_fields={"levelname": "level", "name": "logger"},
-            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn says everything twice
-            timestamp=True,
-        )
-    )
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes bytes of the body

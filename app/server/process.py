@@ -1,13 +1,10 @@
 """One service process: its application, its server, its end."""
 
-import logging
 import math
-import os
-import sys
-import threading
 
 import uvicorn
 
+from app.log import QueuedHandler, configure_logging
 from app.main import create_app
 from app.server.draining import DrainingServer
 from app.server.http_protocol import make_protocol
@@ -15,7 +12,6 @@ from app.server.listener import bind
 from app.server.open_connections import ConnectionLimits, usable_connections, watch_unread_answers
 from app.server.worker_slot import WorkerSlot
 from app.settings import Settings
-from app.telemetry import configure_logging
 
 
 def serve_alone(settings: Settings) -> int:
@@ -24,26 +20,29 @@ def serve_alone(settings: Settings) -> int:
     Raises:
         OSError: the port can't be opened; then no model has been loaded yet.
     """
-    configure_logging(settings.log_level)
+    log = configure_logging(settings.log_level)
     with bind(settings.host, settings.port) as listener:
-        server = make_server(settings)
+        server = make_server(settings, log)
         server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
 def serve_as_worker(settings: Settings, worker_slot: WorkerSlot) -> int:
     """Serve as one of several worker processes. Return the exit status."""
-    configure_logging(settings.log_level)
-    server = make_server(settings, worker_slot)
+    log = configure_logging(settings.log_level)
+    server = make_server(settings, log, worker_slot)
     server.run(sockets=[worker_slot.listener])
     return 0 if server.started else 1
 
 
-def make_server(settings: Settings, worker_slot: WorkerSlot | None = None) -> DrainingServer:
+def make_server(
+    settings: Settings, log: QueuedHandler, worker_slot: WorkerSlot | None = None
+) -> DrainingServer:
     """Return a server with an application of its own, not started."""
     app = create_app(settings)
     service = app.state.service
     metrics = service.metrics
+    log.on_drop = metrics.dropped_log_lines.inc
     alongside = []
     if worker_slot is not None:
         metrics.replaced_workers.inc(worker_slot.replaces)
@@ -76,17 +75,3 @@ def make_server(settings: Settings, worker_slot: WorkerSlot | None = None) -> Dr
         watch_unread_answers(server.server_state.connections, limits.send_timeout_s, metrics)
     )
     return server
-
-
-def end_process(status: int) -> None:
-    """End the process now, if threads would keep it alive that can't be stopped.
-
-    The interpreter waits for all threads. One that opens a bundle or reads a store may hang for
-    ever.
-    """
-    is_other = (thread is not threading.main_thread() for thread in threading.enumerate())
-    if any(is_other):
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)

@@ -6,11 +6,11 @@ import os
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from app.server.ending import end_process
 from app.settings import Settings
 
 logger = logging.getLogger("cxr.supervisor")
@@ -65,8 +65,6 @@ class WorkerSlot:
 def work(settings: Settings, worker_slot: WorkerSlot) -> None:
     """Serve as one of several worker processes; the target of each."""
     worker_slot.take()
-    from app.server.process import end_process, serve_as_worker  # noqa: PLC0415 -- see `take`
+    from app.server.process import serve_as_worker  # noqa: PLC0415 -- see `take`
 
-    status = serve_as_worker(settings, worker_slot)
-    end_process(status)
-    sys.exit(status)
+    end_process(serve_as_worker(settings, worker_slot))

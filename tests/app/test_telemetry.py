@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.telemetry import Metrics, SafeJsonFormatter, choose_request_id
+from app.log import SafeJsonFormatter
+from app.telemetry import Metrics, choose_request_id
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import Served, listening, serving, until
 from tests.factories import chest, make_dicom

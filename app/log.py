@@ -1,0 +1,127 @@
+"""The log: JSON lines on standard output, written by a thread of their own.
+
+Whoever reads the log may stall, and a write to a full pipe waits. So lines go through a queue of
+limited length. Lines that find it full are dropped and counted.
+"""
+
+import logging
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
+
+from app.telemetry import current_trace
+
+_MAX_LINES = 10_000
+"""Lines that may wait to be written; some five megabytes."""
+
+_MAX_CHARACTERS = 16_384
+"""Longest line."""
+
+_CLOSE_S = 1.0
+"""Seconds for which the end of the process waits for a log that is not read."""
+
+
+class RequestIdFilter(logging.Filter):
+    """Add the ids of the current request to each record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record."""
+        trace = current_trace()
+        record.request_id = trace.request_id if trace else ""
+        if trace and trace.trace_id:
+            record.trace_id = trace.trace_id
+        return True
+
+
+class SafeJsonFormatter(JsonFormatter):
+    """Write one JSON object a line; of an exception only its class and its stack.
+
+    Messages of foreign exceptions may quote a tag's value, so they are left out.
+    """
+
+    def formatException(self, ei: Any) -> str:
+        """Return the end of an exception's stack and its class, without its message."""
+        kind, _, stack = ei
+        lines = "".join(traceback.format_tb(stack))[-_MAX_CHARACTERS // 2 :]
+        return f"{lines}{kind.__name__ if kind else ''}"
+
+
+class QueuedHandler(logging.Handler):
+    """Hand lines to a thread that writes them; never wait for it."""
+
+    def __init__(self, stream: TextIO, *, max_lines: int = _MAX_LINES) -> None:
+        """Take the stream that is written to, and how many lines may wait for it."""
+        super().__init__()
+        self.num_dropped = 0
+        self.on_drop: Callable[[], object] = lambda: None
+        """Called for each line that is dropped."""
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(max_lines)
+        self._num_reported = 0
+        self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue one line, or drop it if the queue is full."""
+        try:
+            line = self.format(record)
+        except Exception:  # a record that can't be written must not stop what it reports
+            self._drop()
+            return
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._drop()
+
+    def close(self) -> None:
+        """Write what waits, for a limited time."""
+        deadline = time.monotonic() + _CLOSE_S
+        while time.monotonic() < deadline and self._thread.is_alive():
+            try:
+                self._lines.put(None, timeout=0.1)
+            except queue.Full:
+                continue
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+            break
+        super().close()
+
+    def _drop(self) -> None:
+        self.num_dropped += 1
+        self.on_drop()
+
+    def _write_on(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                self._stream.write(line[:_MAX_CHARACTERS] + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):  # nobody reads any more, or the stream is closed
+                self._drop()
+                continue
+            if self.num_dropped > self._num_reported and self._lines.empty():
+                num_new = self.num_dropped - self._num_reported
+                self._num_reported = self.num_dropped
+                logging.getLogger("cxr.log").warning("lines were dropped", extra={"count": num_new})
+
+
+def configure_logging(level: str) -> QueuedHandler:
+    """Send every log line to standard output as JSON; called once, by `python -m app`."""
+    handler = QueuedHandler(sys.stdout)
+    handler.addFilter(RequestIdFilter())
+    handler.setFormatter(
+        SafeJsonFormatter(
+            ["levelname", "name", "message", "request_id"],
+            rename_fields={"levelname": "level", "name": "logger"},
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # uvicorn says everything twice
+            timestamp=True,
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes bytes of the body
+    return handler
