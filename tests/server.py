@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 ROOT = Path(__file__).parent.parent
-MAX_START_S = 100.0
+MAX_START_S = 240.0
 SERVER_PORTS = (20_000, 32_000)
 
 
@@ -67,7 +67,7 @@ def running_server(store: Path, log: Path, **settings: object) -> Iterator[Serve
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(timeout=40)
+                process.wait(timeout=90)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

@@ -44,7 +44,7 @@ class FakeGraph:
     ) -> Outputs:
         """Answer a batch, uint8 [N, H, W]."""
         self.batch_sizes.append(len(batch_NHW))
-        self.gate.wait(20)
+        self.gate.wait(120)
         time.sleep(self.latency_s)
         self.failure(batch_NHW)
         logit_N = batch_NHW.mean(axis=(1, 2), dtype=np.float32) / 255 + np.float32(self.offset)

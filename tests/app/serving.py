@@ -75,7 +75,7 @@ async def listening(
         assert not running.done()
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
             yield Served(app, client)
     finally:
         server.should_exit = True
@@ -99,7 +99,7 @@ def make_app(store: Path, opener: GraphOpener, settings: dict[str, Any]) -> Fast
     )
 
 
-async def until(happens: Any, *, seconds: float = 10.0) -> None:
+async def until(happens: Any, *, seconds: float = 60.0) -> None:
     """Wait until a condition, given as a function, holds."""
     async with asyncio.timeout(seconds):
         while not happens():  # noqa: ASYNC110 -- most conditions have no event to wait for
