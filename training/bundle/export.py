@@ -43,6 +43,7 @@ from training.bundle.graph_gates import (
 from training.bundle.held_out import HeldOut, fold_graphs, predict_held_out
 from training.bundle.manifest import Draft, graph_properties, write_manifest_of
 from training.bundle.onnx_export import MAX_BATCH, describe, trace
+from training.bundle.op_profile import profile, profile_lines
 from training.bundle.precision_variants import Reference, make_variants, openvino_gates
 from training.data.index import write_table
 from training.fit.batches import open_cache
@@ -83,6 +84,8 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         print("writing the graph", flush=True)
         trace(network, run.recipe.size, graph_path, num_facts=network.num_facts)
         parity = _check_graph(graph_path, run, network, cam, max_bytes)
+        times = profile(graph_path, run.recipe.size, network.num_facts)
+        print("\n".join(profile_lines(times)), flush=True)
         graphs = fold_graphs(run, graph_path, Path(folder))
         held_out = predict_held_out(run, graphs)
         _write_splits(splits, run, held_out)
