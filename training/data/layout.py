@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from training.data import class_folders, labels, siim
+from training.data import class_folders, labels, nih, siim
 from training.data.class_folders import Purpose
 from training.data.groups import read_groups
 from training.data.index import DataError, DataIndex, join_groups
@@ -14,7 +14,8 @@ EXPECTED = (
     "is ImageId, EncodedPixels), "
     "or class folders (NORMAL/ and PNEUMONIA/ with .jpeg, .jpg, .png or .dcm files), "
     "or a folder that holds such class folders in train/ or test/, "
-    "or a folder with a labels.csv (columns file, the finding, person_group and more)"
+    "or a folder with a labels.csv (columns file, the finding, person_group and more), "
+    "or ChestX-ray14 (Data_Entry_2017*.csv next to images*/)"
 )
 
 
@@ -77,6 +78,9 @@ def _load(data_dir: Path, purpose: Purpose, finding: str | None) -> DataIndex:
     labelled = labels.find_table(data_dir)
     if labelled is not None:
         return labels.load(data_dir, labelled, finding)
+    entries = nih.find_table(data_dir)
+    if entries is not None:
+        return nih.load(data_dir, entries, finding)
     table = siim.find_table(data_dir)
     if table is not None:
         return siim.load(data_dir, table)

@@ -113,10 +113,10 @@ def refuse_other_labels(bundle: Bundle, index: DataIndex, data_dir: Path) -> Non
     """Raise `DataError` if the folder's layout is not that of the training data: labels of another
     layout mean another finding.
 
-    The layout `labels` names its finding, so it fits every bundle.
+    The layouts `labels` and `nih` name their findings, so they fit every bundle.
     """
     layouts = str(bundle.manifest.recipe.get("data_layout", "any")).split("+")
-    if "any" not in layouts and index.name not in (*layouts, "labels"):
+    if "any" not in layouts and index.name not in (*layouts, "labels", "nih"):
         manifest = bundle.manifest
         raise DataError(
             f"{manifest.model} answers {manifest.finding} and learned from {'+'.join(layouts)}, "
