@@ -24,8 +24,9 @@ from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
 from app.load_report import reporting
 from app.models.opening import OpeningWatch
+from app.models.plan import Overrides
 from app.models.store import ModelStore
-from app.models.tuning import GraphOpener, Overrides, Tuner
+from app.models.tuning import GraphOpener, Tuner
 from app.settings import Settings
 from app.store_watcher import watching
 from app.telemetry import Metrics, TelemetryMiddleware
@@ -123,7 +124,7 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
             cores=max(1, usable_cores() // settings.workers),
             overrides=overrides,
         ),
-        OpeningWatch(settings.open_limit_s, metrics.bundle_opening.set),
+        OpeningWatch(settings.open_seconds, metrics.bundle_opening.set),
         default_model=settings.default_model,
     )
     decoders = Decoders(

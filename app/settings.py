@@ -39,8 +39,7 @@ class Settings(ExposureSettings):
     )  # fmt: skip
     open_seconds: Seconds = Field(
         60.0,
-        description="How long one version may take to open before it is refused; if unset, ten "
-        "times as long for tensorrt.",
+        description="How long one version may take to open before it is refused.",
     )
     default_model: Slug = Field(
         "pneumothorax", description="The model that answers if a request names none."
@@ -127,7 +126,7 @@ class Settings(ExposureSettings):
     )
     engine: Engine = Field(
         "onnxruntime",
-        description="What runs the graphs; openvino needs its extra and a CPU, tensorrt a GPU.",
+        description="What runs the graphs; openvino needs its extra and a CPU.",
     )
     precision: Precision = Field(
         "exact",
@@ -179,12 +178,6 @@ class Settings(ExposureSettings):
     )
 
     @property
-    def open_limit_s(self) -> float:
-        """Seconds that one version may take to open; TensorRT builds an engine first."""
-        is_slow = self.engine == "tensorrt" and "open_seconds" not in self.model_fields_set
-        return 10 * self.open_seconds if is_slow else self.open_seconds
-
-    @property
     def decode_limits(self) -> DecodeLimits:
         """Return the limits for decoding one upload."""
         return DecodeLimits(
@@ -219,7 +212,7 @@ class Settings(ExposureSettings):
     @model_validator(mode="after")
     def _guard_engine(self) -> Self:
         """Refuse an engine that does not run on the device."""
-        if (self.engine, self.device) in (("openvino", "gpu"), ("tensorrt", "cpu")):
+        if (self.engine, self.device) == ("openvino", "gpu"):
             raise ValueError(f"CXR_ENGINE={self.engine} does not run on CXR_DEVICE={self.device}")
         return self
 

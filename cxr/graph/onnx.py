@@ -1,4 +1,4 @@
-"""A graph in ONNX Runtime: on the CPU, on CUDA, or in TensorRT through it.
+"""A graph in ONNX Runtime, on the CPU or on CUDA.
 
 Inputs lie in memory of the device that was bound once for each size of a batch, so
 that a run allocates nothing; the CPU takes the same way as a GPU.
@@ -7,7 +7,6 @@ Shape suffixes: N images, H and W input rows and columns, h and w map rows and c
 metadata.
 """
 
-import hashlib
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -46,7 +45,7 @@ class OnnxGraph:
         check_no_external_data(data)
         if runtime.device == "gpu":
             _preload_cuda()
-        providers = _providers(data, runtime)
+        providers = _providers(runtime)
         wanted = providers[0][0]
         if wanted not in ort.get_available_providers():
             raise BundleError(
@@ -153,7 +152,7 @@ def _num_facts(session: ort.InferenceSession) -> int:
     )
 
 
-def _providers(model: bytes, runtime: Runtime) -> list[tuple[str, dict[str, Any]]]:
+def _providers(runtime: Runtime) -> list[tuple[str, dict[str, Any]]]:
     if runtime.device == "cpu":
         return [("CPUExecutionProvider", {})]
     cuda = (
@@ -167,38 +166,7 @@ def _providers(model: bytes, runtime: Runtime) -> list[tuple[str, dict[str, Any]
             "use_tf32": int(runtime.precision == "fast"),  # ten bits of a factor are not fp32
         },
     )
-    return (
-        [("TensorrtExecutionProvider", _tensorrt(model, runtime)), cuda]
-        if runtime.engine == "tensorrt"
-        else [cuda]
-    )
-
-
-def _tensorrt(model: bytes, runtime: Runtime) -> dict[str, Any]:
-    """Set TensorRT up so that it builds an engine once for all sizes of a batch, and keeps it."""
-    options: dict[str, Any] = {"trt_max_workspace_size": runtime.gpu_memory_bytes}
-    if runtime.cache_dir is not None:
-        digest = hashlib.sha256(model).hexdigest()[
-            :16
-        ]  # TensorRT adds the GPU's architecture to its names
-        folder = runtime.cache_dir / "tensorrt" / f"{digest}-{_gpu_name()}-ort{ort.__version__}"
-        options |= {
-            "trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder),
-            "trt_timing_cache_enable": True, "trt_timing_cache_path": str(folder),
-        }  # fmt: skip
-    return options
-
-
-def _gpu_name() -> str:
-    """Name the first GPU as its driver does (Linux), in letters that a folder's name may hold."""
-    for information in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
-        model = (
-            information.read_text(encoding="utf-8", errors="replace")
-            .partition("\n")[0]
-            .partition(":")[2]
-        )
-        return "".join(letter if letter.isalnum() else "-" for letter in model.strip())
-    return "gpu"
+    return [cuda]
 
 
 def _options(threads: int) -> ort.SessionOptions:

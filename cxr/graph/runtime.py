@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Literal
 
 Device = Literal["cpu", "gpu"]
-Engine = Literal["onnxruntime", "openvino", "tensorrt"]
+Engine = Literal["onnxruntime", "openvino"]
 Precision = Literal["exact", "fast"]
 """`exact` is fp32, the same answer everywhere; `fast` is what a bundle allows because it was
 measured."""

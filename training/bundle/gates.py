@@ -21,8 +21,6 @@ TOLERANCES = {
     "onnxruntime-cpu/int8": 1.0,
     "onnxruntime-gpu/fp16": 5e-2,
     "onnxruntime-gpu/fp32": 2e-2,  # TF32 keeps ten bits of a factor
-    "tensorrt-gpu/fp16": 5e-2,
-    "tensorrt-gpu/fp32": 2e-2,
     "openvino-cpu/fp32": 1e-3,
     # seven bits of a factor; a ramp, whose local contrast is all rounding, shows 0.7
     "openvino-cpu/bf16": 1.0,

@@ -19,8 +19,8 @@ from app.dicom_results.secondary_capture import draw_capture
 from app.inference.decoders import HEATMAP_SIDE, Preparation
 from app.inference.prediction import Prediction, Timings, merge_metadata
 from app.inference.request import PredictionRequest
+from app.models.plan import ExecutionPlan
 from app.models.store import ServedVersion
-from app.models.tuning import ExecutionPlan
 from cxr.bundle import read_bundle
 from cxr.decode import DecodeLimits
 from cxr.errors import CorruptImage, UnsupportedFormat

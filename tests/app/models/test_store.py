@@ -5,8 +5,9 @@ import pytest
 
 from app.errors import NotReady, UnknownModel
 from app.models.opening import OpeningWatch
+from app.models.plan import Overrides
 from app.models.store import ModelStore
-from app.models.tuning import Overrides, Tuner
+from app.models.tuning import Tuner
 from cxr.graph import Runtime, open_graph
 from tests.bundles import write_made_bundle
 

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.models.tuning import Clocks, Overrides, Tuner
+from app.models.plan import Overrides
+from app.models.run_times import Clocks
+from app.models.tuning import Tuner
 from cxr.bundle import Bundle, read_bundle
 from cxr.graph import Graph, Runtime
 from cxr.interpret import Outputs
@@ -20,7 +22,7 @@ class Machine:
     """Opens graphs whose runs take what the test says, on clocks of its own, and remembers how they
     were opened.
 
-    `effort` is how many times as long a run keeps the processor, by the lanes that it shares it
+    `effort` is how many times as long a run keeps the processor, by the run slots that it shares it
     with; `stolen` is how many times as long it takes because others have the cores."""
 
     def __init__(
@@ -103,7 +105,7 @@ def test_larger_batches_that_win_time_are_run(bundle: Bundle) -> None:
     assert plan.max_batch == 8
 
 
-def test_lanes_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) -> None:
+def test_run_slots_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) -> None:
     machine = Machine(LINEAR)
     tuner(machine, None, cores=6).open(bundle)
     tuner(machine, None, cores=6, overrides=Overrides(threads=4)).open(bundle)
@@ -118,7 +120,7 @@ def test_time_that_others_take_is_no_reason_to_run_in_another_way(bundle: Bundle
 
 
 @pytest.mark.parametrize(("effort", "run_slots"), [(1.3, 2), (2.0, 1)])
-def test_all_threads_are_given_to_one_lane_only_where_that_is_clearly_thriftier(
+def test_all_threads_are_given_to_one_run_only_if_that_is_clearly_thriftier(
     bundle: Bundle, effort: float, run_slots: int
 ) -> None:
     _, plan = tuner(Machine(LINEAR, effort={2: effort}), None).open(bundle)
@@ -142,7 +144,18 @@ def test_a_second_start_measures_nothing_and_runs_as_the_first_did(
     assert len(machine.opened) == 1
     assert sorted(machine.sizes) == sorted(
         2 * list(range(1, first.max_batch + 1))
-    )  # each lane runs each size once
+    )  # each run slot runs each size once
+
+
+def test_a_plan_that_was_measured_while_others_had_the_cores_is_not_kept(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    busy = Machine(LINEAR, stolen={1: 3.0, 2: 3.0})
+    tuner(busy, tmp_path / "cache").open(bundle)
+    _, plan = tuner(Machine(LINEAR), tmp_path / "cache").open(bundle)
+
+    assert plan.source == "measured"
+    assert plan.seconds_per_image == pytest.approx(0.004)
 
 
 def test_another_number_of_cores_is_measured_anew(bundle: Bundle, tmp_path: Path) -> None:
