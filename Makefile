@@ -13,7 +13,7 @@ BIN := .venv/bin
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 COVERAGE ?=
 
-.PHONY: help serve test test-fast tests-fast test-env check check-page docs sample lock clean image test-containers test-pacs load bench lock-bench audit sbom fuzz
+.PHONY: help serve test test-fast tests-fast test-env check check-page docs sample lock clean image test-containers test-pacs load bench bench-quiet lock-bench audit sbom fuzz
 
 help:  ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -84,6 +84,11 @@ MINUTES ?= 44
 
 bench: .venv/.test $(BENCH_PEERS)/.bench  ## Measure us and the peers: QUICK=1 in 5 minutes, else MINUTES=44 (BENCH="--data FILE")
 	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench $(if $(QUICK),--quick,--minutes $(MINUTES)) $(BENCH)
+
+bench-quiet: .venv/.test $(BENCH_PEERS)/.bench  ## All measurements of a quiet machine: bench, ways side by side, weather
+	$(MAKE) bench
+	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench.side_by_side | tee bench/results/ways.md
+	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench.weather | tee bench/results/weather.md
 
 lock-bench: .venv-bench/.bench  ## Pin the installed versions of the peers in requirements/bench.txt
 	.venv-bench/bin/python requirements/lock.py bench

@@ -8,7 +8,8 @@
     slow start  the server starts beside eight busy processes, which then end
     half        all threads of the server are kept on one core of two
 
-Uploads come at Poisson times all the while, each with a deadline of half a second. Recovery is the
+Uploads come at Poisson times all the while, each with a deadline of half a second
+(on a machine that others keep busy, choose a longer one). Recovery is the
 time from the end of a disturbance until each further second has 0.9 of the answers that were due.
 After each disturbance comes a pause and one upload more: an idle server must answer it.
 
@@ -20,19 +21,15 @@ import argparse
 import asyncio
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvloop
 
 from bench.changes import current_bundle
+from bench.disturbances import HOGS_S, STALL_S, crowded, hogs, restrict, stalled
 from bench.figures import Figures, poisson_times
 from bench.openloop import Connections, Target, closed_loop
 from bench.processes import ROOT, DidNotStart
@@ -40,9 +37,6 @@ from bench.servers import Running, Server, all_servers, running
 from bench.uploads import Upload, make_uploads
 
 DEADLINE_S = 0.5
-STALL_S = 4.0
-HOGS_S = 8.0
-NUM_HOGS = 8
 CALM_S = 4.0
 """Before a disturbance."""
 
@@ -62,10 +56,20 @@ class Answer:
     due: float
     status: int
     seconds: float
+    deadline_s: float = DEADLINE_S
 
     @property
-    def is_good(self) -> bool:
-        return self.status == 200 and self.seconds <= DEADLINE_S
+    def is_in_time(self) -> bool:
+        return self.status == 200 and self.seconds <= self.deadline_s
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What is asked of a server: uploads a second, and the seconds in which each is to be
+    answered."""
+
+    rate: float
+    deadline_s: float
 
 
 @dataclass
@@ -73,7 +77,7 @@ class Stream:
     """Uploads at Poisson times, until it is stopped."""
 
     target: Target
-    rate: float
+    terms: Terms
     answers: list[Answer] = field(default_factory=list)
 
     async def run(self, seconds: float) -> None:
@@ -81,7 +85,7 @@ class Stream:
         pool = Connections(self.target)
         started = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            for due_s in poisson_times(self.rate, seconds, seed=1):
+            for due_s in poisson_times(self.terms.rate, seconds, seed=1):
                 await asyncio.sleep(started + due_s - time.perf_counter())
                 group.create_task(self._ask(pool, started + due_s))
         pool.close()
@@ -91,7 +95,7 @@ class Stream:
             status = await pool.ask(10.0)
         except OSError:
             status = 0
-        self.answers.append(Answer(due, status, time.perf_counter() - due))
+        self.answers.append(Answer(due, status, time.perf_counter() - due, self.terms.deadline_s))
 
 
 def recovery_s(answers: list[Answer], ended: float) -> float:
@@ -101,58 +105,24 @@ def recovery_s(answers: list[Answer], ended: float) -> float:
     for number in range(num_steps):
         begin = ended + number * STEP_S
         due = [answer for answer in answers if begin <= answer.due < begin + WINDOW_S]
-        if sum(answer.is_good for answer in due) < GOOD_SHARE * len(due):
+        if sum(answer.is_in_time for answer in due) < GOOD_SHARE * len(due):
             recovered = (number + 1) * STEP_S
     return recovered
 
 
-@contextmanager
-def hogs() -> Iterator[None]:
-    """Keep processes busy until the block ends."""
-    command = [sys.executable, "-c", "while True: pass"]
-    busy = [subprocess.Popen(command) for _ in range(NUM_HOGS)]
-    try:
-        yield
-    finally:
-        for process in busy:
-            process.kill()
-        for process in busy:
-            process.wait()
-
-
-def signal_all(served: Running, number: signal.Signals) -> None:
-    """Send a signal to every process of a server."""
-    for process in served.processes.alive():
-        with suppress(ProcessLookupError):
-            os.kill(process, number)
-
-
-async def is_answered_when_idle(served: Running, upload: Upload) -> bool:
+async def is_answered_when_idle(served: Running, upload: Upload, terms: Terms) -> bool:
     """Let the server rest, and ask once."""
     await asyncio.sleep(2.0)
-    pool = Connections(served.upload(upload, deadline_s=DEADLINE_S))
+    pool = Connections(served.upload(upload, deadline_s=terms.deadline_s))
     status = await pool.ask(10.0)
     pool.close()
     return status == 200
 
 
-async def stalled(served: Running) -> None:
-    signal_all(served, signal.SIGSTOP)
-    try:
-        await asyncio.sleep(STALL_S)
-    finally:
-        signal_all(served, signal.SIGCONT)
-
-
-async def crowded(_served: Running) -> None:
-    with hogs():
-        await asyncio.sleep(HOGS_S)
-
-
-async def disturb(served: Running, upload: Upload, rate: float, name: str) -> Figures:
+async def disturb(served: Running, upload: Upload, terms: Terms, name: str) -> Figures:
     """Send uploads before, in and after a disturbance."""
     disturbance, seconds = {"stall": (stalled, STALL_S), "hogs": (crowded, HOGS_S)}[name]
-    stream = Stream(served.upload(upload, deadline_s=DEADLINE_S), rate)
+    stream = Stream(served.upload(upload, deadline_s=terms.deadline_s), terms)
     sending = asyncio.create_task(stream.run(CALM_S + seconds + AFTER_S))
     await asyncio.sleep(CALM_S)
     await disturbance(served)
@@ -160,18 +130,18 @@ async def disturb(served: Running, upload: Upload, rate: float, name: str) -> Fi
     await sending
     return {
         f"{name}_recovery_s": recovery_s(stream.answers, ended),
-        f"{name}_idle_answers": float(await is_answered_when_idle(served, upload)),
+        f"{name}_idle_answers": float(await is_answered_when_idle(served, upload, terms)),
     }
 
 
-async def slow_start(server: Server, upload: Upload, rate: float) -> Figures:
+async def slow_start(server: Server, upload: Upload, terms: Terms) -> Figures:
     """Start a server beside busy processes, and send uploads when they have ended."""
     crowd = hogs()
     crowd.__enter__()
     is_over = False
     try:
         with running(server, upload) as served:
-            stream = Stream(served.upload(upload, deadline_s=DEADLINE_S), rate)
+            stream = Stream(served.upload(upload, deadline_s=terms.deadline_s), terms)
             sending = asyncio.create_task(stream.run(CALM_S + AFTER_S))
             await asyncio.sleep(CALM_S)
             crowd.__exit__(None, None, None)
@@ -184,32 +154,27 @@ async def slow_start(server: Server, upload: Upload, rate: float) -> Figures:
             crowd.__exit__(None, None, None)
 
 
-async def half_the_cores(served: Running, upload: Upload, capacity: float) -> Figures:
+async def half_the_cores(served: Running, upload: Upload, terms: Terms, capacity: float) -> Figures:
     """Keep the server on one core, and ask for 1.5 times what that one can answer."""
     cores = sorted(os.sched_getaffinity(0))
     restrict(served, cores[:ONE_CORE])
-    stream = Stream(served.upload(upload, deadline_s=DEADLINE_S), 0.75 * capacity)
+    stream = Stream(
+        served.upload(upload, deadline_s=terms.deadline_s),
+        replace(terms, rate=0.75 * capacity),
+    )
     started = time.perf_counter()
     await stream.run(CALM_S + AFTER_S)
     restrict(served, cores)
     begin = started + CALM_S
-    good = sum(answer.is_good for answer in stream.answers if answer.due >= begin)
+    good = sum(answer.is_in_time for answer in stream.answers if answer.due >= begin)
     return {"half_goodput_share": good / AFTER_S / (capacity * ONE_CORE / len(cores))}
 
 
-def restrict(served: Running, cores: list[int]) -> None:
-    """Keep every thread of a server on some cores."""
-    for process in served.processes.alive():
-        with suppress(OSError):
-            for thread in Path(f"/proc/{process}/task").iterdir():
-                os.sched_setaffinity(int(thread.name), cores)
-
-
-async def closed_rates(served: Running, upload: Upload, seconds: float) -> Figures:
+async def closed_rates(served: Running, upload: Upload, terms: Terms, seconds: float) -> Figures:
     """Ask over sixteen connections without a deadline and with one, in turn."""
     rates: dict[str, list[float]] = {"plain": [], "deadline": []}
     for _ in range(3):
-        for name, deadline_s in (("plain", None), ("deadline", DEADLINE_S)):
+        for name, deadline_s in (("plain", None), ("deadline", terms.deadline_s)):
             target = served.upload(upload, deadline_s=deadline_s)
             tally = await closed_loop(target, connections=16, seconds=seconds)
             rates[name].append(len(tally.seconds.get(200, [])) / seconds)
@@ -218,20 +183,20 @@ async def closed_rates(served: Running, upload: Upload, seconds: float) -> Figur
     return {"c16_per_s": plain, "c16_deadline_ratio": sorted(ratios)[len(ratios) // 2]}
 
 
-async def whole_weather(server: Server, upload: Upload, rate: float) -> Figures:
+async def whole_weather(server: Server, upload: Upload, terms: Terms) -> Figures:
     """Put one server through everything."""
     figures: Figures = {}
     with running(server, upload) as served:
         await closed_loop(served.upload(upload), connections=2, seconds=1.0)
-        figures |= await closed_rates(served, upload, 3.0)
+        figures |= await closed_rates(served, upload, terms, 3.0)
         for name in ("stall", "hogs"):
-            figures |= await disturb(served, upload, rate, name)
-        figures |= await half_the_cores(served, upload, figures["c16_per_s"])
-    return figures | await slow_start(server, upload, rate)
+            figures |= await disturb(served, upload, terms, name)
+        figures |= await half_the_cores(served, upload, terms, figures["c16_per_s"])
+    return figures | await slow_start(server, upload, terms)
 
 
 ROWS = {
-    "c16_deadline_ratio": "answers of 16 connections with a deadline of 0.5 s / without",
+    "c16_deadline_ratio": "answers of 16 connections with a deadline / without",
     "stall_recovery_s": "s to recover from a stop of 4 s",
     "stall_idle_answers": "idle server answers after the stop",
     "hogs_recovery_s": "s to recover from 8 s of busy neighbours",
@@ -255,12 +220,13 @@ async def measure(arguments: argparse.Namespace, cache: Path) -> dict[str, Figur
     """Measure each server in turn."""
     bundle = current_bundle(arguments.store, arguments.model)
     upload = make_uploads(arguments.data)[0]
+    terms = Terms(arguments.rate, arguments.deadline)
     found: dict[str, Figures] = {}
     for server in all_servers(bundle, arguments.store, cache, arguments.peers):
         if arguments.only and server.name not in arguments.only:
             continue
         try:
-            found[server.name] = await whole_weather(server, upload, arguments.rate)
+            found[server.name] = await whole_weather(server, upload, terms)
         except (DidNotStart, OSError, ExceptionGroup) as error:
             print(f"{server.name}: {type(error).__name__}: {error}", flush=True)
             continue
@@ -277,6 +243,7 @@ def main() -> None:
     )
     parser.add_argument("--only", nargs="+", help="names of servers, as in ours fastapi_careful")
     parser.add_argument("--rate", type=float, default=10.0, help="uploads a second (10)")
+    parser.add_argument("--deadline", type=float, default=DEADLINE_S, help="in seconds (0.5)")
     parser.add_argument("--data", type=Path, help="a real DICOM file in place of the phantom")
     parser.add_argument("--store", type=Path, default=ROOT / "model_store")
     parser.add_argument("--model", default="pneumothorax")
