@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from cxr.bundle import Bundle, read_bundle
 from cxr.decode import quiet_libraries
+from cxr.evaluation_schema import UnansweredFile
 from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.manifest import FastPrecision
-from cxr.metrics_schema import UnansweredFile
 from cxr.tta import PLAIN
 from training.bundle.bf16 import (
     MIN_IMAGES,

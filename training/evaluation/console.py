@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from cxr.metrics_schema import EvaluationMetrics, Figures, NoveltyGate
+from cxr.evaluation_schema import EvaluationMetrics
+from cxr.metrics_schema import Figures, NoveltyGate
 from training.stats.format import figure_text
 
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from cxr.bundle import Bundle, read_bundle
 from cxr.decode import quiet_libraries
+from cxr.evaluation_schema import EvaluationMetrics, UnansweredFile
 from cxr.graph import Graph, Runtime, open_graph
-from cxr.metrics_schema import EvaluationMetrics, Localisation, NoveltyGate, UnansweredFile
+from cxr.metrics_schema import Localisation, NoveltyGate
 from training.data import DataError, DataIndex, load_index
 from training.data.masks import read_masks
 from training.evaluation.answers import Answer, answers

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from cxr.bundle import Bundle
-from cxr.interpret import PLAIN_PROFILE, DecisionProfile
-from cxr.manifest import Manifest
-from cxr.metrics_schema import (
+from cxr.evaluation_schema import (
     EvaluatedBundle,
     EvaluatedData,
     EvaluationMetrics,
-    Figures,
     Picture,
     UnansweredFile,
 )
+from cxr.interpret import PLAIN_PROFILE, DecisionProfile
+from cxr.manifest import Manifest
+from cxr.metrics_schema import Figures
 from training.data import DataIndex
 from training.evaluation.prediction import LabelledPrediction
 from training.evaluation.subgroups import subgroup_figures

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxr.evaluation_schema import Picture
 from cxr.heatmap import draw_heatmap
-from cxr.metrics_schema import Picture
 from training.evaluation.answers import Answer
 from training.evaluation.prediction import LabelledPrediction
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from cxr.bundle import Bundle
 from cxr.decode import DecodeLimits, decode
 from cxr.errors import ImageError
+from cxr.evaluation_schema import UnansweredFile
 from cxr.metadata_features import encode_metadata_features
-from cxr.metrics_schema import UnansweredFile
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Radiograph
 from training.data import IndexRow

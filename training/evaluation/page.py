@@ -14,7 +14,8 @@ import numpy as np
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from cxr.metrics_schema import EvaluationMetrics, Figures, Picture
+from cxr.evaluation_schema import EvaluationMetrics, Picture
+from cxr.metrics_schema import Figures
 from training.data import DataError
 from training.evaluation.gallery import KINDS
 from training.evaluation.prediction import LabelledPrediction, read_predictions

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr.metrics_schema import SubgroupFigures
+from cxr.evaluation_schema import SubgroupFigures
 from training.evaluation.prediction import LabelledPrediction
 from training.stats.metrics import at_threshold, auroc, bootstrap_interval
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cxr.metrics_schema import TtaEffect, TtaMeasure
+from cxr.evaluation_schema import TtaEffect, TtaMeasure
 from training.evaluation.prediction import LabelledPrediction
 from training.stats.metrics import Floats, Labels01
 from training.stats.paired import MEASURES, resample

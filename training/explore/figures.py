@@ -4,57 +4,20 @@ Shape suffixes: N images.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.class_folders import PARTS
 from training.data.index import DataIndex, IndexRow
-from training.explore.duplicates import NearPair, clusters, same_files
-from training.explore.lesions import SIZES, Lesions
-from training.explore.scan import Scan
+from training.explore.picture_figures import MAX_LISTED, duplicate_figures, lesion_figures
+from training.explore.surveyed import Floats, Survey, part_of, plain_numbers
 from training.stats.metrics import auroc, delong_interval, wilson_interval
 
 Figures = dict[str, Any]
-Floats = NDArray[np.float64]
 
 SHORTCUT_AUROC = 0.1
 """Distance from 0.5 of a plain number's AUROC that is flagged, if its interval excludes 0.5."""
-
-MAX_LISTED = 200
-"""Entries of a list in explore.json at most. The count in `n` is complete."""
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """Everything that was found; `scans` are in the order of the index."""
-
-    name: str
-    index: DataIndex
-    """With age, sex and view as the files state them."""
-    scans: tuple[Scan, ...]
-    table_rows: int | None
-    """Rows of the mask table; None for class folders."""
-    lesions: Lesions | None
-    near: tuple[NearPair, ...]
-    """Nearly the same, by position in the index, most alike first."""
-    near_total: int
-
-    @property
-    def readable_N(self) -> NDArray[np.int64]:
-        """Positions of the images that could be read."""
-        return np.array([i for i, scan in enumerate(self.scans) if scan.readable], dtype=np.int64)
-
-    def readable(self) -> Iterable[tuple[IndexRow, Scan]]:
-        """Return the images that could be read, with their scans."""
-        return (
-            (row, scan)
-            for row, scan in zip(self.index.rows, self.scans, strict=True)
-            if scan.readable
-        )
 
 
 def figures_of(survey: Survey) -> Figures:
@@ -76,50 +39,12 @@ def figures_of(survey: Survey) -> Figures:
         },
         "sizes": _sizes(survey),
         "shortcuts": _shortcuts(survey),
-        "duplicates": _duplicates(survey),
-        "lesions": None if survey.lesions is None else _lesions(survey.lesions),
+        "duplicates": duplicate_figures(survey),
+        "lesions": None if survey.lesions is None else lesion_figures(survey.lesions),
         "warnings": dict(
             Counter(code for scan in survey.scans for code in scan.warnings).most_common()
         ),
     }
-
-
-def part_of(row: IndexRow) -> str:
-    """Return the part of the data set (`train`, `val` or `test`) that an image lies in; "" if there
-    are no parts.
-    """
-    first = row.path.split("/", 1)[0]
-    return first if first in PARTS else ""
-
-
-def plain_numbers(survey: Survey) -> dict[str, tuple[NDArray[np.int_], Floats]]:
-    """Return the labels and values of each plain number (age, size, mean grey ...), over the images
-    that have it.
-    """
-    read: dict[str, Callable[[IndexRow, Scan], float | None]] = {
-        "age": lambda row, _: row.age_years,
-        "width over height": lambda _, scan: scan.columns / scan.rows,
-        "pixels": lambda _, scan: float(scan.rows * scan.columns),
-        "file size": lambda _, scan: float(scan.size_bytes),
-        "mean grey": lambda _, scan: (
-            float(np.mean(scan.thumb_HW)) if scan.thumb_HW is not None else None
-        ),
-        "contrast": lambda _, scan: (
-            float(np.std(scan.thumb_HW)) if scan.thumb_HW is not None else None
-        ),
-    }
-    numbers = {}
-    for name, value_of in read.items():
-        pairs = [
-            (row.label, value)
-            for row, scan in survey.readable()
-            if (value := value_of(row, scan)) is not None
-        ]
-        numbers[name] = (
-            np.array([label for label, _ in pairs], np.int_),
-            np.array([value for _, value in pairs], np.float64),
-        )
-    return numbers
 
 
 def _files(survey: Survey) -> Figures:
@@ -265,57 +190,3 @@ def _alone(label_N: NDArray[np.int_], value_N: Floats) -> Figures | None:
         for name, label in (("negative", 0), ("positive", 1))
     }
     return {"auroc": area, "auroc_ci95": [low, high], "flagged": flagged, "median": medians}
-
-
-def _duplicates(survey: Survey) -> Figures:
-    rows = survey.index.rows
-    exact = same_files(row.sha256 for row in rows)
-
-    def differ(read: Callable[[IndexRow], object]) -> int:
-        return sum(read(rows[pair.one]) != read(rows[pair.other]) for pair in survey.near)
-
-    return {
-        "same_file": {
-            "groups": len(exact),
-            "images": sum(map(len, exact)),
-            "with_both_labels": sum(len({rows[i].label for i in group}) == 2 for group in exact),
-            "in_several_parts": sum(len({part_of(rows[i]) for i in group}) > 1 for group in exact),
-            "image_ids": [[rows[i].image_id for i in group] for group in exact[:MAX_LISTED]],
-        },
-        "near": {
-            "pairs": survey.near_total,
-            "clusters": len(clusters(survey.near)),
-            "pairs_of_two_persons": differ(lambda row: row.person_group),
-            "pairs_of_two_labels": differ(lambda row: row.label),
-            "pairs_across_parts": differ(part_of),
-            "most_alike": [_pair(rows, pair) for pair in survey.near[:MAX_LISTED]],
-        },
-    }
-
-
-def _pair(rows: Sequence[IndexRow], pair: NearPair) -> Figures:
-    one, other = rows[pair.one], rows[pair.other]
-    return {
-        "image_ids": [one.image_id, other.image_id],
-        "correlation": pair.correlation,
-        "same_person": one.person_group == other.person_group,
-        "same_label": one.label == other.label,
-    }
-
-
-def _lesions(lesions: Lesions) -> Figures:
-    share_N = np.array(list(lesions.share_by_image.values()))
-    quantiles: Mapping[str, float | None] = dict.fromkeys(("p5", "median", "p95"))
-    if len(share_N):
-        quantiles = dict(
-            zip(quantiles, np.quantile(share_N, [0.05, 0.5, 0.95]).tolist(), strict=True)
-        )
-    return {
-        "n": len(share_N),
-        "with_several_masks": sum(masks > 1 for masks in lesions.masks),
-        "share_of_image": quantiles,
-        "sizes": {
-            name: int(np.sum((share_N >= low) & (share_N < high)))
-            for name, (low, high) in SIZES.items()
-        },
-    }

@@ -12,13 +12,14 @@ from markupsafe import Markup
 from training.data import siim
 from training.explore import plots
 from training.explore.duplicates import NEAR
-from training.explore.figures import Figures, Survey, plain_numbers
+from training.explore.figures import Figures
 from training.explore.gallery import (
     least_typical,
     mean_images,
     near_pairs_shown,
     samples_of_class,
 )
+from training.explore.surveyed import Survey, plain_numbers
 from training.html.document import render, svg
 
 _MAX_LINES = 50

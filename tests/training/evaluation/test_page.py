@@ -4,13 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cxr.metrics_schema import (
-    EvaluatedBundle,
-    EvaluatedData,
-    EvaluationMetrics,
-    Figures,
-    UnansweredFile,
-)
+from cxr.evaluation_schema import EvaluatedBundle, EvaluatedData, EvaluationMetrics, UnansweredFile
+from cxr.metrics_schema import Figures
 from training.evaluation.console import summary_lines
 from training.evaluation.page import report
 from training.evaluation.prediction import (

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cxr.metrics_schema import SubgroupFigures
+from cxr.evaluation_schema import SubgroupFigures
 from training.evaluation.prediction import LabelledPrediction
 from training.evaluation.subgroups import subgroup_figures
 
