@@ -73,7 +73,11 @@ image:  ## Build the container image cxr-serve (DEVICE=cpu|gpu)
 test-containers: .venv/.test  ## Build the image and try everything that `docker compose up` starts, in a real engine
 	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest tests/deploy tests/containers $(PYTEST)
 
-test-pacs: .venv/.test  ## Try the gateway with a real Orthanc, a real service and real senders
+PACS_PACKAGES := orthanc orthanc-dicomweb dcmtk dicom3tools
+
+test-pacs: .venv/.test  ## Try the gateway with a real Orthanc, a real service and real senders (20 minutes; as root it installs them)
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v Orthanc >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACS_PACKAGES) >/dev/null; fi
 	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest tests/pacs $(PYTEST)
 
 load: .venv/.serve-$(DEVICE) .venv/.load  ## Load a service with made radiographs (LOAD="-u 10 -t 1m")

@@ -29,6 +29,8 @@ _FORGETTABLE = """
     AND changed_at < ? LIMIT ?
 """
 
+_SPOOLED_BYTES = "SELECT COALESCE(SUM(bytes), 0) FROM instances WHERE file IS NOT NULL"
+
 logger = logging.getLogger("gateway.retention")
 
 
@@ -106,10 +108,11 @@ class Housekeeper:
         with self._database.reading() as connection:
             waiting = count_waiting(connection)
             oldest = oldest_unsent(connection)
+            spooled = connection.execute(_SPOOLED_BYTES).fetchone()[0]
         for state, count in waiting.items():
             self._metrics.waiting.labels(state).set(count)
         self._metrics.oldest_unsent.set(max(0.0, time.time() - oldest) if oldest else 0.0)
-        self._metrics.spool_bytes.set(self._spool.size_bytes())
+        self._metrics.spool_bytes.set(spooled)
         usage = shutil.disk_usage(self._spool.folder)
         self._metrics.disk_free_ratio.set(usage.free / usage.total)
 

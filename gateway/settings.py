@@ -16,6 +16,9 @@ from gateway.toml_lines import find_line
 View = Literal["PA", "AP", "LATERAL", "unstated"]
 ResultKind = Literal["sr", "sc"]
 
+STOW_SOURCE = "STOW-RS"
+"""What `calling_ae` is of an image that came over HTTP."""
+
 _CODE = re.compile(r"[A-Z0-9 _]{1,16}|unstated")
 
 
@@ -228,7 +231,7 @@ def _cross_faults(settings: Settings) -> list[tuple[tuple[Any, ...], str]]:
         if unknown:
             place = ("rules", index, "destinations")
             faults.append((place, f"there is no destination {', '.join(unknown)}"))
-        strangers = sorted(set(rule.calling_ae) - titles)
+        strangers = sorted(set(rule.calling_ae) - titles - {STOW_SOURCE})
         if strangers and not settings.node.accept_any_peer:
             place = ("rules", index, "calling_ae")
             faults.append((place, f"no [[peers]] entry admits {', '.join(strangers)}"))

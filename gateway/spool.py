@@ -91,17 +91,6 @@ class Spool:
             path.unlink()
         return len(unknown)
 
-    def size_bytes(self) -> int:
-        """Return what the files take together."""
-        total = 0
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                try:
-                    total += entry.stat().st_size
-                except FileNotFoundError:  # deleted since it was listed
-                    continue
-        return total
-
 
 def digest_of(data_set: bytes) -> str:
     """Return the SHA-256 of an encoded data set, in hexadecimal."""

@@ -14,10 +14,8 @@ from starlette.responses import JSONResponse, Response
 from gateway.failpoints import failpoint
 from gateway.header import UnreadableHeader, find_data_set, read_facts, read_meta
 from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, Refused
+from gateway.settings import STOW_SOURCE
 from gateway.sop_classes import SYNTAXES
-
-SOURCE = "STOW-RS"
-"""Source AE of what came over HTTP."""
 
 _JSON = "application/dicom+json"
 _RETRY_AFTER_S = "30"
@@ -127,7 +125,7 @@ def _take(data: bytes, request: StowRequest, receiver: Receiver) -> _Outcome:
     if request.study_uid is not None and _study_of(data) != request.study_uid:
         return _Outcome(class_uid, sop_uid, _NOT_THIS_STUDY)
     try:
-        receiver.admit(Incoming(class_uid, sop_uid, syntax, data[start:], SOURCE))
+        receiver.admit(Incoming(class_uid, sop_uid, syntax, data[start:], STOW_SOURCE))
     except Refused as refused:
         return _Outcome(class_uid, sop_uid, refused.status)
     return _Outcome(class_uid, sop_uid, None)

@@ -2,10 +2,19 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 from gateway.failpoints import POINTS
-from gateway.settings import Settings, load_settings
+from gateway.settings import (
+    AgeRange,
+    Destination,
+    Http,
+    Node,
+    Peer,
+    Rule,
+    Service,
+    Tls,
+    load_settings,
+)
 from tests.server import ROOT
 
 PAGE = (ROOT / "docs/pacs.md").read_text()
@@ -21,13 +30,11 @@ def test_every_kill_point_stands_in_the_page_and_in_the_code() -> None:
 
 
 def test_every_setting_stands_in_the_page() -> None:
-    tables: list[Any] = [field.annotation for field in Settings.model_fields.values()]
-    models = [getattr(kind, "__args__", (kind,))[0] for kind in tables]
     missing = [
         f"{model.__name__}.{name}"
-        for model in models
+        for model in (Node, Http, Tls, Service, Peer, Destination, AgeRange, Rule)
         for name in model.model_fields
-        if f"`{name}`" not in PAGE
+        if not re.search(rf"\b{name}\b", PAGE)
     ]
     assert missing == []
 

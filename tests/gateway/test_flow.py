@@ -263,6 +263,30 @@ def test_reports_go_by_c_store_and_c_find_too(hospital: Hospital, manner: Any) -
     assert len(hospital.shelf.sent) == 2
 
 
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        ("ISO_IR 144", "Люкceмбypг"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+    ],
+)
+def test_names_of_every_script_survive_the_way(hospital: Hospital, charset: Any, name: str) -> None:
+    hospital.open()
+    hospital.send(film(24, SpecificCharacterSet=charset, PatientName=name))
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    (report,) = hospital.shelf.held.values()
+    assert (report.SpecificCharacterSet, str(report.PatientName)) == ("ISO_IR 192", name)
+
+
+def test_an_archive_that_can_not_be_asked_is_believed(hospital: Hospital) -> None:
+    url = hospital.stack.enter_context(stow_archive(hospital.shelf))
+    hospital.run(hospital.settings({"stow_url": url, "confirm": "none"}))
+    hospital.send(film(25))
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    assert (len(hospital.shelf.sent), hospital.shelf.asked) == (1, 0)
+
+
 def test_a_refusal_by_c_store_is_read(hospital: Hospital) -> None:
     hospital.shelf.manner = "reject"
     port = hospital.stack.enter_context(dimse_archive(hospital.shelf))

@@ -47,6 +47,8 @@ class Archive:
         """Start it, and wait until it answers."""
         if shutil.which("Orthanc") is None or not PLUGIN.exists():
             pytest.skip("no Orthanc on this machine")
+        if shutil.which("storescu") is None:
+            pytest.skip("no dcmtk on this machine")
         self.folder.mkdir(exist_ok=True)
         settings = {
             "StorageDirectory": str(self.folder / "db"), "IndexDirectory": str(self.folder / "db"),

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cxr_client import Client
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.timeout(1500)
 
 SENDERS = ("SENDER1", "SENDER2", "SENDER3", "SENDER4")
 TIMES = 3
+BOTH = {"results": ["sr", "sc"]}
 
 
 def send_from_all(films: list[Film], gateway: Gateway) -> None:
@@ -94,7 +96,7 @@ def test_films_sent_three_times_by_four_senders_have_one_report_each(
 def test_reports_and_pictures_go_by_c_store_and_are_confirmed_by_c_find(
     films: list[Film], archive: Archive, make_gateway: MakeGateway
 ) -> None:
-    rule = {"name": "all", "destinations": ["archive"], "results": ["sr", "sc"]}
+    rule = {"name": "all", "destinations": ["archive"], **BOTH}
     gateway = make_gateway(by_dimse=True, rules=[rule])
     gateway.start()
     assert send(films[:20], gateway.dicom_port)
@@ -122,3 +124,36 @@ def test_a_service_that_dies_twice_and_an_archive_away_for_a_minute_lose_nothing
     wait_for_reports(archive, len(films), seconds=600, gateway=gateway)
     gateway.stop()
     check_once(archive, films)
+
+
+AUTO_FORWARD = """
+function OnStoredInstance(id, tags, metadata, origin)
+  RestApiPost('/modalities/gateway/store', DumpJson(
+    {Resources = {id}, Asynchronous = true, Permissive = true}, true))
+end
+"""
+
+
+def test_an_archive_that_forwards_all_that_it_stores_brings_about_no_loop(
+    films: list[Film], archive: Archive, make_gateway: MakeGateway, tmp_path: Path
+) -> None:
+    gateway = make_gateway(rules=[{"name": "all", "destinations": ["archive"], **BOTH}])
+    gateway.peers.append("ARCHIVE")
+    archive.stop()
+    script = tmp_path / "forward.lua"
+    script.write_text(AUTO_FORWARD)
+    place = {"AET": "CXRGATE", "Host": "127.0.0.1", "Port": gateway.dicom_port}
+    archive.more = {"LuaScripts": [str(script)], "DicomModalities": {"gateway": place}}
+    archive.start()
+    gateway.start()
+    sent = films[:10]
+    for film in sent:
+        httpx.post(f"{archive.url}/instances", content=film.path.read_bytes()).raise_for_status()
+    # A film comes from the archive; its picture comes back and is skipped, its report is refused.
+    skipped, refused = "cxr_gateway_skipped_total", "cxr_gateway_refused_total"
+    wait_until(lambda: gateway.metric(skipped, reason="own_result") == len(sent), seconds=200)
+    wait_until(lambda: gateway.metric(refused, reason="sop_class") >= len(sent), seconds=200)
+    assert gateway.metric("cxr_gateway_scored_total") == len(sent)
+    gateway.stop()
+    assert archive.count_reports() == len(archive.find(SeriesNumber="9002")) == len(sent)
+    assert archive.stored_lines() == (3 * len(sent), 0)
