@@ -124,4 +124,6 @@ def configure_logging(level: str) -> QueuedHandler:
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes bytes of the body
+    # highdicom names the instance that it copies from, which belongs in no log.
+    logging.getLogger("highdicom").setLevel(logging.CRITICAL)
     return handler

@@ -20,6 +20,11 @@ class Stored:
 class ArchiveDown(Exception):
     """The archive can't be reached, hung up, or answers nobody; others need not try now."""
 
+    def __init__(self, reason: str, *, nothing_sent: bool = False) -> None:
+        super().__init__(reason)
+        self.nothing_sent = nothing_sent
+        """Whether it is certain that the archive has received nothing of this try."""
+
 
 class Rejected(Exception):
     """The archive answers, and does not take this object."""

@@ -112,7 +112,7 @@ class DimseArchive:
         )
         if not association.is_established:
             word = "rejected" if association.is_rejected else "not_reached"
-            raise ArchiveDown(f"association_{word}")
+            raise ArchiveDown(f"association_{word}", nothing_sent=True)
         self._association = association
         return association
 

@@ -91,6 +91,8 @@ class StowArchive:
     def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, url, **options)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
+            raise ArchiveDown(type(exc).__name__, nothing_sent=True) from exc
         except (httpx.TransportError, OSError) as exc:
             raise ArchiveDown(type(exc).__name__) from exc
         if response.status_code in _DOWN:

@@ -101,7 +101,8 @@ class Deliverer:
         except ArchiveDown as down:
             self._pause.failed()
             self._up.set(0)
-            self._postpone(delivery, str(down), longest_s=_LONGEST_PAUSE_S)
+            uncertain = delivery.uncertain or not down.nothing_sent
+            self._postpone(delivery, str(down), longest_s=_LONGEST_PAUSE_S, uncertain=uncertain)
         except Rejected as rejection:
             self._reached()
             self._on_rejection(delivery, rejection)
@@ -161,7 +162,9 @@ class Deliverer:
         else:
             self._bury(delivery, rejection.reason)
 
-    def _postpone(self, delivery: Delivery, reason: str, *, longest_s: float) -> None:
+    def _postpone(
+        self, delivery: Delivery, reason: str, *, longest_s: float, uncertain: bool = True
+    ) -> None:
         age_s = time.time() - delivery.created_at
         if age_s > self._destination.give_up_days * 86_400:
             self._bury(delivery, reason)
@@ -172,7 +175,13 @@ class Deliverer:
         next_at = time.time() + pause_s
         self._commit(
             "postponed",
-            partial(deliveries.postpone, delivery=delivery.id, reason=reason, next_at=next_at),
+            partial(
+                deliveries.postpone,
+                delivery=delivery.id,
+                reason=reason,
+                next_at=next_at,
+                uncertain=uncertain,
+            ),
         )
         self._parts.metrics.retried.labels(self._destination.name).inc()
 

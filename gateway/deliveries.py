@@ -130,15 +130,24 @@ def mark_confirmed(connection: sqlite3.Connection, delivery: Delivery) -> None:
 def mark_lost(connection: sqlite3.Connection, delivery: int, next_at: float) -> None:
     """Send a result again that the archive accepted and does not hold."""
     connection.execute(
-        "UPDATE deliveries SET state = 'scored', reason = 'not_held', next_at = ? WHERE id = ?",
+        "UPDATE deliveries SET state = 'scored', uncertain = 1, reason = 'not_held', next_at = ? "
+        "WHERE id = ?",
         (next_at, delivery),
     )
 
 
-def postpone(connection: sqlite3.Connection, delivery: int, reason: str, next_at: float) -> None:
-    """Try again later."""
+def postpone(
+    connection: sqlite3.Connection,
+    delivery: int,
+    reason: str,
+    next_at: float,
+    *,
+    uncertain: bool,
+) -> None:
+    """Try again later; `uncertain` tells whether the archive may have the result already."""
     connection.execute(
-        "UPDATE deliveries SET reason = ?, next_at = ? WHERE id = ?", (reason, next_at, delivery)
+        "UPDATE deliveries SET reason = ?, next_at = ?, uncertain = ? WHERE id = ?",
+        (reason, next_at, int(uncertain), delivery),
     )
 
 

@@ -1,5 +1,6 @@
 """Archives of the tests' own that store, refuse, lose and hang up as they are told."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class _Broken(Response):
 
 
 @contextmanager
-def stow_archive(shelf: Shelf, *, port: int = 0) -> Iterator[str]:
+def stow_archive(shelf: Shelf, *, port: int = 0, **tls: Any) -> Iterator[str]:
     """Serve STOW-RS and QIDO-RS until the block ends; gives the address."""
 
     async def store(request: Request) -> Response:
@@ -79,15 +80,15 @@ def stow_archive(shelf: Shelf, *, port: int = 0) -> Iterator[str]:
         return JSONResponse([{"00080018": {"Value": [uid]}}] if uid in shelf.held else [])
 
     routes = [Route("/studies", store, methods=["POST"]), Route("/instances", query)]
-    with serving(Starlette(routes=routes), port=port) as url:
+    with serving(Starlette(routes=routes), port=port, **tls) as url:
         yield url
 
 
 @contextmanager
-def serving(app: Starlette, *, port: int = 0) -> Iterator[str]:
+def serving(app: Starlette, *, port: int = 0, **tls: Any) -> Iterator[str]:
     """Serve an application on the loopback until the block ends; gives the address."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=port, lifespan="off", log_config=None, access_log=False
+        app, host="127.0.0.1", port=port, lifespan="off", log_config=None, access_log=False, **tls
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -95,14 +96,16 @@ def serving(app: Starlette, *, port: int = 0) -> Iterator[str]:
     try:
         wait_until(lambda: server.started)
         found = server.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{found}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{found}"
     finally:
         server.should_exit = True
         thread.join()
 
 
 @contextmanager
-def dimse_archive(shelf: Shelf, *, port: int = 0) -> Iterator[int]:
+def dimse_archive(
+    shelf: Shelf, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[int]:
     """Be an SCP of C-STORE and C-FIND until the block ends; gives the port."""
 
     def store(event: evt.Event) -> int:
@@ -122,7 +125,9 @@ def dimse_archive(shelf: Shelf, *, port: int = 0) -> Iterator[int]:
     for uid in (REPORT, CAPTURE, FIND):
         entity.add_supported_context(uid)
     handlers: list[Any] = [(evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find)]
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
+    server = entity.start_server(
+        ("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls
+    )
     assert server is not None
     try:
         yield int(server.server_address[1])

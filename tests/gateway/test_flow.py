@@ -2,6 +2,7 @@
 
 import json
 import logging
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,16 +10,20 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
 from gateway import dead_letters
 from gateway.node import Node, running_node
-from gateway.settings import Settings
+from gateway.settings import Settings, Tls
+from gateway.tls import server_context, server_options
 from tests.bundles import write_made_bundle
+from tests.gateway.certificates import make_certificates, tls_of
 from tests.gateway.conftest import film, make_settings, wait_until
 from tests.gateway.peers import CAPTURE, REPORT, Shelf, dimse_archive, stow_archive
+from tests.pacs.node import Gateway
 from tests.pacs.service import Service
 from tests.server import Server, free_port, running_server
 
@@ -96,7 +101,7 @@ def hospital(tmp_path: Path, service: Server) -> Iterator[Hospital]:
 
 
 def test_a_film_has_its_report_in_the_archive_and_a_row_without_its_uids(
-    hospital: Hospital,
+    hospital: Hospital, service: Server
 ) -> None:
     node = hospital.open()
     hospital.send(film(1))
@@ -113,6 +118,7 @@ def test_a_film_has_its_report_in_the_archive_and_a_row_without_its_uids(
     assert [event["state"] for event in events] == ["sent", "confirmed"]
     wait_until(lambda: list((hospital.folder / "spool").iterdir()) == [])
     assert len(row["trace_id"]) == 32
+    assert "1.2.3.1" not in service.log.read_text()
 
 
 def test_a_silent_rule_records_and_sends_nothing(hospital: Hospital) -> None:
@@ -222,19 +228,29 @@ def test_a_refused_report_becomes_a_dead_letter_that_can_be_sent_again(hospital:
     wait_until(lambda: hospital.states() == ["confirmed"])
 
 
-def test_an_archive_that_was_away_gets_the_newest_film_of_each_study(hospital: Hospital) -> None:
-    port = free_port()
-    node = hospital.run(hospital.settings({"stow_url": f"http://127.0.0.1:{port}", "workers": 1}))
-    study = {"StudyInstanceUID": "1.2.3.16", "ViewPosition": "AP"}
-    hospital.send(film(99))  # it is the one that finds out that the archive is away
-    wait_until(lambda: node.parts.metrics.retried.labels("archive")._value.get() >= 1)
+def test_a_later_film_of_a_study_supersedes_an_unsent_one_that_is_no_better(
+    hospital: Hospital,
+) -> None:
+    node = hospital.open()
+    node.deliverers[0].stop()  # nothing is sent meanwhile
     for number, view in ((16, "AP"), (17, "PA"), (18, "AP")):
-        hospital.send(film(number, **study | {"ViewPosition": view}))
+        hospital.send(film(number, StudyInstanceUID="1.2.3.16", ViewPosition=view))
         wait_until(lambda: ("received", None) not in hospital.reasons())
+    wait_until(lambda: hospital.states() == ["superseded", "scored", "scored"])
+    assert node.parts.metrics.superseded._value.get() == 1
+
+
+def test_an_archive_that_was_away_gets_what_waited(hospital: Hospital) -> None:
+    port = free_port()
+    node = hospital.run(hospital.settings({"stow_url": f"http://127.0.0.1:{port}"}))
+    hospital.send(film(27), film(28), film(29))
+    wait_until(lambda: node.parts.metrics.retried.labels("archive")._value.get() >= 1)
+    wait_until(lambda: hospital.states() == ["scored"] * 3)
+    uncertain = "SELECT COUNT(*) AS n FROM deliveries WHERE reason IS NOT NULL AND uncertain = 1"
+    wait_until(lambda: hospital.rows(uncertain) == [{"n": 0}])  # it was never reached
     with stow_archive(hospital.shelf, port=port):
-        wait_until(lambda: hospital.states()[2:] == ["confirmed"] * 2, seconds=60)
-        wait_until(lambda: hospital.states()[0] == "confirmed", seconds=60)
-    assert hospital.states()[1] == "superseded"
+        wait_until(lambda: hospital.states() == ["confirmed"] * 3, seconds=60)
+    assert len(hospital.shelf.sent) == 3
 
 
 def test_a_restart_asks_before_it_sends_what_may_have_arrived(hospital: Hospital) -> None:
@@ -294,6 +310,46 @@ def test_a_refusal_by_c_store_is_read(hospital: Hospital) -> None:
     hospital.run(hospital.settings(place))
     hospital.send(film(21))
     wait_until(lambda: hospital.states() == ["dead"])
+
+
+def test_results_travel_by_tls_to_archives_that_ask_for_a_certificate(
+    hospital: Hospital, tmp_path: Path
+) -> None:
+    make_certificates(tmp_path)
+    node, peer = tls_of(tmp_path, "node"), Tls.model_validate(tls_of(tmp_path, "peer"))
+    url = hospital.stack.enter_context(stow_archive(hospital.shelf, **server_options(peer)))
+    second = Shelf()
+    port = hospital.stack.enter_context(dimse_archive(second, tls=server_context(peer)))
+    dimse = {"name": "second", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}
+    destinations = [{"name": "archive", "stow_url": url, "tls": node}, {**dimse, "tls": node}]
+    rule = RULE | {"destinations": ["archive", "second"]}
+    hospital.run(hospital.settings({}, destinations=destinations, rules=[rule]))
+    hospital.send(film(26))
+    wait_until(lambda: hospital.states() == ["confirmed"] * 2)
+    assert len(hospital.shelf.held) == len(second.held) == 1
+
+
+def test_http_by_tls_wants_a_certificate(tmp_path: Path, service: Server) -> None:
+    make_certificates(tmp_path)
+    gateway = Gateway(tmp_path / "run", service.url, [], [{"name": "all", "silent": True}])
+    gateway.http = {"tls": {name: str(path) for name, path in tls_of(tmp_path, "node").items()}}
+    context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    gateway.launch()
+    try:
+        context.load_cert_chain(tmp_path / "peer.pem", tmp_path / "peer.key")
+        address = f"https://127.0.0.1:{gateway.http_port}/livez"
+        wait_until(lambda: answers(address, context))
+        assert not answers(address, ssl.create_default_context(cafile=str(tmp_path / "ca.pem")))
+    finally:
+        gateway.kill()
+
+
+def answers(address: str, context: ssl.SSLContext) -> bool:
+    """Whether HTTPS answers to a client with this context."""
+    try:
+        return httpx.get(address, verify=context).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_the_results_cannot_be_changed(hospital: Hospital) -> None:

@@ -1,4 +1,3 @@
-import shutil
 import socket
 import ssl
 import subprocess
@@ -12,6 +11,7 @@ from pynetdicom.dsutils import encode
 
 from gateway.header import find_data_set
 from gateway.spool import Spool
+from tests.gateway.certificates import make_certificates
 from tests.gateway.conftest import CT, Reception, film, in_threads, start_reception, wait_until
 
 SUCCESS, OUT_OF_RESOURCES, NOT_SUPPORTED = 0x0000, 0xA700, 0x0122
@@ -185,19 +185,6 @@ def test_files_that_no_row_names_are_removed_at_the_start(tmp_path: Path) -> Non
     known, orphan = spool.create((b"a",)), spool.create((b"b",))
     assert spool.delete_unknown({known}) == 1
     assert [path.name for path in tmp_path.iterdir()] == [known] != [orphan]
-
-
-def make_certificates(folder: Path) -> None:
-    """An authority, and certificates of a node and a peer."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl on this machine")
-    run = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    for name in ("ca", "node", "peer"):
-        authority = [str(folder / "ca.pem"), "-CAkey", str(folder / "ca.key")]
-        signer = [] if name == "ca" else ["-CA", *authority]
-        subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-        files = ["-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.pem")]
-        subprocess.run([*run, *signer, *subject, *files], check=True, capture_output=True)
 
 
 def test_tls_lets_in_only_who_shows_a_certificate_and_waits_for_nobody(tmp_path: Path) -> None:

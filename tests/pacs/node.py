@@ -27,6 +27,7 @@ class Gateway:
     rules: list[dict[str, Any]]
     peers: list[str] = field(default_factory=lambda: [f"SENDER{number}" for number in range(1, 9)])
     node: dict[str, Any] = field(default_factory=dict)
+    http: dict[str, Any] = field(default_factory=dict)
     dicom_port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
@@ -55,7 +56,7 @@ class Gateway:
         }  # fmt: skip
         tables = [
             _table("[node]", node),
-            _table("[http]", {"port": self.http_port}),
+            _table("[http]", {"port": self.http_port, **self.http}),
             _table("[service]", {"url": self.service_url}),
             *(_table("[[peers]]", {"ae_title": peer}) for peer in self.peers),
             *(_table("[[destinations]]", one) for one in self.destinations),
@@ -63,8 +64,8 @@ class Gateway:
         ]
         self.config.write_text("\n".join(tables))
 
-    def start(self, failpoint: str = "") -> None:
-        """Start it, and wait until it answers, or until an armed failpoint has killed it."""
+    def launch(self, failpoint: str = "") -> "subprocess.Popen[bytes]":
+        """Start it, and wait for nothing."""
         self.write_settings()
         environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
         if failpoint:
@@ -74,15 +75,20 @@ class Gateway:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=file, stderr=file
             )
+        return self.process
+
+    def start(self, failpoint: str = "") -> None:
+        """Start it, and wait until it answers, or until an armed failpoint has killed it."""
+        process = self.launch(failpoint)
         until = time.monotonic() + MAX_START_S
-        while self.process.poll() is None:
+        while process.poll() is None:
             try:
                 httpx.get(f"{self.url}/livez", timeout=5)
                 return
             except httpx.TransportError:
                 assert time.monotonic() < until, "the gateway does not start"
                 time.sleep(0.02)
-        assert self.process.returncode == -signal.SIGKILL, self.log.read_text()[-3000:]
+        assert process.returncode == -signal.SIGKILL, self.log.read_text()[-3000:]
 
     def stop(self) -> None:
         """End it as an administrator would."""
