@@ -143,7 +143,11 @@ def test_an_archive_that_forwards_all_that_it_stores_brings_about_no_loop(
     script = tmp_path / "forward.lua"
     script.write_text(AUTO_FORWARD)
     place = {"AET": "CXRGATE", "Host": "127.0.0.1", "Port": gateway.dicom_port}
-    archive.more = {"LuaScripts": [str(script)], "DicomModalities": {"gateway": place}}
+    archive.more = {
+        "LuaScripts": [str(script)],
+        "DicomModalities": {"gateway": place},
+        "DicomScuTimeout": 120,  # it would not repeat what a busy machine let fail
+    }
     archive.start()
     gateway.start()
     sent = films[:10]
