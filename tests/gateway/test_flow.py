@@ -117,7 +117,7 @@ def test_a_film_has_its_report_in_the_archive_and_a_row_without_its_uids(
     events = hospital.rows("SELECT state FROM answer_events ORDER BY id")
     assert [event["state"] for event in events] == ["sent", "confirmed"]
     wait_until(lambda: list((hospital.folder / "spool").iterdir()) == [])
-    assert len(row["trace_id"]) == 32
+    wait_until(lambda: row["trace_id"] in service.log.read_text())
     assert "1.2.3.1" not in service.log.read_text()
 
 
