@@ -18,7 +18,9 @@ class VersionAnswer(Answer):
     state: Literal["current", "refused", "superseded"] = Field(
         description="Only the current version answers."
     )
-    reason: str | None = Field(None, description="Why the version is refused.")
+    reason: str | None = Field(
+        None, description="Why the version is refused, or the files of the current one are."
+    )
 
 
 class PlanAnswer(Answer):
@@ -150,7 +152,10 @@ class ReadinessAnswer(Answer):
 
 
 def _version(model: StoredModel, version: int) -> VersionAnswer:
-    if version in model.refused:
-        return VersionAnswer(version=version, state="refused", reason=model.refused[version])
-    is_current = model.current is not None and model.current.manifest.version == version
-    return VersionAnswer(version=version, state="current" if is_current else "superseded")
+    why = model.refused.get(version)
+    if model.current is not None and model.current.manifest.version == version:
+        changed = None if why is None else f"Serves from memory; its files are refused: {why}"
+        return VersionAnswer(version=version, state="current", reason=changed)
+    return VersionAnswer(
+        version=version, state="superseded" if why is None else "refused", reason=why
+    )
