@@ -139,6 +139,7 @@ class Batcher:
         self._arrived.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.shutdown(wait=False)
+        self._runner.close()
 
     async def _serve(self) -> None:
         """Take a batch, run it in a thread, hand out its rows; end if closed and empty."""

@@ -66,6 +66,14 @@ class GraphRunner:
             logger.critical("the runs of a model died", exc_info=error)
             self._on_stop()
 
+    def close(self) -> None:
+        """Let go of the batcher, which holds this runner: a cycle would keep the graph's memory."""
+        self._on_stop = _do_nothing
+
     def stop_from_thread(self, error: BaseException) -> None:
         """Do as `stop`, from any thread."""
         self._loop.call_soon_threadsafe(self.stop, error)
+
+
+def _do_nothing() -> None:
+    return None

@@ -77,6 +77,14 @@ class Tuner:
     ) -> tuple[Graph, ExecutionPlan]:
         """Open, prove and warm a bundle's graph; blocks. Raises `BundleError`."""
         self._runtime = replace(self._runtime, cancellation=cancellation)
+        try:
+            return self._open(bundle)
+        finally:
+            self._runtime = replace(self._runtime, cancellation=None)
+            if cancellation is not None:
+                cancellation.end()
+
+    def _open(self, bundle: Bundle) -> tuple[Graph, ExecutionPlan]:
         model = bundle.manifest.model
         plan = self._plans.get(model) or self._cache.recall(bundle) or self._measure(bundle)
         # Opened anew after measuring: an engine keeps the memory of the largest batch that it ever

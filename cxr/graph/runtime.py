@@ -35,6 +35,11 @@ class Cancellation:
         for stop in stops:
             stop()
 
+    def end(self) -> None:
+        """Forget what could be stopped: it would keep the graph in memory after its use."""
+        with self._lock:
+            self._stops.clear()
+
     def on_cancel(self, stop: Callable[[], None]) -> None:
         """Call a function when the opening is stopped; at once if it was stopped already."""
         with self._lock:
