@@ -1,5 +1,6 @@
 """Build the application from its settings and connect its parts."""
 
+import os
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -109,7 +110,7 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
         device=settings.device,
         precision=settings.precision,
         gpu_memory_bytes=settings.gpu_memory_bytes,
-        cache_dir=settings.cache_dir,
+        cache_dir=_own_folder(settings.cache_dir),
     )
     overrides = Overrides(
         run_slots=settings.engine_lanes,
@@ -134,6 +135,15 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
         max_memory_bytes=settings.decode_memory_bytes,
     )
     return Classifier(settings, metrics, store, decoders)
+
+
+def _own_folder(folder: Path) -> Path | None:
+    """Return a folder unless it belongs to another user, who could have put anything into it."""
+    try:
+        owner = folder.stat(follow_symlinks=False).st_uid
+    except OSError:  # not there yet
+        return folder
+    return folder if not hasattr(os, "getuid") or owner in (0, os.getuid()) else None
 
 
 def _version() -> str:

@@ -207,7 +207,7 @@ class Settings(ExposureSettings):
         try:
             return path.expanduser()
         except RuntimeError:  # a user without a home, as in some containers
-            return Path(tempfile.gettempdir()) / "cxr-serve"
+            return Path(tempfile.gettempdir()) / f"cxr-serve-{os.getuid()}"
 
     @model_validator(mode="after")
     def _guard_engine(self) -> Self:

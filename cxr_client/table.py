@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,7 +67,8 @@ class Table:
         cells = (
             _problem_cells(answer) if isinstance(answer, ServiceProblem) else _answer_cells(answer)
         )
-        self._writer.writerow({"file": file, "asked": self._asked, **cells})
+        row = {"file": file, "asked": self._asked, **cells}
+        self._writer.writerow({name: _tame(value) for name, value in row.items()})
         self._file.flush()
 
 
@@ -99,6 +101,19 @@ def _problem_cells(problem: ServiceProblem) -> Mapping[str, Any]:
     return {"code": problem.code, "detail": problem.detail, "request_id": problem.request_id}
 
 
+_FORMULA = re.compile("['=+@\t\r\n\uff1d\uff0b\uff20-]")
+"""First letters of a text that a spreadsheet runs, and the quote that is put before such a text."""
+
+
+def _tame(value: object) -> object:
+    """Put a quote before a text that a spreadsheet would run as a formula (CWE-1236)."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _untame(text: str) -> str:
+    return text.removeprefix("'")
+
+
 def _read_done(path: Path, asked: str) -> frozenset[str]:
     """List the files that a table has, after cutting off what a crash left of its last line."""
     if not path.exists():
@@ -112,12 +127,12 @@ def _read_done(path: Path, asked: str) -> frozenset[str]:
             raise TableError(f"{path} is no table of cxr-serve, or one of another version.")
         done = set()
         for row in reader:
-            if row["asked"] != asked:
+            if _untame(row["asked"]) != asked:
                 raise TableError(
                     f"{path} holds answers to another question ({row['asked'] or 'defaults'}); "
                     f"name another file."
                 )
-            done.add(row["file"])
+            done.add(_untame(row["file"]))
     return frozenset(done)
 
 

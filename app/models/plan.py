@@ -14,8 +14,14 @@ import onnxruntime as ort
 
 from cxr.bundle import Bundle
 from cxr.graph import Runtime
+from cxr.regular_file import read_regular_file
 
 logger = logging.getLogger("cxr.engine")
+
+_MAX_FILE_BYTES = 64 * 1024
+_MAX_BATCH = 64
+_MAX_RUN_S = 60.0
+"""Limits of a plan that is read from a file: its size, the images and the seconds of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +62,24 @@ class PlanCache:
         if path is None or not path.exists():
             return None
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            return ExecutionPlan(**(kept | {"source": "remembered"}))
-        except (OSError, ValueError, TypeError):
+            kept = json.loads(read_regular_file(path, max_bytes=_MAX_FILE_BYTES))
+            plan = ExecutionPlan(**(kept | {"source": "remembered"}))
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
+        return plan if self._is_plausible(plan) else None
+
+    def _is_plausible(self, plan: ExecutionPlan) -> bool:
+        """Return whether a plan could have been measured here; its file may be anybody's."""
+        most = max(8, 2 * self.cores)
+        counts = (
+            (plan.run_slots, max(most, self.overrides.run_slots)),
+            (plan.threads, max(most, self.overrides.threads)),
+            (plan.max_batch, _MAX_BATCH),
+        )
+        seconds = (plan.seconds_per_image, plan.seconds_per_run)
+        return all(type(count) is int and 1 <= count <= limit for count, limit in counts) and all(
+            type(value) in (int, float) and abs(value) <= _MAX_RUN_S for value in seconds
+        )
 
     def keep(self, bundle: Bundle, plan: ExecutionPlan) -> None:
         """Keep a plan for the next start if the folder is writable; whole or not at all."""

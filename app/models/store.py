@@ -211,6 +211,7 @@ class ModelStore:
         """Open a version, or note why it is refused."""
         facts = {"model": model.name, "version": version}
         cancellation: Cancellation | None = None
+        logger.info("a bundle is opened", extra=facts)
         try:
             with self._watch.watch(model.name, version) as cancellation:
                 opened = self._open(model.name, version, cancellation)

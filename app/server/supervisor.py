@@ -37,6 +37,9 @@ logger = logging.getLogger("cxr.supervisor")
 
 _TICK_SECONDS = 0.2
 
+_FREEZE_SECONDS = 1.0
+"""A tick that comes so late shows that this process was stopped for a while."""
+
 
 @dataclass(frozen=True, slots=True)
 class SupervisionLimits:
@@ -93,6 +96,7 @@ class Supervisor:
         """Signals that wait to be handled, so never in the middle of a worker's start."""
         self._is_ending = False
         self._status = 0
+        self._last_tick = time.monotonic()
         self._kill_after_s = (
             settings.default_timeout_seconds + 5.0
         )  # an answer's time, and some to close
@@ -108,6 +112,7 @@ class Supervisor:
                 "listening", extra={"port": listener.getsockname()[1], "workers": len(self._slots)}
             )
             while not self._is_ending or any(slot.process for slot in self._slots):
+                self._notice_freeze(time.monotonic())
                 while self._signals:
                     self._end(self._signals.popleft())
                 if self._is_ending:
@@ -124,6 +129,23 @@ class Supervisor:
                 ):
                     self._read_heartbeat(heartbeats[heartbeat])
         return self._status
+
+    def _notice_freeze(self, now: float) -> None:
+        """Count all silences from now if this process itself stood still.
+
+        The workers stood still too if the container or the machine was paused.
+        """
+        late_s = now - self._last_tick
+        self._last_tick = now
+        if late_s < _FREEZE_SECONDS:
+            return
+        logger.warning("the parent process stood still", extra={"seconds": round(late_s, 1)})
+        for slot in self._slots:
+            slot.ends_by += late_s
+            if slot.last_heartbeat is None:
+                slot.started = now
+            else:
+                slot.last_heartbeat = now
 
     def _supervise(self, slot: _Worker, listener: socket.socket, metrics: Path) -> None:
         """Start a slot's worker, or replace one that died, hangs, or did not end in time."""

@@ -217,8 +217,7 @@ def test_metrics_of_several_processes_add_up(tmp_path: Path) -> None:
     script = (
         "from app.telemetry import Metrics; m = Metrics(); m.predictions.labels('m', '1', "
         "'l').inc();"
-        "m.batch_size.observe(3); print(m.render("
-        ")[0].decode())"
+        "m.batch_size.observe(3); print(m.render(str())[0].decode())"
     )
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     for _ in range(2):

@@ -12,6 +12,7 @@ import pytest
 
 from cxr_client import Client, ServiceProblem, Unreachable
 from cxr_client.__main__ import ANSWERED, PROBLEMS, UNFINISHED, main
+from cxr_client.table import Table
 from tests.factories import chest, make_dicom, make_png
 from tests.server import ROOT, Server, free_port, running_server
 
@@ -183,6 +184,21 @@ def test_the_same_command_goes_on_where_the_table_ends(
     assert [row["file"] for row in rows(out)] == [
         row["file"] for row in csv.DictReader(whole.splitlines())
     ]
+
+
+def test_a_file_name_that_is_a_formula_is_written_as_text_and_found_again(tmp_path: Path) -> None:
+    names = ["=1+1+cmd.dcm", "+a.dcm", "-a.dcm", "@a.dcm", "\ta.dcm", "'a.dcm", "a.dcm"]
+    problem = ServiceProblem(422, "corrupt_image", "=detail", "id")
+    with Table(tmp_path / "table.csv", "") as table:
+        for name in names:
+            table.add(name, problem)
+    lines = (tmp_path / "table.csv").read_text().splitlines()[1:]
+    with Table(tmp_path / "table.csv", "") as again:
+        done = again.done
+
+    assert all(line.lstrip('"')[0] in "'a" for line in lines)
+    assert ",'=detail," in lines[0]
+    assert done == set(names)
 
 
 def test_a_table_answers_one_question_only(

@@ -106,10 +106,15 @@ class Decoders:
             DeadlineExceeded: no thread was free in time.
             Exception: whatever `step` raises.
         """
-        task = _DecodeTask(step, data, preparation, start_by)
+        loop = asyncio.get_running_loop()
+
+        def learn(seconds: float) -> None:
+            loop.call_soon_threadsafe(self._times.observe, len(data), seconds)
+
+        task = _DecodeTask(step, data, preparation, start_by, learn)
         try:
             async with self._in_hand:
-                done = await asyncio.get_running_loop().run_in_executor(self._threads, task.run)
+                done = await loop.run_in_executor(self._threads, task.run)
         finally:
             task.is_wanted = False
         if done is not None and preparation.preview_side is None:  # pictures take their own time
@@ -144,6 +149,8 @@ class _DecodeTask(Generic[T]):
     data: bytes
     preparation: Preparation
     start_by: float
+    learn: Callable[[float], object]
+    """Take the seconds of a file whose sender gave up: it cost as much as any other."""
     is_wanted: bool = True
 
     def run(self) -> tuple[Prepared, T | None] | None:
@@ -154,7 +161,10 @@ class _DecodeTask(Generic[T]):
             prepared = prepare(self.data, self.preparation, can_be_stopped=False)
         except NeedsWorker:
             return None
-        return prepared, self.step(prepared) if self.is_wanted else None
+        if not self.is_wanted:
+            self.learn(prepared.seconds)
+            return prepared, None
+        return prepared, self.step(prepared)
 
 
 def _nothing(_prepared: Prepared) -> None:

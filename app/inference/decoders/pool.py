@@ -100,13 +100,7 @@ class WorkerPool:
         job = _Job(data, preparation, asyncio.get_running_loop().create_future())
         self._jobs.put_nowait(job)
         self._num_unsettled += 1
-        try:
-            prepared = await job.answer
-        finally:
-            self._num_unsettled -= 1
-        seconds = prepared.decode_s + prepared.preprocess_s
-        self._seconds_per_file = _MEMORY * self._seconds_per_file + (1 - _MEMORY) * seconds
-        return prepared
+        return await job.answer
 
     async def close(self) -> None:
         """Kill the processes, also those at work, and wait until they are gone."""
@@ -118,8 +112,20 @@ class WorkerPool:
         await asyncio.gather(*self._slots, return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def _keep_slot(self) -> None:
+    async def _run_job(self, job: _Job, process: StoppableDecoder) -> None:
+        """Do one job, and learn from the time that it took, though its sender may have given up."""
         loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            await loop.run_in_executor(
+                self._threads, _settle, loop, job, process, self._max_seconds
+            )
+        finally:
+            self._num_unsettled -= 1
+            seconds = loop.time() - started
+            self._seconds_per_file = _MEMORY * self._seconds_per_file + (1 - _MEMORY) * seconds
+
+    async def _keep_slot(self) -> None:
         while True:
             process = await self._start_process()
             try:
@@ -127,10 +133,10 @@ class WorkerPool:
                     job = await self._jobs.get()
                     if not process.is_alive:  # it died while idle, which is no fault of this file
                         self._jobs.put_nowait(job)
-                    elif not job.answer.done():
-                        await loop.run_in_executor(
-                            self._threads, _settle, loop, job, process, self._max_seconds
-                        )
+                    elif job.answer.done():  # its sender gave up while it waited
+                        self._num_unsettled -= 1
+                    else:
+                        await self._run_job(job, process)
             finally:
                 process.kill()
                 self._processes.discard(process)

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -176,6 +177,34 @@ def test_what_was_kept_and_spoilt_is_measured_anew(bundle: Bundle, tmp_path: Pat
     tuner(Machine(LINEAR), tmp_path).open(bundle)
     for path in (tmp_path / "plans").iterdir():
         path.write_text('{"lanes": ')
+    _, plan = tuner(Machine(LINEAR), tmp_path).open(bundle)
+
+    assert plan.source == "measured"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run_slots": 100_000},
+        {"run_slots": -1},
+        {"run_slots": 0},
+        {"run_slots": True},
+        {"run_slots": 1.5},
+        {"threads": 10**9},
+        {"max_batch": 65},
+        {"seconds_per_image": 1e9},
+        {"seconds_per_image": "1"},
+        {"seconds_per_run": float("nan")},
+        {"seconds_per_run": float("inf")},
+        {"surprise": 1},
+    ],
+)
+def test_a_kept_plan_that_nobody_could_have_measured_is_measured_anew(
+    bundle: Bundle, tmp_path: Path, change: dict[str, object]
+) -> None:
+    tuner(Machine(LINEAR), tmp_path).open(bundle)
+    for path in (tmp_path / "plans").iterdir():
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
     _, plan = tuner(Machine(LINEAR), tmp_path).open(bundle)
 
     assert plan.source == "measured"

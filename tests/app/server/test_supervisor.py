@@ -249,6 +249,36 @@ def test_workers_that_fail_again_and_again_end_the_service(
     assert Supervisor(Settings(workers=2, port=0), work, IMPATIENT).run() == 1
 
 
+@pytest.fixture
+def supervisor() -> Supervisor:
+    """A parent that was started at 100 s and heard of its two workers at 109 and 109.5 s."""
+    supervisor = Supervisor(Settings(workers=3, port=0), end_at_once)
+    supervisor._last_tick = 109.8
+    for slot, heard in zip(supervisor._slots, (109.0, 109.5, None), strict=True):
+        slot.started = 100.0
+        slot.last_heartbeat = heard
+    return supervisor
+
+
+def test_after_a_freeze_of_all_processes_silence_counts_from_now(supervisor: Supervisor) -> None:
+    supervisor._slots[1].ends_by = 112.0
+    supervisor._notice_freeze(123.8)
+
+    assert [supervisor._silence(slot, 123.8) for slot in supervisor._slots] == [0.0, 0.0, 0.0]
+    assert supervisor._slots[1].ends_by == 126.0
+    assert supervisor._slots[0].started == 100.0  # so a worker that ends now has lived long
+
+
+def test_without_a_freeze_a_silent_worker_stays_silent(supervisor: Supervisor) -> None:
+    for tick in range(60):
+        supervisor._notice_freeze(110.0 + tick / 5)
+
+    assert [round(supervisor._silence(slot, 121.8), 1) for slot in supervisor._slots[:2]] == [
+        12.8,
+        12.3,
+    ]
+
+
 def test_a_port_that_is_taken_is_said_before_any_worker_starts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
         Supervisor(Settings(workers=2, port=taken.getsockname()[1]), end_at_once).run()
