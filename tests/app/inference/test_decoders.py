@@ -183,16 +183,18 @@ async def test_a_waiter_that_gives_up_does_not_disturb_the_pool() -> None:
 
 async def test_a_file_whose_sender_gave_up_is_counted_until_its_end_and_learned_from() -> None:
     async with decoding() as decoders:
-        await worker_of(decoders)
+        process_id = await worker_of(decoders)
         pool = decoders._pool
         learned = pool._seconds_per_file
+        os.kill(process_id, signal.SIGSTOP)
         waiter = asyncio.create_task(
-            decoders.prepare_in_worker(heavy_dicom(1500), PLAIN, start_by=math.inf)
+            decoders.prepare_in_worker(heavy_dicom(), PLAIN, start_by=math.inf)
         )
         await until(lambda: pool.wait_s > 0 and pool._jobs.empty())
         waiter.cancel()
         await asyncio.gather(waiter, return_exceptions=True)
         waited_s = pool.wait_s
+        os.kill(process_id, signal.SIGCONT)
         await until(lambda: pool.wait_s == 0)
 
     assert waited_s > 0
