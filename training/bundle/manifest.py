@@ -87,7 +87,7 @@ def write_manifest_of(draft: Draft) -> Manifest:
         metrics=metrics,
         training_data=_training_data(run, draft.splits),
         recipe=_recipe(run),
-        command=_portable(run.facts["command"]),
+        command=portable(run.facts["command"]),
         git_commit=run.facts["git_commit"],
         tools=run.facts["tools"] | {name: version(name) for name in _EXPORT_TOOLS},
         graphs=(draft.graph,),
@@ -120,7 +120,7 @@ def _recipe(run: Run) -> dict[str, Any]:
         told["joined"] = [
             joined
             | {
-                "command": _portable(joined["command"]),
+                "command": portable(joined["command"]),
                 "init_weights": _started(joined["init_weights"]),
             }
             for joined in run.facts["joined"]
@@ -132,7 +132,8 @@ def _started(weights: dict[str, str] | None) -> dict[str, str] | None:
     return weights and weights | {"file": _without_folder(weights["file"])}
 
 
-def _portable(command: str) -> str:
+def portable(command: str) -> str:
+    """Return a command without the folders of this machine."""
     return shlex.join(_without_folder(word) for word in shlex.split(command))
 
 

@@ -202,9 +202,9 @@ def pneumothorax_transfer() -> Recipe:
             "hospitals are untested."
         ),
         network="pyramid-large",
-        pretraining=Pretraining(epochs=(12, 12), sizes=(160, 256)),
-        companions=0.5,
-        epochs=(16,),
+        pretraining=Pretraining(epochs=(12, 6), sizes=(160, 256)),
+        companions=0.3,
+        epochs=(30,),
         sizes=(256,),
         batch=20,
         lr=8e-4,
