@@ -21,7 +21,7 @@ from cxr.errors import BundleError
 from cxr.graph import Graph, OnnxGraph, open_graph
 from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.manifest import GraphFile, Manifest, Parity, write_manifest
-from cxr.metrics_schema import TtaFigures
+from cxr.metrics_schema import TtaFigures, UnansweredFile
 from cxr.tta import PLAIN, POLICIES
 from training.bundle.gates import ReleaseGate, require
 from training.bundle.graph_gates import parity_gates
@@ -37,13 +37,7 @@ from training.bundle.manifest import graph_properties, portable
 from training.bundle.model_card import write_card
 from training.bundle.onnx_export import describe
 from training.data import DataError, load_index
-from training.evaluation.evaluate import (
-    UnansweredFile,
-    decode_ahead,
-    facts,
-    readable,
-    roles,
-)
+from training.evaluation.labelled_images import read_images, roles
 from training.evaluation.predict import predict
 from training.progress import progress_bar
 
@@ -112,16 +106,14 @@ def read_unseen_images(bundle: Bundle, data_dir: Path, groups: Path | None) -> U
             f"{data_dir} holds no held-out images of both classes of {manifest.model} "
             f"{manifest.version}; a bundle whose network learned from all is exported anew"
         )
-    decoded = progress_bar(
-        iterable=decode_ahead(rows, data_dir, manifest.preprocess), total=len(rows), unit="image"
-    )
+    shown = progress_bar(iterable=rows, total=len(rows), unit="image")
     refused: list[UnansweredFile] = []
-    read = [(one, image_HW) for one, image_HW in readable(decoded, refused)]
+    read = list(read_images(shown, data_dir, manifest.preprocess, refused))
     return UnseenImages(
-        [image_HW for _, image_HW in read],
-        [facts(one) for one, _ in read],
-        np.array([one[0].label for one, _ in read], dtype=np.int64),
-        tuple(one[0].person_group for one, _ in read),
+        [image.image_HW for image in read],
+        [image.metadata_M for image in read],
+        np.array([image.row.label for image in read], dtype=np.int64),
+        tuple(image.row.person_group for image in read),
     )
 
 

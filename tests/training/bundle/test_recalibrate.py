@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from cxr.bundle import read_bundle
 from cxr.graph import OnnxGraph
@@ -34,10 +36,10 @@ def test_the_network_answers_as_before(bundle_dir: Path, renewed: Path) -> None:
 def test_its_figures_are_of_the_held_out_images_alone(bundle_dir: Path, renewed: Path) -> None:
     old, new = (read_bundle(path).manifest.metrics for path in (bundle_dir, renewed))
 
-    assert new["n"] == old["n"]
-    assert new["auroc"] == pytest.approx(old["auroc"])
-    assert new["calibration"]["slope"] == pytest.approx(old["calibration"]["slope"], abs=1e-4)
-    assert "this version has the same network" in new["basis"]
+    assert new.n == old.n
+    assert new.auroc == pytest.approx(old.auroc)
+    assert new.calibration.slope == pytest.approx(old.calibration.slope, abs=1e-4)
+    assert "this version has the same network" in new.basis
 
 
 def test_a_folder_that_was_learned_from_is_no_ground(
@@ -78,8 +80,6 @@ def test_a_wide_mean_is_taken_by_columns_and_rows_if_padding_does_not_count(
     np.testing.assert_allclose(wide, lean, rtol=0, atol=1e-5)
 
 
-def _run(path: Path, image: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    from onnx.reference import ReferenceEvaluator
-
+def _run(path: Path, image: NDArray[np.float32]) -> NDArray[np.float32]:
     (mean,) = ReferenceEvaluator(str(path)).run(None, {"image": image})
     return np.asarray(mean)
