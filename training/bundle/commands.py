@@ -1,15 +1,16 @@
-"""`python -m training export`, `evaluate` and `report`."""
+"""`python -m training export`, `evaluate`, `recalibrate` and `report`."""
 
 import argparse
 from pathlib import Path
 
-from training.data.arguments import Commands, add_groups
+from training.data.arguments import Commands, add_groups, command_text
 
 
 def add(commands: Commands) -> None:
     """Add the commands to the parser."""
     _add_evaluate(commands)
     _add_export(commands)
+    _add_recalibrate(commands)
     _add_report(commands)
 
 
@@ -99,6 +100,31 @@ def _add_export(commands: Commands) -> None:
     export.set_defaults(run=_export)
 
 
+def _add_recalibrate(commands: Commands) -> None:
+    recalibrate = commands.add_parser(
+        "recalibrate",
+        help="write a new version of a bundle with the same network and new probabilities",
+        description="Fit calibration and thresholds anew on the bundle's held-out images and on "
+        "corrupted copies of them, take needless work out of the graph, and write STORE/NAME/N.",
+    )
+    recalibrate.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
+    recalibrate.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder that holds the bundle's held-out images",
+    )
+    recalibrate.add_argument(
+        "--store", type=Path, default=Path("model_store"), help="default: model_store"
+    )
+    recalibrate.add_argument(
+        "--version", type=int, required=True, metavar="N", help="a version that is not there yet"
+    )
+    add_groups(recalibrate)
+    recalibrate.set_defaults(run=_recalibrate)
+
+
 def _add_report(commands: Commands) -> None:
     report = commands.add_parser(
         "report",
@@ -149,6 +175,20 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
         options.version,
         max_bytes=options.max_megabytes * 1_000_000,
         precisions=tuple(dict.fromkeys(options.precision)),
+    )
+    print(path)
+
+
+def _recalibrate(options: argparse.Namespace, words: list[str]) -> None:
+    from training.bundle.recalibrate import recalibrate  # noqa: PLC0415 - torch comes with it
+
+    path = recalibrate(
+        options.bundle,
+        options.data,
+        options.store,
+        options.version,
+        command_text(words),
+        groups=options.groups,
     )
     print(path)
 

@@ -7,18 +7,20 @@ Shape suffixes: N held-out images, K views of one image, H and W input rows and 
 rows and columns.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
-from cxr.graph import OnnxGraph, Runtime
-from cxr.interpret import PLAIN_PROFILE
-from cxr.tta import POLICIES
+from cxr.graph import Graph, OnnxGraph, Runtime
+from cxr.interpret import PLAIN_PROFILE, Outputs
+from cxr.tta import POLICIES, TtaView
 from training.bundle.onnx_export import trace
-from training.evaluation.corruptions import STRESSES, corrupted
+from training.evaluation.corruptions import STRESSES, Image8, corrupted
 from training.evaluation.predict import predict
 from training.fit.batches import open_cache
 from training.fit.late_fusion import encode
@@ -73,34 +75,77 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
     views = POLICIES[run.recipe.tta_policy]
     position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
     images_NHW, facts = open_cache(run), facts_of(run)
-    answers, stressed_logits = [], {name: list[float]() for name in STRESSES}
-    with progress_bar(
-        total=len(position_N) * (1 + len(STRESSES)), desc="held-out images", unit="image"
-    ) as progress:
+    parts = []
+    with held_out_progress(len(position_N)) as progress:
         for fold, path in graphs.items():
             graph = OnnxGraph(path, Runtime(threads=run.recipe.threads))
-            for _, outputs in predict(
-                graph, ((i, images_NHW[i]) for i in run.held_back(fold)), views, facts
-            ):
-                answers.append((outputs.logit_N, outputs.novelty_N[0], outputs.cam_Nhw[0]))
-                progress.update()
-            for name, logits in stressed_logits.items():
-                copies = ((i, corrupted(name, images_NHW[i], int(i))) for i in run.held_back(fold))
-                for _, outputs in predict(graph, copies, views[:1], facts):
-                    logits.append(float(outputs.logit_N[0]))
-                    progress.update()
+            images = [(int(number), images_NHW[number]) for number in run.held_back(fold)]
+            parts.append(answer_images(graph, images, views, facts, progress))
+    groups = [run.index.rows[i].person_group for i in position_N]
+    return join_answers(position_N, run.index.label_N[position_N], groups, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one graph says of images, in their order: as they are, and of corrupted copies."""
+
+    outputs: tuple[Outputs, ...]
+    stressed_logits: dict[str, list[float]]
+
+
+def held_out_progress(images: int) -> "tqdm[Any]":
+    """Show how far `answer_images` is, over all images and their copies."""
+    return progress_bar(total=images * (1 + len(STRESSES)), desc="held-out images", unit="image")
+
+
+def answer_images(
+    graph: Graph,
+    images: Sequence[tuple[int, Image8]],
+    views: Sequence[TtaView],
+    facts: Callable[[int], NDArray[np.float32]],
+    progress: "tqdm[Any]",
+) -> Answers:
+    """Run images, each with its number in the data set, through a graph, and their copies."""
+
+    def counted(pairs: Iterator[tuple[int, Outputs]]) -> Iterator[Outputs]:
+        for _, outputs in pairs:
+            progress.update()
+            yield outputs
+
+    plain = tuple(counted(predict(graph, images, views, facts)))
+    stressed_logits = {}
+    for name in STRESSES:
+        copies = ((number, corrupted(name, image_HW, number)) for number, image_HW in images)
+        stressed_logits[name] = [
+            float(outputs.logit_N[0])
+            for outputs in counted(predict(graph, copies, views[:1], facts))
+        ]
+    return Answers(plain, stressed_logits)
+
+
+def join_answers(
+    position_N: NDArray[np.int64],
+    label_N: Labels01,
+    groups: Sequence[str],
+    parts: Sequence[Answers],
+) -> HeldOut:
+    """Return the predictions of images that one graph or several answered."""
+    outputs = [one for part in parts for one in part.outputs]
     return HeldOut(
         position_N,
-        run.index.label_N[position_N],
-        tuple(run.index.rows[i].person_group for i in position_N),
-        np.array([logit_K for logit_K, _, _ in answers], dtype=np.float64),
-        np.array([novelty for _, novelty, _ in answers], dtype=np.float64),
-        np.stack([cam_hw for _, _, cam_hw in answers]),
-        {name: np.array(logits) for name, logits in stressed_logits.items()},
+        label_N,
+        tuple(groups),
+        np.array([one.logit_N for one in outputs], dtype=np.float64),
+        np.array([one.novelty_N[0] for one in outputs], dtype=np.float64),
+        np.stack([one.cam_Nhw[0] for one in outputs]),
+        {
+            name: np.array([logit for part in parts for logit in part.stressed_logits[name]])
+            for name in STRESSES
+        },
     )
 
 
-def facts_of(run: Run) -> Callable[[np.int64], NDArray[np.float32]]:
+def facts_of(run: Run) -> Callable[[int], NDArray[np.float32]]:
     """Return a function from a position in the run directory's index to the metadata features of
     that image.
     """

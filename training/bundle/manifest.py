@@ -60,7 +60,7 @@ def write_manifest_of(draft: Draft) -> Manifest:
     tta = fit_profile(held_out, recipe.tta_policy)
     metrics = BundleMetrics(
         **dict(plain.figures),
-        basis=basis(run, held_out),
+        basis=basis(run, held_out) + _further(run),
         tta=TtaFigures(**dict(tta.figures), policy=recipe.tta_policy),
         stressed=robustness_figures(held_out),
     )
@@ -87,10 +87,27 @@ def write_manifest_of(draft: Draft) -> Manifest:
         metrics=metrics,
         training_data=_training_data(run, draft.splits),
         recipe=_recipe(run),
-        command=_portable(run.facts["command"]),
+        command=portable(run.facts["command"]),
         git_commit=run.facts["git_commit"],
         tools=run.facts["tools"] | {name: version(name) for name in _EXPORT_TOOLS},
         graphs=(draft.graph,),
+    )
+
+
+def _further(run: Run) -> str:
+    """Return what was learned from and not measured on; nothing if there is no such image."""
+    further = int((~run.measured_N).sum())
+    if not further:
+        return ""
+    doubtful = sum(
+        row.is_doubtful
+        for row, measured in zip(run.index.rows, run.measured_N, strict=True)
+        if not measured
+    )
+    return (
+        f" Every network also learned from up to {further:,} images of other sources, "
+        f"{doubtful:,} of them with labels that were read out of reports; none of their persons "
+        "is among those whom it was measured on."
     )
 
 
@@ -120,7 +137,7 @@ def _recipe(run: Run) -> dict[str, Any]:
         told["joined"] = [
             joined
             | {
-                "command": _portable(joined["command"]),
+                "command": portable(joined["command"]),
                 "init_weights": _started(joined["init_weights"]),
             }
             for joined in run.facts["joined"]
@@ -132,7 +149,8 @@ def _started(weights: dict[str, str] | None) -> dict[str, str] | None:
     return weights and weights | {"file": _without_folder(weights["file"])}
 
 
-def _portable(command: str) -> str:
+def portable(command: str) -> str:
+    """Return a command without the folders of this machine."""
     return shlex.join(_without_folder(word) for word in shlex.split(command))
 
 

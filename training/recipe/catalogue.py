@@ -202,13 +202,13 @@ def pneumothorax_transfer() -> Recipe:
             "hospitals are untested."
         ),
         network="pyramid-large",
-        pretraining=Pretraining(epochs=(12, 12), sizes=(160, 256)),
-        companions=0.5,
-        epochs=(16,),
+        pretraining=Pretraining(epochs=(12, 4), sizes=(160, 256)),
+        companions=0.3,
+        epochs=(30,),
         sizes=(256,),
         batch=20,
-        lr=8e-4,
-        warmup_epochs=2.0,
+        lr=6e-4,
+        warmup_epochs=1.0,
         ema=0.98,
         augment=Augmentation(
             rotate_degrees=12.0,
