@@ -14,25 +14,55 @@ SKIPS = {
 }
 
 
-SLOW_FOLDERS = {
+SLOW = {
+    "app/server/test_supervisor.py",
+    "app/test_load_report.py",
+    "app/test_main.py",
+    "bulk/test_run.py",
     "containers",
+    "contract/test_dicom_results.py",
+    "contract/test_hostile_senders.py",
+    "contract/test_openapi.py",
+    "contract/test_phi_leaks.py",
+    "contract/test_real_files.py",
+    "deploy",
     "e2e",
     "examples",
+    "gateway/test_flow.py",
     "packaging",
     "pacs",
     "site",
     "training",
 }
-"""Folders whose tests train, or start a browser, a container, an archive or a notebook."""
-QUICK_FOLDERS = {("training", "stats"), ("training", "recipe")}
+"""Folders and files whose tests train, start many processes, or a browser, an archive, a
+container or a notebook."""
+QUICK = {"training/recipe", "training/stats"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that `make test-fast` leaves out."""
     for item in items:
-        folders = item.path.relative_to(ROOT / "tests").parts
-        if folders[0] in SLOW_FOLDERS and folders[:2] not in QUICK_FOLDERS:
+        if _names(item.path) & SLOW and not _names(item.path) & QUICK:
             item.add_marker("slow")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare `make test-fast` the imports of what it leaves out; torch alone takes seconds."""
+    if config.option.markexpr != "not slow" or not _names(collection_path) & SLOW:
+        return None
+    is_quick = _names(collection_path) & QUICK
+    holds_quick = any(Path(quick).is_relative_to(_name(collection_path)) for quick in QUICK)
+    return None if is_quick or holds_quick else True
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT / "tests").as_posix()
+
+
+def _names(path: Path) -> set[str]:
+    """Return a path inside tests/, and all its folders."""
+    inside = path.relative_to(ROOT / "tests")
+    return {inside.as_posix(), *(folder.as_posix() for folder in inside.parents)}
 
 
 @pytest.fixture(scope="session")

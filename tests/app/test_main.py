@@ -29,7 +29,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m app` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "app", *arguments],
-        env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, timeout=100,
+        env={**os.environ, **variables}, cwd=ROOT, capture_output=True, text=True, timeout=250,
         check=False,
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ def test_it_answers_logs_json_and_ends_cleanly(store: Path, tmp_path: Path) -> N
         server.process.send_signal(signal.SIGTERM)
         _wait_until_draining(client)
         draining = [client.get("/readyz"), client.post("/predict", content=PNG)]
-        status = server.process.wait(15)
+        status = server.process.wait(60)
 
     assert answer.status_code == 200
     assert "server" not in answer.headers
@@ -87,7 +87,7 @@ def test_ctrl_c_ends_it_without_waiting(store: Path, tmp_path: Path) -> None:
     ) as server:
         server.process.send_signal(signal.SIGINT)
 
-        assert server.process.wait(15) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_what_was_taken_is_answered_while_the_service_goes_down(
@@ -110,7 +110,7 @@ def test_what_was_taken_is_answered_while_the_service_goes_down(
         answer = client.post("/predict", content=body())
 
         assert answer.status_code == 200
-        assert server.process.wait(15) == 0
+        assert server.process.wait(60) == 0
 
 
 def test_what_takes_too_long_when_the_service_goes_down_is_told_so(
@@ -163,7 +163,7 @@ def _wait_until_draining(client: httpx.Client) -> None:
 
 def _wait_until_read(server: Server) -> None:
     """Wait for an answer on another connection: the event loop has read what was sent before."""
-    assert httpx.get(f"{server.url}/livez", timeout=20).status_code == 200
+    assert httpx.get(f"{server.url}/livez", timeout=60).status_code == 200
 
 
 def _wait_until_refused(server: Server) -> None:
@@ -177,7 +177,7 @@ def _wait_until_refused(server: Server) -> None:
 
 def client_of(server: Server) -> httpx.Client:
     """A client of a running service."""
-    return httpx.Client(base_url=server.url, timeout=20)
+    return httpx.Client(base_url=server.url, timeout=60)
 
 
 async def test_closing_the_service_waits_for_what_is_in_work(store: Path, graph: FakeGraph) -> None:

@@ -50,7 +50,7 @@ def paths(out: Path) -> list[str]:
     return sorted(table["path"].to_pylist())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_driver_that_is_killed_leaves_what_it_did_and_the_next_run_does_the_rest(
     many: Path, store: Path, tmp_path: Path
 ) -> None:

@@ -30,7 +30,11 @@ def validator_errors(folder: Path) -> list[str]:
     found = []
     for path in sorted(folder.iterdir()):
         done = subprocess.run(
-            ["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False, timeout=30
+            ["dciodvfy", "-new", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
         found += [
             f"{path.name}: {line}"

@@ -52,6 +52,18 @@ def named_pages(nav: object) -> Iterator[str]:
             yield from named_pages(part)
 
 
+def test_every_source_file_that_a_page_names_exists() -> None:
+    named = re.compile(r"`((?:app|bulk|cxr|cxr_client|gateway|tests|training)/[\w/]+(?:\.\w+)?)`")
+    pages = [path for path in DOCS.rglob("*.md") if path != PAGE]
+    missing = [
+        f"{page.name}: {path}"
+        for page in [*pages, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+        for path in named.findall(read(page))
+        if not any((ROOT / f"{path}{ending}").exists() for ending in ("", ".py"))
+    ]
+    assert missing == []
+
+
 def test_no_document_or_source_names_a_place_of_its_maker() -> None:
     private = re.compile(r"/(work|root|tmp|home)/")
     named = [

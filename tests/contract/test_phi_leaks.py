@@ -61,7 +61,7 @@ def talkative_server(folder: Path, **settings: Any) -> Iterator[Server]:
 
 def marked_client(server: Server) -> httpx.Client:
     """Make a sender whose every header is marked."""
-    return httpx.Client(base_url=server.url, headers=HEADERS, timeout=30)
+    return httpx.Client(base_url=server.url, headers=HEADERS, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,7 @@ def test_no_mark_of_a_broken_connection_comes_back_or_is_written_down(
 def converse(server: Server, sent: bytes) -> bytes:
     """Send bytes over a connection of their own, and read until it is closed or answered."""
     url = httpx.URL(server.url)
-    with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as connection:
         connection.sendall(sent)
         answer = b""
         while b"}" not in answer and (chunk := connection.recv(4096)):

@@ -44,7 +44,7 @@ def test_the_program_on_the_page_of_the_library_prints_a_finding(tmp_path: Path)
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=350,
     )
     assert "pneumothorax" in done.stdout
 
@@ -55,7 +55,7 @@ def test_every_request_of_the_shell_script_is_answered(server: Server) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=350,
     )
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [answer.get("finding") for answer in answers[1:3]] == ["pneumothorax", "pneumothorax"]
@@ -76,7 +76,7 @@ def test_the_client_lists_a_folder_by_probability_and_names_the_file_with_a_prob
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=350,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     probabilities = [float(line.split()[0]) for line in done.stdout.splitlines()]

@@ -15,14 +15,14 @@ def read_notebook() -> nbformat.NotebookNode:
     return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call,no-any-return]
 
 
-@pytest.mark.timeout(900)  # two minutes on two quiet cores
+@pytest.mark.timeout(1800)  # two minutes on two quiet cores
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # of the notebook's kernel client
 def test_the_notebook_goes_from_a_folder_to_the_answers_of_a_served_model(
     test_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CXR_EXAMPLE_DATA", str((test_data / "pneumonia").resolve()))
+    monkeypatch.setenv("EXAMPLE_DATA", str((test_data / "pneumonia").resolve()))
     notebook = read_notebook()
-    client = NotebookClient(notebook, timeout=800, resources={"metadata": {"path": str(ROOT)}})
+    client = NotebookClient(notebook, timeout=1700, resources={"metadata": {"path": str(ROOT)}})
     client.execute()
 
     printed = "".join(

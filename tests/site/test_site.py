@@ -17,7 +17,7 @@ def test_the_site_builds_without_a_warning_and_names_the_api(tmp_path: Path) -> 
         capture_output=True,
         text=True,
         check=False,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "cxr.decode.decode" in (tmp_path / "api-cxr/index.html").read_text()

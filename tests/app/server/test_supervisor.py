@@ -24,7 +24,7 @@ from tests.factories import chest, make_png
 from tests.server import Server, running_server
 
 pytestmark = pytest.mark.timeout(
-    300
+    900
 )  # each starts several services, which a busy machine takes its time for
 
 PNG = make_png(chest(64, 64))
@@ -33,7 +33,7 @@ PNG = make_png(chest(64, 64))
 def post(url: str) -> httpx.Response:
     """Send an image over a connection of its own, which any worker may take."""
     return httpx.post(
-        f"{url}/predict", content=PNG, headers={"content-type": "image/png"}, timeout=30
+        f"{url}/predict", content=PNG, headers={"content-type": "image/png"}, timeout=120
     )
 
 
@@ -52,7 +52,7 @@ def process_ids(server: Server) -> list[int]:
     return [line["pid"] for line in lines if line["message"] == "worker started"]
 
 
-def until(happens: Callable[[], bool], *, seconds: float = 60.0) -> None:
+def until(happens: Callable[[], bool], *, seconds: float = 150.0) -> None:
     deadline = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < deadline
@@ -175,7 +175,7 @@ def test_a_drain_of_all_workers_loses_no_request(server: Server) -> None:
         until(lambda: tally["200"] > 10)
         server.process.send_signal(signal.SIGTERM)
         started = time.monotonic()
-        status = server.process.wait(20)
+        status = server.process.wait(60)
 
     assert status == 0
     assert time.monotonic() - started < 15
@@ -189,7 +189,7 @@ def test_who_comes_after_a_drain_is_refused_and_not_taken_and_dropped(server: Se
     server.process.send_signal(signal.SIGTERM)
     while server.process.poll() is None:
         try:
-            with socket.create_connection((url.host, url.port or 80), timeout=5) as connection:
+            with socket.create_connection((url.host, url.port or 80), timeout=60) as connection:
                 connection.sendall(
                     b"GET /livez HTTP/1.1\r\nhost: [::1]\r\nconnection: close\r\n\r\n"
                 )
@@ -205,7 +205,9 @@ def test_who_comes_after_a_drain_is_refused_and_not_taken_and_dropped(server: Se
 
 def test_workers_go_down_when_their_parent_is_killed(server: Server) -> None:
     server.process.kill()
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in process_ids(server)), seconds=20)
+    until(
+        lambda: not any(Path(f"/proc/{pid}").exists() for pid in process_ids(server)), seconds=120
+    )
 
 
 def test_all_workers_swap_to_a_new_version(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.timeout(300)  # three Pythons that import torch
+@pytest.mark.timeout(900)  # three Pythons that import torch
 def test_two_processes_take_the_steps_of_one(films_dir: Path, tmp_path: Path) -> None:
     two = torchrun(*arguments(films_dir, tmp_path / "two"))
     assert two.returncode == 0, two.stderr
