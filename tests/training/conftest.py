@@ -75,7 +75,7 @@ def _make_run(films_dir: Path, out: Path, *settings: str) -> Path:
     from training.fit.open_run import open_run
     from training.fit.run_dir import save_network
     from training.recipe.catalogue import smoke
-    from training.recipe.schema import override
+    from training.recipe.override import override
 
     command = f"python -m training train smoke --data {films_dir} --out {out}"
     run = open_run(override(smoke(), settings), films_dir, out, command)

@@ -12,7 +12,7 @@ from training.data.arguments import (
     command_text,
 )
 from training.recipe.catalogue import recipe_named
-from training.recipe.schema import override
+from training.recipe.override import override
 
 
 def add(commands: Commands) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 from training.fit.batches import Samples, open_samples
 from training.fit.open_run import git_commit, tools
 from training.fit.run_dir import Run, RunError, load_network, load_run, save_network, write_facts
-from training.fit.train import fit_novelty, take_as_final
+from training.fit.train import take_as_final
+from training.fit.validate import fit_novelty
 from training.model.network import ChestNet
 from training.progress import progress_bar
 from training.recipe.schema import EnsembleMember, Recipe, recipe_to_dict

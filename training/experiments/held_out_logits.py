@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from training.data.index import read_table, write_table
 from training.evaluation.corruptions import STRESSES, corrupted
 from training.fit.batches import open_samples, plain_batches
+from training.fit.device import choose_device
 from training.fit.run_dir import Run, load_network
-from training.fit.train import choose_device
 from training.stats.metrics import Floats, Labels01
 
 READINGS = ("plain", *STRESSES)

@@ -3,7 +3,8 @@
 import re
 from typing import get_args
 
-from training.recipe.schema import ConfigError, Imbalance, Recipe, override
+from training.recipe.override import override
+from training.recipe.schema import ConfigError, Imbalance, Recipe
 
 _SHARED = ("seed", "split_seed", "folds", "validation")
 """What all variants have alike: the images that each model is tried on."""

@@ -13,7 +13,7 @@ from training.data.arguments import (
     command_text,
 )
 from training.recipe.catalogue import RECIPES, recipe_named
-from training.recipe.schema import known_keys, override
+from training.recipe.override import known_keys, override
 
 if TYPE_CHECKING:
     from training.fit.run_dir import Run

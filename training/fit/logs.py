@@ -1,5 +1,6 @@
-"""Logs of a run directory: one JSON object a line, appended, so that a resumed training continues
-the file.
+"""Logs of a run directory: JSON lines, and curves for `tensorboard --logdir RUN`.
+
+Both are appended to, so that a resumed training continues them.
 """
 
 import json
@@ -7,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from tensorboardX import SummaryWriter
 
 
 class JsonLinesLog:
@@ -37,6 +40,34 @@ class JsonLinesLog:
         line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="seconds"), **facts}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+
+
+class TensorBoardLog:
+    """Write scalars over the epochs; a context manager that closes its file."""
+
+    def __init__(self, folder: Path, *, first_epoch: int) -> None:
+        """Write into `folder`; what an interrupted training wrote from `first_epoch` on is
+        hidden.
+        """
+        self._writer = SummaryWriter(str(folder), purge_step=first_epoch)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def write(self, epoch: int, **figures: float | None) -> None:
+        """Write the figures of an epoch that there are, and let them be seen at once."""
+        for name, figure in figures.items():
+            if figure is not None:
+                self._writer.add_scalar(name, figure, epoch)
+        self._writer.flush()
 
 
 def _forget_after(path: Path, epoch: int) -> None:

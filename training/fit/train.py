@@ -2,15 +2,14 @@
 
     for each model: for each epoch: batches -> steps -> average -> validate -> save
 
-`train` makes every model of a run directory, `train_model` one of them, `train_epoch` one epoch of
-it; they read from top to bottom.  What is kept is the running average of the weights after the last
-epoch, or the mean over some last ones: nothing is selected on the held-out fold, so its figures
-stay honest.
+`train` makes every model of a run directory, `train_model` one of them, and
+`training.fit.epoch.train_epoch` one epoch of it.  What is kept is the running average of the
+weights after the last epoch, or the mean over some last ones. Nothing is selected on the held-out
+fold, so its figures stay honest.
 
 Shape suffixes: N images, 1 channel, H rows, W columns.
 """
 
-import math
 import os
 import shutil
 import time
@@ -21,40 +20,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from training.fit import distributed
-from training.fit.balance import class_weights
-from training.fit.batches import (
-    Batch,
-    Samples,
-    epoch_batches,
-    epoch_length,
-    open_samples,
-    plain_batches,
-    steps_per_epoch,
-)
-from training.fit.companion_loss import companion_loss
-from training.fit.curves import TensorBoardLog
+from training.fit.batches import Samples, epoch_length, open_samples
+from training.fit.device import available_cores, choose_device
+from training.fit.epoch import train_epoch
 from training.fit.generate import generate
-from training.fit.logs import JsonLinesLog
-from training.fit.losses import weighted_bce
-from training.fit.mask_loss import mask_loss
+from training.fit.logs import JsonLinesLog, TensorBoardLog
 from training.fit.run_dir import STATE_FILE, Run, load_network, save_network
 from training.fit.train_state import TrainState
-from training.hardware import bf16_instructions
-from training.model.companion_head import CompanionHead
+from training.fit.validate import fit_novelty, validate
 from training.model.network import ChestNet
-from training.progress import progress_bar
 from training.recipe.schema import Recipe
-from training.stats.metrics import auroc
-
-_SHOWN_BATCHES = 20
-"""The bar shows the mean loss of so many last batches."""
-
-_LOOK_BATCH = 16
-"""Images that are looked at together without learning: on a CPU more of them cost more, for the
-memory that they need."""
 
 _MEMBER_SEEDS = 1000
 """How far the seeds of an ensemble's members lie apart: further than those of the folds."""
@@ -249,9 +226,8 @@ def train_network(  # noqa: PLR0913 - what a model is made of, and where it goes
         recipe, seed, choose_device(), pretrained=pretrained, with_companion=learns_more
     )
     state.resume(unfinished)
-    if (
-        not distributed.is_main_process()
-    ):  # the others take their part in every step, and do nothing else
+    if not distributed.is_main_process():
+        # the other processes take their part in every step, and do nothing else
         while state.epoch < recipe.total_epochs:
             train_epoch(state, samples, folder.name)
             state.finish_epoch()
@@ -274,127 +250,3 @@ def train_network(  # noqa: PLR0913 - what a model is made of, and where it goes
             curves.write(state.epoch, loss=loss, auroc=found, **pace)
             state.save(unfinished)
     return state.kept.network
-
-
-def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
-    """Train one epoch and return its mean loss. It is a pure function of state, seed and epoch.
-    Each process takes its part of a batch, and all take the same step.
-    """
-    recipe, epoch = state.recipe, state.epoch
-    # dropout and stochastic depth draw from the global generator, each process for its own images
-    torch.manual_seed(state.seed + 1_000_003 * (epoch + 1) + 7_919 * distributed.rank())
-    weights = class_weights(samples.label_N, recipe.imbalance)
-    steps, losses = steps_per_epoch(epoch_length(samples, recipe), recipe.batch), list[float]()
-    state.network.train()
-    title = f"{name} epoch {epoch + 1}/{recipe.total_epochs}"
-    with progress_bar(
-        total=steps, desc=title, unit="batch", disable=not distributed.is_main_process()
-    ) as bar:
-        for batch in epoch_batches(samples, recipe, epoch, state.seed, state.device):
-            mine = batch.part(distributed.shard)
-            for group in state.optimizer.param_groups:
-                group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
-            loss = batch_loss(state.network, mine, recipe, weights, state.companion)
-            loss = loss * (
-                len(mine.target_N) / len(batch.target_N)
-            )  # its share of the whole batch's mean
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            distributed.all_reduce_gradients(state.network)
-            if state.companion is not None:
-                distributed.all_reduce_gradients(state.companion)
-            state.optimizer.step()
-            state.average.update(state.network)
-            losses.append(distributed.all_reduce_sum(loss))
-            bar.set_postfix(loss=f"{np.mean(losses[-_SHOWN_BATCHES:]):.4f}", refresh=False)
-            bar.update()
-    return float(np.mean(losses))
-
-
-def batch_loss(
-    network: ChestNet,
-    batch: Batch,
-    recipe: Recipe,
-    weights: tuple[float, float],
-    companion: CompanionHead | None = None,
-) -> Tensor:
-    """Return the mean loss of a batch: the label's, the map's against the segmentation masks where
-    there are any, and that of what is learned beside them.
-    """
-    with mixed_precision(recipe, network.bias.device):
-        feature_NChw = network.forward_features(batch.image_N1HW)
-    feature_NChw = feature_NChw.float()  # a sum over a thousand cells needs more than bf16's 8 bits
-    logit_N, cam_Nhw = network.read(feature_NChw, batch.metadata_NM)
-    loss = weighted_bce(
-        logit_N,
-        batch.target_N,
-        smoothing=recipe.label_smoothing,
-        weights=weights,
-        weight_N=batch.weight_N,
-    )
-    if companion is not None and batch.companion_NF is not None:
-        answer_NF = companion(network.dropout(feature_NChw))
-        loss = loss + companion_loss(answer_NF, batch.companion_NF, recipe.pretraining)
-    if batch.mask_N1HW is None:
-        return loss
-    known = slice(None) if batch.has_mask_N is None else batch.has_mask_N
-    if not len(cam_Nhw[known]):
-        return loss
-    return loss + recipe.mask_weight * mask_loss(cam_Nhw[known], batch.mask_N1HW[known])
-
-
-def mixed_precision(recipe: Recipe, device: torch.device) -> torch.autocast:
-    """Run convolutions in bf16 if the recipe asks for it, or if it leaves the choice and bf16 is
-    faster.
-    """
-    gains = (
-        recipe.network.startswith(("densenet", "pyramid")) and bf16_instructions() is not None
-    )  # else it is emulated
-    faster = device.type == "cuda" or gains
-    bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and faster)
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-
-
-def rate_at(epoch: float, recipe: Recipe) -> float:
-    """Return the learning rate, as a share of its peak, `epoch` epochs into training: linear
-    warm-up, then a cosine to 0.
-    """
-    if epoch < recipe.warmup_epochs:
-        return (epoch + 0.01) / (
-            recipe.warmup_epochs + 0.01
-        )  # never 0: the first step learns something
-    past = (epoch - recipe.warmup_epochs) / max(recipe.total_epochs - recipe.warmup_epochs, 1e-9)
-    return 0.5 * (1.0 + math.cos(math.pi * past))
-
-
-@torch.inference_mode()
-def validate(network: ChestNet, samples: Samples, size: int) -> float | None:
-    """Return the AUROC on plain images at `size`; None if a class is missing."""
-    network.eval()
-    batches = plain_batches(samples, _LOOK_BATCH, size, network.bias.device)
-    logit_N = torch.cat(
-        [network.forward_logit(batch.image_N1HW, batch.metadata_NM).cpu() for batch in batches]
-    )
-    return auroc(samples.label_N, logit_N.numpy().astype(np.float64))
-
-
-@torch.inference_mode()
-def fit_novelty(network: ChestNet, samples: Samples, size: int) -> None:
-    """Fit the novelty head: the distribution of the training images in the network's features."""
-    network.eval()
-    batches = plain_batches(samples, _LOOK_BATCH, size, network.bias.device)
-    network.novelty.fit(torch.cat([network.describe(batch.image_N1HW) for batch in batches]))
-
-
-def choose_device() -> torch.device:
-    """Return the GPU, if there is one; each of several processes takes its own."""
-    return (
-        torch.device("cuda", distributed.local_rank())
-        if torch.cuda.is_available()
-        else torch.device("cpu")
-    )
-
-
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

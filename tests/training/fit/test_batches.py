@@ -11,7 +11,7 @@ from training.fit.batches import (
     to_float,
 )
 from training.recipe.catalogue import smoke
-from training.recipe.schema import override
+from training.recipe.override import override
 
 CPU = torch.device("cpu")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.fit.mask_loss import EVEN_ODDS, mask_loss
+from training.fit.losses import EVEN_ODDS, mask_loss
 
 SURE = 12.0
 

@@ -12,7 +12,7 @@ from training.fit.open_run import open_run
 from training.fit.run_dir import RunError, load_run, read_splits
 from training.model.pretrained import WeightsError
 from training.recipe.catalogue import pneumothorax_efficientnet_b0, smoke
-from training.recipe.schema import override
+from training.recipe.override import override
 
 COMMAND = "python -m training train smoke --data radiographs --out run"
 

@@ -18,8 +18,9 @@ from training.fit.open_run import open_run
 from training.fit.run_dir import Run, load_network
 from training.fit.train import train
 from training.recipe.catalogue import smoke
+from training.recipe.override import override
 from training.recipe.pretraining import Pretraining
-from training.recipe.schema import Recipe, override
+from training.recipe.schema import Recipe
 
 SETTINGS = (
     "pretraining.epochs=1", "pretraining.sizes=32", "pretraining.batch=8", "companions=0.5",

@@ -12,20 +12,16 @@ from safetensors.torch import load_file
 from tensorboardX.proto.event_pb2 import Event
 
 from training.fit.batches import Batch, Samples
+from training.fit.epoch import batch_loss, mixed_precision, rate_at, train_epoch
 from training.fit.logs import JsonLinesLog
 from training.fit.run_dir import load_network
-from training.fit.train import (
-    batch_loss,
-    mixed_precision,
-    rate_at,
-    train_epoch,
-    train_model,
-    validate,
-)
+from training.fit.train import train_model
 from training.fit.train_state import TrainState
+from training.fit.validate import validate
 from training.hardware import bf16_instructions
 from training.recipe.catalogue import smoke
-from training.recipe.schema import Recipe, override
+from training.recipe.override import override
+from training.recipe.schema import Recipe
 
 CPU = torch.device("cpu")
 

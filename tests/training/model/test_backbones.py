@@ -19,7 +19,8 @@ from training.model.backbones import (
 )
 from training.model.network import ChestNet
 from training.recipe.catalogue import smoke
-from training.recipe.schema import NetworkName, override
+from training.recipe.override import override
+from training.recipe.schema import NetworkName
 
 PARAMETERS: dict[NetworkName, float] = {
     # Millions.  EfficientNets: Tan and Le 2019, table 2, Lite0: TensorFlow's, DenseNets:

@@ -3,13 +3,8 @@ import dataclasses
 import pytest
 
 from training.recipe.catalogue import RECIPES, pneumonia_efficientnet_b0, recipe_named, smoke
-from training.recipe.schema import (
-    ConfigError,
-    known_keys,
-    override,
-    recipe_from_dict,
-    recipe_to_dict,
-)
+from training.recipe.override import known_keys, override
+from training.recipe.schema import ConfigError, recipe_from_dict, recipe_to_dict
 
 
 @pytest.mark.parametrize("name", RECIPES)
