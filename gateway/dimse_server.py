@@ -5,6 +5,7 @@ import threading
 from collections import defaultdict
 from ipaddress import ip_address
 from typing import Any
+from weakref import WeakSet
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -45,6 +46,7 @@ class DimseServer:
         self._lock = threading.Lock()
         self._by_peer: defaultdict[tuple[str, str], set[Association]] = defaultdict(set)
         self._unanswered_bytes: dict[Association, int] = {}
+        self._too_large: WeakSet[Association] = WeakSet()
         self._max_message_bytes = self._node.max_instance_mb * 1_000_000
         self._server: ThreadedAssociationServer | None = None
 
@@ -152,7 +154,8 @@ class DimseServer:
         with self._lock:
             size = self._unanswered_bytes.get(event.assoc, 0) + event.pdu.pdu_length
             self._unanswered_bytes[event.assoc] = size
-        if size > self._max_message_bytes:
+        if size > self._max_message_bytes and event.assoc not in self._too_large:
+            self._too_large.add(event.assoc)
             self._metrics.refused.labels("too_large").inc()
             event.assoc.abort(block=False)
 
@@ -160,8 +163,8 @@ class DimseServer:
         """Answer one C-STORE request once its instance is durable."""
         caller = str(event.assoc.requestor.ae_title).strip()
         with self._lock:
-            size = self._unanswered_bytes.pop(event.assoc, 0)
-        if size > self._max_message_bytes:
+            self._unanswered_bytes.pop(event.assoc, None)
+        if event.assoc in self._too_large:
             return OUT_OF_RESOURCES  # never read: the association is being aborted
         try:
             incoming = _incoming(event, caller if caller in self._peers else "other")
