@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from cxr.bundle import Bundle, file_sha256, read_bundle, write_bundle
 from cxr.decode import quiet_libraries
 from cxr.errors import BundleError
+from cxr.evaluation_schema import UnansweredFile
 from cxr.graph import Graph, OnnxGraph, open_graph
 from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.manifest import GraphFile, Manifest, Parity, write_manifest
-from cxr.metrics_schema import TtaFigures, UnansweredFile
+from cxr.metrics_schema import TtaFigures
 from cxr.tta import PLAIN, POLICIES
 from training.bundle.gates import ReleaseGate, require
 from training.bundle.graph_gates import parity_gates
