@@ -185,6 +185,7 @@ async def test_a_file_whose_sender_gave_up_is_counted_until_its_end_and_learned_
     async with decoding() as decoders:
         process_id = await worker_of(decoders)
         pool = decoders._pool
+        await until(lambda: pool.wait_s == 0)
         learned = pool._seconds_per_file
         os.kill(process_id, signal.SIGSTOP)
         waiter = asyncio.create_task(
