@@ -8,12 +8,11 @@ stream's own markers, so that no decoder gets more than was checked.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from cxr.errors import CorruptImage, DecodeLimit
 
 JPEG_START = b"\xff\xd8"
-JPEG_2000_START = b"\xff\x4f\xff\x51"
-JP2_START = b"\0\0\0\x0cjP  "
 
 MAX_SEGMENTS = 1024
 """Segments before the first scan; files have tens."""
@@ -32,10 +31,17 @@ segments."""
 _START_OF_SCAN = 0xDA
 _SCAN = b"\xff\xda"
 _END_OF_IMAGE = b"\xff\xd9"
+_RESTART_INTERVAL = 0xDD
+_JFIF = 0xE0
 _EXIF = 0xE1
-_UNSEEN = frozenset({*range(0xE1, 0xF0), 0xFE}) - {0xEE}
-"""Application segments and comments that make no pixel; APP0 (JFIF) and APP14 (Adobe) say which
-colours are meant."""
+_ADOBE = 0xEE
+_NAMES = {_JFIF: b"JFIF\0", _EXIF: b"Exif\0", _ADOBE: b"Adobe"}
+"""First bytes of the application segments that are read; others share their numbers."""
+
+_UNSEEN = frozenset({*range(0xE0, 0xF0), 0xFE})
+"""Application segments and comments, which make no pixel. What they say of colours is read here."""
+
+ColorModel = Literal["grey", "ycc", "rgb", "cmyk", "unstated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class JpegFrame:
     """A start-of-frame segment (ITU-T T.81 B.2.2)."""
 
     marker: int
+    bits: int
     rows: int
     columns: int
     components: tuple[tuple[int, int, int], ...]
@@ -52,6 +59,11 @@ class JpegFrame:
     def is_progressive(self) -> bool:
         """Whether several scans refine the same samples."""
         return self.marker in (0xC2, 0xC6, 0xCA, 0xCE)
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether samples are predicted, not transformed."""
+        return self.marker in (0xC3, 0xC7, 0xCB, 0xCF)
 
     @property
     def is_arithmetic(self) -> bool:
@@ -72,14 +84,20 @@ class JpegFrame:
 
 @dataclass(frozen=True, slots=True)
 class JpegStructure:
-    """What stands before a JPEG's first scan.
+    """What stands before a JPEG's first scan, and what follows.
 
-    `bare` is the stream without the segments that make no pixel: texts, profiles,
-    thumbnails, further pictures.  `exif` is the first APP1 segment's content.
+    `head` has the segments that make pixels: no texts, profiles, thumbnails or further pictures.
+    `coded` is the rest of the stream, from its first scan to its end marker. `exif` is the first
+    EXIF segment's content. `restart_units` is the number of coded units between restart markers, 0
+    for no restarts. `is_inverted` is set for CMYK as Adobe writes it, with 0 for full ink.
     """
 
     frame: JpegFrame
-    bare: bytes
+    color: ColorModel
+    is_inverted: bool
+    restart_units: int
+    head: bytes
+    coded: bytes
     exif: bytes
     scans: tuple[bytes, ...]
     """The components of each scan, by their identifiers."""
@@ -95,9 +113,31 @@ class JpegStructure:
         return self.frame.columns
 
     @property
+    def samples(self) -> int:
+        """Samples of a pixel."""
+        return len(self.frame.components)
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of the stream without the segments that make no pixel."""
+        return len(self.head) + len(self.coded)
+
+    @property
     def num_scanned(self) -> float:
         """Samples over which a decoder walks, in all scans together."""
         return self.rows * self.columns * sum(map(self.frame.samples_a_pixel, self.scans))
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of a coded unit of DCT blocks."""
+        if self.samples == 1:
+            return 8
+        return 8 * max((high for _, _, high in self.frame.components), default=1)
+
+    @property
+    def is_subsampled(self) -> bool:
+        """Whether the components differ in resolution, as only luma and chroma do."""
+        return len({(wide, high) for _, wide, high in self.frame.components}) > 1
 
 
 def read_jpeg_outline(data: bytes) -> JpegStructure:
@@ -105,32 +145,73 @@ def read_jpeg_outline(data: bytes) -> JpegStructure:
 
     Raises:
         CorruptImage: no frame header, a broken segment, or no end.
-        DecodeLimit: more scans than any picture needs.
+        DecodeLimit: more scans than any image needs.
     """
     frame: JpegFrame | None = None
-    exif = b""
-    kept = [JPEG_START]
+    kept: list[bytes] = []
+    found: dict[int, bytes] = {}
     scan = 0
     for marker, start, end in _segments(data):
         if marker == _START_OF_SCAN:
             scan = start
             break
+        segment = data[start:end]
         if marker in _FRAME_HEADERS and frame is None:
-            frame = _read_frame(marker, data[start:end])
-        if marker == _EXIF:
-            exif = exif or data[start + 4 : end]
+            frame = _read_frame(marker, segment)
         if marker not in _UNSEEN:
-            kept.append(data[start:end])
+            kept.append(segment)
+        if marker not in found or segment[4:9] == _NAMES.get(marker):
+            found[marker] = segment
     if frame is None or not scan:
         raise CorruptImage("The compressed image has no frame header.")
+    return _structure(frame, found, b"".join(kept), _coded(data, scan))
+
+
+def _coded(data: bytes, scan: int) -> bytes:
+    """Return the stream from its first scan to its end marker."""
     if data.count(_SCAN, scan) > MAX_SCANS:
         raise DecodeLimit(f"The compressed image has more than {MAX_SCANS} scans.")
-    if (
-        data.rfind(_END_OF_IMAGE) < scan
-    ):  # entropy-coded bytes never look like a marker, so this is the end itself
+    # Entropy-coded bytes never look like a marker, so this is the end itself.
+    end = data.find(_END_OF_IMAGE, scan)
+    if end < 0:
         raise CorruptImage("The compressed image has no end.")
-    bare = b"".join((*kept, data[scan:]))
-    return JpegStructure(frame, bare, exif, tuple(_scans(data, scan)))
+    return data[scan : end + 2]
+
+
+def _structure(
+    frame: JpegFrame, found: dict[int, bytes], head: bytes, coded: bytes
+) -> JpegStructure:
+    color = _color_model(found, bytes(number for number, _, _ in frame.components))
+    adobe = found.get(_ADOBE, b"") if color == "cmyk" else b""
+    interval = found.get(_RESTART_INTERVAL, b"").ljust(6, b"\0")
+    return JpegStructure(
+        frame=frame,
+        color=color,
+        is_inverted=adobe[4:9] == _NAMES[_ADOBE],
+        restart_units=struct.unpack_from(">H", interval, 4)[0],
+        head=adobe + head,
+        coded=coded,
+        exif=found.get(_EXIF, b"")[4:],
+        scans=tuple(_scans(coded, 0)),
+    )
+
+
+def _color_model(found: dict[int, bytes], ids: bytes) -> ColorModel:
+    """Tell which colours the components mean, by the rules of libjpeg.
+
+    A JFIF segment means YCbCr. The transform of an Adobe segment comes next, then the letters R, G,
+    B as component numbers.
+    """
+    if len(ids) == 1:
+        return "grey"
+    if len(ids) == 4:
+        return "cmyk"
+    if found.get(_JFIF, b"")[4:9] == _NAMES[_JFIF]:
+        return "ycc"
+    adobe = found.get(_ADOBE, b"")
+    if adobe[4:9] == _NAMES[_ADOBE] and len(adobe) >= 16:
+        return "ycc" if adobe[15] else "rgb"
+    return "rgb" if ids == b"RGB" else "unstated"
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
@@ -156,15 +237,15 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _read_frame(marker: int, segment: bytes) -> JpegFrame:
-    if len(segment) < 9:
+    if len(segment) < 10 or len(segment) < 10 + 3 * segment[9]:
         raise CorruptImage("The compressed image's frame header is cut short.")
     rows, columns = struct.unpack_from(">HH", segment, 5)
-    described = segment[10:]
+    described = segment[10 : 10 + 3 * segment[9]]
     components = tuple(
         (described[at], described[at + 1] >> 4, described[at + 1] & 15)
         for at in range(0, len(described) - 2, 3)
     )
-    return JpegFrame(marker, rows, columns, components)
+    return JpegFrame(marker, segment[4], rows, columns, components)
 
 
 def _scans(data: bytes, first: int) -> Iterator[bytes]:
@@ -174,50 +255,3 @@ def _scans(data: bytes, first: int) -> Iterator[bytes]:
         count = data[place + 4] if place + 4 < len(data) else 0
         yield data[place + 5 : place + 5 + 2 * count : 2]
         place = data.find(_SCAN, place + 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Jpeg2000Structure:
-    """Size and colour transform of a JPEG 2000 codestream's main header."""
-
-    rows: int
-    columns: int
-    undoes_ybr: bool
-
-
-def read_jpeg_2000_outline(data: bytes) -> Jpeg2000Structure:
-    """Read the SIZ and COD segments (ITU-T T.800 A.5.1 and A.6.1); raises `CorruptImage`."""
-    start = _codestream_start(data)
-    if not data.startswith(JPEG_2000_START, start) or len(data) < start + 42:
-        raise CorruptImage("The compressed image has no frame header.")
-    right, bottom, left, top = struct.unpack_from(">4L", data, start + 8)
-    return Jpeg2000Structure(bottom - top, right - left, _has_color_transform(data, start))
-
-
-def _codestream_start(data: bytes) -> int:
-    """Find the codestream in the boxes of a JP2 file (ITU-T T.800 I.4), which DICOM forbids and
-    some archives send.
-    """
-    if not data.startswith(JP2_START):
-        return 0
-    place = 0
-    for _ in range(MAX_SEGMENTS):
-        length, kind = struct.unpack(">L4s", data[place : place + 8].ljust(8, b"\0"))
-        if kind == b"jp2c":
-            return place + (16 if length == 1 else 8)
-        if length < 8:
-            break
-        place += length
-    raise CorruptImage("The compressed image has no codestream.")
-
-
-def _has_color_transform(data: bytes, start: int) -> bool:
-    place = start + 2
-    for _ in range(MAX_SEGMENTS):
-        marker, length = struct.unpack(">HH", data[place : place + 4].ljust(4, b"\0"))
-        if marker == 0xFF52:
-            return data[place + 8 : place + 9] == b"\1"
-        if marker < 0xFF50 or length < 2:
-            break
-        place += 2 + length
-    return False

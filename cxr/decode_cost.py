@@ -56,7 +56,7 @@ def jpeg_seconds(outline: JpegStructure) -> float:
         byte_s *= _ARITHMETIC
     pixel_s = _PIXEL_S if len(frame.components) == 1 else _PIXEL_S + _COLOR_PIXEL_S
     pixels = frame.rows * frame.columns
-    return outline.num_scanned * _SCAN_SAMPLE_S + len(outline.bare) * byte_s + pixels * pixel_s
+    return outline.num_scanned * _SCAN_SAMPLE_S + outline.num_bytes * byte_s + pixels * pixel_s
 
 
 def png_seconds(num_bytes: int, pixels: int, bits: int, *, is_color: bool, is_adam7: bool) -> float:

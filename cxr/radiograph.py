@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cxr.orientation import Orientation
+
 Sex = Literal["M", "F", "O"]
 View = Literal["PA", "AP", "LATERAL"]
 Format = Literal["dicom", "png", "jpeg"]
@@ -41,6 +43,10 @@ class WarningCode(StrEnum):
     LOOKS_UNLIKE_A_CHEST = "looks_unlike_a_chest"
     NOVEL_INPUT = "novel_input"
     HEADER_REPAIRED = "header_repaired"
+    REORIENTED = "reoriented"
+    ORIENTATION_CONTRADICTION = "orientation_contradiction"
+    LOOKS_DAMAGED = "looks_damaged"
+    LOOKS_SHEARED = "looks_sheared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,12 @@ class ImageWarning:
 
     code: WarningCode
     detail: str
+
+
+LOOKS_DAMAGED = ImageWarning(
+    WarningCode.LOOKS_DAMAGED,
+    "A part of the image changes its brightness as a whole, as behind a damaged place of a scan.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +87,7 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """What decoding found and did: size as stored (after an EXIF turn), polarity and grey
-    mapping.
-    """
+    """What decoding found and did: size (after a turn), polarity, grey mapping, orientation."""
 
     format: Format
     rows: int
@@ -85,6 +95,7 @@ class Processing:
     transfer_syntax: str | None = None
     inverted: bool = False
     intensity: Intensity = "identity"
+    orientation: Orientation = "as_stored"
 
 
 @dataclass(frozen=True, slots=True)

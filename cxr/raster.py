@@ -4,7 +4,6 @@ Shape suffixes: H rows, W columns.
 """
 
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,26 +14,28 @@ from PIL import Image
 from cxr.bounded import BoundedReads
 from cxr.codestream import read_jpeg_outline
 from cxr.decode_cost import check_thread, jpeg_seconds, png_seconds
+from cxr.deep_png import DeepImage, decode_deep_png, is_deep_png, scale_depth
 from cxr.errors import CorruptImage, ImageError, NeedsWorker, NotARadiograph, TooLarge
-from cxr.radiograph import ImageWarning, Metadata, Processing, Radiograph, WarningCode
+from cxr.jpeg import decode_jpeg
+from cxr.orientation import exchanges_sides, read_exif_orientation, upright
+from cxr.radiograph import (
+    LOOKS_DAMAGED,
+    ImageWarning,
+    Metadata,
+    Processing,
+    Radiograph,
+    WarningCode,
+)
 from cxr.size import check_size, jpeg_reduction
+from cxr.tear import looks_torn
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"
-
-DEPTHS_BITS = (8, 10, 12, 14, 16)
-"""Depths at which detectors write; a 16-bit PNG is read at the smallest that holds its brightest
-pixel."""
-
-SCALABLE_MODES = {"L": "L", "RGB": "YCbCr"}
-"""JPEGs that libjpeg can give at a power of two less, and how they are asked for."""
 
 NEUTRAL_CHROMA = 128
 MAX_GREY_CHROMA = 6
 """Distance from neutral that JPEG's rounding may leave in a grey picture; about 10 levels between
 channels."""
-
-MAX_EXIF_TAGS = 512
 
 GREY_MODES = frozenset({"1", "L", "LA", "I;16", "I;16B", "I"})
 
@@ -46,15 +47,28 @@ def read_png(data: bytes, *, max_pixels: int, in_thread: bool = False) -> Radiog
         ImageError: not one picture, too small, too large, or not decodable to its end.
         NeedsWorker: it is read `in_thread` and may take long.
     """
+    warnings: tuple[ImageWarning, ...] = ()
     with _opened(data, "PNG", max_pixels) as image:
         if in_thread:
             check_thread(_png_seconds(image, len(data)), image.height * image.width)
         if getattr(image, "n_frames", 1) != 1:
             raise NotARadiograph("The file holds several frames; one radiograph is expected.")
-        color, deep = _has_color(image), image.mode.startswith("I")
-        pixels_HW, warnings = _scale_depth(np.asarray(image)) if deep else (_grey(image), ())
-        pixels_HW = _upright(pixels_HW, image.info.get("exif", b""))
-    processing = Processing(format="png", rows=pixels_HW.shape[0], columns=pixels_HW.shape[1])
+        if is_deep_png(data):
+            # Pillow drops the low bytes of deep colours, and of grey with alpha.
+            is_grey = image.mode.startswith("I")
+            deep = scale_depth(np.asarray(image) if is_grey else decode_deep_png(data))
+            pixels_HW, color = deep.pixels_HW, deep.has_color
+            warnings = _depth_warnings(deep)
+        else:
+            pixels_HW, color = _grey(image), _has_color(image)
+        orientation = read_exif_orientation(image.info.get("exif", b""))
+    pixels_HW = upright(pixels_HW, orientation)
+    processing = Processing(
+        format="png",
+        rows=pixels_HW.shape[0],
+        columns=pixels_HW.shape[1],
+        orientation=orientation,
+    )
     return Radiograph(pixels_HW, Metadata(), processing, (*warnings, *_color_warnings(color=color)))
 
 
@@ -69,23 +83,24 @@ def read_jpeg(
         NeedsWorker: it is read `in_thread` and may take long.
     """
     outline = read_jpeg_outline(data)
-    check_size(outline.rows, outline.columns, max_pixels=max_pixels)
+    rows, columns = outline.rows, outline.columns
+    check_size(rows, columns, max_pixels=max_pixels)
     if in_thread:
-        check_thread(jpeg_seconds(outline), outline.rows * outline.columns)
-    with _opened(outline.bare, "JPEG", max_pixels) as image:
-        columns, rows = image.width, image.height
-        reduction = jpeg_reduction(rows, columns, size) if image.mode in SCALABLE_MODES else 1
-        if image.mode in SCALABLE_MODES:
-            # YCbCr as it is stored: Y is the brightness, and Cb and Cr tell whether there is colour
-            # at all.
-            image.draft(SCALABLE_MODES[image.mode], (columns // reduction, rows // reduction))
-        color = _has_color(image)
-        upright = _upright(_grey(image), outline.exif)
-    turned = upright.shape != (-(-rows // reduction), -(-columns // reduction))
-    processing = Processing(
-        format="jpeg", rows=columns if turned else rows, columns=rows if turned else columns
-    )
-    return Radiograph(upright, Metadata(), processing, _color_warnings(color=color), reduction)
+        check_thread(jpeg_seconds(outline), rows * columns)
+    reduction = jpeg_reduction(rows, columns, size)
+    samples = decode_jpeg(outline, reduction=reduction)
+    color = False
+    if samples.ndim == 3:
+        image = Image.fromarray(samples, "CMYK" if samples.shape[2] == 4 else "RGB")
+        color, samples = _has_color(image), _grey(image)
+    orientation = read_exif_orientation(outline.exif)
+    if exchanges_sides(orientation):
+        rows, columns = columns, rows
+    processing = Processing(format="jpeg", rows=rows, columns=columns, orientation=orientation)
+    warnings = _color_warnings(color=color)
+    if looks_torn(samples, outline.block_rows // reduction):
+        warnings = (*warnings, LOOKS_DAMAGED)
+    return Radiograph(upright(samples, orientation), Metadata(), processing, warnings, reduction)
 
 
 @contextmanager
@@ -119,54 +134,19 @@ def _png_seconds(image: Image.Image, num_bytes: int) -> float:
 
 
 def _grey(image: Image.Image) -> NDArray[np.uint8]:
-    """Brightness of a picture, transparency dropped."""
-    if image.mode in ("LA", "YCbCr"):
+    """Return the brightness of a picture, transparency dropped."""
+    if image.mode == "LA":
         return np.asarray(image.getchannel(0))
     if image.mode in ("PA", "P", "CMYK"):
         image = image.convert("RGB")
     return np.asarray(image.convert("L"))
 
 
-def _upright(pixels_HW: NDArray[np.uint8], exif: bytes) -> NDArray[np.uint8]:
-    """Turn a picture as its EXIF says (EXIF 2.32, tag 0x0112).
-
-    Only that one number is read: Pillow would copy every tag's value, as often and as
-    large as a hostile file says.
-    """
-    orientation = _orientation(exif.removeprefix(b"Exif\0\0"))
-    if orientation >= 5:
-        pixels_HW = pixels_HW.T
-    mirrored, flipped = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
-    return np.ascontiguousarray(pixels_HW[:: -1 if flipped else 1, :: -1 if mirrored else 1])
-
-
-def _orientation(tiff: bytes) -> int:
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 8:
-        return 1
-    (place,) = struct.unpack_from(f"{order}L", tiff, 4)
-    for entry in range(place + 2, min(place + 2 + 12 * MAX_EXIF_TAGS, len(tiff) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHLH", tiff, entry)
-        if tag == 0x0112:
-            return int(value) if kind == 3 and 1 <= value <= 8 else 1
-    return 1
-
-
-def _scale_depth(
-    stored_HW: NDArray[np.uint16] | NDArray[np.int32],
-) -> tuple[NDArray[np.uint8], tuple[ImageWarning, ...]]:
-    """Scale a 16-bit grey picture to 8 bits from the depth that it really uses."""
-    brightest = int(stored_HW.max())
-    bits = next(bits for bits in DEPTHS_BITS if brightest < 2**bits)
-    table_V = np.rint(np.arange(2**bits) * (255 / (2**bits - 1))).astype(np.uint8)
-    pixels_HW = np.empty(stored_HW.shape, np.uint8)
-    for row, stored_W in zip(pixels_HW, stored_HW, strict=True):  # numpy widens what it indexes
-        np.take(table_V, stored_W, out=row, mode="clip")
-    guessed = ImageWarning(
-        WarningCode.INTENSITY_GUESSED,
-        f"The PNG has 16 bits and uses {bits}; its grey scale was guessed.",
-    )
-    return pixels_HW, () if bits == DEPTHS_BITS[-1] else (guessed,)
+def _depth_warnings(deep: DeepImage) -> tuple[ImageWarning, ...]:
+    if deep.is_full_scale:
+        return ()
+    detail = f"The PNG has 16 bits and was read as one of {deep.bits}; its grey scale was guessed."
+    return (ImageWarning(WarningCode.INTENSITY_GUESSED, detail),)
 
 
 def _has_color(image: Image.Image) -> bool:
@@ -175,7 +155,7 @@ def _has_color(image: Image.Image) -> bool:
     """
     if image.mode in GREY_MODES:
         return False
-    chroma = (image if image.mode == "YCbCr" else image.convert("RGB").convert("YCbCr")).split()[1:]
+    chroma = image.convert("RGB").convert("YCbCr").split()[1:]
     low, high = zip(*(plane.getextrema() for plane in chroma), strict=True)
     return bool(max(max(high) - NEUTRAL_CHROMA, NEUTRAL_CHROMA - min(low)) > MAX_GREY_CHROMA)
 

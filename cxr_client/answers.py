@@ -61,6 +61,16 @@ class ProcessingDict(TypedDict):
     columns: int
     inverted: bool
     intensity: Literal["identity", "window", "lut", "percentile"]
+    orientation: Literal[
+        "as_stored",
+        "mirrored",
+        "rotated_180",
+        "flipped",
+        "transposed",
+        "rotated_90",
+        "transversed",
+        "rotated_270",
+    ]
     preprocess: str
 
 

@@ -9,6 +9,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from app.errors import MalformedRequest
 from cxr.errors import TooLarge
 
+MAX_PREAMBLE_BYTES = 16 * 1024
+"""Bytes before the first boundary; MIME libraries write a line."""
+
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
@@ -61,6 +64,8 @@ class MultipartFiles:
         self._header_value = b""
         self._disposition = b""
         self._is_complete = False
+        self._delimiter = b"--" + boundary
+        self._preamble: bytearray | None = bytearray()
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -79,10 +84,29 @@ class MultipartFiles:
 
     def feed(self, chunk: bytes) -> None:
         """Parse the next bytes of the body; raise `MalformedRequest`."""
+        if self._preamble is not None:
+            chunk = self._behind_preamble(self._preamble, chunk)
         try:
             self._parser.write(chunk)
         except FormParserError as exc:
             raise MalformedRequest("The multipart body is broken.") from exc
+
+    def _behind_preamble(self, preamble: bytearray, chunk: bytes) -> bytes:
+        """Return what is known of the body from its first boundary on.
+
+        Text before the first boundary is to be ignored (RFC 2046, 5.1.1).
+        """
+        preamble += chunk
+        if preamble.startswith(self._delimiter):
+            start = 0
+        else:
+            start = preamble.find(b"\n" + self._delimiter) + 1
+            if not start:
+                if len(preamble) > MAX_PREAMBLE_BYTES:
+                    raise MalformedRequest("The multipart body has no boundary within its start.")
+                return b""
+        self._preamble = None
+        return bytes(memoryview(preamble)[start:])
 
     def finish(self) -> list[UploadedFile]:
         """Return the files; raise `MalformedRequest` if the body ended too early."""

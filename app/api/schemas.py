@@ -11,6 +11,7 @@ from app.dicom_results import ResultKind
 from app.inference.prediction import FROM_REQUEST, Prediction
 from app.inference.request import PredictionRequest
 from app.models.store import ServedVersion
+from cxr.orientation import Orientation
 from cxr.radiograph import Format, Intensity, Metadata, MetadataSource, Sex, View, WarningCode
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -162,6 +163,9 @@ class ProcessingAnswer(Answer):
     columns: int
     inverted: bool = Field(description="Whether black and white were exchanged (MONOCHROME1).")
     intensity: Intensity = Field(description="How stored values became grey levels.")
+    orientation: Orientation = Field(
+        description="How the stored image was turned or mirrored; turns are clockwise, in degrees."
+    )
     preprocess: str = Field(description="Version of the way from the picture to the model's input.")
 
 
@@ -244,6 +248,7 @@ class PredictionAnswer(Answer):
                 columns=processing.columns,
                 inverted=processing.inverted,
                 intensity=processing.intensity,
+                orientation=processing.orientation,
                 preprocess=version.manifest.preprocess.version,
             ),
             heatmap=_heatmap(prediction.heatmap_png),

@@ -21,6 +21,17 @@ T = TypeVar("T")
 RAW_TYPES = ("application/dicom", "image/png", "image/jpeg", "application/octet-stream")
 """Media types of a body that is the file itself. The content decides about the real format."""
 
+_ALIASES = frozenset(
+    {
+        "application/x-dicom",
+        "application/dicom+octet-stream",
+        "application/x-octet-stream",
+        "application/binary",
+        "binary/octet-stream",
+    }
+)
+"""Other names that clients give to these types. Of images any name is taken."""
+
 MULTIPART = "multipart/form-data"
 
 _FRAMING_BYTES = 64 * 1024
@@ -45,7 +56,7 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Reser
         if not files:
             raise MalformedRequest("There is no part named file.")
         return files[0].read()
-    if media_type not in RAW_TYPES:
+    if not _is_file(media_type):
         raise UnsupportedFormat(_media_type_advice(media_type))
     _check_announced_size(request, limits.max_file_bytes, reservation)
     file = UploadedFile(None, limits.max_file_bytes)
@@ -163,6 +174,10 @@ def _content_type(request: Request) -> tuple[str, bytes]:
         raise UnsupportedFormat("Send the file as it is, without a Content-Encoding.")
     media_type, options = parse_options_header(request.headers.get("content-type") or RAW_TYPES[-1])
     return media_type.decode("latin-1").lower(), options.get(b"boundary", b"")
+
+
+def _is_file(media_type: str) -> bool:
+    return media_type in RAW_TYPES or media_type in _ALIASES or media_type.startswith("image/")
 
 
 def _media_type_advice(media_type: str) -> str:

@@ -28,7 +28,7 @@
  * @property {{views: number, spread: number} | null} tta
  * @property {{score: number, limit: number, is_novel: boolean}} novelty
  * @property {{code: string, detail: string}[]} warnings
- * @property {{format: string, transfer_syntax: string | null, rows: number, columns: number, inverted: boolean, intensity: string, preprocess: string}} processing
+ * @property {{format: string, transfer_syntax: string | null, rows: number, columns: number, inverted: boolean, intensity: string, orientation: string, preprocess: string}} processing
  * @property {{media_type: string, data: string} | null} heatmap
  * @property {{decode: number, queue: number, run: number, total: number}} timings_ms
  */

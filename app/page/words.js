@@ -34,6 +34,10 @@ const WARNINGS = /** @type {Record<string, string>} */ ({
   looks_unlike_a_chest: "Does not look like a chest",
   novel_input: "Unlike the training images",
   header_repaired: "Header was repaired",
+  reoriented: "Turned or mirrored to upright",
+  orientation_contradiction: "Orientation not clear",
+  looks_damaged: "The file may be damaged",
+  looks_sheared: "Rows and columns may be exchanged",
 });
 
 /** What to do about each problem. The service's own sentence comes first. */
@@ -85,6 +89,17 @@ const INTENSITIES = /** @type {Record<string, string>} */ ({
   window: "windowed as the file says",
   lut: "grey scale by the file's table",
   percentile: "grey scale guessed from its values",
+});
+
+const ORIENTATIONS = /** @type {Record<string, string>} */ ({
+  as_stored: "not turned",
+  mirrored: "mirrored",
+  rotated_180: "turned by 180 degrees",
+  flipped: "flipped upside down",
+  transposed: "mirrored and turned by 270 degrees clockwise",
+  rotated_90: "turned by 90 degrees clockwise",
+  transversed: "mirrored and turned by 90 degrees clockwise",
+  rotated_270: "turned by 270 degrees clockwise",
 });
 
 /** Turn a code that this page does not know into words. @param {string} code */
@@ -151,11 +166,11 @@ export function shortFacts({ age_years, sex: code, view_position }) {
 
 /** @param {Prediction["processing"]} processing */
 export function pixelSentence(processing) {
-  const { format, transfer_syntax, rows, columns, intensity, inverted, preprocess } = processing;
+  const { format, transfer_syntax, rows, columns, intensity, inverted, orientation, preprocess } = processing;
   const syntax = transfer_syntax && (TRANSFER_SYNTAXES[transfer_syntax] ?? transfer_syntax);
   const file = [format === "dicom" ? "DICOM" : format.toUpperCase(), syntax].filter(Boolean).join(", ");
   const polarity = inverted ? "inverted, because the file stores white as low values (MONOCHROME1)" : "not inverted";
-  return `${file}; ${columns} × ${rows} pixels; ${INTENSITIES[intensity] ?? intensity}; ${polarity}; preprocessing version ${preprocess}.`;
+  return `${file}; ${columns} × ${rows} pixels; ${INTENSITIES[intensity] ?? intensity}; ${polarity}; ${ORIENTATIONS[orientation] ?? orientation}; preprocessing version ${preprocess}.`;
 }
 
 /**

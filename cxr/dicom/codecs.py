@@ -3,26 +3,26 @@
 Shape suffixes: H rows, W columns, S samples a pixel.
 """
 
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import imagecodecs
-import numpy as np
 import pydicom.uid as uids
 from numpy.typing import NDArray
-from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
-from cxr.codestream import read_jpeg_2000_outline, read_jpeg_outline
+from cxr.codestream import JpegStructure, read_jpeg_outline
 from cxr.decode_cost import check_thread, jpeg_seconds, stored_seconds
-from cxr.dicom.header import text, transfer_syntax, whole_number
+from cxr.dicom.encapsulation import single_frame
+from cxr.dicom.header import transfer_syntax
+from cxr.dicom.layout import PixelLayout
+from cxr.dicom.rle import decode_rle
 from cxr.errors import CorruptImage, ImageError, TooLarge, UnsupportedFormat
+from cxr.jpeg import decode_deep_jpeg, decode_jpeg
+from cxr.jpeg_2000 import read_jpeg_2000_outline
+from cxr.tear import looks_torn
 
 Stored = NDArray[Any]
 """Stored values, uint8 or uint16 or int16, [H, W] or [H, W, S]."""
@@ -32,17 +32,17 @@ Stored = NDArray[Any]
 class Codec:
     """One way to read a frame, and whether it may take long and so runs in a worker process."""
 
-    name: Literal["native", "rle", "pillow", "jpeg", "jpeg-ls", "jpeg-2000"]
+    name: Literal["native", "rle", "jpeg", "deep-jpeg", "jpeg-ls", "jpeg-2000"]
     in_worker: bool
 
 
 _NATIVE = Codec("native", in_worker=False)
 # packbits of imagecodecs: ten times faster than pydicom's own, and without the interpreter's lock.
 _RLE = Codec("rle", in_worker=False)
-# Pillow fails loudly on a truncated stream, releases the lock, and averages for free (DCT scaling).
-_PILLOW = Codec("pillow", in_worker=False)
+# simplejpeg refuses damaged scans, releases the lock, and averages for free (DCT scaling).
+_JPEG = Codec("jpeg", in_worker=False)
 # libjpeg-turbo 3, CharLS and OpenJPEG by imagecodecs (BSD): 12 bits and lossless, no GPL code.
-_JPEG = Codec("jpeg", in_worker=True)
+_DEEP_JPEG = Codec("deep-jpeg", in_worker=True)
 _JPEG_LS = Codec("jpeg-ls", in_worker=True)
 _JPEG_2000 = Codec("jpeg-2000", in_worker=True)
 
@@ -52,10 +52,10 @@ CODECS: dict[UID, Codec] = {
     uids.ExplicitVRBigEndian: _NATIVE,
     uids.DeflatedExplicitVRLittleEndian: _NATIVE,
     uids.RLELossless: _RLE,
-    uids.JPEGBaseline8Bit: _PILLOW,
-    uids.JPEGExtended12Bit: _JPEG,
-    uids.JPEGLossless: _JPEG,
-    uids.JPEGLosslessSV1: _JPEG,
+    uids.JPEGBaseline8Bit: _JPEG,
+    uids.JPEGExtended12Bit: _DEEP_JPEG,
+    uids.JPEGLossless: _DEEP_JPEG,
+    uids.JPEGLosslessSV1: _DEEP_JPEG,
     uids.JPEGLSLossless: _JPEG_LS,
     uids.JPEGLSNearLossless: _JPEG_LS,
     uids.JPEG2000Lossless: _JPEG_2000,
@@ -65,11 +65,6 @@ CODECS: dict[UID, Codec] = {
     uids.HTJ2K: _JPEG_2000,
 }
 """Every transfer syntax that is read; all others are refused by name."""
-
-_DECODE: dict[str, Callable[[bytes], Stored]] = {
-    "jpeg": imagecodecs.jpeg_decode,
-    "jpeg-ls": imagecodecs.jpegls_decode,
-}
 
 
 def codec_of(syntax: UID) -> Codec:
@@ -84,18 +79,27 @@ def codec_of(syntax: UID) -> Codec:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One decoded frame: [H, W], or [H, W, 3] as RGB, or as YBR if `is_ybr`."""
+    """One decoded frame: [H, W], or [H, W, 3] as RGB, or as YBR if `is_ybr`.
+
+    `is_repaired` tells that the codestream has other colours than the header states, `is_torn`
+    that a scan looks damaged.
+    """
 
     stored: Stored
     is_compressed: bool
     is_ybr: bool
+    is_repaired: bool = False
+    is_torn: bool = False
 
 
-def read_frame(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Frame:
+def read_frame(
+    dataset: Dataset, layout: PixelLayout, *, max_pixels: int, reduction: int = 1
+) -> Frame:
     """Decode the one frame of a data set.
 
     Args:
         dataset: as `read_header` gives it, already in scope.
+        layout: as `read_layout` gives it.
         max_pixels: limit on what the codestream itself says it holds.
         reduction: power of two (up to 8) by which a JPEG baseline may be averaged while decoding;
             only for one-sample images, others come whole.
@@ -106,120 +110,112 @@ def read_frame(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Fram
         DecodeLimit: it has more scans than any picture needs.
     """
     codec = codec_of(transfer_syntax(dataset.file_meta))
-    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
-    ybr = text(dataset, "PhotometricInterpretation").startswith("YBR")
     try:
         if codec is _NATIVE:
             # Unused bits are left to `pixels`: pydicom would take the stored ones to be the lowest,
             # whatever HighBit says.
             stored = pixel_array(dataset, raw=True, index=0, correct_unused_bits=False)
-            return Frame(stored, is_compressed=False, is_ybr=ybr)
-        stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+            return Frame(stored, is_compressed=False, is_ybr=layout.is_ybr)
+        stream = single_frame(dataset.PixelData)
         if codec is _RLE:
-            return Frame(_decode_rle(stream, dataset), is_compressed=False, is_ybr=ybr)
-        if codec is _JPEG_2000:
-            outline = read_jpeg_2000_outline(stream)
-            _check_stated(outline.rows, outline.columns, rows, columns, max_pixels)
-            frame = Frame(
-                imagecodecs.jpeg2k_decode(stream),
-                is_compressed=True,
-                is_ybr=ybr and not outline.undoes_ybr,
-            )
-        else:
-            frame = _decode_jpeg(stream, dataset, codec, max_pixels, reduction)
+            return Frame(decode_rle(stream, layout), is_compressed=False, is_ybr=layout.is_ybr)
+        frame = _decode_stream(stream, layout, codec, max_pixels, reduction)
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # each codec raises errors of its own
         raise CorruptImage("The pixel data can't be decoded whole.") from exc
-    if frame.stored.shape[:2] != (-(-rows // reduction), -(-columns // reduction)):
+    if frame.stored.shape[:2] != (-(-layout.rows // reduction), -(-layout.columns // reduction)):
         raise CorruptImage("The pixel data's size is not the one that the header states.")
     return frame
 
 
-def check_frame(dataset: Dataset) -> None:
+def check_frame(dataset: Dataset, layout: PixelLayout) -> None:
     """Raise `NeedsWorker` if a frame may take long to decode; other errors show while decoding."""
     codec = codec_of(transfer_syntax(dataset.file_meta))
-    pixels = whole_number(dataset, "Rows") * whole_number(dataset, "Columns")
-    if codec is _PILLOW:
+    if codec is _JPEG:
         try:
-            outline = read_jpeg_outline(get_frame(dataset.PixelData, 0, number_of_frames=1))
+            outline = read_jpeg_outline(single_frame(dataset.PixelData))
         except Exception:
             return
         check_thread(jpeg_seconds(outline), outline.rows * outline.columns)
         return
-    samples = whole_number(dataset, "SamplesPerPixel", default=1)
-    num_bytes = pixels * samples * whole_number(dataset, "BitsAllocated", default=16) // 8
-    photometric = text(dataset, "PhotometricInterpretation")
+    pixels = layout.rows * layout.columns
     seconds = stored_seconds(
-        num_bytes,
+        pixels * layout.samples * layout.bits_allocated // 8,
         pixels,
         is_packed=codec is _RLE,
-        is_color=not photometric.startswith("MONOCHROME"),
+        is_color=not layout.is_grey,
     )
     # The file's own length bounds the memory that native pixels need.
     check_thread(seconds, 0 if codec is _NATIVE else pixels)
 
 
-def _decode_jpeg(
-    stream: bytes, dataset: Dataset, codec: Codec, max_pixels: int, reduction: int
+def _decode_stream(
+    stream: bytes, layout: PixelLayout, codec: Codec, max_pixels: int, reduction: int
 ) -> Frame:
-    """Decode JPEG or JPEG-LS; only DCT-based decoders undo a colour transform by themselves."""
-    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
-    photometric = text(dataset, "PhotometricInterpretation")
+    if codec is _JPEG_2000:
+        main_header = read_jpeg_2000_outline(stream)
+        _check_stated(main_header.rows, main_header.columns, layout, max_pixels)
+        is_ybr = layout.is_ybr and not main_header.undoes_ybr
+        return Frame(imagecodecs.jpeg2k_decode(stream), is_compressed=True, is_ybr=is_ybr)
     outline = read_jpeg_outline(stream)
-    _check_stated(outline.rows, outline.columns, rows, columns, max_pixels)
-    if codec is _PILLOW:
+    _check_stated(outline.rows, outline.columns, layout, max_pixels)
+    if codec is _JPEG_LS:
+        stored = imagecodecs.jpegls_decode(stream)
+        return Frame(stored, is_compressed=True, is_ybr=layout.is_ybr)
+    return _decode_jpeg(outline, layout, codec, reduction)
+
+
+def _decode_jpeg(
+    outline: JpegStructure, layout: PixelLayout, codec: Codec, reduction: int
+) -> Frame:
+    """Decode JPEG by what the stream says of itself; its transfer syntax may say another depth."""
+    outline = _with_color_model(outline, layout)
+    contradicts = (outline.color == "ycc" and layout.photometric == "RGB") or (
+        outline.color == "rgb" and layout.is_ybr
+    )
+    if outline.frame.bits == 8 and not outline.frame.is_lossless:
+        # A grey header over a colour stream leaves one reading: its brightness.
+        luma = layout.is_grey and outline.samples > 1
+        samples = decode_jpeg(outline, reduction=reduction, luma=luma)
+        brightness = samples[..., 1] if samples.ndim == 3 else samples
         return Frame(
-            _decode_pillow(outline.bare, reduction, photometric), is_compressed=True, is_ybr=False
+            samples,
+            is_compressed=True,
+            is_ybr=False,
+            is_repaired=contradicts or luma,
+            is_torn=looks_torn(brightness, outline.block_rows // reduction),
         )
-    is_dct = codec is _JPEG and transfer_syntax(dataset.file_meta) == uids.JPEGExtended12Bit
+    if not codec.in_worker:
+        raise CorruptImage("The compressed image is of another kind than its transfer syntax.")
+    is_ybr = layout.is_ybr and outline.frame.is_lossless  # the DCT-based decoder gives RGB
+    samples = decode_deep_jpeg(outline)
+    is_torn = not outline.frame.is_lossless and looks_torn(
+        samples if samples.ndim == 2 else samples[..., 1],
+        outline.block_rows,
+        2**outline.frame.bits - 1,
+    )
     return Frame(
-        _DECODE[codec.name](stream),
-        is_compressed=True,
-        is_ybr=photometric.startswith("YBR") and not is_dct,
+        samples, is_compressed=True, is_ybr=is_ybr, is_repaired=contradicts, is_torn=is_torn
     )
 
 
-def _decode_pillow(stream: bytes, reduction: int, photometric: str) -> Stored:
-    with Image.open(BytesIO(stream), formats=("JPEG",)) as image:
-        if image.mode == "L" and reduction > 1:
-            image.draft("L", (image.width // reduction, image.height // reduction))
-        elif photometric == "RGB" and "adobe_transform" not in image.info:
-            image.draft(
-                "YCbCr", image.size
-            )  # libjpeg would undo a transform that the header says was never done
-        return np.asarray(image)
+def _with_color_model(outline: JpegStructure, layout: PixelLayout) -> JpegStructure:
+    """Let the header say which colours are meant if the stream does not.
+
+    Only chroma is stored at a lower resolution, so subsampled components are not RGB.
+    """
+    if outline.color != "unstated":
+        return outline
+    is_rgb = layout.photometric == "RGB" and not outline.is_subsampled
+    return replace(outline, color="rgb" if is_rgb else "ycc")
 
 
-def _check_stated(
-    rows: int, columns: int, header_rows: int, header_columns: int, max_pixels: int
-) -> None:
+def _check_stated(rows: int, columns: int, layout: PixelLayout, max_pixels: int) -> None:
     """Compare the size that the codestream states with the header's, before any memory is taken for
     it.
     """
     if rows * columns > max_pixels:
         raise TooLarge(f"The compressed image has more than {max_pixels} pixels.")
-    if (rows, columns) != (header_rows, header_columns):
+    if (rows, columns) != (layout.rows, layout.columns):
         raise CorruptImage("The compressed image's size is not the one that the header states.")
-
-
-def _decode_rle(frame: bytes, dataset: Dataset) -> Stored:
-    """Decode RLE Lossless (PS3.5 Annex G): one PackBits segment for each byte of each sample, high
-    bytes first.
-    """
-    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
-    samples, width = (
-        whole_number(dataset, "SamplesPerPixel"),
-        whole_number(dataset, "BitsAllocated") // 8,
-    )
-    count, *starts = struct.unpack("<16L", frame[:64])
-    if count != samples * width:
-        raise CorruptImage("The RLE frame has another number of segments than its samples need.")
-    ends = [*starts[1:count], len(frame)]
-    planes = np.empty((samples, rows * columns, width), np.uint8)
-    for index, (start, end) in enumerate(zip(starts[:count], ends, strict=True)):
-        plane = imagecodecs.packbits_decode(frame[start:end], out=planes.shape[1])
-        sample, byte = divmod(index, width)
-        planes[sample, :, width - 1 - byte] = np.frombuffer(plane, np.uint8, count=planes.shape[1])
-    stored = planes.view(f"<u{width}").reshape(samples, rows, columns)
-    return stored[0] if samples == 1 else np.moveaxis(stored, 0, -1)

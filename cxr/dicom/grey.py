@@ -57,11 +57,11 @@ class GreyScale:
         return np.rint(np.clip(share_V, 0.0, 1.0) * 255).astype(np.uint8)
 
 
-def read_grey_scale(dataset: Dataset, bits: int) -> GreyScale:
+def read_grey_scale(dataset: Dataset, bits: int, *, is_signed: bool) -> GreyScale:
     """Choose how stored values of so many bits become grey; raises `CorruptImage` if a modality
     LUT is broken.
     """
-    values_V = _stored_values(dataset, bits)
+    values_V = _stored_values(bits, is_signed=is_signed)
     modality_V, is_repaired = _modality(dataset, values_V)
     padding_V, padding_fault = _padding(dataset, values_V)
     is_repaired = is_repaired or padding_fault
@@ -74,26 +74,19 @@ def read_grey_scale(dataset: Dataset, bits: int) -> GreyScale:
         if found is not None:
             return GreyScale(intensity, modality_V, found[0], padding_V, is_repaired or found[1])
     plain = (
-        bits <= DISPLAY_READY_BITS
-        and not items(dataset, "ModalityLUTSequence")
-        and not is_signed(dataset)
+        bits <= DISPLAY_READY_BITS and not items(dataset, "ModalityLUTSequence") and not is_signed
     )
     if plain and modality_V[0] < modality_V[-1]:
         return GreyScale("identity", modality_V, values_V / (2**bits - 1), padding_V, is_repaired)
     return GreyScale("percentile", modality_V, None, padding_V, is_repaired)
 
 
-def is_signed(dataset: Dataset) -> bool:
-    """Tell whether stored values have a sign."""
-    return whole_number(dataset, "PixelRepresentation", default=0) == 1
-
-
-def _stored_values(dataset: Dataset, bits: int) -> NDArray[np.int32]:
-    """The stored value of each bit pattern: int32 [2 ** bits]."""
+def _stored_values(bits: int, *, is_signed: bool) -> NDArray[np.int32]:
+    """Return the stored value of each bit pattern: int32 [2 ** bits]."""
     values_V = np.arange(2**bits, dtype=np.int32)
     return (
         np.where(values_V >= 2 ** (bits - 1), values_V - 2**bits, values_V)
-        if is_signed(dataset)
+        if is_signed
         else values_V
     )
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import pydicom.charset
 import pydicom.config
-from pydicom import dcmread
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_dataset, read_sequence
+from pydicom.filereader import read_dataset, read_partial, read_sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
@@ -27,6 +26,7 @@ from pydicom.uid import (
 )
 
 from cxr.bounded import BoundedReads
+from cxr.dicom.open_ended import BehindPixels, read_open_ended
 from cxr.dicom.scan import scan, scan_meta
 from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat
 
@@ -118,15 +118,17 @@ def read_header(
     try:
         if transfer_syntax(file_meta) == DeflatedExplicitVRLittleEndian:
             stream = BoundedReads(_inflate(data[end:], max_inflated_bytes))
-            dataset = read_dataset(stream, is_implicit_VR=False, is_little_endian=True)
+            dataset = read_dataset(
+                stream, is_implicit_VR=False, is_little_endian=True, stop_when=BehindPixels()
+            )
         else:
-            dataset = dcmread(BoundedReads(data))
+            dataset = read_partial(BoundedReads(data), stop_when=BehindPixels())
     except (TooLarge, MemoryError):
         raise
     except Exception as exc:  # as above; RecursionError if sequences nest without end
         raise CorruptImage("The DICOM data set can't be read to its end.") from exc
     if not dataset:  # pydicom drops everything if pixels or items of undefined length have no end
-        raise CorruptImage("The DICOM data set can't be read to its end.")
+        dataset = read_open_ended(data)
     dataset.file_meta = file_meta
     return dataset
 
@@ -226,7 +228,7 @@ def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) 
     """Return an element as a whole number; raises `CorruptImage` if it is none, without quoting
     it.
     """
-    if default is not None and not _is_stated(dataset, keyword):
+    if default is not None and not is_stated(dataset, keyword):
         return default
     tag = _tag(keyword)
     try:
@@ -240,7 +242,7 @@ def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) 
         raise CorruptImage(f"{keyword} is missing or no whole number.") from exc
 
 
-def _is_stated(dataset: Dataset, keyword: str) -> bool:
+def is_stated(dataset: Dataset, keyword: str) -> bool:
     """Tell whether an element has a value; the bytes of a binary number may look like blanks."""
     if dictionary_VR(keyword) == "IS":
         return bool(text(dataset, keyword))

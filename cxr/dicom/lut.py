@@ -18,11 +18,12 @@ from pydicom.dataset import Dataset
 class Lut:
     """A table whose first entry stands for the value `first`; values beyond its ends take its ends.
 
-    `is_repaired` tells that the stated depth did not fit the entries.
+    `top` is the entry that means full brightness. `is_repaired` tells that the stated depth did not
+    fit the entries.
     """
 
     first: int
-    bits: int
+    top: int
     entries_E: NDArray[np.uint16]
     is_repaired: bool = False
 
@@ -38,20 +39,23 @@ class Lut:
 
     def share(self, values_V: NDArray[Any]) -> NDArray[np.float64]:
         """Look values up; gives shares of the table's range, 0 to 1."""
-        return np.asarray(self.map(values_V) / (2**self.bits - 1))
+        return np.asarray(self.map(values_V) / self.top)
 
 
 def read_lut(dataset: Dataset, prefix: str = "LUT") -> Lut:
-    """Read `<prefix>Descriptor` and `<prefix>Data` (PS3.3 C.11.1.1.1); raises `ValueError` if
-    they are broken.
+    """Read `<prefix>Descriptor` and `<prefix>Data` (PS3.3 C.11.1.1.1).
+
+    Stations often state 16 bits, the size of an entry, over entries of fewer. As in viewers, the
+    highest entry then means full brightness.
+
+    Raises:
+        ValueError: the table is missing or broken.
     """
     count, first, bits = (int(one) for one in _words(dataset, f"{prefix}Descriptor", 3))
     entries_E = _entries(dataset, f"{prefix}Data", count or 65536)
     highest = int(entries_E.max())
-    fits = 8 <= bits <= 16 and 2 ** (bits - 3) <= highest + 1 <= 2**bits
-    return Lut(
-        first, bits if fits else max(8, highest.bit_length()), entries_E, is_repaired=not fits
-    )
+    fits = 8 <= bits <= 16 and highest.bit_length() == bits
+    return Lut(first, 2**bits - 1 if fits else max(highest, 1), entries_E, is_repaired=not fits)
 
 
 def _entries(dataset: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:

@@ -7,7 +7,10 @@ from datetime import date
 from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import items, text, texts, words
+from cxr.dicom.header import items, text, texts
+from cxr.dicom.orientation import shows_the_side
+from cxr.dicom.terms import folded, views_named
+from cxr.dicom.values import possible_words
 from cxr.errors import CorruptImage
 from cxr.radiograph import ImageWarning, Metadata, MetadataSource, Sex, View, WarningCode
 
@@ -19,12 +22,6 @@ MAX_AGE_YEARS = 120.0
 
 SEXES: dict[str, Sex] = {"M": "M", "F": "F", "O": "O"}
 
-VIEW_POSITIONS: dict[str, View] = {
-    "PA": "PA", "AP": "AP", "LATERAL": "LATERAL", "LAT": "LATERAL", "LL": "LATERAL",
-    "RL": "LATERAL",
-    "LLAT": "LATERAL", "RLAT": "LATERAL",
-}  # fmt: skip
-
 VIEW_CODES: dict[str, View] = {
     "272479007": "PA", "R-10214": "PA", "399348003": "AP", "R-10206": "AP",
     "399067008": "LATERAL", "399173006": "LATERAL", "399198007": "LATERAL", "R-10236": "LATERAL",
@@ -32,10 +29,12 @@ VIEW_CODES: dict[str, View] = {
 }  # fmt: skip
 """View codes of SNOMED CT, and the older SNOMED-RT identifiers (PS3.16 CID 4010)."""
 
-VIEW_WORD = re.compile(
-    r"(?<![A-Z0-9])(?:PA|AP|P\.A\.|A\.P\.|LATERAL|LAT|LL|RL|LLAT|RLAT)(?![A-Z0-9])", re.ASCII
+VIEW_TEXTS = (
+    "AcquisitionDeviceProcessingDescription",
+    "SeriesDescription",
+    "ProtocolName",
 )
-"""A view named in a text; letters of other scripts may touch it."""
+"""Texts about one image or its series; those about a study often name several views."""
 
 
 def read_metadata(dataset: Dataset) -> tuple[Metadata, tuple[ImageWarning, ...]]:
@@ -123,22 +122,20 @@ def _sex(dataset: Dataset) -> tuple[Sex | None, list[ImageWarning]]:
 
 
 def _view(dataset: Dataset) -> tuple[View | None, str | None]:
-    """Try ViewPosition, ViewCodeSequence, PatientOrientation, SeriesDescription, in that order."""
+    """Try ViewPosition, ViewCodeSequence, PatientOrientation, then texts, in that order."""
     return next(
         ((view, source) for view, source in _views(dataset) if view is not None), (None, None)
     )
 
 
 def _views(dataset: Dataset) -> Iterator[tuple[View | None, str]]:
-    yield _view_in_words(text(dataset, "ViewPosition")), "ViewPosition"
+    yield _view_in_words(dataset, "ViewPosition"), "ViewPosition"
     yield VIEW_CODES.get(_view_code(dataset)), "ViewCodeSequence"
     # Rows that run towards the front or the back mean that the patient stands sideways (PS3.3
     # C.7.6.1.1.1).
-    yield (
-        "LATERAL" if texts(dataset, "PatientOrientation")[0][:1].upper() in ("A", "P") else None,
-        "PatientOrientation",
-    )
-    yield _view_in_words(words(dataset, "SeriesDescription")), "SeriesDescription"
+    yield "LATERAL" if shows_the_side(dataset) else None, "PatientOrientation"
+    for keyword in VIEW_TEXTS:
+        yield _view_in_words(dataset, keyword), keyword
 
 
 def _view_code(dataset: Dataset) -> str:
@@ -148,14 +145,28 @@ def _view_code(dataset: Dataset) -> str:
         return ""
 
 
-def _view_in_words(description: str) -> View | None:
-    """Find one view in a text ("AP SEMI-ERECT", "view: PA"); "PA and lateral" names two and proves
-    none.
+def _view_in_words(dataset: Dataset, keyword: str) -> View | None:
+    """Find one view in a text ("AP SEMI-ERECT", "view: PA").
+
+    "PA and lateral" names two and proves none. A frontal view may be PA or AP.
     """
-    found = {
-        VIEW_POSITIONS[word.replace(".", "")] for word in VIEW_WORD.findall(description.upper())
-    }
-    return found.pop() if len(found) == 1 else None
+    if keyword not in dataset:
+        return None
+    for stated in possible_words(dataset, keyword):
+        found = views_named(folded(stated))
+        single = _SINGLE_VIEWS.get(frozenset(found))
+        if found:
+            return single
+    return None
+
+
+_SINGLE_VIEWS: dict[frozenset[str], View] = {
+    frozenset({"LATERAL"}): "LATERAL",
+    frozenset({"PA"}): "PA",
+    frozenset({"AP"}): "AP",
+    frozenset({"PA", "FRONTAL"}): "PA",
+    frozenset({"AP", "FRONTAL"}): "AP",
+}
 
 
 def _character_set_warnings(dataset: Dataset) -> Iterator[ImageWarning]:

@@ -12,17 +12,33 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cxr.dicom.codecs import Frame, codec_of, read_frame
-from cxr.dicom.grey import is_signed, read_grey_scale
-from cxr.dicom.header import text, texts, transfer_syntax, whole_number
+from cxr.dicom.grey import read_grey_scale
+from cxr.dicom.header import texts, transfer_syntax
+from cxr.dicom.layout import PixelLayout
 from cxr.dicom.lut import read_lut
+from cxr.dicom.shear import are_sides_exchanged
+from cxr.dicom.shutter import Shutter, read_shutter
 from cxr.errors import CorruptImage, ImageError
-from cxr.radiograph import ImageWarning, Intensity, WarningCode
+from cxr.radiograph import LOOKS_DAMAGED, ImageWarning, Intensity, WarningCode
 
 Grey = NDArray[np.uint8]
 Patterns = NDArray[np.uint16] | Grey
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601, as JPEG uses it."""
+
+MAX_GREY_CHROMA = 6
+"""Distance from the middle of 256 levels that JPEG's rounding may leave in a grey image."""
+
+_REPAIRED = ImageWarning(
+    WarningCode.HEADER_REPAIRED,
+    "The header's description of the pixels has a fault; that part was left aside or corrected.",
+)
+
+_SHEARED = ImageWarning(
+    WarningCode.LOOKS_SHEARED,
+    "The image looks sheared, as if the header had rows and columns exchanged.",
+)
 
 _GREYS = np.arange(256, dtype=np.uint8)
 
@@ -41,7 +57,9 @@ class Rendering:
     warnings: tuple[ImageWarning, ...] = ()
 
 
-def render(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Rendering:
+def render(
+    dataset: Dataset, layout: PixelLayout, *, max_pixels: int, reduction: int = 1
+) -> Rendering:
     """Decode a data set's frame and map it to grey levels, uint8, 0 black to 255 white.
 
     `reduction` is used if it changes only the rounding: for 8-bit JPEG without a grey scale.
@@ -51,56 +69,56 @@ def render(dataset: Dataset, *, max_pixels: int, reduction: int = 1) -> Renderin
         TooLarge: the codestream is larger than `max_pixels`.
     """
     try:
-        if text(dataset, "PhotometricInterpretation") not in ("MONOCHROME1", "MONOCHROME2"):
-            return _render_color(dataset, max_pixels)
-        return _render_grey(dataset, max_pixels, reduction)
+        shutter = read_shutter(dataset, layout.rows, layout.columns)
+        if layout.is_grey:
+            return _render_grey(dataset, layout, shutter, max_pixels, reduction)
+        return _render_color(dataset, layout, shutter, max_pixels)
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # broken tables make pydicom and numpy raise errors of many kinds
         raise CorruptImage("The header's description of the pixels does not fit them.") from exc
 
 
-def _render_grey(dataset: Dataset, max_pixels: int, reduction: int) -> Rendering:
-    bits = _bits_stored(dataset)
-    if whole_number(dataset, "SamplesPerPixel", default=1) != 1:
-        raise CorruptImage("The header's description of the pixels contradicts itself.")
-    scale = read_grey_scale(dataset, bits)
-    scalable = codec_of(transfer_syntax(dataset.file_meta)).name == "pillow"
-    if not (scalable and scale.intensity == "identity" and not scale.padding_V.size):
+def _render_grey(
+    dataset: Dataset, layout: PixelLayout, shutter: Shutter, max_pixels: int, reduction: int
+) -> Rendering:
+    scale = read_grey_scale(dataset, layout.bits_stored, is_signed=layout.is_signed)
+    scalable = codec_of(transfer_syntax(dataset.file_meta)).name == "jpeg"
+    is_plain = scale.intensity == "identity" and not scale.padding_V.size
+    if not (scalable and is_plain and shutter.covered_HW is None):
         reduction = 1
-    frame = read_frame(dataset, max_pixels=max_pixels, reduction=reduction)
-    patterns_HW, true_bits = _patterns(frame, dataset, bits)
-    if true_bits != bits:
-        scale = read_grey_scale(dataset, true_bits)
-    table_V = scale.table(
-        _count(_inside_borders(patterns_HW), true_bits) if scale.share_V is None else None
-    )
-    inverted = text(dataset, "PhotometricInterpretation") == "MONOCHROME1"
+    frame = read_frame(dataset, layout, max_pixels=max_pixels, reduction=reduction)
+    patterns_HW, bits = _patterns(frame, layout)
+    if bits != layout.bits_stored:
+        scale = read_grey_scale(dataset, bits, is_signed=layout.is_signed)
+    counts_V = _count(patterns_HW, bits, shutter) if scale.share_V is None else None
+    table_V = scale.table(counts_V)
+    inverted = layout.photometric == "MONOCHROME1"
     if inverted:
         table_V = 255 - table_V
     table_V[scale.padding_V] = 0
-    warnings = _warnings(
-        dataset, scale.intensity, inverted=inverted, repaired=scale.is_repaired or true_bits != bits
+    is_deeper = bits != layout.bits_stored
+    repairs = (scale, layout, frame, shutter)
+    warnings = [LOOKS_DAMAGED] if frame.is_torn else []
+    warnings += _warnings(
+        dataset,
+        scale.intensity,
+        inverted=inverted,
+        repaired=is_deeper or any(part.is_repaired for part in repairs),
+        sheared=not frame.is_compressed and are_sides_exchanged(patterns_HW),
     )
-    return Rendering(
-        _look_up(table_V, patterns_HW), inverted, scale.intensity, reduction, tuple(warnings)
-    )
+    pixels_HW = shutter.close(_look_up(table_V, patterns_HW))
+    return Rendering(pixels_HW, inverted, scale.intensity, reduction, tuple(warnings))
 
 
-def _bits_stored(dataset: Dataset) -> int:
-    bits = whole_number(dataset, "BitsStored")
-    if not 1 <= bits <= whole_number(dataset, "BitsAllocated"):
-        raise CorruptImage("The header's description of the pixels contradicts itself.")
-    return bits
-
-
-def _patterns(frame: Frame, dataset: Dataset, bits: int) -> tuple[Patterns, int]:
+def _patterns(frame: Frame, layout: PixelLayout) -> tuple[Patterns, int]:
     """Stored values as unsigned bit patterns, and of how many bits they are.
 
     Bits above and below the stored ones are overlays or junk (PS3.5 section 8.1.1).  A
     compressed stream has no room for junk: if it is deeper than the header says, it is right.
     """
     stored_HW = frame.stored
+    bits = layout.bits_stored
     if stored_HW.ndim != 2:
         raise CorruptImage("The pixel data has other samples than the header states.")
     unsigned_HW = (
@@ -109,10 +127,10 @@ def _patterns(frame: Frame, dataset: Dataset, bits: int) -> tuple[Patterns, int]
     depth = 8 * unsigned_HW.itemsize
     if bits >= depth:
         return unsigned_HW, bits
-    if frame.is_compressed and not is_signed(dataset):
+    if frame.is_compressed and not layout.is_signed:
         needed = int(unsigned_HW.max()).bit_length()
         return unsigned_HW, max(bits, needed)
-    shift = whole_number(dataset, "HighBit", default=bits - 1) + 1 - bits
+    shift = layout.high_bit + 1 - bits
     if 0 < shift <= depth - bits:
         unsigned_HW = unsigned_HW >> unsigned_HW.dtype.type(shift)
     return unsigned_HW & unsigned_HW.dtype.type(2**bits - 1), bits
@@ -134,10 +152,14 @@ def _look_up(table_V: Grey, patterns_HW: Patterns) -> Grey:
     return grey_HW
 
 
-def _count(patterns_HW: Patterns, bits: int) -> NDArray[np.int64]:
+def _count(patterns_HW: Patterns, bits: int, shutter: Shutter) -> NDArray[np.int64]:
+    """Count how often each pattern occurs in the image: not in borders, nor under a shutter."""
+    if shutter.covered_HW is not None:
+        return np.bincount(patterns_HW[~shutter.covered_HW], minlength=2**bits)
+    inside_HW = _inside_borders(patterns_HW)
     counts_V = np.zeros(2**bits, np.int64)
-    for strip in _strips(patterns_HW):
-        counts_V += np.bincount(patterns_HW[strip].ravel(), minlength=2**bits)
+    for strip in _strips(inside_HW):
+        counts_V += np.bincount(inside_HW[strip].ravel(), minlength=2**bits)
     return counts_V
 
 
@@ -152,29 +174,58 @@ def _inside_borders(patterns_HW: Patterns) -> Patterns:
     return patterns_HW[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _render_color(dataset: Dataset, max_pixels: int) -> Rendering:
+def _render_color(
+    dataset: Dataset, layout: PixelLayout, shutter: Shutter, max_pixels: int
+) -> Rendering:
     """Render a colour photograph or screen shot of a radiograph: its luma."""
-    frame = read_frame(dataset, max_pixels=max_pixels)
-    samples = frame.stored
-    if text(dataset, "PhotometricInterpretation") == "PALETTE COLOR" and samples.ndim == 2:
-        pixels_HW = _palette_luma(dataset, *_patterns(frame, dataset, _bits_stored(dataset)))
-    elif samples.ndim == 3 and samples.shape[2] == 3 and samples.dtype.kind == "u":
-        top = 2 ** min(_bits_stored(dataset), 8 * samples.itemsize) - 1
-        pixels_HW = _luma(
-            samples & samples.dtype.type(top),
-            np.array([1.0, 0.0, 0.0]) if frame.is_ybr else LUMA,
-            top,
-        )
-    else:
-        raise CorruptImage("The colour image has neither three samples nor a palette.")
-    warning = ImageWarning(
-        WarningCode.COLOR_INPUT, "The file stores colours; their brightness was used."
+    frame = read_frame(dataset, layout, max_pixels=max_pixels)
+    pixels_HW, is_repaired = _color_luma(dataset, layout, frame)
+    warnings = [
+        ImageWarning(WarningCode.COLOR_INPUT, "The file stores colours; their brightness was used.")
+    ]
+    if frame.is_torn:
+        warnings.append(LOOKS_DAMAGED)
+    if is_repaired or any(part.is_repaired for part in (layout, frame, shutter)):
+        warnings.append(_REPAIRED)
+    if not frame.is_compressed and are_sides_exchanged(pixels_HW):
+        warnings.append(_SHEARED)
+    return Rendering(
+        shutter.close(pixels_HW), inverted=False, intensity="identity", warnings=tuple(warnings)
     )
-    return Rendering(pixels_HW, inverted=False, intensity="identity", warnings=(warning,))
 
 
-def _palette_luma(dataset: Dataset, patterns_HW: Patterns, bits: int) -> Grey:
-    """Brightness of a palette's colours (PS3.3 C.7.6.3.1.5)."""
+def _color_luma(dataset: Dataset, layout: PixelLayout, frame: Frame) -> tuple[Grey, bool]:
+    """Return the brightness of a colour frame, and whether it has other colours than stated."""
+    samples = frame.stored
+    if samples.ndim == 2 and layout.photometric == "PALETTECOLOR":
+        return _palette_luma(dataset, *_patterns(frame, layout))
+    top = 2 ** min(layout.bits_stored, 8 * samples.itemsize) - 1
+    if samples.dtype.kind != "u" or (samples.ndim == 3 and samples.shape[2] != 3):
+        raise CorruptImage("The colour image has neither three samples nor a palette.")
+    samples = samples & samples.dtype.type(top)
+    if samples.ndim == 2:  # a grey codestream under a header that states colours
+        return _luma(samples[..., None], np.array([1.0]), top), True
+    is_neutral = not frame.is_ybr and _has_neutral_chroma(samples, top)
+    weights = np.array([1.0, 0.0, 0.0]) if frame.is_ybr or is_neutral else LUMA
+    return _luma(samples, weights, top), is_neutral
+
+
+def _has_neutral_chroma(samples_HWS: NDArray[Any], top: int) -> bool:
+    """Tell whether samples that are called RGB are a grey image in YCbCr.
+
+    Chroma of a grey image is the middle of the range; brightness varies.
+    """
+    middle = (top + 1) // 2
+    tolerance = max(1, round(MAX_GREY_CHROMA / 256 * top))
+    chroma = samples_HWS[..., 1:]
+    is_flat = chroma.max() <= middle + tolerance and chroma.min() >= middle - tolerance
+    return bool(is_flat and np.ptp(samples_HWS[..., 0]) > 4 * tolerance)
+
+
+def _palette_luma(dataset: Dataset, patterns_HW: Patterns, bits: int) -> tuple[Grey, bool]:
+    """Return the brightness of a palette's colours (PS3.3 C.7.6.3.1.5), and whether the palette's
+    depth was corrected.
+    """
     values_V = np.arange(2**bits)
     try:
         shares = [
@@ -183,13 +234,10 @@ def _palette_luma(dataset: Dataset, patterns_HW: Patterns, bits: int) -> Grey:
         ]
     except ValueError as exc:
         raise CorruptImage("The palette can't be read.") from exc
-    tops = max(
-        2**lut.bits - 1 for lut in shares
-    )  # a channel may well be darker than its depth allows
-    table_V = (
-        sum(weight * lut.map(values_V) for weight, lut in zip(LUMA, shares, strict=True)) / tops
-    )
-    return _look_up(_to_grey(table_V), patterns_HW)
+    # A channel may well be darker than the others, so the brightest one sets the range.
+    brightest = max(shares, key=lambda lut: lut.top)
+    table_V = sum(weight * lut.map(values_V) for weight, lut in zip(LUMA, shares, strict=True))
+    return _look_up(_to_grey(table_V / brightest.top), patterns_HW), brightest.is_repaired
 
 
 def _luma(samples_HWS: NDArray[Any], weights_S: NDArray[np.float64], top: int) -> Grey:
@@ -200,17 +248,16 @@ def _luma(samples_HWS: NDArray[Any], weights_S: NDArray[np.float64], top: int) -
 
 
 def _warnings(
-    dataset: Dataset, intensity: Intensity, *, inverted: bool, repaired: bool
+    dataset: Dataset, intensity: Intensity, *, inverted: bool, repaired: bool, sheared: bool
 ) -> Iterator[ImageWarning]:
     if intensity == "percentile":
         yield ImageWarning(
             WarningCode.INTENSITY_GUESSED, "The file states no window; the grey scale was guessed."
         )
     if repaired:
-        yield ImageWarning(
-            WarningCode.HEADER_REPAIRED,
-            "The header's grey scale has a fault; that part was left aside.",
-        )
+        yield _REPAIRED
+    if sheared:
+        yield _SHEARED
     if texts(dataset, "PresentationLUTShape")[0] == ("IDENTITY" if inverted else "INVERSE"):
         detail = "The header contradicts itself on which end of the scale is black."
         yield ImageWarning(WarningCode.POLARITY_CONTRADICTION, detail)

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from cxr.dicom.codecs import CODECS, check_frame
-from cxr.dicom.header import read_header, read_meta, text, transfer_syntax, whole_number
+from cxr.dicom.header import read_header, read_meta, text, transfer_syntax
+from cxr.dicom.layout import read_layout
 from cxr.dicom.metadata import read_metadata
+from cxr.dicom.orientation import stated_orientation
 from cxr.dicom.pixels import render
 from cxr.dicom.scope import check_image, check_subject
 from cxr.errors import NeedsWorker, NotARadiograph
+from cxr.orientation import exchanges_sides, upright
 from cxr.radiograph import Processing, Radiograph
 from cxr.size import jpeg_reduction
 
@@ -50,22 +53,28 @@ def read_dicom(
     check_image(dataset, max_pixels=limits.max_pixels)
     metadata, warnings = read_metadata(dataset)
     subject_warnings = tuple(check_subject(dataset, metadata.view_position, refuse=refuse_scope))
-    rows, columns = whole_number(dataset, "Rows"), whole_number(dataset, "Columns")
+    layout = read_layout(dataset)
+    rows, columns = layout.rows, layout.columns
     if limits.in_thread:
-        check_frame(dataset)
+        check_frame(dataset, layout)
     rendering = render(
-        dataset, max_pixels=limits.max_pixels, reduction=jpeg_reduction(rows, columns, size)
+        dataset, layout, max_pixels=limits.max_pixels, reduction=jpeg_reduction(rows, columns, size)
     )
+    orientation, orientation_warnings = stated_orientation(dataset)
+    if exchanges_sides(orientation):
+        rows, columns = columns, rows
     processing = Processing(
         format="dicom",
         rows=rows,
         columns=columns,
+        orientation=orientation,
         transfer_syntax=str(transfer_syntax(meta)),
         inverted=rendering.inverted,
         intensity=rendering.intensity,
     )
-    all_warnings = (*warnings, *subject_warnings, *rendering.warnings)
-    return Radiograph(rendering.pixels_HW, metadata, processing, all_warnings, rendering.reduction)
+    all_warnings = (*warnings, *subject_warnings, *rendering.warnings, *orientation_warnings)
+    pixels_HW = upright(rendering.pixels_HW, orientation)
+    return Radiograph(pixels_HW, metadata, processing, all_warnings, rendering.reduction)
 
 
 def _is_slow(syntax: UID) -> bool:

@@ -4,23 +4,33 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import items, text, whole_number
+from cxr.dicom.header import items, text, whole_number, words
+from cxr.dicom.terms import folded, names_chest
+from cxr.dicom.values import possible_words
 from cxr.errors import CorruptImage, NotAChest, NotARadiograph, NotFrontal
 from cxr.radiograph import ImageWarning, View, WarningCode
 from cxr.size import check_size
 
 RADIOGRAPHIC = frozenset({"CR", "DX", "RG"})
-TOLERATED = frozenset({"OT", "SC", ""})
-"""Modalities of secondary captures, which may be radiographs; they pass with a warning."""
+TOLERATED = frozenset({"OT", "SC", "", "DR", "XR", "RX"})
+"""Modalities of secondary captures, which may be radiographs, and names for DX that are no defined
+terms; they pass with a warning."""
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 FOR_PROCESSING = "FOR PROCESSING"
 DX_FOR_PROCESSING_UID = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
-CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TORACE", "LUNG", "THX", "CXR")
-"""What stations of several languages write for a chest."""
-
 UNSTATED = frozenset({"", "UNKNOWN", "OTHER", "UNDEFINED", "UNSPECIFIED", "NONE", "NA", "N/A"})
+
+OTHER_BODY_PARTS = frozenset((
+    "ABDOMEN", "ANKLE", "ARM", "BREAST", "CALCANEUS", "CLAVICLE", "COCCYX", "CSPINE", "CTSPINE",
+    "ELBOW", "EXTREMITY", "FACE", "FEMUR", "FINGER", "FOOT", "FOREARM", "HAND", "HEAD", "HIP",
+    "HUMERUS", "JAW", "KNEE", "LEG", "LOWERLEG", "LSPINE", "LSSPINE", "MANDIBLE", "NECK",
+    "PATELLA", "PELVIS", "SCAPULA", "SHOULDER", "SKULL", "SPINE", "SSPINE", "TARSAL", "THIGH",
+    "TIBIAFIBULA", "TLSPINE", "TMJ", "TOE", "TSPINE", "ULNA", "UPPERARM", "WHOLEBODY", "WRIST",
+    "ZYGOMA",
+))  # fmt: skip
+"""Defined terms of other body parts (PS3.16 Annex L), which no code sequence overrules."""
 
 CHEST_CODES = frozenset(
     {"51185008", "T-D3000", "816094009", "39607008", "T-28000", "43799004", "T-D3050"}
@@ -71,14 +81,15 @@ def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Itera
             WarningCode.MODALITY_UNUSUAL,
             "The file does not say that it is a plain radiograph (CR, DX or RG).",
         )
-    body_part = text(dataset, "BodyPartExamined").upper()
-    if body_part in UNSTATED and _names_chest(dataset):
-        body_part = CHEST_WORDS[0]
-    if body_part in UNSTATED:
+    body_parts = [folded(part) for part in possible_words(dataset, "BodyPartExamined")]
+    is_chest = any(map(names_chest, body_parts)) or (
+        body_parts[0] not in OTHER_BODY_PARTS and _is_coded_chest(dataset)
+    )
+    if not is_chest and body_parts[0] in UNSTATED:
         yield ImageWarning(
             WarningCode.BODY_PART_UNSTATED, "The file does not say which body part it shows."
         )
-    elif not any(word in body_part for word in CHEST_WORDS):
+    elif not is_chest:
         if refuse:
             raise NotAChest("The file says that it shows another body part than the chest.")
         yield ImageWarning(
@@ -93,10 +104,14 @@ def check_subject(dataset: Dataset, view: View | None, *, refuse: bool) -> Itera
         )
 
 
-def _names_chest(dataset: Dataset) -> bool:
+def _is_coded_chest(dataset: Dataset) -> bool:
     """Tell whether AnatomicRegionSequence, which stands for BodyPartExamined in DX, says chest."""
     try:
         regions = items(dataset, "AnatomicRegionSequence")
     except CorruptImage:
         return False
-    return any(text(region, "CodeValue") in CHEST_CODES for region in regions)
+    return any(
+        text(region, "CodeValue") in CHEST_CODES
+        or names_chest(folded(words(region, "CodeMeaning")))
+        for region in regions
+    )

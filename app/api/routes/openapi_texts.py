@@ -170,7 +170,8 @@ PREDICTION_EXAMPLE: dict[str, Any] = {
     "processing": {
         "format": "dicom", "transfer_syntax": "1.2.840.10008.1.2.4.50", "rows": 1024,
         "columns": 1024,
-        "inverted": False, "intensity": "identity", "preprocess": "1",
+        "inverted": False, "intensity": "identity", "orientation": "as_stored",
+        "preprocess": "1",
     },
     "heatmap": None,
     "timings_ms": {"decode": 3.1, "queue": 0.4, "run": 6.8, "total": 11.2},

@@ -1,0 +1,105 @@
+"""PNG of 16 bits a sample: decoded at its real depth, and brought to 8 bits.
+
+Shape suffixes: H rows, W columns, S samples a pixel, V stored values.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from cxr.errors import CorruptImage
+
+DEPTHS_BITS = (8, 10, 12, 14, 16)
+"""Depths at which detectors write."""
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""ITU-R BT.601."""
+
+MAX_GREY_DIFFERENCE = 10 / 255
+"""Largest difference between the channels of a grey pixel, as a share of the range."""
+
+MAX_CHUNKS = 50_000
+
+_MAGIC = b"\x89PNG\r\n\x1a\n"
+_DEPTH_POSITION = 24
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
+
+
+@dataclass(frozen=True, slots=True)
+class DeepImage:
+    """Grey levels of a deep picture, and how they were scaled.
+
+    `bits` is the depth that was taken. `is_full_scale` tells that the brightest pixel is the
+    brightest of 16 bits, so that nothing was guessed.
+    """
+
+    pixels_HW: NDArray[np.uint8]
+    bits: int
+    is_full_scale: bool
+    has_color: bool
+
+
+def is_deep_png(data: bytes) -> bool:
+    """Tell whether a PNG has 16 bits a sample (PNG 1.2, 4.1.1)."""
+    return data[_DEPTH_POSITION : _DEPTH_POSITION + 1] == b"\x10"
+
+
+def decode_deep_png(data: bytes) -> NDArray[np.uint16]:
+    """Decode a colour or transparent PNG of 16 bits to its samples: uint16 [H, W, S].
+
+    Raises:
+        CorruptImage: it can't be decoded whole.
+    """
+    try:
+        return np.asarray(imagecodecs.png_decode(_bare(data)), np.uint16)
+    except (CorruptImage, MemoryError):
+        raise
+    except Exception as exc:
+        raise CorruptImage("The PNG can't be decoded whole.") from exc
+
+
+def scale_depth(stored: NDArray[Any]) -> DeepImage:
+    """Scale 16-bit samples to 8 bits from the depth that they really use; transparency is dropped.
+
+    A brightest sample that is the highest of some depth tells that depth. Otherwise the next depth
+    at which detectors write is taken.
+    """
+    samples_HWS = stored[..., None] if stored.ndim == 2 else stored
+    samples_HWS = samples_HWS[..., : 1 if samples_HWS.shape[2] < 3 else 3]
+    brightest = int(samples_HWS.max())
+    needed = max(brightest.bit_length(), DEPTHS_BITS[0])
+    is_telling = brightest == 2**needed - 1
+    bits = needed if is_telling else next(bits for bits in DEPTHS_BITS if bits >= needed)
+    pixels_HW = np.empty(samples_HWS.shape[:2], np.uint8)
+    has_color = False
+    for row_W, samples_WS in zip(pixels_HW, samples_HWS, strict=True):  # numpy widens each strip
+        has_color = has_color or _has_color(samples_WS, 2**bits - 1)
+        grey_W = samples_WS @ LUMA if samples_WS.shape[1] == 3 else samples_WS[:, 0]
+        row_W[:] = np.rint(grey_W * (255 / (2**bits - 1)))
+    return DeepImage(pixels_HW, bits, brightest == 2**16 - 1, has_color)
+
+
+def _has_color(samples_WS: NDArray[Any], top: int) -> bool:
+    spread_W = samples_WS.max(axis=1) - samples_WS.min(axis=1)
+    return bool(spread_W.max() > MAX_GREY_DIFFERENCE * top)
+
+
+def _bare(data: bytes) -> bytes:
+    """Return a PNG without the chunks that make no pixel: texts, profiles, times."""
+    kept = [_MAGIC]
+    start = len(_MAGIC)
+    for _ in range(MAX_CHUNKS):
+        length, kind = struct.unpack(">L4s", data[start : start + 8].ljust(8, b"\0"))
+        end = start + 12 + length
+        if end > len(data):
+            break
+        if kind in _PIXEL_CHUNKS:
+            kept.append(data[start:end])
+        if kind == b"IEND":
+            return b"".join(kept)
+        start = end
+    raise CorruptImage("The PNG has no end.")

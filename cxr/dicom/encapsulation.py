@@ -1,0 +1,57 @@
+"""The compressed frame in encapsulated pixel data (PS3.5 A.4).
+
+A single-frame image is all its fragments together, whatever the offset table lists.
+"""
+
+import struct
+
+from cxr.codestream import JPEG_START
+from cxr.errors import CorruptImage, TooLarge
+from cxr.jpeg_2000 import JP2_START, JPEG_2000_START
+
+MAX_FRAGMENTS = 50_000
+"""Fragments of one frame; encoders write one, or one for each block of some kilobytes."""
+
+_ITEM = 0xE000FFFE
+_DELIMITER = 0xE0DDFFFE
+_STARTS = (JPEG_START, JPEG_2000_START, JP2_START)
+
+
+def single_frame(pixel_data: bytes) -> bytes:
+    """Return the one frame of encapsulated pixel data.
+
+    The items may end with a delimiter, with NULs, or with the data. A frame without any items, and
+    one without an offset table, are read too.
+
+    Raises:
+        CorruptImage: a fragment is cut short, or there is none.
+        TooLarge: more fragments than are read.
+    """
+    if pixel_data.startswith(_STARTS):
+        return pixel_data
+    items = _items(pixel_data)
+    if not items:
+        raise CorruptImage("The pixel data has no frame.")
+    has_table = len(items) > 1 and not items[0].startswith(_STARTS)
+    return b"".join(items[1:] if has_table else items)
+
+
+def _items(pixel_data: bytes) -> list[bytes]:
+    items: list[bytes] = []
+    start = 0
+    while start + 8 <= len(pixel_data):
+        tag, length = struct.unpack_from("<2L", pixel_data, start)
+        start += 8
+        if tag == _DELIMITER:
+            break
+        if tag != _ITEM:
+            if pixel_data[start - 8 :].strip(b"\0"):
+                raise CorruptImage("The pixel data has something else than fragments.")
+            break
+        if start + length > len(pixel_data):
+            raise CorruptImage("A fragment of the pixel data is cut short.")
+        if len(items) == MAX_FRAGMENTS:
+            raise TooLarge("The pixel data has more fragments than are read.")
+        items.append(pixel_data[start : start + length])
+        start += length
+    return items
