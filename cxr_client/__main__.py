@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections import deque
-from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cxr_client.answers import PredictionDict
 from cxr_client.client import DEFAULT_URL, Asking, Client, ClientError, ServiceProblem
+from cxr_client.files import Unreadable, find_files
 from cxr_client.table import Table, TableError
 
 KEY_VARIABLE = "CXRSERVE_KEY"
@@ -40,6 +41,8 @@ Send radiographs to a running service and write one line of CSV for each.
   cxr-serve predict archive/ --url https://cxr.example.org --tta --csv answers.csv
 
 In a folder, at any depth, every file is sent that begins like a DICOM, PNG or JPEG file.
+What can't be read (a dead link, a pipe, a locked folder) gets a line with the code
+`unreadable`, and is tried again the next time.
 The same command again goes on where the table ends: files that have a line are not sent
 again.  A file that got no answer because the service could not be reached, or had too
 much to do for too long, gets no line, and so is tried again the next time.  A wrong key,
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(
                 client,
                 table,
-                list(_files(options.files, done=table.done)),
+                list(find_files(options.files, done=table.done)),
                 asking,
                 jobs=options.jobs,
             )
@@ -84,9 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *, jobs: int) -> int:
+def _run(
+    client: Client,
+    table: Table,
+    found: Sequence[Path | Unreadable],
+    asking: Asking,
+    *,
+    jobs: int,
+) -> int:
     """Send files, a bounded number at once; write a line for each as its answer comes."""
     problems = unfinished = unanswered = 0
+    paths = [entry for entry in found if isinstance(entry, Path)]
     with (
         closing(_answers(client, paths, asking, jobs)) as answers,
         tqdm(
@@ -115,9 +126,21 @@ def _run(client: Client, table: Table, paths: Sequence[Path], asking: Asking, *,
             if unanswered == _GIVE_UP_AFTER:
                 _say("cxr-serve: nobody answers; the same command goes on from here")
                 return UNFINISHED
+    unfinished += _tell_unreadable(found, table)
     if problems or unfinished:
         _say(f"cxr-serve: with a problem: {problems}, without an answer: {unfinished}")
     return UNFINISHED if unfinished else PROBLEMS if problems else ANSWERED
+
+
+def _tell_unreadable(found: Iterable[Path | Unreadable], table: Table) -> int:
+    """Name each entry that can't be read, on standard error and in the table; return their
+    number.
+    """
+    unreadable = [entry for entry in found if isinstance(entry, Unreadable)]
+    for entry in unreadable:
+        _say(f"{entry.path}: {entry.reason}")
+        table.add_unreadable(str(entry.path), entry.reason)
+    return len(unreadable)
 
 
 def _is_of_the_question(path: Path, answer: Outcome) -> bool:
@@ -125,8 +148,15 @@ def _is_of_the_question(path: Path, answer: Outcome) -> bool:
     return (
         isinstance(answer, ServiceProblem)
         and answer.status in _OF_THE_QUESTION
-        and path.stat().st_size > 0
+        and _num_bytes(path) > 0
     )
+
+
+def _num_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # it was removed meanwhile
+        return 0
 
 
 def _answers(
@@ -159,35 +189,6 @@ def _answers(
 def _oldest(sent: "deque[tuple[Path, Future[Outcome]]]") -> tuple[Path, Outcome]:
     path, future = sent.popleft()
     return path, future.result()
-
-
-def _files(named: Iterable[Path], *, done: Container[str]) -> Iterator[Path]:
-    """List the files to send, folders sorted and searched at any depth; raises
-    `FileNotFoundError`.
-    """
-    for path in named:
-        if path.is_dir():
-            yield from (
-                file
-                for file in _walk(path)
-                if str(file) not in done and _begins_like_an_image(file)
-            )
-        elif not path.exists():
-            raise FileNotFoundError(f"there is no {path}")
-        elif str(path) not in done:
-            yield path
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (Path(place, name) for name in sorted(names))
-
-
-def _begins_like_an_image(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(132)
-    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or head[128:] == b"DICM"
 
 
 def _asking(options: argparse.Namespace) -> Asking:

@@ -23,6 +23,10 @@ COLUMNS = (
 whole table answers."""
 
 
+UNREADABLE = "unreadable"
+"""The code of an entry that can't be read here, so that the service never saw it."""
+
+
 class TableError(Exception):
     """The file can't be continued; the message says why."""
 
@@ -40,10 +44,11 @@ class Table:
         """
         self._asked = asked
         self.done: frozenset[str] = frozenset()
+        self._unreadable: frozenset[str] = frozenset()
         if path is None:
             self._file: TextIO = sys.stdout
         else:
-            self.done = _read_done(path, asked)
+            self.done, self._unreadable = _read_done(path, asked)
             self._file = path.open("a", newline="", encoding="utf-8", errors="surrogateescape")
         self._writer = csv.DictWriter(self._file, COLUMNS, lineterminator="\n")
         if path is None or not path.stat().st_size:
@@ -70,6 +75,13 @@ class Table:
         row = {"file": file, "asked": self._asked, **cells}
         self._writer.writerow({name: _tame(value) for name, value in row.items()})
         self._file.flush()
+
+    def add_unreadable(self, file: str, reason: str) -> None:
+        """Write the line of an entry that can't be read, unless it has one already."""
+        if file not in self._unreadable:
+            cells = {"file": file, "asked": self._asked, "code": UNREADABLE, "detail": reason}
+            self._writer.writerow({name: _tame(value) for name, value in cells.items()})
+            self._file.flush()
 
 
 def _answer_cells(answer: PredictionDict) -> Mapping[str, Any]:
@@ -114,26 +126,31 @@ def _untame(text: str) -> str:
     return text.removeprefix("'")
 
 
-def _read_done(path: Path, asked: str) -> frozenset[str]:
-    """List the files that a table has, after cutting off what a crash left of its last line."""
+def _read_done(path: Path, asked: str) -> tuple[frozenset[str], frozenset[str]]:
+    """List the files that a table has, and those that could not be read.
+
+    What a crash left of the last line is cut off first.
+    """
+    done: set[str] = set()
+    unreadable: set[str] = set()
     if not path.exists():
-        return frozenset()
+        return frozenset(), frozenset()
     _cut_torn_line(path)
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames is None:
-            return frozenset()
+            return frozenset(), frozenset()
         if tuple(reader.fieldnames) != COLUMNS:
             raise TableError(f"{path} is no table of cxr-serve, or one of another version.")
-        done = set()
         for row in reader:
             if _untame(row["asked"]) != asked:
                 raise TableError(
                     f"{path} holds answers to another question ({row['asked'] or 'defaults'}); "
                     f"name another file."
                 )
-            done.add(_untame(row["file"]))
-    return frozenset(done)
+            is_unreadable = row["code"] == UNREADABLE
+            (unreadable if is_unreadable else done).add(_untame(row["file"]))
+    return frozenset(done), frozenset(unreadable - done)
 
 
 def _cut_torn_line(path: Path) -> None:
