@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from cxr import dicom
 from cxr.decode import DecodeLimits, decode
 from cxr.dicom.header import read_header, text
+from cxr.dicom.layout import read_layout
 from cxr.dicom.pixels import render
 from cxr.dicom.scope import check_image, check_subject
 from cxr.errors import ImageError
@@ -123,8 +124,8 @@ def _read_dicom(data: bytes, spec: PreprocessSpec) -> OodImage:
     origin = "chest" if _says_chest(header, limits) else "found"
     header.Modality = "CR"  # ignores the stated body part, but not files that hold no single image
     check_image(header, max_pixels=limits.max_pixels)
-    pixels_HW = render(header, max_pixels=limits.max_pixels, reduction=1).pixels_HW
-    return OodImage(kind, origin, _input_of(pixels_HW, spec))
+    rendering = render(header, read_layout(header), max_pixels=limits.max_pixels)
+    return OodImage(kind, origin, _input_of(rendering.pixels_HW, spec))
 
 
 def _says_chest(header: Dataset, limits: DecodeLimits) -> bool:
