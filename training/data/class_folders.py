@@ -12,10 +12,11 @@ from typing import Literal
 
 from cxr.bundle import file_sha256
 from training.data.index import DataError, DataIndex, IndexRow, Label, join_groups
+from training.data.stubs import is_stub
 from training.progress import progress_bar
 
 CLASSES: dict[str, Label] = {"NORMAL": 0, "PNEUMONIA": 1}
-SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".dcm"})
+SUFFIXES = frozenset({".jpeg", ".jpg", ".jfif", ".png", ".dcm", ".dicom"})
 PARTS = ("train", "val", "test")
 
 Purpose = Literal["train", "test", "explore"]
@@ -25,19 +26,59 @@ _IM = re.compile(r"(?:NORMAL2-)?IM-(\d+)-", re.IGNORECASE)
 
 
 def find_roots(data_dir: Path, purpose: Purpose) -> tuple[Path, ...]:
-    """Return the folders that hold the class folders, or none. Raise `DataError` if training finds
-    only a test split.
+    """Return the folders that hold the class folders, or none.
+
+    They may lie in `data_dir`, in its parts (train, val, test), or all of that one level deeper.
+
+    Raises:
+        DataError: training finds only a test split, or several folders hold class folders.
     """
-    if _holds_classes(data_dir):
-        return (data_dir,)
+    base = _find_base(data_dir)
+    if base is None:
+        return ()
+    if _holds_classes(base):
+        return (base,)
     wanted = {"train": ("train", "val"), "test": ("test",), "explore": PARTS}[purpose]
-    found = tuple(data_dir / name for name in wanted if _holds_classes(data_dir / name))
-    others = tuple(data_dir / name for name in PARTS if _holds_classes(data_dir / name))
-    if purpose == "train" and others and not found:
+    parts = {name: part for name in PARTS if (part := child(base, name)) and _holds_classes(part)}
+    found = tuple(parts[name] for name in wanted if name in parts)
+    if purpose == "train" and not found:
         raise DataError(
-            f"{data_dir} holds a test/ only; name that folder itself if you mean to train on it"
+            f"{base} holds a test/ only; name that folder itself if you mean to train on it"
         )
-    return found or others
+    return found or tuple(parts.values())
+
+
+def child(folder: Path, name: str) -> Path | None:
+    """Return the folder of this name in any case, the exact one first; None if there is none."""
+    exact = folder / name
+    if exact.is_dir():
+        return exact
+    if not folder.is_dir():
+        return None
+    alike = (path for path in sorted(folder.iterdir()) if path.name.lower() == name.lower())
+    return next((path for path in alike if path.is_dir()), None)
+
+
+def _find_base(data_dir: Path) -> Path | None:
+    if _holds_any(data_dir):
+        return data_dir
+    deeper = [
+        path
+        for path in sorted(data_dir.iterdir())
+        if path.is_dir() and not is_stub(path) and _holds_any(path)
+    ]
+    if len(deeper) > 1:
+        raise DataError(
+            f"{data_dir} holds class folders in {', '.join(path.name for path in deeper)}; "
+            f"name one of them"
+        )
+    return deeper[0] if deeper else None
+
+
+def _holds_any(folder: Path) -> bool:
+    """Tell whether a folder has class folders, or a part that has them."""
+    parts = (child(folder, name) for name in PARTS)
+    return _holds_classes(folder) or any(part and _holds_classes(part) for part in parts)
 
 
 def load(data_dir: Path, roots: tuple[Path, ...]) -> DataIndex:
@@ -46,7 +87,8 @@ def load(data_dir: Path, roots: tuple[Path, ...]) -> DataIndex:
         (path, label)
         for root in roots
         for name, label in CLASSES.items()
-        for path in sorted((root / name).iterdir())
+        for path in sorted(_class_folder(root, name).iterdir())
+        if not is_stub(path)
     ]
     images = [(path, label) for path, label in files if path.suffix.lower() in SUFFIXES]
     rows = [
@@ -80,7 +122,13 @@ def person_group(stem: str) -> str:
 
 
 def _holds_classes(folder: Path) -> bool:
-    return all((folder / name).is_dir() for name in CLASSES)
+    return all(child(folder, name) for name in CLASSES)
+
+
+def _class_folder(root: Path, name: str) -> Path:
+    found = child(root, name)
+    assert found is not None
+    return found
 
 
 def _row(path: Path, data_dir: Path, label: Label) -> IndexRow:

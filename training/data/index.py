@@ -2,11 +2,11 @@
 
 import csv
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from cxr.radiograph import Sex, View
 from training.errors import TrainingError
 
 Label = Literal[0, 1]
+
+MAX_HEADER_CHARACTERS = 65_536
 
 
 class DataError(TrainingError):
@@ -147,7 +149,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            reader = _reader(file)
             names = [name.strip() for name in next(reader, [])]
             return [
                 dict(
@@ -158,6 +160,26 @@ def read_table(path: Path) -> list[dict[str, str]]:
             ]
     except (UnicodeDecodeError, csv.Error) as exc:
         raise DataError(f"{path} is no CSV file in UTF-8 ({exc}); save it as one") from exc
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the names of a CSV file's columns, [] if it is none."""
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        try:
+            return [name.strip() for name in next(_reader(file), [])]
+        except csv.Error:
+            return []
+
+
+def _reader(file: TextIO) -> Iterator[list[str]]:
+    """Read with the separator that the first line has: Excel writes semicolons in many countries.
+
+    Values may be in quotes, as R and Excel write them, and blanks may stand before the quotes.
+    """
+    first = file.readline(MAX_HEADER_CHARACTERS)
+    file.seek(0)
+    separator = next((mark for mark in ",;\t" if mark in first), ",")
+    return csv.reader(file, delimiter=separator, skipinitialspace=True)
 
 
 def _cell(value: str | float | None) -> str:

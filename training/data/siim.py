@@ -22,24 +22,43 @@ from numpy.typing import NDArray
 
 from cxr.bundle import file_sha256
 from training.data.groups import read_groups
-from training.data.index import DataError, DataIndex, IndexRow, join_groups, read_table
+from training.data.index import DataError, DataIndex, IndexRow, join_groups, read_header, read_table
+from training.data.stubs import data_files, is_stub
 from training.progress import progress_bar
 
 COLUMNS = frozenset({"ImageId", "EncodedPixels"})
 NEGATIVE = "-1"
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic"})
+_OTHER_SUFFIXES = frozenset({".csv", ".png", ".jpg", ".jpeg", ".json", ".txt", ".md", ".zip"})
+"""Endings of files that are not opened to see whether they are DICOM."""
 
 
 def find_table(data_dir: Path) -> Path | None:
-    """Return the mask table of a SIIM tree, found by its columns. Raise `DataError` if there are
-    several.
+    """Return the mask table of a SIIM tree, found by its columns.
+
+    The official download has several. A sample submission has no masks of its own. Of the others,
+    one that repeats all images and masks of the rest is taken.
+
+    Raises:
+        DataError: several tables contradict each other.
     """
-    tables = [path for path in sorted(data_dir.glob("*.csv")) if _has_columns(path)]
+    tables = [
+        path
+        for path in sorted(data_dir.iterdir() if data_dir.is_dir() else ())
+        if path.suffix.lower() == ".csv" and not is_stub(path) and _has_columns(path)
+    ]
     if len(tables) > 1:
-        raise DataError(
-            f"{data_dir} holds several mask tables: {', '.join(path.name for path in tables)}; "
-            f"leave one"
-        )
-    return tables[0] if tables else None
+        tables = [path for path in tables if "submission" not in path.stem.lower()] or tables[:1]
+    if len(tables) < 2:
+        return tables[0] if tables else None
+    masks = {path: read_runs(path) for path in tables}
+    for path in tables:
+        if all(masks[other].items() <= masks[path].items() for other in tables):
+            return path
+    raise DataError(
+        f"{data_dir} holds several mask tables that differ: "
+        f"{', '.join(path.name for path in tables)}; leave one"
+    )
 
 
 def load(data_dir: Path, table: Path) -> DataIndex:
@@ -49,7 +68,7 @@ def load(data_dir: Path, table: Path) -> DataIndex:
     groups = read_groups(data_dir / "groups.csv") if (data_dir / "groups.csv").is_file() else {}
     present = [image_id for image_id in runs if image_id in files]
     if not present:
-        raise DataError(f"{data_dir}: no .dcm file is named after an ImageId of {table.name}")
+        raise DataError(f"{data_dir}: no DICOM file is named after an ImageId of {table.name}")
     rows = [
         IndexRow(
             image_id=image_id,
@@ -128,8 +147,7 @@ def _spans(text: str, pixels: int | None = None) -> list[tuple[int, int]]:
 
 
 def _has_columns(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return {name.strip() for name in file.readline().split(",")} >= COLUMNS
+    return path.is_file() and set(read_header(path)) >= COLUMNS
 
 
 def _find_files(data_dir: Path) -> tuple[dict[str, Path], list[Path]]:
@@ -138,14 +156,31 @@ def _find_files(data_dir: Path) -> tuple[dict[str, Path], list[Path]]:
     """
     files: dict[str, Path] = {}
     copies: list[Path] = []
-    for path in sorted(data_dir.rglob("*.dcm")):
-        first = files.setdefault(path.stem, path)
+    for path in data_files(data_dir):
+        image_id = _image_id(path)
+        if image_id is None:
+            continue
+        first = files.setdefault(image_id, path)
         if first == path:
             continue
         if file_sha256(first) != file_sha256(path):
             raise DataError(f"{first} and {path} have one name and different content; remove one")
         copies.append(path)
     return files, copies
+
+
+def _image_id(path: Path) -> str | None:
+    """Return a DICOM file's name without its ending; None for other files.
+
+    A file without an ending is known by its content. Its name may be a UID, whose last number looks
+    like an ending.
+    """
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return path.stem
+    if path.suffix.lower() in _OTHER_SUFFIXES:
+        return None
+    with path.open("rb") as file:
+        return path.name if file.read(132)[128:] == b"DICM" else None
 
 
 def _patient(path: Path, image_id: str) -> str:

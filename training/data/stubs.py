@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+
 def is_stub(path: Path) -> bool:
     """Tell whether a file or folder is one of these; macOS writes `._NAME` beside each NAME."""
     return path.name.startswith("._") or path.name == "__MACOSX"

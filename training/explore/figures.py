@@ -70,6 +70,7 @@ def _files(survey: Survey) -> Figures:
             "n": len(survey.index.missing),
             "image_ids": list(survey.index.missing[:MAX_LISTED]),
         },
+        "stubs": survey.stubs,
         "unlisted": {
             "n": len(survey.index.unlisted),
             "paths": list(survey.index.unlisted[:MAX_LISTED]),

@@ -50,6 +50,10 @@ def _on_files(files: Mapping[str, Any]) -> Iterator[Remark]:
         yield Remark("good", f"All {files['files']:,} files can be read.")
     if files["missing"]["n"]:
         yield Remark("alarm", f"Images of the table without a file: {files['missing']['n']:,}.")
+    if files["stubs"]:
+        yield Remark(
+            "note", f"Files of macOS (._NAME), which were passed over: {files['stubs']:,}."
+        )
     if files["unlisted"]["n"]:
         yield Remark(
             "note", f"Files without a label, which take no part: {files['unlisted']['n']:,}."

@@ -12,6 +12,7 @@ from training.data.fold_balance import balance_lines
 from training.data.groups import COLUMNS
 from training.data.index import read_table, write_table
 from training.data.split import SplitError, split_folds
+from training.data.stubs import count_stubs
 from training.explore.duplicates import NearPair, clusters, near_pairs
 from training.explore.figures import Figures, figures_of
 from training.explore.lesions import Lesions, measure_lesions
@@ -84,6 +85,7 @@ def _survey(data_dir: Path, groups: Path | None, finding: str | None) -> Survey:
         _lesions(table, index, scans) if table else None,
         near,
         total,
+        count_stubs(data_dir),
     )
 
 
@@ -115,7 +117,10 @@ def _to_train_on(survey: Survey, data_dir: Path) -> list[int]:
     """Return the positions of the readable images that training would read: no test/ if there is a
     train/.
     """
-    roots = class_folders.find_roots(data_dir, "train") if (data_dir / "train").is_dir() else ()
+    try:
+        roots = class_folders.find_roots(data_dir, "train")
+    except DataError:  # there is a test/ only
+        roots = ()
     paths = [data_dir / row.path for row in survey.index.rows]
     return [
         i

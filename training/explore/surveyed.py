@@ -32,6 +32,8 @@ class Survey:
     near: tuple[NearPair, ...]
     """Nearly the same, by position in the index, most alike first."""
     near_total: int
+    stubs: int
+    """Files that macOS leaves beside others."""
 
     @property
     def readable_N(self) -> NDArray[np.int64]:

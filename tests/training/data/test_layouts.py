@@ -178,11 +178,106 @@ def test_a_folder_of_neither_layout_is_told_what_was_expected(tmp_path: Path) ->
         load_index(tmp_path / "missing")
 
 
-def test_several_mask_tables_are_refused(tmp_path: Path) -> None:
-    (siim_tree(tmp_path) / "second.csv").write_text("ImageId,EncodedPixels\n")
+def test_several_mask_tables_that_differ_are_refused(tmp_path: Path) -> None:
+    (siim_tree(tmp_path) / "second.csv").write_text("ImageId,EncodedPixels\n1.a,5 2\n")
 
     with pytest.raises(DataError, match=r"second\.csv, train-rle\.csv"):
         load_index(tmp_path)
+
+
+def labels(index: DataIndex) -> dict[str, int]:
+    return {row.image_id: row.label for row in index.rows}
+
+
+def test_both_tables_of_the_official_download_may_lie_together(tmp_path: Path) -> None:
+    expected = labels(load_index(siim_tree(tmp_path)))
+    whole = (tmp_path / "train-rle.csv").read_text().replace(", Enc", ",Enc")
+    (tmp_path / "stage_2_train.csv").write_text(whole + "1.later,-1\n")
+    (tmp_path / "stage_2_sample_submission.csv").write_text(
+        "ImageId,EncodedPixels\n1.b,-1\n1.test,1 2\n"
+    )
+    index = load_index(tmp_path)
+    assert labels(index) == expected
+    assert "1.later" in index.missing
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '"ImageId","EncodedPixels"',
+        '"ImageId", "EncodedPixels"',
+        "'ImageId'".replace("'", '"') + ',"EncodedPixels"',
+        "\ufeffImageId,EncodedPixels",
+        "ImageId;EncodedPixels",
+        '"ImageId"\t"EncodedPixels"',
+    ],
+)
+def test_a_table_may_quote_and_separate_as_r_and_excel_do(tmp_path: Path, header: str) -> None:
+    expected = labels(load_index(siim_tree(tmp_path)))
+    separator = next((mark for mark in (";", "\t") if mark in header), ",")
+    lines = (tmp_path / "train-rle.csv").read_text().splitlines()[1:]
+    quoted = [
+        separator.join(f'"{cell.strip()}"' for cell in line.split(",", maxsplit=1))
+        for line in lines
+    ]
+    (tmp_path / "train-rle.csv").write_text("\n".join([header, *quoted]), encoding="utf-8")
+    assert labels(load_index(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("ending", [".DCM", ".dicom", ".Dcm", ""])
+def test_dicom_files_are_known_by_any_ending_or_by_their_content(
+    tmp_path: Path, ending: str
+) -> None:
+    expected = labels(load_index(siim_tree(tmp_path)))
+    for path in sorted(tmp_path.rglob("*.dcm")):
+        path.rename(path.with_name(path.name.removesuffix(".dcm") + ending))
+    assert labels(load_index(tmp_path)) == expected
+
+
+def test_a_uid_without_an_ending_keeps_its_last_number(tmp_path: Path) -> None:
+    write(tmp_path / "1.2.840.11", make_dicom(ramp(64)))
+    write(tmp_path / "1.2.840.12", make_dicom(ramp(65)))
+    write(tmp_path / "1.2.840.13", b"no image")
+    (tmp_path / "train.CSV").write_text("ImageId,EncodedPixels\n1.2.840.11,-1\n1.2.840.12,5 2\n")
+    assert labels(load_index(tmp_path)) == {"1.2.840.11": 0, "1.2.840.12": 1}
+
+
+def test_stubs_of_macos_take_no_part(tmp_path: Path) -> None:
+    siim_tree(tmp_path / "siim")
+    write(tmp_path / "siim/dicom-images-train/._1.a.dcm", b"stub")
+    write(tmp_path / "siim/._train-rle.csv", b"\0\5\x16\7")
+    index = load_index(tmp_path / "siim")
+    assert (len(index), index.unlisted) == (3, ())
+    class_folders(tmp_path / "classes")
+    write(tmp_path / "classes/NORMAL/._IM-0115-0001.jpeg", b"stub")
+    write(tmp_path / "classes/__MACOSX/NORMAL/IM-1.jpeg", b"stub")
+    assert len(load_index(tmp_path / "classes")) == 4
+
+
+@pytest.mark.parametrize(
+    ("normal", "pneumonia"), [("Normal", "Pneumonia"), ("normal", "pneumonia")]
+)
+@pytest.mark.parametrize("above", ["", "chest_xray", "chest_xray/Train"])
+def test_class_folders_are_found_in_any_case_and_one_level_deeper(
+    tmp_path: Path, normal: str, pneumonia: str, above: str
+) -> None:
+    folder = class_folders(tmp_path / above)
+    (folder / "NORMAL").rename(folder / normal)
+    (folder / "PNEUMONIA").rename(folder / pneumonia)
+    assert sorted(labels(load_index(tmp_path)).values()) == [0, 0, 1, 1]
+
+
+def test_several_folders_with_class_folders_are_told_apart(tmp_path: Path) -> None:
+    class_folders(tmp_path / "one")
+    class_folders(tmp_path / "two")
+    with pytest.raises(DataError, match="class folders in one, two; name one"):
+        load_index(tmp_path)
+
+
+def test_a_jfif_file_is_an_image(tmp_path: Path) -> None:
+    folder = class_folders(tmp_path)
+    (folder / "NORMAL/IM-0115-0001.jpeg").rename(folder / "NORMAL/IM-0115-0001.jfif")
+    assert len(load_index(folder)) == 4
 
 
 def test_the_fingerprint_follows_pictures_and_labels_and_not_their_places(tmp_path: Path) -> None:
