@@ -38,6 +38,7 @@ from training.bundle.manifest import graph_properties, portable
 from training.bundle.model_card import write_card
 from training.bundle.onnx_export import describe
 from training.data import DataError, load_index
+from training.data.index import read_table
 from training.evaluation.labelled_images import read_images, roles
 from training.evaluation.predict import predict
 from training.progress import progress_bar
@@ -54,6 +55,8 @@ class UnseenImages:
     metadata_NM: list[NDArray[np.float32]]
     label_N: NDArray[np.int64]
     group_N: tuple[str, ...]
+    number_N: tuple[int, ...]
+    """Their places in the bundle's `splits.csv`, by which copies are corrupted as at export."""
 
 
 def recalibrate(  # noqa: PLR0913 - one for each option of the command
@@ -107,6 +110,8 @@ def read_unseen_images(bundle: Bundle, data_dir: Path, groups: Path | None) -> U
             f"{data_dir} holds no held-out images of both classes of {manifest.model} "
             f"{manifest.version}; a bundle whose network learned from all is exported anew"
         )
+    lines = read_table(bundle.path / "splits.csv")
+    number_of = {line["sha256"]: number for number, line in enumerate(lines)}
     shown = progress_bar(iterable=rows, total=len(rows), unit="image")
     refused: list[UnansweredFile] = []
     read = list(read_images(shown, data_dir, manifest.preprocess, refused))
@@ -115,16 +120,16 @@ def read_unseen_images(bundle: Bundle, data_dir: Path, groups: Path | None) -> U
         [image.metadata_M for image in read],
         np.array([image.row.label for image in read], dtype=np.int64),
         tuple(image.row.person_group for image in read),
+        tuple(number_of[image.row.sha256] for image in read),
     )
 
 
 def _predict(bundle: Bundle, graph: Graph, unseen: UnseenImages) -> HeldOut:
     views = POLICIES[bundle.manifest.tta_policy]
-    images = list(enumerate(unseen.image_NHW))
+    images = list(zip(unseen.number_N, unseen.image_NHW, strict=True))
+    metadata_of = dict(zip(unseen.number_N, unseen.metadata_NM, strict=True))
     with held_out_progress(len(images)) as progress:
-        answers = answer_images(
-            graph, images, views, lambda number: unseen.metadata_NM[number], progress
-        )
+        answers = answer_images(graph, images, views, metadata_of.__getitem__, progress)
     return join_answers(np.arange(len(images)), unseen.label_N, unseen.group_N, [answers])
 
 
