@@ -184,7 +184,7 @@ def pneumothorax_imagenet() -> Recipe:
 
 def pneumothorax_transfer() -> Recipe:
     """Pneumothorax by a larger pyramid that first learns 14 findings from other images, then
-    pneumothorax and its segmentation masks; the one that ships.
+    pneumothorax and its segmentation masks; not yet trained to its end.
 
     `--data` names a SIIM tree and a folder with labels.csv, `--measure-on siim` what counts.
     """
@@ -202,13 +202,13 @@ def pneumothorax_transfer() -> Recipe:
             "hospitals are untested."
         ),
         network="pyramid-large",
-        pretraining=Pretraining(epochs=(12, 4), sizes=(160, 256)),
+        pretraining=Pretraining(epochs=(12, 24), sizes=(160, 256)),
         companions=0.3,
-        epochs=(30,),
+        epochs=(40,),
         sizes=(256,),
         batch=20,
-        lr=6e-4,
-        warmup_epochs=1.0,
+        lr=5e-4,
+        warmup_epochs=2.0,
         ema=0.98,
         augment=Augmentation(
             rotate_degrees=12.0,
