@@ -11,8 +11,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -22,15 +20,16 @@ from pathlib import Path
 
 import uvloop
 
+from bench.bare_loops import OTHER_READERS, bare_loop
 from bench.changes import current_bundle, drains, four_view_store, swaps
 from bench.figures import EXTRAS_S, Figures, medians, phase_seconds
 from bench.goals import FAST, best_peer
 from bench.machine import describe_machine
 from bench.phases import closed_phase, whole_round
 from bench.plots import draw_plots
-from bench.processes import ROOT, DidNotStart, clean_environment
+from bench.processes import ROOT, DidNotStart
 from bench.report import Results, write_report
-from bench.servers import Server, all_servers, graph_environment, our_server, running
+from bench.servers import Server, all_servers, our_server, running
 from bench.uploads import Upload, make_uploads
 from cxr.bundle import Bundle
 
@@ -191,20 +190,14 @@ class Bench:
         return medians(rounds)
 
     def _bare(self) -> Figures:
-        """Run the loop that serves nobody, in a process of its own."""
-        self.say("the bare loop")
+        """Run the loops that serve nobody; those of other readers have their names in front."""
+        self.say("the bare loops")
         file = self.folder / "upload"
         file.write_bytes(self.uploads[0].data)
-        environment = {
-            **clean_environment(),
-            "PYTHONPATH": str(ROOT),
-            **graph_environment(self.bundle),
-        }
-        command = [sys.executable, "-m", "bench.bare", str(file), str(self.seconds)]
-        said = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-        )
-        figures: Figures = json.loads(said.stdout)
+        figures = bare_loop(self.bundle, file, self.seconds)
+        for reader in OTHER_READERS:
+            found = bare_loop(self.bundle, file, self.seconds, reader)
+            figures |= {f"{reader}_{name}": value for name, value in found.items()}
         return figures
 
 

@@ -12,12 +12,9 @@ processor time of an answer, the cores in use, and the p99 of `/livez` meanwhile
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -26,12 +23,13 @@ from pathlib import Path
 
 import uvloop
 
+from bench.bare_loops import bare_loop
 from bench.changes import current_bundle
 from bench.figures import percentile
 from bench.openloop import Tally, closed_loop
 from bench.phases import probing
-from bench.processes import ROOT, clean_environment
-from bench.servers import Running, Server, all_servers, graph_environment, our_server, running
+from bench.processes import ROOT
+from bench.servers import Running, Server, all_servers, our_server, running
 from bench.uploads import Upload, make_uploads
 from cxr.bundle import Bundle
 
@@ -114,17 +112,8 @@ async def serve_round(served: Running, upload: Upload, connections: int, seconds
 
 
 def loop_round(reader: str, bundle: Bundle, file: Path, seconds: float) -> Round:
-    """Run a loop that serves nobody, in a process of its own."""
-    environment = {
-        **clean_environment(),
-        "PYTHONPATH": str(ROOT),
-        **graph_environment(bundle),
-    }
-    command = [sys.executable, "-m", "bench.bare", str(file), str(seconds), reader]
-    said = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    figures = json.loads(said.stdout)
+    """Run a loop that serves nobody."""
+    figures = bare_loop(bundle, file, seconds, reader)
     return Round(
         figures["per_s"],
         figures["cpu_ms"],
