@@ -15,7 +15,7 @@ COPY requirements/serve-${DEVICE}.txt /tmp/requirements.txt
 # The packages' own tests (22 MB) stay out; bytecode is made below, in a form that holds no time of day.
 RUN python -m venv --without-pip /opt/venv \
  && python -m pip --python /opt/venv/bin/python install --disable-pip-version-check --no-cache-dir --no-compile \
-      --only-binary :all: -r /tmp/requirements.txt \
+      --only-binary :all: --require-hashes -r /tmp/requirements.txt \
  && find /opt/venv -type d -name tests -prune -exec rm -r {} +
 COPY cxr /srv/cxr
 COPY app /srv/app

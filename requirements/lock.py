@@ -1,11 +1,14 @@
 """Write the lock files from what is installed: exact versions of everything that each extra needs.
 
-The files install anywhere: no hashes, no local versions (torch's CPU builds have
-one), no packages that only one platform's builds ask for.
+The files install anywhere: no local versions (torch's CPU builds have one), no packages that only
+one platform's builds ask for. Files without torch state the hashes of every published build, so pip
+installs nothing else. torch may come from another index, whose builds have other hashes.
 """
 
 import re
+import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution, requires
@@ -27,6 +30,9 @@ LOCKS = {
 BENCH_LOCKS = {"bench.txt": ("cpu", "bench")}
 """Written from an environment of its own, for the peers would move what the service is pinned
 to."""
+HASHED = ("serve-cpu.txt", "serve-openvino.txt", "serve-gpu.txt", "gateway.txt", "bulk.txt")
+"""Lock files whose packages are installed by their hashes alone."""
+
 PLATFORM_ONLY = re.compile(r"^(nvidia-|cuda-|triton$)")
 GPU_RUNTIME = "onnxruntime-gpu[cuda,cudnn]==1.31.1"
 """Pinned by hand: it can't be installed beside onnxruntime, and brings the CUDA libraries
@@ -60,6 +66,24 @@ def project_requirements(extras: tuple[str, ...]) -> Iterator[Requirement]:
         yield from map(Requirement, project["optional-dependencies"][extra])
 
 
+def with_hashes(pins: list[str], *, is_gpu: bool) -> str:
+    """Return pins with the hashes of all their published files, as uv reads them from the index.
+
+    The GPU's libraries are pinned too: they have builds for Linux alone.
+    """
+    platform = ["--python-platform", "x86_64-manylinux_2_28"] if is_gpu else ["--no-deps"]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(pins))
+        file.flush()
+        command = [sys.executable, "-m", "uv", "pip", "compile", "-q", "--generate-hashes"]
+        command += ["--no-annotate", "--no-header", "--python-version", "3.11", *platform]
+        command += [] if is_gpu else ["--universal"]
+        done = subprocess.run(  # noqa: S603 -- our own command
+            [*command, file.name], check=True, stdout=subprocess.PIPE, text=True
+        )
+    return done.stdout
+
+
 def main() -> None:
     """Write every lock file, or with `bench` the one of the environment that holds the peers."""
     for file, extras in (BENCH_LOCKS if sys.argv[1:] == ["bench"] else LOCKS).items():
@@ -68,9 +92,12 @@ def main() -> None:
         pins = [f"{name}=={version}" for name, version in found.items()] + [GPU_RUNTIME] * (
             "gpu" in extras
         )
-        (HERE / file).write_text(
-            "# Made by `make lock` from pyproject.toml.\n" + "\n".join(sorted(pins)) + "\n"
+        text = (
+            with_hashes(sorted(pins), is_gpu="gpu" in extras)
+            if file in HASHED
+            else "\n".join(sorted(pins)) + "\n"
         )
+        (HERE / file).write_text("# Made by `make lock` from pyproject.toml.\n" + text)
 
 
 if __name__ == "__main__":
