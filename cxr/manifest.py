@@ -116,9 +116,18 @@ class Manifest(InterpretSpec):
     """Of golden.npz; None in bundles that were written before it was stated."""
     signature: Annotated[str, Field(max_length=4096)] | None = None
     """Place for a signature of the rest of this file. Nothing writes or checks one yet."""
+    calibration_prevalence: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of positives that probabilities refer to, after a recalibration for one site."""
     fast: FastPrecision | None = None
     """Whether `CXR_PRECISION=fast` may serve this model; None if that was not measured, or cost
     too much."""
+
+    @property
+    def prevalence(self) -> float | None:
+        """The share of positives that probabilities refer to; None if there is none to shift
+        from.
+        """
+        return self.calibration_prevalence or self.training_data.prevalence
 
     @field_serializer("metrics")
     def _without_unset(self, metrics: BundleMetrics) -> dict[str, Any]:

@@ -223,6 +223,20 @@ class PrecisionFigures(Section):
     refused_for: list[str]
 
 
+class Recalibration(Section):
+    """A recalibration for one site; figures are of persons that the calibration did not see."""
+
+    site: str
+    from_version: int
+    n_fitted: int
+    n_fitted_positive: int
+    ece_before: float | None
+    """Of the version that was recalibrated, on the same images."""
+    ece: float | None
+    brier_before: float | None
+    brier: float | None
+
+
 class BundleMetrics(ProfileFigures):
     """metrics.json of a bundle: held-out figures of the plain view, and all else."""
 
@@ -233,3 +247,4 @@ class BundleMetrics(ProfileFigures):
     novelty: EdgeImages | None = None
     precisions: dict[str, PrecisionFigures] | None = None
     novelty_gate: NoveltyGate | None = None
+    recalibration: Recalibration | None = None

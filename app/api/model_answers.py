@@ -93,7 +93,7 @@ class CurrentAnswer(Answer):
             if is_set
             else manifest.default_operating_point,
             tta_policy=manifest.tta_policy,
-            training_prevalence=manifest.training_data.prevalence,
+            training_prevalence=manifest.prevalence,
             novelty_limit=manifest.novelty.novel,
             input_size=manifest.input_size,
             intended_use=manifest.intended_use,

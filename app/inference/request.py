@@ -29,7 +29,7 @@ class PredictionRequest:
             raise MalformedRequest(
                 f"operating_point: must be one of {', '.join(manifest.operating_points)}"
             )
-        if self.prevalence is not None and manifest.training_data.prevalence is None:
+        if self.prevalence is not None and manifest.prevalence is None:
             raise MalformedRequest(
                 "prevalence: this model learned from images of one class, so there is nothing to "
                 "shift from"
@@ -41,7 +41,7 @@ class PredictionRequest:
 
     def shift(self, manifest: Manifest) -> PrevalenceShift | None:
         """Return the way from the model's prevalence to the one that was asked for, if any was."""
-        training = manifest.training_data.prevalence
+        training = manifest.prevalence
         if training is None or self.prevalence is None:
             return None
         return PrevalenceShift(training, self.prevalence)

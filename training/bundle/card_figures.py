@@ -85,16 +85,26 @@ def robustness_section(manifest: Manifest) -> Iterator[str]:
 
 def calibration_section(manifest: Manifest) -> Iterator[str]:
     """Write the calibration, and how well it fits clean images and corrupted copies."""
-    yield from (
-        "## Calibration",
-        "",
-        (
-            "`probability = sigmoid(slope * logit + intercept)` (Platt), fitted on the images "
-            "above and on corrupted copies of them together; of the maps that fit, the least sure. "
-            "A slope left to fit of 1 is right; below 1 the answers are too sure there."
-        ),
-        "",
+    yield from ("## Calibration", "")
+    yield (
+        "`probability = sigmoid(slope * logit + intercept)` (Platt), "
+        + (
+            "fitted on the images above and on corrupted copies of them together; of the maps that "
+            "fit, the least sure."
+            if manifest.metrics.recalibration is None
+            else "fitted on images of other persons of the same site."
+        )
+        + " A slope left to fit of 1 is right; below 1 the answers are too sure there."
     )
+    yield ""
+    if (site := manifest.metrics.recalibration) is not None:
+        yield (
+            f"**Recalibrated for `{site.site}`** on {site.n_fitted:,} of its images "
+            f"({site.n_fitted_positive:,} positive), from version {site.from_version}. On other "
+            f"persons of the site: ECE {_figure(site.ece)} (before {_figure(site.ece_before)}), "
+            f"Brier score {_figure(site.brier)} (before {_figure(site.brier_before)})."
+        )
+        yield ""
     tta = manifest.metrics.tta
     yield from _calibration_lines("plain", manifest.metrics.calibration)
     yield from _calibration_lines(tta.policy, tta.calibration)

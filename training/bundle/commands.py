@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from training.data.arguments import Commands, add_groups, command_text
+from training.stats.format import figure_text
 
 
 def add(commands: Commands) -> None:
@@ -61,6 +62,12 @@ def _add_evaluate(commands: Commands) -> None:
         action="store_true",
         help="write the figures of --novelty (the default) and --fast into the bundle's files; "
         "fast is then allowed, or not",
+    )
+    evaluate.add_argument(
+        "--recalibrate",
+        action="store_true",
+        help="also fit probabilities and thresholds to these images (half of the persons; the "
+        "other half measures them), and write the next version of the bundle to OUT/model_store",
     )
     evaluate.set_defaults(run=_evaluate)
 
@@ -148,13 +155,15 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         options.bundle,
         options.data,
         options.out,
-        tta=options.tta,
+        tta=options.tta or options.recalibrate,  # its calibration is fitted too
         foreign=options.foreign or ([] if wants_novelty else None),
         groups=options.groups,
     )
     judged = None
     if options.fast:
         judged = judge_bundle(options.bundle, options.data, groups=options.groups)
+    if options.recalibrate:
+        _recalibrate_for_site(options)
     # all measurements are done by now: the bundle gets all of them, or none after an error
     if options.state and metrics.novelty_gate is not None:
         state_gate(options.bundle, metrics.novelty_gate)
@@ -163,6 +172,23 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         print(f"bf16: {decision.figures().as_json()}")
         if options.state:
             state_fast(options.bundle, decision.figures(), fast)
+
+
+def _recalibrate_for_site(options: argparse.Namespace) -> None:
+    from cxr.bundle import read_bundle  # noqa: PLC0415
+    from training.bundle.site_recalibration import recalibrate_for_site  # noqa: PLC0415 - torch
+    from training.evaluation.prediction import read_predictions  # noqa: PLC0415
+
+    predictions = read_predictions(options.out / "predictions.csv")
+    site = options.data.resolve().name
+    path = recalibrate_for_site(options.bundle, predictions, site, options.out / "model_store")
+    found = read_bundle(path).manifest.metrics.recalibration
+    if found is not None:
+        print(
+            f"recalibrated on {found.n_fitted:,} images; on the other persons' ECE "
+            f"{figure_text(found.ece)} (before {figure_text(found.ece_before)}), Brier score "
+            f"{figure_text(found.brier)} (before {figure_text(found.brier_before)}): {path}"
+        )
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:

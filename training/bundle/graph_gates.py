@@ -14,7 +14,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cxr.graph import Graph
+from cxr.bundle import read_bundle
+from cxr.errors import BundleError
+from cxr.graph import Graph, open_graph
 from cxr.interpret import Cam, Outputs
 from cxr.manifest import Parity
 from training.bundle.gates import ReleaseGate, at_most, largest, relative
@@ -142,6 +144,16 @@ def edge_images(size: int) -> NDArray[np.uint8]:
         square_HW * 255,
     ]  # fmt: skip
     return np.stack(images).astype(np.uint8)
+
+
+def opening_gate(folder: Path) -> ReleaseGate:
+    """Read a bundle as the service does, and let it answer its golden inputs."""
+    name = "the bundle opens and answers its golden inputs"
+    try:
+        open_graph(read_bundle(folder))
+    except BundleError as exc:
+        return ReleaseGate(name, str(exc), holds=False)
+    return ReleaseGate(name, "all of them", holds=True)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
