@@ -43,6 +43,8 @@ def read_layout(dataset: Dataset) -> PixelLayout:
         CorruptImage: an attribute is missing that nothing else tells, or two contradict each other.
     """
     photometric = photometric_interpretation(dataset)
+    if photometric not in (text(dataset, "PhotometricInterpretation"), "PALETTECOLOR"):
+        dataset.PhotometricInterpretation = photometric  # pydicom's decoders compare it exactly
     allocated = whole_number(dataset, "BitsAllocated")
     is_single = photometric.startswith("MONOCHROME") or photometric == "PALETTECOLOR"
     is_repaired = not all(is_stated(dataset, keyword) for keyword in _COMPLETED)

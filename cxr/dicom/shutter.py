@@ -16,6 +16,9 @@ from cxr.dicom.values import numbers
 from cxr.errors import CorruptImage
 
 _MAX_P_VALUE = 65535
+MIN_OPEN_SHARE = 0.01
+"""A shutter that leaves less of the image open is a mistake."""
+
 MAX_VERTICES = 4096
 MAX_COORDINATE = 100_000
 """Corners beyond this are no places in a radiograph."""
@@ -46,7 +49,7 @@ def read_shutter(dataset: Dataset, rows: int, columns: int) -> Shutter:
             is_repaired = True
             continue
         covered_HW = ~open_HW if covered_HW is None else covered_HW | ~open_HW
-    if covered_HW is not None and covered_HW.all():
+    if covered_HW is not None and 1 - covered_HW.mean() < MIN_OPEN_SHARE:
         return Shutter(None, 0, is_repaired=True)
     if covered_HW is None or not covered_HW.any():
         return Shutter(None, 0, is_repaired)

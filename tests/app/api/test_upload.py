@@ -74,6 +74,37 @@ async def test_a_form_is_read_however_it_is_cut(size: int) -> None:
     assert [upload.filename for upload in uploads] == ["0.dcm", "1.dcm", "2.dcm"]
 
 
+@pytest.mark.parametrize("size", [1, 7, 64, 100_000])
+@pytest.mark.parametrize(
+    "preamble", [b"\r\n", b"This is a message in MIME format.\r\n", b"-- a\n--frontie\r\n\r\n"]
+)
+async def test_what_stands_before_the_first_boundary_is_ignored(size: int, preamble: bytes) -> None:
+    body = preamble + form(b"pixels", name="file")
+    assert await read_upload(request(cut(body, size), FORM), LIMITS, reservation()) == b"pixels"
+
+
+async def test_a_preamble_without_an_end_is_refused_while_it_arrives() -> None:
+    chunks = [b"no boundary here\r\n" * 500] * 10
+    with pytest.raises(MalformedRequest, match="no boundary"):
+        await read_upload(request(chunks, FORM, ends=False), LIMITS, reservation())
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    [
+        "image/jpg",
+        "image/pjpeg",
+        "Image/X-PNG",
+        "binary/octet-stream",
+        "application/x-dicom",
+        'application/dicom; type="application/dicom"; transfer-syntax=*',
+    ],
+)
+async def test_a_raw_body_may_be_called_what_clients_call_it(media_type: str) -> None:
+    headers = {"content-type": media_type}
+    assert await read_upload(request([b"ab"], headers), LIMITS, reservation()) == b"ab"
+
+
 async def test_a_file_may_come_as_a_part_without_a_filename() -> None:
     body = (
         b'--frontier\r\ncontent-disposition: form-data; name="file"\r\n\r\npixels\r\n--frontier--'
