@@ -93,7 +93,12 @@ class Frame:
 
 
 def read_frame(
-    dataset: Dataset, layout: PixelLayout, *, max_pixels: int, reduction: int = 1
+    dataset: Dataset,
+    layout: PixelLayout,
+    *,
+    max_pixels: int,
+    reduction: int = 1,
+    outline: JpegStructure | None = None,
 ) -> Frame:
     """Decode the one frame of a data set.
 
@@ -103,6 +108,7 @@ def read_frame(
         max_pixels: limit on what the codestream itself says it holds.
         reduction: power of two (up to 8) by which a JPEG baseline may be averaged while decoding;
             only for one-sample images, others come whole.
+        outline: as `check_frame` gave it, if it was asked.
 
     Raises:
         CorruptImage: it can't be decoded whole, or its size is not the header's.
@@ -116,10 +122,14 @@ def read_frame(
             # whatever HighBit says.
             stored = pixel_array(dataset, raw=True, index=0, correct_unused_bits=False)
             return Frame(stored, is_compressed=False, is_ybr=layout.is_ybr)
-        stream = single_frame(dataset.PixelData)
-        if codec is _RLE:
-            return Frame(decode_rle(stream, layout), is_compressed=False, is_ybr=layout.is_ybr)
-        frame = _decode_stream(stream, layout, codec, max_pixels, reduction)
+        if codec is _JPEG and outline is not None:
+            _check_stated(outline.rows, outline.columns, layout, max_pixels)
+            frame = _decode_jpeg(outline, layout, codec, reduction)
+        else:
+            stream = single_frame(dataset.PixelData)
+            if codec is _RLE:
+                return Frame(decode_rle(stream, layout), is_compressed=False, is_ybr=layout.is_ybr)
+            frame = _decode_stream(stream, layout, codec, max_pixels, reduction)
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # each codec raises errors of its own
@@ -129,16 +139,20 @@ def read_frame(
     return frame
 
 
-def check_frame(dataset: Dataset, layout: PixelLayout) -> None:
-    """Raise `NeedsWorker` if a frame may take long to decode; other errors show while decoding."""
+def check_frame(dataset: Dataset, layout: PixelLayout) -> JpegStructure | None:
+    """Raise `NeedsWorker` if a frame may take long to decode; other errors show while decoding.
+
+    Returns:
+        The outline of a JPEG, which `read_frame` then need not read again.
+    """
     codec = codec_of(transfer_syntax(dataset.file_meta))
     if codec is _JPEG:
         try:
             outline = read_jpeg_outline(single_frame(dataset.PixelData))
         except Exception:
-            return
+            return None
         check_thread(jpeg_seconds(outline), outline.rows * outline.columns)
-        return
+        return outline
     pixels = layout.rows * layout.columns
     seconds = stored_seconds(
         pixels * layout.samples * layout.bits_allocated // 8,
@@ -148,6 +162,7 @@ def check_frame(dataset: Dataset, layout: PixelLayout) -> None:
     )
     # The file's own length bounds the memory that native pixels need.
     check_thread(seconds, 0 if codec is _NATIVE else pixels)
+    return None
 
 
 def _decode_stream(

@@ -3,14 +3,16 @@
 Shape suffixes: H rows, W columns, S samples, V stored values (as unsigned bit patterns).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from cxr.codestream import JpegStructure
 from cxr.dicom.codecs import Frame, codec_of, read_frame
 from cxr.dicom.grey import read_grey_scale
 from cxr.dicom.header import texts, transfer_syntax
@@ -58,11 +60,17 @@ class Rendering:
 
 
 def render(
-    dataset: Dataset, layout: PixelLayout, *, max_pixels: int, reduction: int = 1
+    dataset: Dataset,
+    layout: PixelLayout,
+    *,
+    max_pixels: int,
+    reduction: int = 1,
+    outline: JpegStructure | None = None,
 ) -> Rendering:
     """Decode a data set's frame and map it to grey levels, uint8, 0 black to 255 white.
 
     `reduction` is used if it changes only the rounding: for 8-bit JPEG without a grey scale.
+    `outline` is that of a JPEG, if `check_frame` has read it.
 
     Raises:
         CorruptImage: the pixels can't be decoded, or a table of the header is broken.
@@ -71,7 +79,8 @@ def render(
     try:
         shutter = read_shutter(dataset, layout.rows, layout.columns)
         if layout.is_grey:
-            return _render_grey(dataset, layout, shutter, max_pixels, reduction)
+            read = partial(read_frame, dataset, layout, max_pixels=max_pixels, outline=outline)
+            return _render_grey(dataset, layout, shutter, read, reduction)
         return _render_color(dataset, layout, shutter, max_pixels)
     except (ImageError, MemoryError):
         raise
@@ -80,14 +89,18 @@ def render(
 
 
 def _render_grey(
-    dataset: Dataset, layout: PixelLayout, shutter: Shutter, max_pixels: int, reduction: int
+    dataset: Dataset,
+    layout: PixelLayout,
+    shutter: Shutter,
+    read: Callable[..., Frame],
+    reduction: int,
 ) -> Rendering:
     scale = read_grey_scale(dataset, layout.bits_stored, is_signed=layout.is_signed)
     scalable = codec_of(transfer_syntax(dataset.file_meta)).name == "jpeg"
     is_plain = scale.intensity == "identity" and not scale.padding_V.size
     if not (scalable and is_plain and shutter.covered_HW is None):
         reduction = 1
-    frame = read_frame(dataset, layout, max_pixels=max_pixels, reduction=reduction)
+    frame = read(reduction=reduction)
     patterns_HW, bits = _patterns(frame, layout)
     if bits != layout.bits_stored:
         scale = read_grey_scale(dataset, bits, is_signed=layout.is_signed)

@@ -55,10 +55,13 @@ def read_dicom(
     subject_warnings = tuple(check_subject(dataset, metadata.view_position, refuse=refuse_scope))
     layout = read_layout(dataset)
     rows, columns = layout.rows, layout.columns
-    if limits.in_thread:
-        check_frame(dataset, layout)
+    outline = check_frame(dataset, layout) if limits.in_thread else None
     rendering = render(
-        dataset, layout, max_pixels=limits.max_pixels, reduction=jpeg_reduction(rows, columns, size)
+        dataset,
+        layout,
+        max_pixels=limits.max_pixels,
+        reduction=jpeg_reduction(rows, columns, size),
+        outline=outline,
     )
     orientation, orientation_warnings = stated_orientation(dataset)
     if exchanges_sides(orientation):
