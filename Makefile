@@ -21,7 +21,7 @@ help:  ## List what can be made
 serve: .venv/.serve-$(DEVICE)  ## Start the service on http://HOST:PORT (127.0.0.1:8000; DEVICE=cpu|gpu)
 	CXR_HOST=$(HOST) CXR_PORT=$(PORT) CXR_DEVICE=$(DEVICE) $(BIN)/python -m app
 
-test: .venv/.test check  ## Lint, check types and layers, run every test (COVERAGE=yes: with coverage)
+test: .venv/.test check  ## Lint, check types and layers, run every test (COVERAGE=yes: measure coverage)
 	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-report=) $(PYTEST)
 	$(if $(COVERAGE),$(BIN)/python tests/coverage_floors.py)
 
@@ -42,13 +42,12 @@ check: .venv/.test check-page  ## Lint, check types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The page's scripts are checked if npm is there; nothing else needs it.
-check-page: $(if $(shell command -v npm),node_modules/.package-lock.json)
-	$(if $(shell command -v npm),npm run --silent check,@echo "no npm: the scripts of app/page are not checked")
-
-node_modules/.package-lock.json: package-lock.json
-	npm ci --silent --no-audit --no-fund
-	@touch $@
+# The page's scripts are checked if npm is there and can install its tools; nothing else needs it.
+check-page:
+	@if ! command -v npm >/dev/null; then echo "no npm: the scripts of app/page are not checked"; \
+	elif [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund; then \
+	  touch node_modules/.package-lock.json; npm run --silent check; \
+	else echo "npm can't install: the scripts of app/page are not checked"; [ -z "$${CI:-}" ]; fi
 
 docs: .venv/.test  ## Build the documentation in site/; a broken link or reference is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
@@ -60,7 +59,7 @@ fuzz: .venv/.test  ## Fuzz cxr.decode for SECONDS_TO_FUZZ (1800), with a corpus 
 	$(BIN)/pip install --disable-pip-version-check -q -r requirements/fuzz.txt
 	mkdir -p .fuzz && $(BIN)/python -m fuzz.decode $(FUZZ_CORPUS) -artifact_prefix=.fuzz/ -max_total_time=$(SECONDS_TO_FUZZ)
 
-sample: .venv/.serve-$(DEVICE)  ## Write sample.dcm and sample.png: a drawn chest, never a patient
+sample: .venv/.serve-$(DEVICE)  ## Write sample.dcm and sample.png: a phantom, never a patient
 	$(BIN)/python -m cxr.phantom
 
 lock: .venv/.test  ## Pin the installed versions in requirements/
@@ -80,7 +79,7 @@ test-pacs: .venv/.test  ## Try the gateway with a real Orthanc, a real service a
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACS_PACKAGES) >/dev/null; fi
 	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest tests/pacs $(PYTEST)
 
-load: .venv/.serve-$(DEVICE) .venv/.load  ## Load a service with made radiographs (LOAD="-u 10 -t 1m")
+load: .venv/.serve-$(DEVICE) .venv/.load  ## Load a service with synthetic radiographs (LOAD="-u 10 -t 1m")
 	PYTHONPATH=. $(BIN)/locust -f bench/locustfile.py --headless --host http://$(HOST):$(PORT) -u 10 -r 10 -t 1m $(LOAD)
 
 BENCH_PEERS ?= .venv-bench
