@@ -13,6 +13,7 @@ BIN := .venv/bin
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 COVERAGE ?=
 
+.PHONY: help serve test test-env lint check sample lock clean image test-containers test-pacs prove-bulk try-replicas load bench lock-bench audit sbom fuzz
 .PHONY: help serve test test-fast tests-fast test-env check check-page docs sample lock clean image test-containers test-pacs load bench bench-quiet lock-bench audit sbom fuzz
 
 help:  ## List what can be made
@@ -78,6 +79,15 @@ test-pacs: .venv/.test  ## Try the gateway with a real Orthanc, a real service a
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v Orthanc >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACS_PACKAGES) >/dev/null; fi
 	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest tests/pacs $(PYTEST)
+
+prove-bulk: .venv/.test  ## Score 20,000 made files on two Ray nodes, killing a worker, the driver and a node (an hour)
+	$(BIN)/python -m bench.bulk make .bulk-proof/files
+	$(BIN)/python -m bench.bulk kill .bulk-proof/files --out .bulk-proof/scores
+	$(BIN)/python -m bench.bulk check .bulk-proof/files --out .bulk-proof/scores
+
+try-replicas: .venv/.test  ## Restart, kill and freeze replicas behind Debian's nginx and HAProxy
+	$(BIN)/python -m bench.replicas nginx
+	$(BIN)/python -m bench.replicas haproxy
 
 load: .venv/.serve-$(DEVICE) .venv/.load  ## Load a service with synthetic radiographs (LOAD="-u 10 -t 1m")
 	PYTHONPATH=. $(BIN)/locust -f bench/locustfile.py --headless --host http://$(HOST):$(PORT) -u 10 -r 10 -t 1m $(LOAD)

@@ -1,0 +1,277 @@
+"""Prove `python -m bulk`: every file exactly once, whatever dies; and what Ray costs.
+
+python -m bench.bulk make FOLDER --files 20000     made radiographs of three kinds
+python -m bench.bulk kill FOLDER --out OUT         two nodes; a worker, the driver, a node die
+python -m bench.bulk pace FOLDER --files 600       files a second against the bare loop, interleaved
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
+
+from bulk.items import Item
+from bulk.job import Options, choose_bundle
+from bulk.score import Scorer
+from cxr.decode import quiet_libraries
+from cxr.phantom import draw_phantom
+from tests.factories import make_dicom
+from tests.server import running_server
+
+ROOT = Path(__file__).parent.parent
+STORE = ROOT / "model_store"
+MODEL = "pneumothorax"
+SIDE = 384
+NUM_DRAWINGS = 60
+"""Of each kind; the files of one drawing differ in their PatientID, and so in their hash."""
+MARK = b"MARKED-ID"
+KINDS = {
+    "jpeg": (JPEGBaseline8Bit, 8),
+    "raw": (ExplicitVRLittleEndian, 12),
+    "j2k": (JPEG2000Lossless, 12),
+}
+
+
+def make_files(folder: Path, num_files: int) -> None:
+    """Write made radiographs: a third baseline JPEG, a third raw 12 bit, a third JPEG 2000."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {(kind, seed): _draw(kind, seed) for seed in range(NUM_DRAWINGS) for kind in KINDS}
+    for number, (kind, seed) in enumerate(islice(cycle(drawn), num_files)):
+        data = drawn[kind, seed].replace(MARK, f"{number:09}".encode())
+        (folder / f"{number:06}-{kind}-{seed:02}.dcm").write_bytes(data)
+
+
+def _draw(kind: str, seed: int) -> bytes:
+    syntax, bits = KINDS[kind]
+    pixels = draw_phantom(SIDE, SIDE, seed=seed)
+    if bits == 8:
+        return make_dicom(pixels, syntax=syntax)
+    deep = pixels.astype(np.uint16) * 16 + seed % 16
+    return make_dicom(deep, syntax=syntax, BitsStored=bits, HighBit=bits - 1)
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    options = ["--model", MODEL, "--store", str(STORE), "--out", str(out)]
+    return [sys.executable, "-m", "bulk", str(folder), *options, *more]
+
+
+def kill_test(folder: Path, out: Path) -> None:
+    """Score a folder on two nodes; kill a worker, then the driver, then a node; check every row."""
+    num_files = len(list(folder.iterdir()))
+    with two_nodes() as cluster:
+        address = ["--ray", cluster.address]
+        started = time.monotonic()
+        driver = start(command(folder, out, *address))
+        wait_for(out, 0.2 * num_files, driver)
+        (victim, *_) = workers()
+        os.kill(victim, signal.SIGKILL)
+        print(f"killed worker {victim} after {done(out)} files", flush=True)
+        wait_for(out, 0.4 * num_files, driver)
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+        print(f"killed the driver after {done(out)} files", flush=True)
+        driver = start(command(folder, out, *address))
+        wait_for(out, 0.65 * num_files, driver)
+        cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+        print(f"killed a node after {done(out)} files", flush=True)
+        output, _ = driver.communicate()
+        print(
+            output.strip(),
+            f"\nexit {driver.returncode}, {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
+    check(folder, out)
+
+
+def check(folder: Path, out: Path) -> None:
+    """Check that every file has one row, and that rows equal the service's answers."""
+    columns = ["path", "probability", "label", "problem"]
+    table = ds.dataset(out, format="parquet", partitioning="hive").to_table(columns=columns)
+    paths = table["path"].to_pylist()
+    wanted = {str(path) for path in folder.iterdir()}
+    print(
+        f"{len(paths)} rows, {len(set(paths))} distinct, {len(wanted)} files, same:",
+        set(paths) == wanted,
+    )
+    answers = dict(
+        zip(
+            paths, zip(*(table[name].to_pylist() for name in columns[1:]), strict=True), strict=True
+        )
+    )
+    drawings = {path.stem.partition("-")[2]: path for path in folder.iterdir()}
+    worst = 0.0
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        running_server(STORE, Path(scratch) / "log") as server,
+    ):
+        expected = {name: predict(server.url, path) for name, path in drawings.items()}
+    for path, (probability, label, problem) in answers.items():
+        answer = expected[Path(path).stem.partition("-")[2]]
+        assert (problem, label) == (None, answer["label"]), path
+        worst = max(worst, abs(probability - answer["probability"]))
+    print(
+        f"largest difference from /predict, over all rows and {len(drawings)} drawings: {worst:.2g}"
+    )
+
+
+def predict(url: str, path: Path) -> dict[str, object]:
+    response = httpx.post(f"{url}/predict", content=path.read_bytes(), timeout=60)
+    response.raise_for_status()
+    return dict(response.json())
+
+
+def pace_test(folder: Path, num_files: int, rounds: int) -> None:
+    """Compare files a second: the bare loop in one process, and one Ray worker; taken in turns."""
+    chosen = sorted(folder.iterdir())[:num_files]
+    ratios = []
+    with tempfile.TemporaryDirectory() as scratch:
+        listed = Path(scratch) / "list.txt"
+        listed.write_text("\n".join(map(str, chosen)))
+        for number in range(rounds):
+            bare = bare_loop(chosen)
+            out = Path(scratch) / f"out-{number}"
+            seconds = ray_run(listed, out, 1)
+            ratios.append(bare / seconds)
+            print(
+                f"bare {num_files / bare:.1f}/s, Ray {num_files / seconds:.1f}/s,",
+                f"ratio {ratios[-1]:.3f}",
+                flush=True,
+            )
+            shutil.rmtree(out)
+    print(f"median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+def bare_loop(paths: list[Path]) -> float:
+    """Return the seconds that decode and run take in one plain loop."""
+    quiet_libraries()
+    scorer = Scorer(choose_bundle(STORE, MODEL, None), Options())
+    for path in paths[:6]:
+        scorer.score(Item(str(path), ""), path.read_bytes())
+    started = time.perf_counter()
+    for path in paths:
+        scorer.score(Item(str(path), ""), path.read_bytes())
+    seconds = time.perf_counter() - started
+    scorer.close()
+    return seconds
+
+
+def ray_run(listed: Path, out: Path, num_workers: int) -> float:
+    """Return the seconds from the first part's begin to the last one's commit."""
+    driver = subprocess.Popen(
+        command(listed, out, "--workers", str(num_workers)),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    folder = None
+    begun = None
+    while driver.poll() is None:
+        time.sleep(0.02)
+        folder = next(out.glob("model=*/version=*"), None)
+        if begun is None and folder and list(folder.glob(".begun-*")):
+            begun = time.perf_counter()
+        manifest = folder / "_manifest.jsonl" if folder else None
+        if manifest and manifest.exists():
+            last = manifest.stat().st_mtime
+    assert begun is not None
+    return last - (time.time() - (time.perf_counter() - begun))
+
+
+@contextmanager
+def two_nodes() -> Iterator[object]:
+    """Run a Ray cluster of two nodes with one core each; the head has none to give."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - reads the variable
+
+    cluster = Cluster()
+    memory = 128 * 2**20
+    # A busy machine answers late; that is no dead node.
+    patience = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 10}
+    cluster.add_node(
+        num_cpus=0, include_dashboard=False, object_store_memory=memory, _system_config=patience
+    )
+    cluster.add_node(num_cpus=1, object_store_memory=memory)
+    cluster.add_node(num_cpus=1, object_store_memory=memory)
+    cluster.wait_for_nodes()
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def start(words: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+
+
+def say(words: list[str]) -> str:
+    return subprocess.run(
+        words, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def done(out: Path) -> int:
+    manifests = list(out.glob("model=*/version=*/_manifest.jsonl"))
+    if not manifests:
+        return 0
+    lines = pa.py_buffer(manifests[0].read_bytes()).to_pybytes().splitlines()
+    return sum(json.loads(line)["rows"] for line in lines if line.endswith(b"}"))
+
+
+def wait_for(out: Path, num_files: float, driver: subprocess.Popen[str]) -> None:
+    while done(out) < num_files:
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.2)
+
+
+def workers() -> list[int]:
+    """The processes that score a part now; Ray has others, whose death is a node's."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if path.read_bytes().startswith(b"ray::Map"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("make", "kill", "check", "pace"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--out", type=Path, default=Path("bulk-proof"))
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    if options.what == "make":
+        make_files(options.folder, options.files)
+    elif options.what == "kill":
+        kill_test(options.folder, options.out)
+    elif options.what == "check":
+        check(options.folder, options.out)
+    else:
+        pace_test(options.folder, options.files, options.rounds)
+
+
+if __name__ == "__main__":
+    main()
