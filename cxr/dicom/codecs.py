@@ -130,6 +130,8 @@ def read_frame(
             if codec is _RLE:
                 return Frame(decode_rle(stream, layout), is_compressed=False, is_ybr=layout.is_ybr)
             frame = _decode_stream(stream, layout, codec, max_pixels, reduction)
+        if 8 * frame.stored.itemsize < layout.bits_stored:  # the header is from before compression
+            frame = replace(frame, is_repaired=True)
     except (ImageError, MemoryError):
         raise
     except Exception as exc:  # each codec raises errors of its own

@@ -89,6 +89,26 @@ async def test_a_preamble_without_an_end_is_refused_while_it_arrives() -> None:
         await read_upload(request(chunks, FORM, ends=False), LIMITS, reservation())
 
 
+@pytest.mark.parametrize("name", ["a;b.dcm", "a/b.dcm", "a%0d%0ab.dcm", "\u5f71.dcm", "a\\b.dcm"])
+async def test_a_file_may_have_any_name(name: str) -> None:
+    body = (
+        f'--frontier\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+        f"pixels\r\n--frontier--\r\n"
+    ).encode()
+    assert await read_upload(request([body], FORM), LIMITS, reservation()) == b"pixels"
+
+
+async def test_a_form_without_a_chosen_file_is_told_to_be_empty() -> None:
+    with pytest.raises(MalformedRequest, match="empty"):
+        await read_upload(request([form(b"", name="file")], FORM), LIMITS, reservation())
+
+
+async def test_a_form_whose_media_type_has_no_boundary_is_refused() -> None:
+    headers = {"content-type": "multipart/form-data"}
+    with pytest.raises(MalformedRequest, match="boundary"):
+        await read_upload(request([form(b"x", name="file")], headers), LIMITS, reservation())
+
+
 @pytest.mark.parametrize(
     "media_type",
     [
