@@ -15,6 +15,7 @@ COVERAGE ?=
 
 .PHONY: help serve test test-env lint check sample lock clean image test-containers test-pacs prove-bulk try-replicas load bench lock-bench audit sbom fuzz
 .PHONY: help serve test test-fast tests-fast test-env check check-page docs sample lock clean image test-containers test-pacs load bench bench-quiet lock-bench audit sbom fuzz
+.PHONY: differential
 
 help:  ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +60,11 @@ SECONDS_TO_FUZZ ?= 1800
 fuzz: .venv/.test  ## Fuzz cxr.decode for SECONDS_TO_FUZZ (1800), with a corpus that grows in .fuzz/
 	$(BIN)/pip install --disable-pip-version-check -q -r requirements/fuzz.txt
 	mkdir -p .fuzz && $(BIN)/python -m fuzz.decode $(FUZZ_CORPUS) -artifact_prefix=.fuzz/ -max_total_time=$(SECONDS_TO_FUZZ)
+
+FILES ?= 3000
+
+differential: .venv/.test  ## Compare FILES (3000) quirky files with their plain twins and with DCMTK
+	$(BIN)/python -m fuzz.differential $(TEST_DATA)/siim $(FILES)
 
 sample: .venv/.serve-$(DEVICE)  ## Write sample.dcm and sample.png: a phantom, never a patient
 	$(BIN)/python -m cxr.phantom

@@ -71,7 +71,12 @@ def test_values_behind_the_stated_length_are_left_aside(syntax: Any, junk: bytes
 
 def test_a_negative_slope_turns_the_scale_round() -> None:
     stored = (255 - IMAGE.astype(np.uint16)) << 4
-    tags = {"BitsStored": 12, "HighBit": 11, "RescaleSlope": -10, "RescaleIntercept": 3000}
+    tags: dict[str, Any] = {
+        "BitsStored": 12,
+        "HighBit": 11,
+        "RescaleSlope": -10,
+        "RescaleIntercept": 3000,
+    }
     radiograph = read(make_dicom(stored, **tags))
     low, high = np.percentile(IMAGE, [1, 99])
     expected = np.clip((IMAGE - low) / (high - low), 0, 1) * 255
@@ -113,7 +118,12 @@ def test_a_codestream_in_the_boxes_of_a_jp2_file_is_read() -> None:
 def test_bits_of_an_overlay_above_the_stored_ones_are_no_brightness() -> None:
     deep = ramp(top=4095)
     marked = deep | np.uint16(0x8000)
-    tags = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
+    tags: dict[str, Any] = {
+        "BitsStored": 12,
+        "HighBit": 11,
+        "WindowCenter": 2048,
+        "WindowWidth": 4096,
+    }
     gives(make_dicom(marked, **tags), read(make_dicom(deep, **tags)).pixels_HW)
 
 
@@ -208,7 +218,12 @@ def test_elements_out_of_order_are_read() -> None:
 
 def test_a_window_beyond_the_depth_shows_what_it_says() -> None:
     stored = IMAGE.astype(np.uint16)
-    tags = {"BitsStored": 12, "HighBit": 11, "WindowCenter": "127.5", "WindowWidth": "256"}
+    tags: dict[str, Any] = {
+        "BitsStored": 12,
+        "HighBit": 11,
+        "WindowCenter": "127.5",
+        "WindowWidth": "256",
+    }
     assert np.abs(read(make_dicom(stored, **tags)).pixels_HW.astype(int) - IMAGE).max() <= 1
 
 
