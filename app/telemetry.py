@@ -161,6 +161,13 @@ class Metrics:
         self.rejections.labels(reason).inc()
         self.request_duration.labels(UNMATCHED, str(status)).observe(0.0)
 
+    def count_refused(self, model: str, num_refused: int | None) -> None:
+        """Set how many versions of a model are refused; None if the model is gone."""
+        gauge = self.refused_bundles.labels(model)
+        gauge.set(num_refused or 0)
+        if num_refused is None and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            self.refused_bundles.remove(model)  # files of several processes keep every label
+
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Record the time of one stage in the metrics and in the current request's log line."""
         self._stages[stage].observe(seconds)

@@ -68,7 +68,8 @@ class Classifier:
         """
         if model.current is not None and model.current not in self._batchers:
             self._batchers[model.current] = self._start_batcher(model.current)
-        self._metrics.refused_bundles.labels(model.name).set(len(model.refused))
+        is_gone = not model.marks and model.current is None
+        self._metrics.count_refused(model.name, None if is_gone else len(model.refused))
         return self.store.switch(model)
 
     async def retire(self, version: ServedVersion) -> None:

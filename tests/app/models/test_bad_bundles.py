@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -52,6 +53,20 @@ async def test_folders_whose_names_are_no_models_are_ignored(bundle: Path) -> No
     assert [model["name"] for model in answers[1].json()["models"]] == ["bright"]
     assert 'cxr_refused_bundles{model="bright"}' in metrics
     assert metrics.count("cxr_refused_bundles{") == 1
+
+
+@pytest.mark.anyio
+async def test_a_model_whose_folder_is_gone_is_no_longer_listed_or_counted(bundle: Path) -> None:
+    store = bundle.parent.parent
+    (store / "dark/1").mkdir(parents=True)
+    async with serving(store, store_poll_seconds=0.05) as served:
+        names = [model.name for model in served.classifier.store.models]
+        shutil.rmtree(store / "dark")
+        await until(lambda: len(served.classifier.store.models) == 1)
+        metrics = (await served.client.get("/metrics")).text
+
+    assert names == ["bright", "dark"]
+    assert 'cxr_refused_bundles{model="dark"}' not in metrics
 
 
 @pytest.mark.anyio
