@@ -11,39 +11,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import lcm
 
-import torch
 from monai.networks.nets.densenet import DenseNet
 from monai.networks.nets.efficientnet import EfficientNetBN
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.model.area_pooling import averaging
+from training.model.backbone import Backbone
 from training.model.efficientnet_lite import MOMENTUM, Lite
+from training.model.intensity_normalisation import OwnIntensityNormalisation
+from training.model.parallel_backbones import AtSize, ParallelBackbone
 from training.model.pyramid import LitePyramid, Pyramid
+from training.model.small_resnet import SmallResNetBackbone
 from training.recipe.schema import EnsembleMember, IntensityNormalisation, NetworkName
-
-_LEAST_SPREAD = 0.1
-"""Added to the standard deviation, so that a blank image is not amplified to noise. A radiograph's
-is about 1 at this point.
-"""
-
-
-class Backbone(nn.Module):
-    """The interface of a backbone for `ChestNet`."""
-
-    channels: int
-
-    def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Return the last feature maps `feature_NChw`, after their activation."""
-        raise NotImplementedError
-
-    @property
-    def pretrained(self) -> nn.Module:
-        """The part that starts from a file of weights; by default the whole backbone."""
-        return self
-
-    def prepare_for_export(self) -> None:
-        """Replace parts that ONNX does not know by equivalent ones."""
 
 
 class EfficientNetBackbone(EfficientNetBN, Backbone):
@@ -112,157 +91,6 @@ class DenseNetBackbone(DenseNet, Backbone):
         return functional.relu(self.features(image_N1HW))
 
 
-class _BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions about a shortcut (He et al. 2016, figure 2)."""
-
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.norm1 = _conv3x3(channels_in, channels, stride), nn.BatchNorm2d(channels)
-        self.conv2, self.norm2 = _conv3x3(channels, channels), nn.BatchNorm2d(channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if channels_in != channels or stride != 1:
-            projection = nn.Conv2d(channels_in, channels, kernel_size=1, stride=stride, bias=False)
-            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(channels))
-        nn.init.zeros_(self.norm2.weight)  # a block begins as its shortcut (Goyal et al. 2017)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = self.norm2(self.conv2(functional.relu(self.norm1(self.conv1(x)))))
-        return functional.relu(inner + self.shortcut(x))
-
-
-class SmallResNetBackbone(Backbone):
-    """A residual network for inputs of 64 to 128 pixels; one cell of the map for 8 x 8 of them."""
-
-    def __init__(self, widths: tuple[int, int, int], *, blocks: int = 2) -> None:
-        super().__init__()
-        self.channels = widths[-1]
-        self.stem = nn.Sequential(
-            _conv3x3(1, widths[0], stride=2), nn.BatchNorm2d(widths[0]), nn.ReLU()
-        )
-        self.stages = nn.Sequential()
-        channels = widths[0]
-        for width in widths:
-            stage = [_BasicBlock(channels, width, stride=1 if width == channels else 2)]
-            stage += [_BasicBlock(width, width, stride=1) for _ in range(blocks - 1)]
-            self.stages.append(nn.Sequential(*stage))
-            channels = width
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Run the stem and the stages."""
-        features: Tensor = self.stages(self.stem(image_N1HW))
-        return features
-
-
-class OwnIntensityNormalisation(Backbone):
-    """A backbone that normalises an image's intensities first, so that exposure and contrast do not
-    matter.
-
-    `image` subtracts the image's mean and divides by its standard deviation. `high-pass` first
-    subtracts the mean of the neighbourhood, so that only edges and texture are left.
-    """
-
-    def __init__(self, normalisation: IntensityNormalisation, backbone: Backbone) -> None:
-        super().__init__()
-        self.normalisation, self.backbone, self.channels = (
-            normalisation,
-            backbone,
-            backbone.channels,
-        )
-
-    def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Return the backbone's maps of the normalised image."""
-        centred = _about_zero(
-            _about_zero(image_N1HW)
-        )  # twice: what rounding leaves of a blank image would be blown up
-        if self.normalisation == "high-pass":
-            centred = centred - _neighbourhood_mean(centred)
-        spread_N111 = centred.square().mean(dim=(2, 3), keepdim=True).sqrt()
-        features: Tensor = self.backbone(centred / (spread_N111 + _LEAST_SPREAD))
-        return features
-
-    def prepare_for_export(self) -> None:
-        """Prepare the backbone."""
-        self.backbone.prepare_for_export()
-
-
-def _about_zero(image_N1HW: Tensor) -> Tensor:
-    """Take off each image's mean."""
-    return image_N1HW - image_N1HW.mean(dim=(2, 3), keepdim=True)
-
-
-def _neighbourhood_mean(image_N1HW: Tensor) -> Tensor:
-    """Return the mean over a quarter of the side about each pixel: by columns, then by rows, which
-    costs a fraction of a square window.
-    """
-    width = image_N1HW.shape[-1] // 4 | 1
-    for window in ((width, 1), (1, width)):
-        image_N1HW = functional.avg_pool2d(
-            image_N1HW,
-            window,
-            stride=1,
-            padding=(window[0] // 2, window[1] // 2),
-            count_include_pad=False,
-        )
-    return image_N1HW
-
-
-class ParallelBackbone(Backbone):
-    """Several backbones on the same image; the channels of their maps stand one after the other."""
-
-    def __init__(self, members: Sequence[Backbone]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.channels = sum(member.channels for member in members)
-
-    def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Run every member; their maps must have one size."""
-        return torch.cat([member(image_N1HW) for member in self.members], dim=1)
-
-    def prepare_for_export(self) -> None:
-        """Prepare every member."""
-        for member in self.members:
-            assert isinstance(member, Backbone)
-            member.prepare_for_export()
-
-
-class AtSize(Backbone):
-    """A backbone for images of another size than its own, with its map in finer cells.
-
-    Each cell is repeated, which changes neither the mean over the map nor the log of its mean
-    exponential.
-    """
-
-    shrink_sH: Tensor
-
-    def __init__(self, backbone: Backbone, *, given: int, size: int, finer: int) -> None:
-        """Wrap a backbone of `size` pixels for images of `given`; `finer` repeats each cell of its
-        map on either side.
-        """
-        super().__init__()
-        self.backbone, self.channels = backbone, backbone.channels
-        self._is_given_its_own, self._finer = given == size, finer
-        self.register_buffer("shrink_sH", averaging(given, size), persistent=False)
-
-    def forward(self, image_N1HW: Tensor) -> Tensor:
-        """Average the images down, run the backbone, repeat its cells."""
-        image_N1hw = (
-            image_N1HW if self._is_given_its_own else self.shrink_sH @ image_N1HW @ self.shrink_sH.T
-        )
-        features: Tensor = self.backbone(image_N1hw)
-        return (
-            features
-            if self._finer == 1
-            else functional.interpolate(features, scale_factor=float(self._finer))
-        )
-
-    def prepare_for_export(self) -> None:
-        """Prepare the backbone."""
-        self.backbone.prepare_for_export()
-
-
 def make_backbone(name: NetworkName, normalisation: Sequence[IntensityNormalisation]) -> Backbone:
     """Make a network's backbone with random weights: one for each intensity normalisation, in
     parallel.
@@ -290,10 +118,6 @@ def join_backbones(parts: Sequence[EnsembleMember]) -> ParallelBackbone:
             for part in parts
         ]
     )
-
-
-def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels, kernel_size=3, stride=stride, padding=1, bias=False)
 
 
 class PyramidBackbone(Pyramid, Backbone):

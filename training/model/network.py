@@ -17,14 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from cxr.metadata_features import COLUMNS
-from training.model.backbones import (
-    AtSize,
-    Backbone,
-    ParallelBackbone,
-    join_backbones,
-    make_backbone,
-)
+from training.model.backbone import Backbone
+from training.model.backbones import join_backbones, make_backbone
 from training.model.novelty_head import NoveltyHead
+from training.model.parallel_backbones import AtSize, ParallelBackbone
 from training.recipe.schema import IntensityNormalisation, NetworkName, Pool, Recipe
 
 GREY_MEAN, GREY_STD = 0.48, 0.23

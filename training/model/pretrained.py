@@ -28,7 +28,9 @@ from torch import Tensor, nn
 
 from cxr.bundle import file_sha256
 from training.errors import TrainingError
-from training.model.backbones import BACKBONES, Backbone, OwnIntensityNormalisation
+from training.model.backbone import Backbone
+from training.model.backbones import BACKBONES
+from training.model.intensity_normalisation import OwnIntensityNormalisation
 from training.model.network import ChestNet
 from training.recipe.schema import IMAGENET, NetworkName
 

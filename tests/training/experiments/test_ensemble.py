@@ -13,7 +13,8 @@ from training.bundle.export import export
 from training.fit.batches import open_cache
 from training.fit.run_dir import Run, load_network, load_run
 from training.model.area_pooling import averaging
-from training.model.backbones import AtSize, SmallResNetBackbone
+from training.model.parallel_backbones import AtSize
+from training.model.small_resnet import SmallResNetBackbone
 
 SMALL = (
     "network=resnet-tiny",

@@ -8,16 +8,16 @@ from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
 from training.bundle.graph_gates import file_gates, measure_parity, parity_gates
 from training.bundle.onnx_export import trace
+from training.model.backbone import Backbone
 from training.model.backbones import (
     BACKBONES,
-    Backbone,
     DenseNetBackbone,
     EfficientNetLiteBackbone,
     LitePyramidBackbone,
     PyramidBackbone,
-    SmallResNetBackbone,
 )
 from training.model.network import ChestNet
+from training.model.small_resnet import SmallResNetBackbone
 from training.recipe.catalogue import smoke
 from training.recipe.override import override
 from training.recipe.schema import NetworkName
