@@ -30,7 +30,8 @@ PARAMETERS: dict[NetworkName, float] = {
     "efficientnet-b7": 63.8,
     "densenet-121": 6.9, "densenet-161": 26.5, "densenet-169": 12.5, "densenet-201": 18.1,
     "resnet-tiny": 0.174, "resnet-small": 0.7, "resnet-medium": 2.1, "pyramid-small": 0.32,
-    "efficientnet-lite0": 3.37, "pyramid-lite0": 3.10,
+    "pyramid-medium": 0.723, "pyramid-large": 1.531, "efficientnet-lite0": 3.37,
+    "pyramid-lite0": 3.10,
 }  # fmt: skip
 
 
