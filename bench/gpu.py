@@ -12,7 +12,6 @@ Shape suffixes: N images, H and W input rows and columns.
 import argparse
 import asyncio
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 
 from app.cpu import usable_cores
 from bench.changes import current_bundle, four_view_store
+from bench.decode_ceiling import decode_ceiling, read
 from bench.figures import Figures
 from bench.gpu_page import gpu_page
 from bench.phases import closed_phase
@@ -37,10 +37,8 @@ from bench.processes import ROOT, DidNotStart, clean_environment
 from bench.servers import our_server, running
 from bench.uploads import Upload
 from cxr.bundle import Bundle
-from cxr.decode import DecodeLimits, decode
 from cxr.errors import BundleError, GraphError
 from cxr.graph import OnnxGraph, Precision, Runtime
-from cxr.preprocess import PreprocessSpec, preprocess
 
 HERE = Path(__file__).parent
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -150,29 +148,6 @@ def _repeat(
     with ThreadPoolExecutor(run_slots) as threads:
         images = sum(future.result() for future in [threads.submit(run) for _ in range(run_slots)])
     return images / (time.perf_counter() - started)
-
-
-def decode_ceiling(file: Path, size: int, seconds: float) -> float:
-    """Decode and preprocess on all cores at once, a process each; gives images a second."""
-    cores = usable_cores()
-    with ProcessPoolExecutor(
-        cores, multiprocessing.get_context("spawn")
-    ) as pool:  # CUDA does not survive a fork
-        list(pool.map(_decode_for, [file] * cores, [size] * cores, [0.2] * cores))
-        return sum(pool.map(_decode_for, [file] * cores, [size] * cores, [seconds] * cores))
-
-
-def _decode_for(file: Path, size: int, seconds: float) -> float:
-    data, images, started = file.read_bytes(), 0, time.perf_counter()
-    while time.perf_counter() < started + seconds:
-        read(data, size)
-        images += 1
-    return images / (time.perf_counter() - started)
-
-
-def read(data: bytes, size: int) -> NDArray[np.uint8]:
-    """Make `image_HW`, uint8 [size, size], from an upload."""
-    return preprocess(decode(data, limits=DecodeLimits(), size=size), PreprocessSpec(size=size))
 
 
 def served(
