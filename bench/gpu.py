@@ -140,7 +140,7 @@ def _repeat(
 
     def run() -> int:
         images = 0
-        while time.perf_counter() < started + seconds:
+        while not images or time.perf_counter() < started + seconds:
             graph.run(batch_NHW)
             images += len(batch_NHW)
         return images
