@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
     train.add_argument(
         "--weights",
         metavar="FILE",
-        help="start from a run directory's weights, torchvision's, torchxrayvision's, or "
+        help="start from a run directory's weights, torchvision's, or "
         "`imagenet` (init_weights=FILE)",
     )
     add_settings(train)
