@@ -88,7 +88,8 @@ class ExposureSettings(BaseSettings):
             ("api_keys", _key_lines(self.api_keys)),
             ("api_keys_file", _file_lines(self.api_keys_file)),
         ):
-            if name in self.model_fields_set and not found:
+            is_set = name in self.model_fields_set and getattr(self, name) is not None
+            if is_set and not found:
                 raise ValueError(
                     f"{PREFIX}{name.upper()} is set and holds no key; unset it if none is asked for"
                 )

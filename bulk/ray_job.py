@@ -45,6 +45,7 @@ def connected(address: str | None, num_workers: int | None) -> Iterator[int]:
     """Connect to a cluster, or start Ray on this machine; yield the number of cores to use."""
     if address is None:
         ray.init(
+            address="local",  # else Ray joins whatever cluster it finds on this machine
             num_cpus=num_workers,
             include_dashboard=False,
             object_store_memory=_OBJECT_STORE_BYTES,

@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import imagecodecs
+import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -11,6 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
@@ -49,6 +53,43 @@ def seeds() -> Iterator[bytes]:
         RescaleSlope=1,
         RescaleIntercept=0,
         PixelPaddingValue=0,
+    )
+    yield from _field_seeds()
+
+
+def _field_seeds() -> Iterator[bytes]:
+    """Make files with a shutter, another orientation, deep colours, texts in another language."""
+    shallow, deep = ramp(SIDE, SIDE), ramp(SIDE, SIDE, top=4095)
+    yield bytes(imagecodecs.png_encode(np.dstack([deep] * 3)))
+    yield make_jpeg(np.dstack([shallow] * 3))
+    yield make_dicom(
+        shallow,
+        syntax=JPEGExtended12Bit,
+        PixelData=encapsulate([bytes(imagecodecs.jpeg_encode(deep, bitspersample=12))]),
+        BitsStored=12,
+        BitsAllocated=16,
+        HighBit=11,
+    )
+    yield make_dicom(
+        shallow,
+        ShutterShape=["RECTANGULAR", "CIRCULAR", "POLYGONAL"],
+        ShutterLeftVerticalEdge=3,
+        ShutterRightVerticalEdge=60,
+        ShutterUpperHorizontalEdge=4,
+        ShutterLowerHorizontalEdge=61,
+        CenterOfCircularShutter=[32, 32],
+        RadiusOfCircularShutter=30,
+        VerticesOfThePolygonalShutter=[1, 30, 60, 2, 60, 60],
+        ShutterPresentationValue=100,
+        PatientOrientation=["F", "R"],
+        FieldOfViewRotation=90,
+    )
+    yield make_dicom(
+        np.dstack([shallow] * 3),
+        ViewPosition=None,
+        ProtocolName="Thorax p.a.",
+        AcquisitionDeviceProcessingDescription="CHEST,PA",
+        BodyPartExamined="TORAX",
     )
 
 

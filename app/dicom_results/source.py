@@ -19,6 +19,7 @@ from pydicom.valuerep import PersonName
 
 from cxr.dicom.header import MAX_TEXT_BYTES, read_header, text, texts
 from cxr.dicom.metadata import MAX_AGE_YEARS, SEXES, parse_age
+from cxr.dicom.orientation import stated_orientation
 from cxr.errors import CorruptImage
 
 _UID = re.compile(r"[0-9.]{1,64}")
@@ -42,7 +43,7 @@ class Source:
     instance_number: int
     is_lossy: bool
     orientation: tuple[str, ...]
-    """PatientOrientation of rows and columns; empty if the file states none."""
+    """PatientOrientation of rows and columns as results show them; empty if none is stated."""
     laterality: str
     identity: Dataset
 
@@ -63,7 +64,6 @@ def read_source(data: bytes, *, max_inflated_bytes: int) -> Source:
     header = read_header(data, max_inflated_bytes=max_inflated_bytes)
     class_uid, instance_uid, series_uid, study_uid = (_uid(header, keyword) for keyword in _UIDS)
     number, lossy = text(header, "InstanceNumber"), text(header, "LossyImageCompression")
-    orientation = tuple(texts(header, "PatientOrientation"))
     laterality = text(header, "Laterality").upper()
     return Source(
         class_uid=class_uid,
@@ -72,12 +72,19 @@ def read_source(data: bytes, *, max_inflated_bytes: int) -> Source:
         study_uid=study_uid,
         instance_number=int(number) if re.fullmatch(r"[1-9]\d{0,8}", number) else 1,
         is_lossy=lossy == "01",
-        orientation=orientation
-        if all(re.fullmatch("[APRLHF]{1,3}", letters) for letters in orientation)
-        else (),
+        orientation=_orientation(header),
         laterality=laterality if laterality in ("L", "R") else "",
         identity=_identity(header),
     )
+
+
+def _orientation(header: Dataset) -> tuple[str, ...]:
+    """Return the directions of the image's rows and columns after it was brought upright."""
+    done, _ = stated_orientation(header)
+    if done != "as_stored":
+        return ("L", "F")
+    stated = tuple(texts(header, "PatientOrientation"))
+    return stated if all(re.fullmatch("[APRLHF]{1,3}", letters) for letters in stated) else ()
 
 
 def _uid(header: Dataset, keyword: str) -> str:

@@ -12,6 +12,12 @@ from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom, make_png
 
 
+@pytest.fixture(autouse=True)
+def full_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ray's workers be no nicer than the tests: on a busy machine they would hardly run."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store whose model `bright` has version 1."""

@@ -125,6 +125,17 @@ def dciodvfy_errors(result: Dataset, folder: Path) -> list[str]:
     return [line for line in (done.stderr + done.stdout).splitlines() if line.startswith("Error")]
 
 
+@pytest.mark.parametrize(
+    ("stated", "shown"), [(["R", "F"], ["L", "F"]), (["L", "F"], ["L", "F"]), ("", [])]
+)
+def test_a_capture_states_the_orientation_that_it_shows(
+    version: ServedVersion, stated: object, shown: list[str]
+) -> None:
+    data = make_dicom(chest(96, 96), **UIDS, PatientOrientation=stated)
+    capture = write("sc", data, predict(version, data))
+    assert list(capture.get("PatientOrientation") or []) == shown
+
+
 def test_a_report_parses_back_to_the_answer(version: ServedVersion, radiograph: bytes) -> None:
     prediction = predict(version, radiograph, PredictionRequest(tta=True, operating_point="screen"))
     report = write("sr", radiograph, prediction)
