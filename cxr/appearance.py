@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.phantom import draw_phantom
-from cxr.radiograph import ImageWarning, WarningCode
+from cxr.warning_codes import ImageWarning, WarningCode
 
 MIN_CONTRAST = 0.04
 """Standard deviation of the grey levels, as a share of the range; the 790 radiographs have at

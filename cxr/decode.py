@@ -8,8 +8,9 @@ from typing import Literal
 
 from cxr import dicom
 from cxr.errors import TooLarge, UnsupportedFormat
-from cxr.radiograph import Format, ImageWarning, Processing, Radiograph, WarningCode
+from cxr.radiograph import Format, Processing, Radiograph
 from cxr.raster import JPEG_MAGIC, PNG_MAGIC, read_jpeg, read_png
+from cxr.warning_codes import ImageWarning, WarningCode
 
 ScopePolicy = Literal["refuse", "warn"]
 

@@ -21,7 +21,8 @@ from pydantic import TypeAdapter
 from cxr.decode import quiet_libraries
 from cxr.errors import CorruptImage, ImageError
 from cxr.prepare import Preparation, Prepared, prepare
-from cxr.radiograph import ImageWarning, Metadata, Processing
+from cxr.radiograph import Metadata, Processing
+from cxr.warning_codes import ImageWarning
 
 READY = b"ready"
 

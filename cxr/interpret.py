@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cxr.radiograph import ImageWarning, Metadata, Sex, View, WarningCode
-from cxr.tta import POLICIES, undo_view
+from cxr.radiograph import Metadata, Sex, View
+from cxr.tta import POLICIES, mean_logit, mean_map
+from cxr.warning_codes import ImageWarning, WarningCode
 
 PLAIN_PROFILE = "plain"
 
@@ -222,10 +223,9 @@ def interpret(
     name = operating_point or spec.default_operating_point
     move = shift.apply if shift else _stay
     threshold = move(profile.thresholds[name])
-    logit = float(outputs.logit_N.mean(dtype=np.float64))
+    logit = mean_logit(outputs.logit_N)
     probability = move(profile.calibration.probability(logit))
     novelty = _novelty(float(outputs.novelty_N[0]), spec)
-    maps = [undo_view(cam_hw, view) for cam_hw, view in zip(outputs.cam_Nhw, views, strict=True)]
     return Finding(
         probability=probability,
         logit=logit,
@@ -235,7 +235,7 @@ def interpret(
         prevalence=shift.stated if shift else None,
         tta=_tta(outputs, profile.calibration, move) if len(views) > 1 else None,
         novelty=novelty,
-        cam_hw=np.mean(maps, axis=0, dtype=np.float32),
+        cam_hw=mean_map(outputs.cam_Nhw, views),
         warnings=tuple(_novelty_warnings(novelty.score, spec)),
     )
 

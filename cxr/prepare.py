@@ -18,7 +18,8 @@ from cxr.appearance import appearance_warnings
 from cxr.decode import DecodeLimits, ScopePolicy, decode
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NeedsWorker
 from cxr.preprocess import PreprocessSpec, preprocess
-from cxr.radiograph import ImageWarning, Metadata, Processing, Radiograph
+from cxr.radiograph import Metadata, Processing, Radiograph
+from cxr.warning_codes import ImageWarning
 
 HEATMAP_SIDE = 512
 """Pixels of the longer side of the picture under a heat map."""

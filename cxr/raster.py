@@ -18,16 +18,10 @@ from cxr.deep_png import DeepImage, decode_deep_png, is_deep_png, scale_depth
 from cxr.errors import CorruptImage, ImageError, NeedsWorker, NotARadiograph, TooLarge
 from cxr.jpeg import decode_jpeg
 from cxr.orientation import exchanges_sides, read_exif_orientation, upright
-from cxr.radiograph import (
-    LOOKS_DAMAGED,
-    ImageWarning,
-    Metadata,
-    Processing,
-    Radiograph,
-    WarningCode,
-)
+from cxr.radiograph import Metadata, Processing, Radiograph
 from cxr.size import check_size, jpeg_reduction
 from cxr.tear import looks_torn
+from cxr.warning_codes import LOOKS_DAMAGED, ImageWarning, WarningCode
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 JPEG_MAGIC = b"\xff\xd8\xff"

@@ -78,6 +78,17 @@ def undo_view(map_hw: NDArray[np.float32], view: TtaView) -> NDArray[np.float32]
     return np.asarray(restored, dtype=np.float32)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 
 
+def mean_logit(logit_N: NDArray[np.float32]) -> float:
+    """Average the logits of one image's views; the policy's calibration was fitted on this mean."""
+    return float(logit_N.mean(dtype=np.float64))
+
+
+def mean_map(map_Nhw: NDArray[np.float32], views: Sequence[TtaView]) -> NDArray[np.float32]:
+    """Average the maps of one image's views, each after its view was undone."""
+    upright = [undo_view(map_hw, view) for map_hw, view in zip(map_Nhw, views, strict=True)]
+    return np.mean(upright, axis=0, dtype=np.float32)
+
+
 _MARGIN = 2
 """Cells of edge padding around a map before it is turned, so that no corner comes in as zero."""
 

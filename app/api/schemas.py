@@ -12,7 +12,8 @@ from app.inference.prediction import FROM_REQUEST, Prediction
 from app.inference.request import PredictionRequest
 from app.models.store import ServedVersion
 from cxr.orientation import Orientation
-from cxr.radiograph import Format, Intensity, Metadata, MetadataSource, Sex, View, WarningCode
+from cxr.radiograph import Format, Intensity, Metadata, MetadataSource, Sex, View
+from cxr.warning_codes import WarningCode
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 

@@ -10,7 +10,8 @@ from app.inference.decoders import Prepared
 from app.inference.pending import InferenceResult
 from app.models.store import ServedVersion
 from cxr.interpret import Finding
-from cxr.radiograph import ImageWarning, Metadata, Processing
+from cxr.radiograph import Metadata, Processing
+from cxr.warning_codes import ImageWarning
 
 FROM_REQUEST = "request"
 """Source of a fact that the file does not state and the request does."""

@@ -12,7 +12,8 @@ from cxr.dicom.orientation import shows_the_side
 from cxr.dicom.terms import folded, views_named
 from cxr.dicom.values import possible_words
 from cxr.errors import CorruptImage
-from cxr.radiograph import ImageWarning, Metadata, MetadataSource, Sex, View, WarningCode
+from cxr.radiograph import Metadata, MetadataSource, Sex, View
+from cxr.warning_codes import ImageWarning, WarningCode
 
 DAYS_A_YEAR = 365.25
 UNITS_A_YEAR = {"Y": 1.0, "M": 12.0, "W": DAYS_A_YEAR / 7, "D": DAYS_A_YEAR}

@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 
 from cxr.dicom.header import text, texts
 from cxr.orientation import ORIENTATIONS, Orientation
-from cxr.radiograph import ImageWarning, WarningCode
+from cxr.warning_codes import ImageWarning, WarningCode
 
 _AXES = {"L": "side", "R": "side", "H": "height", "F": "height", "A": "depth", "P": "depth"}
 

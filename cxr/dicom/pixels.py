@@ -21,7 +21,8 @@ from cxr.dicom.lut import read_lut
 from cxr.dicom.shear import are_sides_exchanged
 from cxr.dicom.shutter import Shutter, read_shutter
 from cxr.errors import CorruptImage, ImageError
-from cxr.radiograph import LOOKS_DAMAGED, ImageWarning, Intensity, WarningCode
+from cxr.radiograph import Intensity
+from cxr.warning_codes import LOOKS_DAMAGED, ImageWarning, WarningCode
 
 Grey = NDArray[np.uint8]
 Patterns = NDArray[np.uint16] | Grey

@@ -19,7 +19,7 @@ from cxr.errors import (
     TooLarge,
     UnsupportedFormat,
 )
-from cxr.radiograph import WarningCode
+from cxr.warning_codes import WarningCode
 from tests.factories import chest, make_dicom, make_jpeg, make_png, ramp
 
 LIMITS = DecodeLimits()

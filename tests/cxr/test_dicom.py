@@ -29,7 +29,8 @@ from cxr.errors import (
     TooLarge,
     UnsupportedFormat,
 )
-from cxr.radiograph import Radiograph, WarningCode
+from cxr.radiograph import Radiograph
+from cxr.warning_codes import WarningCode
 from tests.factories import chest, encode_frame, make_dicom, ramp
 
 LIMITS = DecodeLimits()

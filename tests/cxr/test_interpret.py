@@ -13,8 +13,9 @@ from cxr.interpret import (
     interpret,
     scope_warnings,
 )
-from cxr.radiograph import Metadata, WarningCode
+from cxr.radiograph import Metadata
 from cxr.tta import POLICIES, make_views
+from cxr.warning_codes import WarningCode
 from tests.factories import chest
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from cxr.decode import DecodeLimits, decode
 from cxr.errors import NotARadiograph
-from cxr.radiograph import WarningCode
+from cxr.warning_codes import WarningCode
 from tests.factories import chest, make_jpeg, make_png, ramp, saved
 
 LIMITS = DecodeLimits()

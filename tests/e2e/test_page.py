@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 from app.api.problems import CODES
 from cxr.decode import DecodeLimits, decode
 from cxr.heatmap import COLORS_256_3, FULL_EVIDENCE
-from cxr.radiograph import WarningCode
+from cxr.warning_codes import WarningCode
 from tests.e2e.visit import Visit, bad_file, dicom_file, png_file
 from tests.factories import chest, make_jpeg
 from tests.server import ROOT

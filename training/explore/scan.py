@@ -23,7 +23,8 @@ from cxr.decode import DecodeLimits, decode, quiet_libraries
 from cxr.dicom.header import text
 from cxr.errors import ImageError
 from cxr.preprocess import PreprocessSpec, preprocess
-from cxr.radiograph import Metadata, WarningCode
+from cxr.radiograph import Metadata
+from cxr.warning_codes import WarningCode
 
 THUMB_PIXELS = 64
 """Rows and columns of a thumbnail: enough for means, for likeness, and for an average image."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from app.api.problems import CODES, PROBLEM_KINDS
 from app.models.card import render_card
-from cxr.radiograph import WarningCode
+from cxr.warning_codes import WarningCode
 from tests.app.serving import serving
 from tests.bundles import made_metrics, write_made_bundle
 
