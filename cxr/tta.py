@@ -86,7 +86,7 @@ def mean_logit(logit_N: NDArray[np.float32]) -> float:
 def mean_map(map_Nhw: NDArray[np.float32], views: Sequence[TtaView]) -> NDArray[np.float32]:
     """Average the maps of one image's views, each after its view was undone."""
     upright = [undo_view(map_hw, view) for map_hw, view in zip(map_Nhw, views, strict=True)]
-    return np.mean(upright, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(upright, axis=0, dtype=np.float32))
 
 
 _MARGIN = 2

@@ -1,4 +1,4 @@
-"""The warnings that an answer may carry: a closed list of codes, and a warning with its sentence."""
+"""The warnings that an answer may carry: the closed list of codes, and a code with its sentence."""
 
 from dataclasses import dataclass
 from enum import StrEnum
