@@ -13,15 +13,15 @@ MAX_FRAGMENTS = 50_000
 """Fragments of one frame; encoders write one, or one for each block of some kilobytes."""
 
 _ITEM = 0xE000FFFE
-_DELIMITER = 0xE0DDFFFE
 _STARTS = (JPEG_START, JPEG_2000_START, JP2_START)
 
 
 def single_frame(pixel_data: bytes) -> bytes:
     """Return the one frame of encapsulated pixel data.
 
-    The items may end with a delimiter, with NULs, or with the data. A frame without any items, and
-    one without an offset table, are read too.
+    The items may end with a delimiter, with padding, with further elements, or with the data. A
+    frame without any items, and one without an offset table, are read too. The codec tells if a
+    part of the frame is missing.
 
     Raises:
         CorruptImage: a fragment is cut short, or there is none.
@@ -42,11 +42,7 @@ def _items(pixel_data: bytes) -> list[bytes]:
     while start + 8 <= len(pixel_data):
         tag, length = struct.unpack_from("<2L", pixel_data, start)
         start += 8
-        if tag == _DELIMITER:
-            break
-        if tag != _ITEM:
-            if pixel_data[start - 8 :].strip(b"\0"):
-                raise CorruptImage("The pixel data has something else than fragments.")
+        if tag != _ITEM:  # the delimiter, padding, or what follows if there is no delimiter
             break
         if start + length > len(pixel_data):
             raise CorruptImage("A fragment of the pixel data is cut short.")

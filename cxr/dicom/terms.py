@@ -50,7 +50,8 @@ _AP = r"AP|A\.P\.?|A-P|ANTERO-?POSTERIOR\w*|VENTRO-?DORSAL\w*"
 
 _VIEW_PATTERNS = {
     "LATERAL": re.compile(
-        rf"(?<![A-Z0-9])(?:{_LATERAL})(?![A-Z0-9])|[\u4fa7\u5074][\u4f4d\u9762]", re.ASCII
+        rf"(?<![A-Z0-9])(?:{_LATERAL})(?![A-Z0-9])|[\u4fa7\u5074][\u4f4d\u9762\u65b9\u80f8]|\u80f8[\u4fa7\u5074]",
+        re.ASCII,
     ),
     "FRONTAL": re.compile(
         rf"(?<![A-Z0-9])(?:{_FRONTAL})(?![A-Z0-9])|\u6b63[\u4f4d\u9762]", re.ASCII

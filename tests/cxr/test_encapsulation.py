@@ -74,6 +74,7 @@ OFFSETS = struct.pack(f"<{len(PARTS)}L", *(1008 * index for index in range(len(P
         with_fragments(b"", b"", *PARTS, b""),
         with_fragments(even(JPEG)),
         with_fragments(*PARTS),
+        with_fragments(b"", even(JPEG), end=b"\xfc\xff\xfc\xffOB\0\0\4\0\0\0\0\0\0\0"),
         with_fragments(b"", even(JPEG), end=DELIMITER + b"\0" * 425_000),
         with_fragments(b"", even(JPEG), end=DELIMITER + b"\x1a" * 77),
         with_fragments(b"", even(JPEG), end=DELIMITER + b"\xff" * 512),

@@ -108,6 +108,8 @@ def test_a_lateral_view_is_refused_wherever_the_header_states_it(keyword: str, s
     [
         ("胸部侧位", {"LATERAL"}),
         ("胸部側面", {"LATERAL"}),
+        ("胸侧", {"LATERAL"}),
+        ("側方向", {"LATERAL"}),
         ("胸部正位", {"FRONTAL"}),
         ("胸部后前位", {"PA"}),
         ("胸部前后位", {"AP"}),
