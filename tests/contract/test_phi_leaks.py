@@ -156,7 +156,7 @@ def refused_requests(client: httpx.Client) -> Iterator[httpx.Response]:
     yield client.post("/predict", content=png, params={"model": "broken"})
     yield client.post("/predict", content=png, headers={"authorization": f"Bearer {MARK}"})
     yield client.post("/predict", content=png, headers={"accept": MARK})
-    yield client.post("/predict", content=png, headers={"content-type": f"text/{MARK}"})
+    yield client.post("/predict", content=png, headers={"content-type": f"image/{MARK}"})
     yield client.post("/predict", content=png, headers={"content-encoding": MARK})
     yield client.post("/predict", content=png, headers={"x-request-timeout-seconds": MARK})
     yield client.post("/predict", content=slowly(png), headers={"x-request-timeout-seconds": "0.4"})
