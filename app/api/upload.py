@@ -21,16 +21,12 @@ T = TypeVar("T")
 RAW_TYPES = ("application/dicom", "image/png", "image/jpeg", "application/octet-stream")
 """Media types of a body that is the file itself. The content decides about the real format."""
 
-_ALIASES = frozenset(
-    {
-        "application/x-dicom",
-        "application/dicom+octet-stream",
-        "application/x-octet-stream",
-        "application/binary",
-        "binary/octet-stream",
-    }
-)
-"""Other names that clients give to these types. Of images any name is taken."""
+_ALIASES = frozenset((
+    "application/x-dicom", "application/dicom+octet-stream", "image/dicom", "image/x-dicom",
+    "image/jpg", "image/pjpeg", "image/x-jpeg", "image/jfif", "image/x-png",
+    "application/x-octet-stream", "application/binary", "binary/octet-stream",
+))  # fmt: skip
+"""Other names that clients give to these types."""
 
 MULTIPART = "multipart/form-data"
 
@@ -177,7 +173,7 @@ def _content_type(request: Request) -> tuple[str, bytes]:
 
 
 def _is_file(media_type: str) -> bool:
-    return media_type in RAW_TYPES or media_type in _ALIASES or media_type.startswith("image/")
+    return media_type in RAW_TYPES or media_type in _ALIASES
 
 
 def _media_type_advice(media_type: str) -> str:
