@@ -8,7 +8,7 @@ import sys
 
 from app.server.ending import end_process
 from app.settings import Settings, SettingsError
-from app.settings_help import describe_settings
+from app.settings.help import describe_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def _serve_alone(settings: Settings) -> int:
 
 def _supervise(settings: Settings) -> int:
     """Serve by several worker processes until SIGTERM or SIGINT. Return the exit status."""
-    from app.log import configure_logging  # noqa: PLC0415
+    from app.server.log import configure_logging  # noqa: PLC0415
     from app.server.supervisor import Supervisor  # noqa: PLC0415
     from app.server.worker_slot import work  # noqa: PLC0415
 

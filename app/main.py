@@ -23,7 +23,7 @@ from app.api.upload_budget import UploadBudget
 from app.cpu import usable_cores
 from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
-from app.load_report import reporting
+from app.inference.load_report import reporting
 from app.models.opening import OpeningWatch
 from app.models.plan import Overrides
 from app.models.store import ModelStore

@@ -19,7 +19,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ArchivePart:
     """The files whose answers make one Parquet file."""
 
     name: str
@@ -31,7 +31,7 @@ class Part:
         return f"part-{self.name}.parquet"
 
 
-def divide(items: Sequence[Item], part_files: int, identity: str) -> Iterator[Part]:
+def divide(items: Sequence[Item], part_files: int, identity: str) -> Iterator[ArchivePart]:
     """Divide sorted files into parts of `part_files`.
 
     A part's name is the hash of its files and of the run's identity. So the same files give the
@@ -39,7 +39,7 @@ def divide(items: Sequence[Item], part_files: int, identity: str) -> Iterator[Pa
     """
     for start in range(0, len(items), part_files):
         chunk = tuple(items[start : start + part_files])
-        yield Part(_name(chunk, identity), chunk)
+        yield ArchivePart(_name(chunk, identity), chunk)
 
 
 def sample(items: Sequence[Item], count: int) -> list[Item]:

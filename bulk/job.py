@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulk.errors import BulkError
-from bulk.sources import Source
+from bulk.sources import ArchiveSource
 from cxr.bundle import Bundle, file_sha256, read_bundle
 from cxr.decode import DecodeLimits, ScopePolicy
 from cxr.errors import BundleError
@@ -34,7 +34,7 @@ class Options:
 class Job:
     """One run, as the driver sends it to the workers."""
 
-    source: Source
+    source: ArchiveSource
     bundle_path: Path
     folder: Path
     """Where the parts lie: `OUT/model=<name>/version=<number>`."""
@@ -62,7 +62,7 @@ def choose_bundle(store: Path, model: str, version: int | None) -> Bundle:
         raise BulkError(f"{model} version {chosen} can't be used: {exc}") from exc
 
 
-def make_job(source: Source, bundle: Bundle, out: Path, options: Options) -> Job:
+def make_job(source: ArchiveSource, bundle: Bundle, out: Path, options: Options) -> Job:
     """Describe a run; raises `BulkError` if the model has no such operating point."""
     points = bundle.manifest.operating_points
     if options.operating_point not in (None, *points):

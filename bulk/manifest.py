@@ -47,7 +47,7 @@ class Entry(BaseModel):
     """One core was busy with the part for so long."""
 
 
-class Manifest:
+class ArchiveManifest:
     """The manifest of a folder that this run holds alone."""
 
     def __init__(self, folder: Path) -> None:
@@ -149,7 +149,7 @@ class Manifest:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[Manifest]:
+def hold(folder: Path) -> Iterator[ArchiveManifest]:
     """Hold a folder alone; the system lets go of it if this process dies.
 
     Raises:
@@ -162,7 +162,7 @@ def hold(folder: Path) -> Iterator[Manifest]:
         except OSError as exc:
             raise BulkError("another run writes into this folder; nothing was done") from exc
         _drop_torn_line(folder / "_manifest.jsonl")
-        yield Manifest(folder)
+        yield ArchiveManifest(folder)
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bulk.errors import SourceUnreadable
-from bulk.items import Item, Part
+from bulk.items import ArchivePart, Item
 from bulk.job import Job, identity
 from bulk.rows import Row, make_table
 from bulk.score import UNREADABLE, Scorer
@@ -43,7 +43,7 @@ class PartResult:
     seconds: float
 
 
-def score_part(job: Job, part: Part) -> PartResult:
+def score_part(job: Job, part: ArchivePart) -> PartResult:
     """Score a part and write its file beside its place, then put it there at once.
 
     A part that lies there already is not made again: its name says that it would be the same.
@@ -60,7 +60,7 @@ def score_part(job: Job, part: Part) -> PartResult:
     return _result(part, table, path, seconds=time.perf_counter() - started)
 
 
-def score_sample(job: Job, part: Part) -> tuple[pa.Table, float]:
+def score_sample(job: Job, part: ArchivePart) -> tuple[pa.Table, float]:
     """Score files without writing them; return their table, and the seconds that it took."""
     worker = _open_worker(job)
     started = time.perf_counter()
@@ -126,7 +126,7 @@ def _journal(path: Path) -> Iterator[Journal]:
     path.unlink(missing_ok=True)
 
 
-class _Worker:
+class _ScoringWorker:
     """A job's open graph and its open source."""
 
     def __init__(self, job: Job) -> None:
@@ -157,10 +157,10 @@ class _Worker:
 
 
 @lru_cache(maxsize=1)
-def _open_worker(job: Job) -> _Worker:
-    return _Worker(job)
+def _open_worker(job: Job) -> _ScoringWorker:
+    return _ScoringWorker(job)
 
 
-def _result(part: Part, table: pa.Table, path: Path, *, seconds: float) -> PartResult:
+def _result(part: ArchivePart, table: pa.Table, path: Path, *, seconds: float) -> PartResult:
     num_problems = table.num_rows - table["problem"].null_count
     return PartResult(part.name, table.num_rows, num_problems, path.stat().st_size, seconds)

@@ -24,7 +24,7 @@ import ray.data
 from ray.exceptions import RayError
 
 from bulk.errors import BulkError
-from bulk.items import Item, Part
+from bulk.items import ArchivePart, Item
 from bulk.job import Job
 from bulk.part_task import PartResult, score_part, score_sample
 
@@ -68,20 +68,22 @@ def _count_cores() -> int:
     return int(resources["CPU"])
 
 
-def run_parts(job: Job, parts: Sequence[Part], num_workers: int) -> Iterator[PartResult]:
+def run_parts(job: Job, parts: Sequence[ArchivePart], num_workers: int) -> Iterator[PartResult]:
     """Score parts and write their files; yield each as it is done, in any order."""
     for row in _map(_score_part, job, parts, num_workers):
         yield PartResult(**row)
 
 
-def run_sample(job: Job, parts: Sequence[Part], num_workers: int) -> Iterator[SampleResult]:
+def run_sample(job: Job, parts: Sequence[ArchivePart], num_workers: int) -> Iterator[SampleResult]:
     """Score parts without writing them."""
     for row in _map(_score_sample, job, parts, num_workers):
         with pa.ipc.open_stream(row["table"]) as stream:
             yield SampleResult(stream.read_all(), row["seconds"])
 
 
-def _map(step: Any, job: Job, parts: Sequence[Part], num_workers: int) -> Iterator[dict[str, Any]]:
+def _map(
+    step: Any, job: Job, parts: Sequence[ArchivePart], num_workers: int
+) -> Iterator[dict[str, Any]]:
     rows = [{"name": part.name, "items": _pack(part.items)} for part in parts]
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         step, fn_args=(job,), num_cpus=1, concurrency=num_workers
@@ -109,5 +111,5 @@ def _pack(items: Sequence[Item]) -> str:
     return json.dumps([[item.path, item.fingerprint, item.num_bytes] for item in items])
 
 
-def _unpack(row: dict[str, Any]) -> Part:
-    return Part(row["name"], tuple(Item(*fields) for fields in json.loads(row["items"])))
+def _unpack(row: dict[str, Any]) -> ArchivePart:
+    return ArchivePart(row["name"], tuple(Item(*fields) for fields in json.loads(row["items"])))

@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from bulk.errors import BulkError
 from bulk.estimate import SAMPLE_FILES, Estimate, predicted_bytes
-from bulk.items import Item, Part, divide, sample
+from bulk.items import ArchivePart, Item, divide, sample
 from bulk.job import Job
-from bulk.manifest import Entry, JobFile, Manifest, hold
+from bulk.manifest import ArchiveManifest, Entry, JobFile, hold
 
 if TYPE_CHECKING:
     from bulk.ray_job import SampleResult
@@ -85,13 +85,15 @@ def _part_files(items: Sequence[Item]) -> int:
     return min(max(len(items) // _PARTS, MIN_PART_FILES), MAX_PART_FILES)
 
 
-def _rest(manifest: Manifest, items: Sequence[Item]) -> list[Item]:
+def _rest(manifest: ArchiveManifest, items: Sequence[Item]) -> list[Item]:
     """Return the files that have no row that counts."""
     done = manifest.done({item.path: item.fingerprint for item in items})
     return [item for item in items if item.path not in done]
 
 
-def _score(job: Job, cluster: Cluster, manifest: Manifest, parts: Sequence[Part]) -> None:
+def _score(
+    job: Job, cluster: Cluster, manifest: ArchiveManifest, parts: Sequence[ArchivePart]
+) -> None:
     from bulk import ray_job  # noqa: PLC0415 - Ray is imported only if it is needed
 
     num_files = sum(len(part.items) for part in parts)
@@ -109,7 +111,7 @@ def _score(job: Job, cluster: Cluster, manifest: Manifest, parts: Sequence[Part]
             bar.update(result.rows)
 
 
-def _summary(job: Job, manifest: Manifest, num_listed: int, num_new: int) -> str:
+def _summary(job: Job, manifest: ArchiveManifest, num_listed: int, num_new: int) -> str:
     entries = manifest.entries
     num_rows = sum(entry.rows for entry in entries)
     num_problems = sum(entry.num_problems for entry in entries)

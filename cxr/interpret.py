@@ -38,20 +38,20 @@ class Outputs:
     """Of graphs that read metadata; nothing of an answer needs it but the proof of the map."""
 
 
-class Part(BaseModel):
+class ClosedModel(BaseModel):
     """Base of the specs: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-class Labels(Part):
+class Labels(ClosedModel):
     """The two words of the answer."""
 
     negative: str
     positive: str
 
 
-class Calibration(Part):
+class Calibration(ClosedModel):
     """Platt scaling (Platt 1999): `probability = sigmoid(slope * logit + intercept)`."""
 
     slope: Annotated[float, Field(gt=0.0)]
@@ -67,7 +67,7 @@ class Calibration(Part):
         )
 
 
-class DecisionProfile(Part):
+class DecisionProfile(ClosedModel):
     """How logits become labels under one way of looking: the plain image, or a TTA policy's
     mean.
     """
@@ -77,14 +77,14 @@ class DecisionProfile(Part):
     """Smallest positive probability at each operating point."""
 
 
-class Cam(Part):
+class Cam(ClosedModel):
     """How the map adds up to the logit: `pool(cam) + bias == logit`."""
 
     pool: Literal["mean", "lse"]
     bias: float
 
 
-class NoveltyLimits(Part):
+class NoveltyLimits(ClosedModel):
     """Distances from the training images at which to speak up, and how they were found."""
 
     warn: Annotated[float, Field(gt=0.0)]
@@ -92,7 +92,7 @@ class NoveltyLimits(Part):
     source: str
 
 
-class Scope(Part):
+class Scope(ClosedModel):
     """The patients and images that the model is intended for; None means no restriction."""
 
     min_age_years: float | None = None
@@ -102,7 +102,7 @@ class Scope(Part):
     modalities: tuple[str, ...]
 
 
-class InterpretSpec(Part):
+class InterpretSpec(ClosedModel):
     """Everything of a manifest that turns outputs into a finding."""
 
     finding: str

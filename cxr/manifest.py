@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from cxr.errors import BundleError
-from cxr.interpret import InterpretSpec, Part
+from cxr.interpret import ClosedModel, InterpretSpec
 from cxr.metadata_features import COLUMNS
 from cxr.metrics_schema import BundleMetrics
 from cxr.preprocess import PreprocessSpec
@@ -24,7 +24,7 @@ Version = Annotated[int, Field(ge=1)]
 _MAX_BYTES = 4 * 2**20
 
 
-class TrainingData(Part):
+class TrainingData(ClosedModel):
     """What the model learned from: a fingerprint, never a path."""
 
     name: str
@@ -44,7 +44,7 @@ class TrainingData(Part):
         return self.positives / self.images if 0 < self.positives < self.images else None
 
 
-class Parity(Part):
+class Parity(ClosedModel):
     """How far a graph file's outputs lie from the torch network's, measured at export."""
 
     images: int
@@ -55,7 +55,7 @@ class Parity(Part):
     max_batch_error: float
 
 
-class GraphFile(Part):
+class GraphFile(ClosedModel):
     """One graph file of the bundle."""
 
     file: str
@@ -71,7 +71,7 @@ MAX_FAST_FLIPS = 0.01
 """What a fast precision may cost, and no more: change of the AUROC, and share of changed labels."""
 
 
-class FastPrecision(Part):
+class FastPrecision(ClosedModel):
     """A faster and less exact way to run the fp32 graph, allowed because it was measured on images
     that the network had not learned from.
     """

@@ -20,7 +20,7 @@ from gateway.hashing import SiteKey
 from gateway.html import render_report
 from gateway.node import database_path, running_node, site_key_path
 from gateway.report import lines_of, make_report
-from gateway.settings import ConfigError, Settings, load_settings
+from gateway.settings import GatewayConfigError, GatewaySettings, load_settings
 from gateway.tls import server_options
 from gateway.web import create_app
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(options.config)
         return int(options.run(settings, options))
-    except (ConfigError, DatabaseError) as exc:
+    except (GatewayConfigError, DatabaseError) as exc:
         _say(str(exc))
     except (OSError, ValueError) as exc:
         _say(f"gateway: {type(exc).__name__}: {exc}")
@@ -61,7 +61,7 @@ def quieten_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def _serve(settings: Settings, _options: argparse.Namespace) -> int:
+def _serve(settings: GatewaySettings, _options: argparse.Namespace) -> int:
     """Run the node until SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with running_node(settings) as node:
@@ -82,18 +82,18 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
         return 0 if server.started else 1
 
 
-def _check(settings: Settings, options: argparse.Namespace) -> int:
+def _check(settings: GatewaySettings, options: argparse.Namespace) -> int:
     _print(f"{options.config}: {len(settings.rules)} rules, no fault")
     return 0
 
 
-def _explain(settings: Settings, options: argparse.Namespace) -> int:
+def _explain(settings: GatewaySettings, options: argparse.Namespace) -> int:
     for line in explain(settings, options.file.read_bytes(), options.calling_ae):
         _print(line)
     return 0
 
 
-def _dead(settings: Settings, _options: argparse.Namespace) -> int:
+def _dead(settings: GatewaySettings, _options: argparse.Namespace) -> int:
     with closing(Database(database_path(settings))) as database, database.reading() as connection:
         for letter in dead_letters.list_dead(connection):
             key = SiteKey.load(site_key_path(settings))
@@ -102,7 +102,7 @@ def _dead(settings: Settings, _options: argparse.Namespace) -> int:
     return 0
 
 
-def _resend(settings: Settings, options: argparse.Namespace) -> int:
+def _resend(settings: GatewaySettings, options: argparse.Namespace) -> int:
     with closing(Database(database_path(settings))) as database:
         numbers = options.number
         if numbers == ["all"]:
@@ -118,12 +118,12 @@ def _revive(database: Database, number: str) -> bool:
     return database.write("revived", lambda connection: dead_letters.revive(connection, number))
 
 
-def _hash(settings: Settings, options: argparse.Namespace) -> int:
+def _hash(settings: GatewaySettings, options: argparse.Namespace) -> int:
     _print(SiteKey.load(site_key_path(settings)).hash(options.value))
     return 0
 
 
-def _report(settings: Settings, options: argparse.Namespace) -> int:
+def _report(settings: GatewaySettings, options: argparse.Namespace) -> int:
     with closing(Database(database_path(settings))) as database, database.reading() as connection:
         report = make_report(connection, options.first, options.last)
     for line in lines_of(report):

@@ -54,7 +54,7 @@ class ResultObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ServiceAnswer:
     """What a report says; probabilities from 0 to 1."""
 
     finding: str
@@ -68,7 +68,7 @@ class Answer:
     warnings: tuple[str, ...]
 
 
-def read_report(content: bytes) -> Answer:
+def read_report(content: bytes) -> ServiceAnswer:
     """Read the answer out of a report; raises `UnreadableAnswer`."""
     dataset = _read(content)
     try:
@@ -77,7 +77,7 @@ def read_report(content: bytes) -> Answer:
             text.split("=", 1) for text in _texts(items, _ALGORITHM_PARAMETERS) if "=" in text
         )
         presence = next(item for item in items if _concept(item) == _PRESENCE)
-        return Answer(
+        return ServiceAnswer(
             finding=_texts(items, _TRACKING_IDENTIFIER)[0],
             probability=_percent(items, _CERTAINTY) / 100,
             threshold=_percent(items, _THRESHOLD) / 100,

@@ -15,10 +15,10 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway.failpoints import failpoint
-from gateway.metrics import Metrics
+from gateway.metrics import GatewayMetrics
 from gateway.pacing import Pacing
-from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, Refused
-from gateway.settings import Peer, Settings
+from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, RefusedInstance
+from gateway.settings import GatewaySettings, Peer
 from gateway.sop_classes import SYNTAXES
 from gateway.tls import server_context
 
@@ -38,7 +38,9 @@ logger = logging.getLogger("gateway.dimse")
 class DimseServer:
     """Listens for associations; start it, and stop it at the end."""
 
-    def __init__(self, settings: Settings, receiver: Receiver, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: GatewaySettings, receiver: Receiver, metrics: GatewayMetrics
+    ) -> None:
         """Prepare the node; nothing listens yet."""
         self._node, self._receiver, self._metrics = settings.node, receiver, metrics
         self._peers = {peer.ae_title: peer for peer in settings.peers}
@@ -169,7 +171,7 @@ class DimseServer:
         try:
             incoming = _incoming(event, caller if caller in self._peers else "other")
             self._receiver.admit(incoming)
-        except Refused as refused:
+        except RefusedInstance as refused:
             return refused.status
         except UnicodeDecodeError:
             return CANNOT_UNDERSTAND

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from gateway.header import UnreadableHeader, read_facts, read_meta
 from gateway.loop_guard import is_foreign
 from gateway.rules import Trial, try_rules
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from gateway.sop_classes import RADIOGRAPHS
 
 
-def explain(settings: Settings, data: bytes, calling_ae: str) -> Iterator[str]:
+def explain(settings: GatewaySettings, data: bytes, calling_ae: str) -> Iterator[str]:
     """Explain a DICOM file, one line after the other.
 
     A line names values of the settings; of the file it says no more than that a value is one of

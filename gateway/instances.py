@@ -9,7 +9,7 @@ from enum import Enum
 _ONE_ANSWER_A_DAY_S = 24 * 3600.0
 
 
-class Admission(Enum):
+class InstanceAdmission(Enum):
     """What became of an instance that was sent."""
 
     NEW = "new"
@@ -43,18 +43,18 @@ class Waiting:
     tries: int
 
 
-def look_up(connection: sqlite3.Connection, sop_uid: str, digest: str) -> Admission:
+def look_up(connection: sqlite3.Connection, sop_uid: str, digest: str) -> InstanceAdmission:
     """Tell whether an instance is known, before anything of it is written."""
     row = connection.execute("SELECT * FROM instances WHERE sop_uid = ?", (sop_uid,)).fetchone()
     if row is None or (row["digest"] == digest and _has_an_outdated_answer(connection, row)):
-        return Admission.NEW
-    return Admission.DUPLICATE if row["digest"] == digest else Admission.CONFLICT
+        return InstanceAdmission.NEW
+    return InstanceAdmission.DUPLICATE if row["digest"] == digest else InstanceAdmission.CONFLICT
 
 
-def add(connection: sqlite3.Connection, new: NewInstance) -> Admission:
+def add(connection: sqlite3.Connection, new: NewInstance) -> InstanceAdmission:
     """Add an instance to those that wait; one that is known is left as it is."""
     admission = look_up(connection, new.sop_uid, new.digest)
-    if admission is Admission.NEW:
+    if admission is InstanceAdmission.NEW:
         now = time.time()
         connection.execute(
             "INSERT INTO instances (sop_uid, class_uid, digest, bytes, source_ae, file, "

@@ -6,7 +6,7 @@ _RECEIVE_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ANSWER_S = (0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 1800, 7200, 86400)
 
 
-class Metrics:
+class GatewayMetrics:
     """Counters of what happened, and gauges of what waits."""
 
     def __init__(self) -> None:

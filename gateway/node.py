@@ -12,13 +12,13 @@ from gateway.database import Database
 from gateway.deliver import Deliverer
 from gateway.dimse_server import DimseServer
 from gateway.hashing import SiteKey
-from gateway.metrics import Metrics
+from gateway.metrics import GatewayMetrics
 from gateway.parts import Parts
 from gateway.receive import Receiver
 from gateway.recovery import recover
 from gateway.retention import Housekeeper
-from gateway.score import Scorer
-from gateway.settings import Settings
+from gateway.score import ScoringLoop
+from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 from gateway.watermark import Watermark
 
@@ -32,7 +32,7 @@ class Node:
     parts: Parts
     receiver: Receiver
     server: DimseServer
-    scorer: Scorer
+    scorer: ScoringLoop
     deliverers: tuple[Deliverer, ...]
     housekeeper: Housekeeper
 
@@ -48,18 +48,18 @@ class Node:
         return [name for name, is_sound in parts.items() if not is_sound]
 
 
-def database_path(settings: Settings) -> Path:
+def database_path(settings: GatewaySettings) -> Path:
     """Return where the queue and the results lie."""
     return settings.node.folder / "gateway.sqlite"
 
 
-def site_key_path(settings: Settings) -> Path:
+def site_key_path(settings: GatewaySettings) -> Path:
     """Return where the site's secret lies."""
     return settings.node.folder / "site.key"
 
 
 @contextmanager
-def running_node(settings: Settings) -> Iterator[Node]:
+def running_node(settings: GatewaySettings) -> Iterator[Node]:
     """Run the gateway until the block ends.
 
     Raises:
@@ -69,7 +69,11 @@ def running_node(settings: Settings) -> Iterator[Node]:
     folder = settings.node.folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = SiteKey.load(site_key_path(settings))
-    database, spool, metrics = Database(database_path(settings)), Spool(folder / "spool"), Metrics()
+    database, spool, metrics = (
+        Database(database_path(settings)),
+        Spool(folder / "spool"),
+        GatewayMetrics(),
+    )
     audit = Audit(
         folder / "audit.log",
         own_ae=settings.node.ae_title,
@@ -84,7 +88,7 @@ def running_node(settings: Settings) -> Iterator[Node]:
         parts=parts,
         receiver=receiver,
         server=DimseServer(settings, receiver, metrics),
-        scorer=Scorer(parts, client),
+        scorer=ScoringLoop(parts, client),
         deliverers=tuple(Deliverer(parts, one) for one in settings.destinations),
         housekeeper=Housekeeper(settings.node, database, spool, metrics),
     )
@@ -96,7 +100,7 @@ def running_node(settings: Settings) -> Iterator[Node]:
         _stop(node, client)
 
 
-def open_client(settings: Settings) -> Client:
+def open_client(settings: GatewaySettings) -> Client:
     """Return a client that tries each request once: the table is the queue, not the client."""
     service = settings.service
     key = service.key_file.read_text().strip() if service.key_file else None

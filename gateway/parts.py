@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from gateway.audit import Audit
 from gateway.database import Database
 from gateway.hashing import SiteKey
-from gateway.metrics import Metrics
-from gateway.settings import Settings
+from gateway.metrics import GatewayMetrics
+from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 
 
@@ -14,9 +14,9 @@ from gateway.spool import Spool
 class Parts:
     """The settings, and all that is open while the gateway runs."""
 
-    settings: Settings
+    settings: GatewaySettings
     database: Database
     spool: Spool
-    metrics: Metrics
+    metrics: GatewayMetrics
     audit: Audit
     key: SiteKey

@@ -12,8 +12,8 @@ from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from gateway import instances
 from gateway.database import Database, DatabaseError
 from gateway.failpoints import failpoint
-from gateway.instances import Admission, NewInstance
-from gateway.metrics import Metrics
+from gateway.instances import InstanceAdmission, NewInstance
+from gateway.metrics import GatewayMetrics
 from gateway.sop_classes import RADIOGRAPHS
 from gateway.spool import Spool, digest_of
 from gateway.watermark import Watermark
@@ -28,7 +28,7 @@ _UID = re.compile(r"[0-9.]{1,64}")
 logger = logging.getLogger("gateway.receive")
 
 
-class Refused(Exception):
+class RefusedInstance(Exception):
     """The instance is not taken; `status` is what DICOM calls the reason."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -51,13 +51,13 @@ class Receiver:
     """Takes instances from C-STORE and STOW-RS alike."""
 
     def __init__(
-        self, database: Database, spool: Spool, watermark: Watermark, metrics: Metrics
+        self, database: Database, spool: Spool, watermark: Watermark, metrics: GatewayMetrics
     ) -> None:
         """Take instances into a spool and a table."""
         self._database, self._spool = database, spool
         self._watermark, self._metrics = watermark, metrics
 
-    def admit(self, incoming: Incoming) -> Admission:
+    def admit(self, incoming: Incoming) -> InstanceAdmission:
         """Return once the instance is durable, or was known before.
 
         Raises:
@@ -66,32 +66,32 @@ class Receiver:
         started = time.monotonic()
         try:
             admission = self._admit(incoming)
-        except Refused as refused:
+        except RefusedInstance as refused:
             self._metrics.refused.labels(refused.reason).inc()
             raise
         except (OSError, sqlite3.Error, DatabaseError) as exc:
             logger.error("nothing can be written: %s", type(exc).__name__)  # noqa: TRY400
             self._metrics.refused.labels("disk").inc()
-            raise Refused(OUT_OF_RESOURCES, "disk") from exc
+            raise RefusedInstance(OUT_OF_RESOURCES, "disk") from exc
         self._metrics.received.labels(incoming.source_ae, admission.value).inc()
         self._metrics.receive_duration.observe(time.monotonic() - started)
         return admission
 
-    def _admit(self, incoming: Incoming) -> Admission:
+    def _admit(self, incoming: Incoming) -> InstanceAdmission:
         if incoming.class_uid not in RADIOGRAPHS:
-            raise Refused(SOP_CLASS_NOT_SUPPORTED, "sop_class")
+            raise RefusedInstance(SOP_CLASS_NOT_SUPPORTED, "sop_class")
         if not _UID.fullmatch(incoming.sop_uid) or not incoming.data_set:
-            raise Refused(CANNOT_UNDERSTAND, "no_instance")
+            raise RefusedInstance(CANNOT_UNDERSTAND, "no_instance")
         if reason := self._watermark.reason_to_refuse():
-            raise Refused(OUT_OF_RESOURCES, reason)
+            raise RefusedInstance(OUT_OF_RESOURCES, reason)
         digest = digest_of(incoming.data_set)
         with self._database.reading() as connection:
             admission = instances.look_up(connection, incoming.sop_uid, digest)
-        if admission is Admission.NEW:
+        if admission is InstanceAdmission.NEW:
             admission = self._store(incoming, digest)
-        if admission is Admission.DUPLICATE:
+        if admission is InstanceAdmission.DUPLICATE:
             self._sync_the_first(incoming.sop_uid)
-        if admission is Admission.CONFLICT:
+        if admission is InstanceAdmission.CONFLICT:
             self._database.write(
                 "conflict",
                 lambda connection: instances.add_conflict(
@@ -101,7 +101,7 @@ class Receiver:
         failpoint("receive.durable")
         return admission
 
-    def _store(self, incoming: Incoming, digest: str) -> Admission:
+    def _store(self, incoming: Incoming, digest: str) -> InstanceAdmission:
         """Write file and row; the file is synced while the row is committed.
 
         A row whose file is not whole after a power cut belongs to an instance that nobody
@@ -113,7 +113,7 @@ class Receiver:
             incoming.sop_uid, incoming.class_uid, digest, size, incoming.source_ae, name
         )
 
-        def add(connection: sqlite3.Connection) -> Admission:
+        def add(connection: sqlite3.Connection) -> InstanceAdmission:
             self._spool.sync_folder()
             return instances.add(connection, new)
 
@@ -121,7 +121,7 @@ class Receiver:
         try:
             self._spool.sync_file(name)
         except OSError:
-            if row.result() is Admission.NEW:
+            if row.result() is InstanceAdmission.NEW:
                 self._database.write("forgotten", lambda connection: _remove(connection, name))
             self._spool.delete(name)
             raise
@@ -130,7 +130,7 @@ class Receiver:
         except Exception:
             self._spool.delete(name)
             raise
-        if admission is not Admission.NEW:
+        if admission is not InstanceAdmission.NEW:
             self._spool.delete(name)
         return admission
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.answer import Answer
+from gateway.answer import ServiceAnswer
 from gateway.hashing import SiteKey
 from gateway.header import Facts
 from gateway.instances import Waiting
@@ -30,7 +30,7 @@ class Answered:
 
     waiting: Waiting
     facts: Facts
-    answer: Answer
+    answer: ServiceAnswer
     rule: str
     is_silent: bool
     trace_id: str

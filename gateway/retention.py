@@ -8,8 +8,8 @@ import time
 
 from gateway.database import Database
 from gateway.failpoints import failpoint
-from gateway.metrics import Metrics
-from gateway.settings import Node
+from gateway.metrics import GatewayMetrics
+from gateway.settings import NodeSettings
 from gateway.spool import Spool
 
 _EVERY_S = 1.0
@@ -37,7 +37,9 @@ logger = logging.getLogger("gateway.retention")
 class Housekeeper:
     """A thread that deletes what is not needed, and measures what waits."""
 
-    def __init__(self, node: Node, database: Database, spool: Spool, metrics: Metrics) -> None:
+    def __init__(
+        self, node: NodeSettings, database: Database, spool: Spool, metrics: GatewayMetrics
+    ) -> None:
         """Keep house for one spool and table."""
         self._node, self._database, self._spool, self._metrics = node, database, spool, metrics
         self._stopped = threading.Event()

@@ -12,7 +12,7 @@ import time
 from cxr_client import Client, ClientError, ServiceProblem
 from cxr_client.client import Asking
 from gateway import deliveries, instances
-from gateway.answer import Answer, ResultObject, UnreadableAnswer, read_report
+from gateway.answer import ResultObject, ServiceAnswer, UnreadableAnswer, read_report
 from gateway.audit import Transfer
 from gateway.backoff import Pause, wait_s
 from gateway.deliveries import NewDelivery
@@ -42,7 +42,7 @@ class _Skipped(Exception):
     """The image gets no answer, for good."""
 
 
-class Scorer:
+class ScoringLoop:
     """Threads that ask the service; start them, and stop them at the end."""
 
     def __init__(self, parts: Parts, client: Client) -> None:
@@ -243,5 +243,5 @@ class Scorer:
         self._parts.metrics.retried.labels("service").inc()
 
 
-def _label(answer: Answer) -> str:
+def _label(answer: ServiceAnswer) -> str:
     return "positive" if answer.is_positive else "negative"

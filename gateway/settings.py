@@ -22,7 +22,7 @@ STOW_SOURCE = "STOW-RS"
 _CODE = re.compile(r"[A-Z0-9 _]{1,16}|unstated")
 
 
-class ConfigError(Exception):
+class GatewayConfigError(Exception):
     """The file can't be used; the message names file, line and fault, one a line."""
 
 
@@ -68,7 +68,7 @@ class Tls(_Table):
     peers_ca: Path
 
 
-class Node(_Table):
+class NodeSettings(_Table):
     """The DICOM node itself."""
 
     ae_title: AeTitle = "CXRGATE"
@@ -105,7 +105,7 @@ class Http(_Table):
         return self
 
 
-class Service(_Table):
+class ServiceSettings(_Table):
     """The service that answers."""
 
     url: str = "http://127.0.0.1:8000"
@@ -182,34 +182,34 @@ class Rule(_Table):
         return self
 
 
-class Settings(_Table):
+class GatewaySettings(_Table):
     """The whole file."""
 
-    node: Node = Node()
+    node: NodeSettings = NodeSettings()
     http: Http = Http()
-    service: Service = Service()
+    service: ServiceSettings = ServiceSettings()
     peers: tuple[Peer, ...] = ()
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = Field(min_length=1)
 
 
-def load_settings(path: Path) -> Settings:
-    """Read and check the file; raises `ConfigError`."""
+def load_settings(path: Path) -> GatewaySettings:
+    """Read and check the file; raises `GatewayConfigError`."""
     try:
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: can't be read: {type(exc).__name__}") from exc
+        raise GatewayConfigError(f"{path}: can't be read: {type(exc).__name__}") from exc
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"{path}: {exc}") from exc
+        raise GatewayConfigError(f"{path}: {exc}") from exc
     try:
-        settings = Settings.model_validate(document)
+        settings = GatewaySettings.model_validate(document)
     except ValidationError as exc:
         faults = [(error["loc"], error["msg"]) for error in exc.errors(include_url=False)]
-        raise ConfigError(_report(path, text, faults)) from exc
+        raise GatewayConfigError(_report(path, text, faults)) from exc
     crossed = list(_cross_faults(settings))
     if crossed:
-        raise ConfigError(_report(path, text, crossed))
+        raise GatewayConfigError(_report(path, text, crossed))
     return settings
 
 
@@ -221,7 +221,7 @@ def _report(path: Path, text: str, faults: list[tuple[tuple[Any, ...], str]]) ->
     return "\n".join(lines)
 
 
-def _cross_faults(settings: Settings) -> list[tuple[tuple[Any, ...], str]]:
+def _cross_faults(settings: GatewaySettings) -> list[tuple[tuple[Any, ...], str]]:
     """List what is wrong between tables: places and messages."""
     faults: list[tuple[tuple[Any, ...], str]] = []
     known = {destination.name for destination in settings.destinations}

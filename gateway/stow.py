@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.failpoints import failpoint
 from gateway.header import UnreadableHeader, find_data_set, read_facts, read_meta
-from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, Refused
+from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, RefusedInstance
 from gateway.settings import STOW_SOURCE
 from gateway.sop_classes import SYNTAXES
 
@@ -126,7 +126,7 @@ def _take(data: bytes, request: StowRequest, receiver: Receiver) -> _Outcome:
         return _Outcome(class_uid, sop_uid, _NOT_THIS_STUDY)
     try:
         receiver.admit(Incoming(class_uid, sop_uid, syntax, data[start:], STOW_SOURCE))
-    except Refused as refused:
+    except RefusedInstance as refused:
         return _Outcome(class_uid, sop_uid, refused.status)
     return _Outcome(class_uid, sop_uid, None)
 

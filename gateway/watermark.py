@@ -7,7 +7,7 @@ import time
 
 from gateway import instances
 from gateway.database import Database
-from gateway.settings import Node
+from gateway.settings import NodeSettings
 from gateway.spool import Spool
 
 _LOOK_AGAIN_S = 0.5
@@ -16,7 +16,7 @@ _LOOK_AGAIN_S = 0.5
 class Watermark:
     """Room on the disk and in the queue, looked up at most twice a second."""
 
-    def __init__(self, node: Node, spool: Spool, database: Database) -> None:
+    def __init__(self, node: NodeSettings, spool: Spool, database: Database) -> None:
         """Watch the disk of the spool."""
         self._node, self._spool, self._database = node, spool, database
         self._lock = threading.Lock()

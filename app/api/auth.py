@@ -28,8 +28,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import headers_for, problem_of, problem_response
 from app.errors import RateLimited, ServiceError, Unauthorized
-from app.exposure import KEY_LINE
 from app.settings import Settings
+from app.settings.exposure import KEY_LINE
 from app.telemetry import Metrics
 
 _BURST_SECONDS = 10.0

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import problem_of, problem_response
 from app.errors import Forbidden, MisdirectedRequest, ServiceError
-from app.exposure import host_name, is_loopback
 from app.settings import Settings
+from app.settings.exposure import host_name, is_loopback
 from app.telemetry import Metrics
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

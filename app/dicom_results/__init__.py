@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable
 from typing import Literal
 
-from app.dicom_results.source import Source, read_source
+from app.dicom_results.source import SourceImage, read_source
 from app.inference.prediction import Prediction
 from cxr.decode import sniff
 from cxr.errors import CorruptImage, ImageError, UnsupportedFormat
@@ -67,7 +67,7 @@ def write_result(
         raise CorruptImage("The file's header can't be carried over into a DICOM result.") from exc
 
 
-def _writer(kind: ResultKind) -> Callable[[Source, Prediction], bytes]:
+def _writer(kind: ResultKind) -> Callable[[SourceImage, Prediction], bytes]:
     if kind == "sr":
         from app.dicom_results.structured_report import write_report  # noqa: PLC0415 - see the module's docstring
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from app.dicom_results.source import Source
+from app.dicom_results.source import SourceImage
 from app.inference.prediction import Prediction
 
 MANUFACTURER = "cxr-serve"
@@ -48,7 +48,7 @@ def remarks(prediction: Prediction) -> Iterator[str]:
         yield f"{warning.code}: {warning.detail}"
 
 
-def put_identity(result: Dataset, source: Source) -> None:
+def put_identity(result: Dataset, source: SourceImage) -> None:
     """Write the patient's and the study's attributes into a finished object, in UTF-8.
 
     They are written last, past highdicom: it would refuse or log values that are

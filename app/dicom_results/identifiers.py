@@ -7,7 +7,7 @@ Another image, model, version, operating point or prevalence gives other ones.
 
 from uuid import UUID, uuid5
 
-from app.dicom_results.source import Source
+from app.dicom_results.source import SourceImage
 from app.inference.prediction import Prediction
 
 _NAMESPACE = UUID("6e2b6f0c-5a5e-4c0e-9d0a-3f1b7f0f6c61")
@@ -20,12 +20,12 @@ def make_uid(*parts: str) -> str:
     return f"2.25.{uuid5(_NAMESPACE, chr(0).join((_LAYOUT, *parts))).int}"
 
 
-def series_uid(source: Source, prediction: Prediction, kind: str) -> str:
+def series_uid(source: SourceImage, prediction: Prediction, kind: str) -> str:
     """Name the series: one for each study, model and kind of result."""
     return make_uid("series", kind, source.study_uid, prediction.version.bundle.sha256)
 
 
-def instance_uid(source: Source, prediction: Prediction, kind: str) -> str:
+def instance_uid(source: SourceImage, prediction: Prediction, kind: str) -> str:
     """Name the object by the image, the model, and how it was asked.
 
     Not by the probability: the same image in another batch may differ in its last digits.
@@ -46,6 +46,6 @@ def device_uid(prediction: Prediction) -> str:
     return make_uid("device", prediction.version.bundle.sha256)
 
 
-def tracking_uid(source: Source, prediction: Prediction) -> str:
+def tracking_uid(source: SourceImage, prediction: Prediction) -> str:
     """Name what is observed: this finding on this image, whatever the options."""
     return make_uid("tracking", source.instance_uid, prediction.version.manifest.finding)

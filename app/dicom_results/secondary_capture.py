@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from app.dicom_results import terms
 from app.dicom_results.equipment import CAVEAT, equipment, put_identity
 from app.dicom_results.identifiers import instance_uid, series_uid
-from app.dicom_results.source import Source
+from app.dicom_results.source import SourceImage
 from app.inference.prediction import Prediction
 from cxr.heatmap import COLORS_256_3, FULL_EVIDENCE
 
@@ -34,7 +34,7 @@ _TEXT_SIZE, _LINE_HEIGHT, _MARGIN = 16, 22, 8
 _WHITE, _RED, _BLACK = (235, 235, 235), (255, 90, 80), (0, 0, 0)
 
 
-def write_capture(source: Source, prediction: Prediction) -> bytes:
+def write_capture(source: SourceImage, prediction: Prediction) -> bytes:
     """Write the picture; the prediction has a heat map."""
     image = SCImage(
         pixel_array=draw_capture(prediction),
@@ -58,7 +58,7 @@ def write_capture(source: Source, prediction: Prediction) -> bytes:
     return buffer.getvalue()
 
 
-def _describe(image: SCImage, source: Source, prediction: Prediction) -> None:
+def _describe(image: SCImage, source: SourceImage, prediction: Prediction) -> None:
     """Say where the picture comes from and what was done to it."""
     image.PatientOrientation = list(source.orientation)
     image.Laterality = source.laterality
@@ -71,7 +71,7 @@ def _describe(image: SCImage, source: Source, prediction: Prediction) -> None:
         image.LossyImageCompression = "01"
 
 
-def _reference(source: Source) -> Dataset:
+def _reference(source: SourceImage) -> Dataset:
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = (
         source.class_uid,

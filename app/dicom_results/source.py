@@ -29,7 +29,7 @@ _AGE = re.compile(r"\d{3}[DWMY]")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceImage:
     """The image that a result refers to, and whose it is.
 
     `identity` has the patient's and the study's attributes, all valid, all of type 2
@@ -57,7 +57,7 @@ class Source:
         return evidence
 
 
-def read_source(data: bytes, *, max_inflated_bytes: int) -> Source:
+def read_source(data: bytes, *, max_inflated_bytes: int) -> SourceImage:
     """Read what a result needs of a DICOM file's header; raise `CorruptImage` if it can't be
     referred to.
     """
@@ -65,7 +65,7 @@ def read_source(data: bytes, *, max_inflated_bytes: int) -> Source:
     class_uid, instance_uid, series_uid, study_uid = (_uid(header, keyword) for keyword in _UIDS)
     number, lossy = text(header, "InstanceNumber"), text(header, "LossyImageCompression")
     laterality = text(header, "Laterality").upper()
-    return Source(
+    return SourceImage(
         class_uid=class_uid,
         instance_uid=instance_uid,
         series_uid=series_uid,

@@ -26,14 +26,14 @@ from highdicom.sr import (
 from app.dicom_results import terms
 from app.dicom_results.equipment import MANUFACTURER, equipment, parameters, put_identity, remarks
 from app.dicom_results.identifiers import device_uid, instance_uid, series_uid, tracking_uid
-from app.dicom_results.source import Source
+from app.dicom_results.source import SourceImage
 from app.inference.prediction import Prediction
 
 SERIES_NUMBER = 9001
 """High, so that results stand behind the study's own series."""
 
 
-def write_report(source: Source, prediction: Prediction) -> bytes:
+def write_report(source: SourceImage, prediction: Prediction) -> bytes:
     """Write the report: complete, but preliminary and verified by nobody.
 
     highdicom would copy the whole tree of content, read the copy back, and search it twice for
@@ -66,7 +66,7 @@ def write_report(source: Source, prediction: Prediction) -> bytes:
     return buffer.getvalue()
 
 
-def _content(source: Source, prediction: Prediction) -> MeasurementReport:
+def _content(source: SourceImage, prediction: Prediction) -> MeasurementReport:
     observer = ObserverContext(
         CodedConcept.from_code(terms.DEVICE),
         DeviceObserverIdentifyingAttributes(
@@ -88,7 +88,9 @@ def _content(source: Source, prediction: Prediction) -> MeasurementReport:
     )
 
 
-def _measurements(source: Source, prediction: Prediction) -> MeasurementsAndQualitativeEvaluations:
+def _measurements(
+    source: SourceImage, prediction: Prediction
+) -> MeasurementsAndQualitativeEvaluations:
     """Write the one group of the report: certainty, threshold, presence, and the image they are
     about.
     """

@@ -26,7 +26,7 @@ STOPPED = "The model has stopped; the service must be restarted."
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class GraphRun:
     """The outputs of one run, image by image, and its seconds."""
 
     rows: list[Outputs]
@@ -52,12 +52,12 @@ class GraphRunner:
 
     def run(
         self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
-    ) -> Run:
+    ) -> GraphRun:
         """Run a batch in the calling thread, which holds a run slot; raises `GraphError`."""
         started = time.monotonic()
         rows = run_rows(self._graph, batch_NHW, metadata_NM)
         self.metrics.batch_size.observe(len(batch_NHW))
-        return Run(rows, time.monotonic() - started)
+        return GraphRun(rows, time.monotonic() - started)
 
     def stop(self, error: BaseException | None) -> None:
         """Answer no further request, and log why once. Called in the event loop."""

@@ -33,7 +33,7 @@ _LEAST_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _TimedAnswer:
     time: float
     work_s: float
     took_s: float
@@ -43,7 +43,7 @@ class Pace:
     """Seconds that a piece of work takes in the present weather of the machine."""
 
     def __init__(self) -> None:
-        self._answers: deque[_Answer] = deque(maxlen=_WINDOW)
+        self._answers: deque[_TimedAnswer] = deque(maxlen=_WINDOW)
         self._long_term = 1.0
         self._slope = 1.0
         self._margin_s = 0.0
@@ -59,7 +59,7 @@ class Pace:
         work_s = max(work_s, _LEAST_S)
         took_s = min(max(took_s, _LEAST_S), _OUTLIER * self.seconds(now, work_s))
         self._long_term *= (took_s / work_s / self._long_term) ** (1 - _MEMORY)
-        self._answers.append(_Answer(now, work_s, took_s))
+        self._answers.append(_TimedAnswer(now, work_s, took_s))
         self._forget(now)
         self._fit()
 

@@ -2,12 +2,12 @@
 
 from bulk.sources.dicomweb import DicomWebSource
 from bulk.sources.files import FileSource, ListSource
-from bulk.sources.source import Reader, Source
+from bulk.sources.source import ArchiveSource, Reader
 
-__all__ = ["Reader", "Source", "open_source"]
+__all__ = ["ArchiveSource", "Reader", "open_source"]
 
 
-def open_source(text: str) -> Source:
+def open_source(text: str) -> ArchiveSource:
     """Return the source that a command names.
 
     `http://` and `https://` name a DICOMweb server, a local file that ends in `.txt` is a list of

@@ -25,7 +25,7 @@ class Reader(Protocol):
         ...
 
 
-class Source(Protocol):
+class ArchiveSource(Protocol):
     """A source of files. It is sent to the workers, so it holds nothing open."""
 
     def items(self) -> Iterator[Item]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.log import SafeJsonFormatter
+from app.server.log import SafeJsonFormatter
 from app.telemetry import Metrics, choose_request_id
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import Served, listening, serving, until

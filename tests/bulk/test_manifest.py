@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from bulk.errors import BulkError
-from bulk.items import Part, divide
+from bulk.items import ArchivePart, divide
 from bulk.job import Job
-from bulk.manifest import Entry, JobFile, Manifest, hold
+from bulk.manifest import ArchiveManifest, Entry, JobFile, hold
 from bulk.part_task import score_part
 
 
-def scored(job: Job, manifest: Manifest) -> list[Part]:
+def scored(job: Job, manifest: ArchiveManifest) -> list[ArchivePart]:
     """Score the archive in parts of two files, and commit them."""
     parts = list(divide(sorted(job.source.items()), 2, job.identity))
     for part in parts:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.telemetry import Metrics
-from gateway.metrics import Metrics as GatewayMetrics
+from gateway.metrics import GatewayMetrics
 from tests.conftest import ROOT
 
 PROMETHEUS = ROOT / "deploy/prometheus"

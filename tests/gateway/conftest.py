@@ -17,9 +17,9 @@ from pynetdicom.presentation import build_context
 
 from gateway.database import Database
 from gateway.dimse_server import DimseServer
-from gateway.metrics import Metrics
+from gateway.metrics import GatewayMetrics
 from gateway.receive import Receiver
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from gateway.sop_classes import RADIOGRAPHS, SYNTAXES
 from gateway.spool import Spool
 from gateway.watermark import Watermark
@@ -38,7 +38,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
         time.sleep(0.005)
 
 
-def make_settings(folder: Path, **tables: Any) -> Settings:
+def make_settings(folder: Path, **tables: Any) -> GatewaySettings:
     """Settings of a node on a free port of the loopback."""
     node = {
         "host": "127.0.0.1",
@@ -47,7 +47,7 @@ def make_settings(folder: Path, **tables: Any) -> Settings:
         "min_free_percent": 0,
         "min_free_gb": 0,
     }
-    return Settings.model_validate(
+    return GatewaySettings.model_validate(
         {
             "peers": [{"ae_title": "SENDER"}],
             "rules": [RULE],
@@ -62,10 +62,10 @@ def make_settings(folder: Path, **tables: Any) -> Settings:
 class Reception:
     """A node that receives and does nothing else."""
 
-    settings: Settings
+    settings: GatewaySettings
     database: Database
     spool: Spool
-    metrics: Metrics
+    metrics: GatewayMetrics
     receiver: Receiver
     server: DimseServer
 
@@ -94,7 +94,7 @@ def start_reception(folder: Path, **tables: Any) -> Reception:
     database, spool, metrics = (
         Database(folder / "gateway.sqlite"),
         Spool(folder / "spool"),
-        Metrics(),
+        GatewayMetrics(),
     )
     receiver = Receiver(database, spool, Watermark(settings.node, spool, database), metrics)
     server = DimseServer(settings, receiver, metrics)

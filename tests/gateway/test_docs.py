@@ -8,10 +8,10 @@ from gateway.settings import (
     AgeRange,
     Destination,
     Http,
-    Node,
+    NodeSettings,
     Peer,
     Rule,
-    Service,
+    ServiceSettings,
     Tls,
     load_settings,
 )
@@ -32,7 +32,7 @@ def test_every_kill_point_stands_in_the_page_and_in_the_code() -> None:
 def test_every_setting_stands_in_the_page() -> None:
     missing = [
         f"{model.__name__}.{name}"
-        for model in (Node, Http, Tls, Service, Peer, Destination, AgeRange, Rule)
+        for model in (NodeSettings, Http, Tls, ServiceSettings, Peer, Destination, AgeRange, Rule)
         for name in model.model_fields
         if not re.search(rf"\b{name}\b", PAGE)
     ]

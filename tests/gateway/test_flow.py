@@ -17,14 +17,14 @@ from pynetdicom.presentation import build_context
 
 from gateway import dead_letters
 from gateway.node import Node, running_node
-from gateway.settings import Settings, Tls
+from gateway.settings import GatewaySettings, Tls
 from gateway.tls import server_context, server_options
 from tests.bundles import write_made_bundle
 from tests.gateway.certificates import make_certificates, tls_of
 from tests.gateway.conftest import film, make_settings, wait_until
 from tests.gateway.peers import CAPTURE, REPORT, Shelf, dimse_archive, stow_archive
 from tests.pacs.node import Gateway
-from tests.pacs.service import Service
+from tests.pacs.service import RunningService
 from tests.server import Server, free_port, running_server
 
 RULE = {"name": "all", "model": "bright", "destinations": ["archive"]}
@@ -55,13 +55,13 @@ class Hospital:
         url = self.stack.enter_context(stow_archive(self.shelf))
         return self.run(self.settings({"stow_url": url}, **tables))
 
-    def settings(self, place: dict[str, Any], **tables: Any) -> Settings:
+    def settings(self, place: dict[str, Any], **tables: Any) -> GatewaySettings:
         """Settings with one destination."""
         archive = {"name": "archive", "settle_seconds": 0.05, "timeout_seconds": 10, **place}
         whole = {"destinations": [archive], "rules": [RULE], "service": {"url": self.service_url}}
         return make_settings(self.folder, **whole | tables)
 
-    def run(self, settings: Settings) -> Node:
+    def run(self, settings: GatewaySettings) -> Node:
         """Start a gateway."""
         self.node = self.stack.enter_context(running_node(settings))
         return self.node
@@ -158,7 +158,7 @@ def test_a_result_that_comes_back_is_not_scored(hospital: Hospital) -> None:
 
 def test_films_wait_for_a_service_that_is_away(tmp_path: Path) -> None:
     write_made_bundle(tmp_path / "store", "bright", 1)
-    service = Service(tmp_path / "service", store=tmp_path / "store", default_model="bright")
+    service = RunningService(tmp_path / "service", store=tmp_path / "store", default_model="bright")
     hospital = Hospital(tmp_path / "node", service.url)
     with hospital.stack:
         hospital.open()

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import ConfigError, load_settings
+from gateway.settings import GatewayConfigError, load_settings
 
 GOOD = """\
 [node]
@@ -58,7 +58,7 @@ def test_a_wrong_file_is_refused_with_the_line(
     tmp_path: Path, old: str, new: str, line: int, word: str
 ) -> None:
     assert GOOD.count(old) == 1
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(GatewayConfigError) as caught:
         load(tmp_path, GOOD.replace(old, new))
     assert f":{line}:" in str(caught.value) or f"line {line}" in str(caught.value)
     assert word in str(caught.value)
@@ -66,12 +66,12 @@ def test_a_wrong_file_is_refused_with_the_line(
 
 def test_a_node_without_peers_says_so_or_is_refused(tmp_path: Path) -> None:
     text = GOOD.replace('[[peers]]\nae_title = "ROOM1"\naddresses = ["10.1.0.0/16"]\n', "")
-    with pytest.raises(ConfigError, match="accept_any_peer"):
+    with pytest.raises(GatewayConfigError, match="accept_any_peer"):
         load(tmp_path, text)
     load(tmp_path, text.replace("[node]", "[node]\naccept_any_peer = true"))
 
 
 def test_http_beyond_the_loopback_wants_a_key(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="key_file"):
+    with pytest.raises(GatewayConfigError, match="key_file"):
         load(tmp_path, GOOD + '[http]\nhost = "0.0.0.0"\n')
     load(tmp_path, GOOD + '[http]\nhost = "0.0.0.0"\nkey_file = "key"\n')

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
-from gateway.answer import Answer
+from gateway.answer import ServiceAnswer
 from gateway.header import read_facts
 from gateway.instances import Waiting, next_due
 from gateway.node import Node, running_node
@@ -155,7 +155,9 @@ def answer_in(node: Node, number: int, *, positive: bool, seconds: float, view: 
     """Add an answer about a film, and when its report was confirmed."""
     facts = read_facts(dicom(film(number, ViewPosition=view, AccessionNumber=f"A{number}")))
     waiting = Waiting(0, facts.sop_uid, "0" * 64, "ROOM1", "", time.time() - seconds, 0)
-    answer = Answer("pneumothorax", 0.7, 0.5, positive, "pneumothorax", "3", "f" * 64, "b", ("w",))
+    answer = ServiceAnswer(
+        "pneumothorax", 0.7, 0.5, positive, "pneumothorax", "3", "f" * 64, "b", ("w",)
+    )
     answered = Answered(waiting, facts, answer, "adults", is_silent=False, trace_id="0" * 32)
 
     def add(connection: Any) -> None:

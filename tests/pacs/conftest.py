@@ -9,15 +9,15 @@ import pytest
 from tests.pacs.archive import Archive
 from tests.pacs.films import Film, write_films
 from tests.pacs.node import Gateway
-from tests.pacs.service import Service
+from tests.pacs.service import RunningService
 
 FILMS = 200
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """The service with the shipped bundles."""
-    service = Service(tmp_path_factory.mktemp("service") / "run")
+    service = RunningService(tmp_path_factory.mktemp("service") / "run")
     service.start()
     yield service
     service.stop()
@@ -42,7 +42,9 @@ MakeGateway = Callable[..., Gateway]
 
 
 @pytest.fixture
-def make_gateway(tmp_path: Path, service: Service, archive: Archive) -> Iterator[MakeGateway]:
+def make_gateway(
+    tmp_path: Path, service: RunningService, archive: Archive
+) -> Iterator[MakeGateway]:
     """Make gateways between the service and the archive; they are not started yet."""
     made: list[Gateway] = []
 

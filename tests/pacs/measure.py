@@ -28,7 +28,7 @@ from tests.pacs.archive import Archive
 from tests.pacs.films import Film, send, write_films
 from tests.pacs.node import Gateway
 from tests.pacs.reports import rows
-from tests.pacs.service import Service
+from tests.pacs.service import RunningService
 from tests.server import ROOT, free_port
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -43,7 +43,10 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.service, self.archive = Service(folder / "service"), Archive(folder / "orthanc")
+        self.service, self.archive = (
+            RunningService(folder / "service"),
+            Archive(folder / "orthanc"),
+        )
 
     @contextmanager
     def gateway(self, name: str, *, service_url: str | None = None) -> Iterator[Gateway]:

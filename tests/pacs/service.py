@@ -15,7 +15,7 @@ MAX_START_S = 100.0
 
 
 @dataclass
-class Service:
+class RunningService:
     """A service that can be killed and started again."""
 
     folder: Path

@@ -24,7 +24,7 @@ from tests.pacs.reports import (
     rows,
     wait_for_reports,
 )
-from tests.pacs.service import Service
+from tests.pacs.service import RunningService
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -70,7 +70,7 @@ def test_films_sent_three_times_by_four_senders_have_one_report_each(
     films: list[Film],
     archive: Archive,
     make_gateway: MakeGateway,
-    service: Service,
+    service: RunningService,
     tmp_path: Path,
 ) -> None:
     gateway = make_gateway()
@@ -107,7 +107,7 @@ def test_reports_and_pictures_go_by_c_store_and_are_confirmed_by_c_find(
 
 
 def test_a_service_that_dies_twice_and_an_archive_away_for_a_minute_lose_nothing(
-    films: list[Film], archive: Archive, make_gateway: MakeGateway, service: Service
+    films: list[Film], archive: Archive, make_gateway: MakeGateway, service: RunningService
 ) -> None:
     gateway = make_gateway()
     gateway.start()

@@ -22,7 +22,7 @@ from tests.pacs.conftest import MakeGateway
 from tests.pacs.films import Film, send
 from tests.pacs.node import Gateway
 from tests.pacs.reports import rows
-from tests.pacs.service import Service
+from tests.pacs.service import RunningService
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -49,7 +49,7 @@ def test_marked_patients_are_in_the_reports_and_nowhere_else(
     films: list[Film],
     archive: Archive,
     make_gateway: MakeGateway,
-    service: Service,
+    service: RunningService,
     tmp_path: Path,
 ) -> None:
     gateway = make_gateway()

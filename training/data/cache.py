@@ -34,7 +34,7 @@ _LOOKAHEAD = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableImage:
     """An image that decoding refused; it takes no part."""
 
     image_id: str
@@ -43,7 +43,7 @@ class Unreadable:
 
 def build_cache(
     index: DataIndex, data_dirs: Sequence[Path], folder: Path, size: int
-) -> tuple[DataIndex, tuple[Unreadable, ...]]:
+) -> tuple[DataIndex, tuple[UnreadableImage, ...]]:
     """Decode all images of an index as serving does, and read their age, sex and view.
 
     Returns:
@@ -71,7 +71,7 @@ def build_cache(
         if line["unreadable"] is None
     )
     refused = tuple(
-        Unreadable(row.image_id, line["unreadable"])
+        UnreadableImage(row.image_id, line["unreadable"])
         for row, line in pairs
         if line["unreadable"] is not None
     )

@@ -17,7 +17,7 @@ from training.evaluation.prediction import LabelledPrediction, Role
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ImageAnswer:
     """An image, the graph's outputs for its views, and the prediction from them."""
 
     image: LabelledImage
@@ -27,7 +27,7 @@ class Answer:
 
 def answers(
     bundle: Bundle, graph: Graph, images: Iterable[LabelledImage], *, tta: bool
-) -> Iterator[Answer]:
+) -> Iterator[ImageAnswer]:
     """Answer images in order: the plain view alone, or the bundle's TTA policy."""
     policy = POLICIES[bundle.manifest.tta_policy]
     role_of = roles(bundle)
@@ -35,7 +35,7 @@ def answers(
     inputs = ((image, image.image_HW) for image in images)
     for image, outputs in predict(graph, inputs, views, lambda image: image.metadata_M):
         role = role_of.get(image.row.sha256, "")
-        yield Answer(image, outputs, _prediction(image, outputs, bundle, role))
+        yield ImageAnswer(image, outputs, _prediction(image, outputs, bundle, role))
 
 
 def _prediction(

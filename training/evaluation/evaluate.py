@@ -22,7 +22,7 @@ from cxr.graph import Graph, Runtime, open_graph
 from cxr.metrics_schema import Localisation, NoveltyGate
 from training.data import DataError, DataIndex, load_index
 from training.data.masks import read_masks
-from training.evaluation.answers import Answer, answers
+from training.evaluation.answers import ImageAnswer, answers
 from training.evaluation.console import summary_lines
 from training.evaluation.evaluation_metrics import Evaluated, profile_of, summarise
 from training.evaluation.gallery import Gallery
@@ -49,7 +49,7 @@ class _Collected:
     cam_hw_of_image: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Maps of the plain view of positive images, by image id."""
 
-    def add(self, answer: Answer, *, keep_map: bool) -> None:
+    def add(self, answer: ImageAnswer, *, keep_map: bool) -> None:
         prediction = answer.prediction
         self.predictions.append(prediction)
         if self.has_unseen and not prediction.is_unseen:

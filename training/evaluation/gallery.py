@@ -13,7 +13,7 @@ from PIL import Image
 
 from cxr.evaluation_schema import Picture
 from cxr.heatmap import draw_heatmap
-from training.evaluation.answers import Answer
+from training.evaluation.answers import ImageAnswer
 from training.evaluation.prediction import LabelledPrediction
 
 _EACH = 4
@@ -53,7 +53,7 @@ class Gallery:
         default_factory=lambda: {kind: [] for kind in KINDS}
     )
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: ImageAnswer) -> None:
         """Keep an answer, if it is among the first of its kind so far."""
         prediction = answer.prediction
         kinds = [

@@ -21,7 +21,7 @@ from training.fit.open_run import open_run
 from training.fit.run_dir import Run
 from training.fit.train import train
 from training.progress import progress_bar
-from training.recipe.schema import ConfigError, Recipe
+from training.recipe.schema import Recipe, RecipeError
 
 
 def compare(  # noqa: PLR0913 - the command's own options
@@ -56,11 +56,11 @@ def compare(  # noqa: PLR0913 - the command's own options
             all share, or no seed.
     """
     if len(set(map(folder_name, variants))) < max(2, len(variants)):
-        raise ConfigError(
+        raise RecipeError(
             "--variants needs two variants or more, each once, with commas between them"
         )
     if seeds < 1:
-        raise ConfigError("--seeds needs one seed or more")
+        raise RecipeError("--seeds needs one seed or more")
     recipes = {
         (variant, seed): variant_recipe_of(recipe, variant, recipe.seed + seed)
         for seed in range(seeds)

@@ -4,7 +4,7 @@ import re
 from typing import get_args
 
 from training.recipe.override import override
-from training.recipe.schema import ConfigError, Imbalance, Recipe
+from training.recipe.schema import Imbalance, Recipe, RecipeError
 
 _SHARED = ("seed", "split_seed", "folds", "validation")
 """What all variants have alike: the images that each model is tried on."""
@@ -28,7 +28,7 @@ def split_variants(text: str) -> list[str]:
 
 def variant_recipe_of(recipe: Recipe, variant: str, seed: int) -> Recipe:
     """Return the recipe of one variant and seed, on the split that all share; raises
-    `ConfigError`.
+    `RecipeError`.
     """
     split_seed = recipe.seed if recipe.split_seed is None else recipe.split_seed
     changes = [
@@ -37,9 +37,9 @@ def variant_recipe_of(recipe: Recipe, variant: str, seed: int) -> Recipe:
     ]
     keys = [change.partition("=")[0] for change in changes]
     if len(set(keys)) < len(keys):
-        raise ConfigError(f"{variant}: a variant may change each field once")
+        raise RecipeError(f"{variant}: a variant may change each field once")
     if shared := [key for key in keys if key in _SHARED]:
-        raise ConfigError(
+        raise RecipeError(
             f"{variant}: all variants share one split and its seeds; change {shared[0]} for all "
             f"of them, by --set"
         )

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from training.recipe.schema import ConfigError
+from training.recipe.schema import RecipeError
 
 _PATIENCE = timedelta(hours=2)
 """The other processes wait while the first decodes a data set or validates a model."""
@@ -84,11 +84,11 @@ def main_process_first() -> Iterator[None]:
 
 
 def refuse_empty_shards(batch: int, processes: int) -> None:
-    """Raise `ConfigError` if a batch of about that many images could leave a process without
+    """Raise `RecipeError` if a batch of about that many images could leave a process without
     any.
     """
     if batch < 2 * processes:
-        raise ConfigError(
+        raise RecipeError(
             f"batch={batch} is too small for {processes} processes, it must be at least "
             f"{2 * processes}"
         )

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from cxr.interpret import Labels, Scope
 from training.recipe.pretraining import Pretraining
-from training.recipe.schema import Augmentation, ConfigError, Recipe
+from training.recipe.schema import Augmentation, Recipe, RecipeError
 
 _NOT_A_DEVICE = (
     "Research and teaching. Not a medical device: nothing that it says may be used "
@@ -264,7 +264,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def recipe_named(name: str) -> Recipe:
-    """Return a recipe by its name; raises `ConfigError` with the names there are."""
+    """Return a recipe by its name; raises `RecipeError` with the names there are."""
     if name not in RECIPES:
-        raise ConfigError(f"unknown recipe {name!r}; known are: {', '.join(RECIPES)}")
+        raise RecipeError(f"unknown recipe {name!r}; known are: {', '.join(RECIPES)}")
     return RECIPES[name]()

@@ -6,21 +6,21 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 
-from training.recipe.schema import ConfigError, Recipe, recipe_from_dict, recipe_to_dict
+from training.recipe.schema import Recipe, RecipeError, recipe_from_dict, recipe_to_dict
 
 
 def override(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """Change fields of a recipe by `key=value` texts, each read by its field's type.
 
     Tuples are written with commas (`epochs=9,3`), None as `none`.  Raises
-    `ConfigError` for an unknown key (it lists the known ones), a value that is
+    `RecipeError` for an unknown key (it lists the known ones), a value that is
     no such thing, or one out of its range.
     """
     values = recipe_to_dict(recipe)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise ConfigError(f"{setting!r}: expected key=value")
+            raise RecipeError(f"{setting!r}: expected key=value")
         parts = key.strip().split(".")
         target = values
         for part in parts[:-1]:
@@ -41,7 +41,7 @@ def known_keys(kind: type = Recipe, prefix: str = "") -> list[str]:
 
 
 def _unknown(key: str) -> Any:
-    raise ConfigError(f"unknown key {key!r}; known are: {', '.join(known_keys())}")
+    raise RecipeError(f"unknown key {key!r}; known are: {', '.join(known_keys())}")
 
 
 def _type_of(parts: list[str]) -> Any:

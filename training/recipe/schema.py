@@ -43,7 +43,7 @@ TrainingPrecision = Literal["auto", "fp32", "bf16"]
 _CLOSED = ConfigDict(extra="forbid")
 
 
-class ConfigError(TrainingError):
+class RecipeError(TrainingError):
     """A recipe or an override of it makes no sense; the message is for the person at the
     keyboard.
     """
@@ -272,7 +272,7 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
-    """Read a recipe from plain JSON values; raises `ConfigError`."""
+    """Read a recipe from plain JSON values; raises `RecipeError`."""
     try:
         return _RECIPE.validate_python(values)
     except ValidationError as exc:
@@ -280,4 +280,4 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
             f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}"
             for fault in exc.errors()
         )
-        raise ConfigError(faults) from exc
+        raise RecipeError(faults) from exc

@@ -7,7 +7,7 @@ from app.api.model_answers import LivenessAnswer, ReadinessAnswer
 from app.api.routes.context import ServiceOf
 from app.api.routes.openapi_texts import problem_responses
 from app.errors import NotReady
-from app.load_report import report
+from app.inference.load_report import report
 
 router = APIRouter(tags=["health"])
 

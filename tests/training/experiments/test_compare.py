@@ -14,7 +14,7 @@ from training.evaluation.corruptions import STRESSES
 from training.experiments.variants import split_variants, variant_recipe_of
 from training.fit.run_dir import load_run
 from training.recipe.catalogue import smoke
-from training.recipe.schema import ConfigError
+from training.recipe.schema import RecipeError
 
 SMALL = ("network=resnet-tiny", "epochs=1", "sizes=32")
 
@@ -162,7 +162,7 @@ def test_a_plus_may_belong_to_a_value_and_each_field_changes_once() -> None:
         (2, 3),
         5,
     )
-    with pytest.raises(ConfigError, match="once"):
+    with pytest.raises(RecipeError, match="once"):
         variant_recipe_of(smoke(), "sampler+generated", 5)
 
 
@@ -170,7 +170,7 @@ def test_a_plus_may_belong_to_a_value_and_each_field_changes_once() -> None:
     "variant", ["folds=3", "validation=folds", "split_seed=2", "lr=1e-3+seed=4"]
 )
 def test_an_arm_has_the_split_and_the_seeds_of_all(variant: str) -> None:
-    with pytest.raises(ConfigError, match="all variants share one split"):
+    with pytest.raises(RecipeError, match="all variants share one split"):
         variant_recipe_of(smoke(), variant, 5)
 
 

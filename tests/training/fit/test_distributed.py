@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from training.__main__ import main
 from training.fit.distributed import refuse_empty_shards
-from training.recipe.schema import ConfigError
+from training.recipe.schema import RecipeError
 
 SETTINGS = [
     "network=resnet-tiny", "dropout=0", "sizes=32", "epochs=2", "batch=9", "average_last=2",
@@ -69,5 +69,5 @@ def test_two_processes_take_the_steps_of_one(films_dir: Path, tmp_path: Path) ->
 def test_a_batch_that_could_leave_a_process_without_images_is_refused() -> None:
     refuse_empty_shards(4, 2)
 
-    with pytest.raises(ConfigError, match="batch=3 is too small for 2 processes"):
+    with pytest.raises(RecipeError, match="batch=3 is too small for 2 processes"):
         refuse_empty_shards(3, 2)

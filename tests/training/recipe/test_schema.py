@@ -4,7 +4,7 @@ import pytest
 
 from training.recipe.catalogue import RECIPES, pneumonia_efficientnet_b0, recipe_named, smoke
 from training.recipe.override import known_keys, override
-from training.recipe.schema import ConfigError, recipe_from_dict, recipe_to_dict
+from training.recipe.schema import RecipeError, recipe_from_dict, recipe_to_dict
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -21,7 +21,7 @@ def test_a_recipe_is_frozen() -> None:
 
 
 def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="known are: pneumonia-efficientnet-b0"):
+    with pytest.raises(RecipeError, match="known are: pneumonia-efficientnet-b0"):
         recipe_named("pneumonia")
 
 
@@ -52,7 +52,7 @@ def test_an_override_leaves_everything_else_as_it_was() -> None:
 
 @pytest.mark.parametrize("setting", ["learning_rate=1", "augment.turn=1", "augment=1", "lr.deep=1"])
 def test_an_unknown_key_is_answered_with_the_known_ones(setting: str) -> None:
-    with pytest.raises(ConfigError, match=r"unknown key .* known are: .*augment\.rotate_degrees"):
+    with pytest.raises(RecipeError, match=r"unknown key .* known are: .*augment\.rotate_degrees"):
         override(smoke(), [setting])
 
 
@@ -74,7 +74,7 @@ def test_an_unknown_key_is_answered_with_the_known_ones(setting: str) -> None:
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(setting: str, complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(RecipeError, match=complaint):
         override(smoke(), [setting])
 
 
@@ -93,7 +93,7 @@ def test_sizes_follow_one_another_over_the_epochs() -> None:
 
 def test_small_resnets_take_sizes_that_deeper_networks_refuse() -> None:
     assert override(smoke(), ["network=resnet-tiny", "sizes=40,72"]).size == 72
-    with pytest.raises(ConfigError, match="multiples of 8 for resnet-tiny"):
+    with pytest.raises(RecipeError, match="multiples of 8 for resnet-tiny"):
         override(smoke(), ["network=resnet-tiny", "sizes=40,70"])
 
 
@@ -104,5 +104,5 @@ def test_metadata_go_with_whole_films_and_one_network(setting: str) -> None:
     plain = override(smoke(), ["augment.mixup=0", "metadata=true"])
 
     assert plain.metadata
-    with pytest.raises(ConfigError, match="no mixup, nothing generated"):
+    with pytest.raises(RecipeError, match="no mixup, nothing generated"):
         override(plain, [setting])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from app.cpu import usable_cores
-from app.exposure import PREFIX, ExposureSettings
+from app.settings.exposure import PREFIX, ExposureSettings
 from cxr.decode import DecodeLimits
 from cxr.graph.runtime import Engine, Precision
 from cxr.manifest import Slug

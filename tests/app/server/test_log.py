@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.log import QueuedHandler, RequestIdFilter, SafeJsonFormatter
+from app.server.log import QueuedHandler, RequestIdFilter, SafeJsonFormatter
 
 
 class Stalling(io.StringIO):
