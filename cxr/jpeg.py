@@ -105,7 +105,7 @@ def decode_deep_jpeg(outline: JpegStructure) -> NDArray[Any]:
             return image
         # Some encoders end a scan with one byte more than it needs: zeros or ones.
         is_padded = outline.coded.endswith((b"\0\xff\xd9", b"\xff\xff\xd9"))
-        for count in (1, 2) if is_padded else (1,):
+        for count in (1, 2, 3) if is_padded or _ends_saturated(image, outline) else (1,):
             altered = np.asarray(imagecodecs.jpeg_decode(head + _with_other_ends(outline, count)))
             if _ends_where_altered(image != altered, outline, count):
                 return image
@@ -114,6 +114,15 @@ def decode_deep_jpeg(outline: JpegStructure) -> NDArray[Any]:
     except Exception as exc:
         raise CorruptImage(_DAMAGED) from exc
     raise CorruptImage(_DAMAGED)
+
+
+def _ends_saturated(image: NDArray[Any], outline: JpegStructure) -> bool:
+    """Tell whether the last block is black or white, so that a change may not show."""
+    if outline.frame.is_lossless:
+        return False
+    rows, columns = ((length - 1) // 8 * 8 for length in image.shape[:2])
+    block = image[rows:, columns:]
+    return bool(block.max() == 0 or block.min() == 2**outline.frame.bits - 1)
 
 
 def _can_be_checked(outline: JpegStructure) -> bool:

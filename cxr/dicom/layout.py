@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 
 from cxr.dicom.header import is_stated, text, whole_number
@@ -44,7 +45,7 @@ def read_layout(dataset: Dataset) -> PixelLayout:
     """
     photometric = photometric_interpretation(dataset)
     if photometric not in (text(dataset, "PhotometricInterpretation"), "PALETTECOLOR"):
-        dataset.PhotometricInterpretation = photometric  # pydicom's decoders compare it exactly
+        _write(dataset, "PhotometricInterpretation", photometric)  # pydicom compares it exactly
     allocated = whole_number(dataset, "BitsAllocated")
     is_single = photometric.startswith("MONOCHROME") or photometric == "PALETTECOLOR"
     is_repaired = not all(is_stated(dataset, keyword) for keyword in _COMPLETED)
@@ -85,5 +86,10 @@ _COMPLETED = ("SamplesPerPixel", "PixelRepresentation", "BitsStored")
 def _completed(dataset: Dataset, keyword: str, default: int) -> int:
     """Return an attribute; if it is missing, write a default that pydicom's decoders find."""
     if not is_stated(dataset, keyword):
-        setattr(dataset, keyword, default)
+        _write(dataset, keyword, default)
     return whole_number(dataset, keyword)
+
+
+def _write(dataset: Dataset, keyword: str, value: str | int) -> None:
+    """Write an attribute with its own value representation, whatever the file gives it."""
+    dataset.add_new(tag_for_keyword(keyword) or 0, dictionary_VR(keyword), value)

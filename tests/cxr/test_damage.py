@@ -199,3 +199,10 @@ def test_an_intact_lossless_scan_is_never_called_damaged() -> None:
         pixels = np.random.default_rng(seed).integers(90, 110, (64, 64), np.uint8)
         read = decode(make_dicom(pixels, syntax=JPEGLosslessSV1), limits=DecodeLimits())
         assert np.array_equal(read.pixels_HW, pixels)
+
+
+def test_a_whole_12_bit_scan_that_ends_in_a_black_border_is_read() -> None:
+    for border in range(9, 25):
+        framed = np.pad(DEEP[:-border, :-border], ((0, border), (0, border)))
+        stream = bytes(imagecodecs.jpeg_encode(framed, level=97, bitspersample=12))
+        assert decode_deep_jpeg(read_jpeg_outline(stream)).shape == framed.shape

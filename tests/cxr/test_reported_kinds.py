@@ -234,3 +234,10 @@ def test_numbers_with_a_decimal_comma_are_left_aside_and_told() -> None:
     radiograph = read(data)
     np.testing.assert_array_equal(radiograph.pixels_HW, IMAGE)
     assert codes(radiograph) == {"header_repaired"}
+
+
+def test_a_photometric_interpretation_of_another_vr_is_no_crash() -> None:
+    data = make_dicom(IMAGE).replace(b"\x28\0\4\0CS", b"\x28\0\4\0DS")
+    gives(data.replace(b"MONOCHROME2", b"Monochrome2"))
+    with pytest.raises(CorruptImage):
+        read(data.replace(b"MONOCHROME2", b"MONOCHRO2ME"))
