@@ -53,7 +53,8 @@ async def test_an_answer_has_every_member_of_the_contract(store: Path, dicom: by
     assert answer.keys() == KEYS
     assert answer["model"].keys() == {"name", "version", "sha256", "engine", "precision"}
     assert answer["processing"].keys() == {
-        "format", "transfer_syntax", "rows", "columns", "inverted", "intensity", "preprocess",
+        "format", "transfer_syntax", "rows", "columns", "inverted", "intensity", "orientation",
+        "preprocess",
     }  # fmt: skip
     assert answer["timings_ms"].keys() == {"decode", "queue", "run", "total"}
     assert answer["novelty"].keys() == {"score", "limit", "is_novel"}
