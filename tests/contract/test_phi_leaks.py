@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -150,9 +151,8 @@ def refused_requests(client: httpx.Client) -> Iterator[httpx.Response]:
             yield client.post("/predict", content=png, params={name: value})
     yield client.post("/predict/dicom", content=png, params={"result": MARK})
     yield client.post("/predict", content=png, params=[("sex", MARK), ("sex", MARK)])
-    yield client.post(
-        "/predict", content=png, params={"tta": "true"}
-    )  # two views, and one may wait
+    yield client.post("/predict", content=png, params={"tta": "true"})  # one view may wait
+    yield refused_in_a_crowd(client, png)
     yield client.post("/predict", content=png, params={"model": "broken"})
     yield client.post("/predict", content=png, headers={"authorization": f"Bearer {MARK}"})
     yield client.post("/predict", content=png, headers={"accept": MARK})
@@ -174,6 +174,19 @@ def refused_requests(client: httpx.Client) -> Iterator[httpx.Response]:
     yield client.get(f"/{MARK}/{FOREIGN}?name={MARK}")
     yield client.request(MARK, "/predict")
     yield client.delete(f"/models/{MARK}")
+
+
+def refused_in_a_crowd(client: httpx.Client, png: bytes) -> httpx.Response:
+    """Send several at once, until the service refuses one that may not wait."""
+
+    def send(_: int) -> httpx.Response:
+        return client.post("/predict", content=png)
+
+    with ThreadPoolExecutor(8) as senders:
+        while True:
+            for answer in senders.map(send, range(8)):
+                if answer.status_code == 503:
+                    return answer
 
 
 def slowly(data: bytes) -> Iterator[bytes]:
