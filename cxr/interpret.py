@@ -294,8 +294,6 @@ def _novelty_warnings(score: float, spec: InterpretSpec) -> Iterator[ImageWarnin
 def _range_years(low: float | None, high: float | None) -> str:
     if low is None:
         return f"patients up to {high:g} years"
-    return (
-        f"patients from {low:g} years on"
-        if high is None
-        else f"patients from {low:g} to {high:g} years"
-    )
+    if high is None:
+        return f"patients from {low:g} years on"
+    return f"patients from {low:g} to {high:g} years"
