@@ -70,38 +70,39 @@ def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) ->
         redirect_slashes=False,
     )
     answers = AnswerBudget(settings.max_answers_bytes, metrics)
-    app.state.service = Service(
-        settings,
-        metrics,
-        classifier,
-        UploadBudget(settings.max_uploads_bytes),
-        Slack(
-            lambda: classifier.admission.num_in_flight,
-            cores=max(1, usable_cores() // settings.workers),
-            max_waiting=settings.queue_capacity,
-        ),
-        answers,
-        CachedMetrics(metrics),
-    )
+    app.state.service = _make_service(settings, metrics, classifier, answers)
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics, overload_status=int(settings.overload_status))
-    app.add_middleware(HeadMiddleware)
-    app.add_middleware(
-        AnswerMiddleware,
-        budget=answers,
-        metrics=metrics,
-        overload_status=int(settings.overload_status),
+    _add_middlewares(app, settings, metrics, answers)
+    return app
+
+
+def _make_service(
+    settings: Settings, metrics: Metrics, classifier: Classifier, answers: AnswerBudget
+) -> Service:
+    slack = Slack(
+        lambda: classifier.admission.num_in_flight,
+        cores=max(1, usable_cores() // settings.workers),
+        max_waiting=settings.queue_capacity,
     )
+    budget = UploadBudget(settings.max_uploads_bytes)
+    return Service(settings, metrics, classifier, budget, slack, answers, CachedMetrics(metrics))
+
+
+def _add_middlewares(
+    app: FastAPI, settings: Settings, metrics: Metrics, answers: AnswerBudget
+) -> None:
+    """Wrap the routes; the last middleware that is added is the first one to run."""
+    status = int(settings.overload_status)
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(AnswerMiddleware, budget=answers, metrics=metrics, overload_status=status)
     keys = ApiKeys.of(settings)
     if keys.is_open:
         app.add_middleware(OriginMiddleware, hosts=AllowedHosts.of(settings), metrics=metrics)
     else:
         app.add_middleware(AccessMiddleware, api_keys=keys, metrics=metrics)
-    app.add_middleware(
-        TelemetryMiddleware, metrics=metrics
-    )  # the last one added is the first one to run
-    return app
+    app.add_middleware(TelemetryMiddleware, metrics=metrics)
 
 
 def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOpener) -> Classifier:
