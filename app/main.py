@@ -11,14 +11,14 @@ from fastapi import FastAPI
 
 from app.api.answers import AnswerBudget, AnswerMiddleware
 from app.api.auth import AccessMiddleware, ApiKeys
+from app.api.bulk_priority import Slack
 from app.api.cached_metrics import CachedMetrics
-from app.api.head import HeadMiddleware
+from app.api.head_requests import HeadMiddleware
 from app.api.origin import AllowedHosts, OriginMiddleware
 from app.api.problems import install_problems
 from app.api.routes import install_routes
 from app.api.routes.context import Service
 from app.api.routes.openapi import install_openapi
-from app.api.slack import Slack
 from app.api.upload_budget import UploadBudget
 from app.cpu import usable_cores
 from app.inference.classifier import Classifier

@@ -19,8 +19,8 @@ from cxr.errors import CorruptImage, ImageError, NeedsWorker, NotARadiograph, To
 from cxr.jpeg import decode_jpeg
 from cxr.orientation import exchanges_sides, read_exif_orientation, upright
 from cxr.radiograph import Metadata, Processing, Radiograph
+from cxr.scan_damage import looks_torn
 from cxr.size import check_size, jpeg_reduction
-from cxr.tear import looks_torn
 from cxr.warning_codes import LOOKS_DAMAGED, ImageWarning, WarningCode
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

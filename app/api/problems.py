@@ -165,7 +165,7 @@ class _ProblemHandlers:
         )
         headers = {name.lower(): value for name, value in (error.headers or {}).items()}
         if "GET" in headers.get("allow", "") and "HEAD" not in headers["allow"]:
-            headers["allow"] += ", HEAD"  # `app.api.head` answers HEAD as GET
+            headers["allow"] += ", HEAD"  # `app.api.head_requests` answers HEAD as GET
         return self._answer(request, make_problem(code, detail), headers)
 
     def _answer(

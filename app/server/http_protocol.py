@@ -17,7 +17,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, par
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.answers import ABORT
-from app.server.flow import PipelineFlow
+from app.server.backpressure import PipelineFlow
 from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
 from app.server.refusal import Refusal, Refused, body_length, check_headers
 from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics

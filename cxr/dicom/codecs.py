@@ -22,7 +22,7 @@ from cxr.dicom.rle import decode_rle
 from cxr.errors import CorruptImage, ImageError, TooLarge, UnsupportedFormat
 from cxr.jpeg import decode_deep_jpeg, decode_jpeg
 from cxr.jpeg_2000 import read_jpeg_2000_outline
-from cxr.tear import looks_torn
+from cxr.scan_damage import looks_torn
 
 Stored = NDArray[Any]
 """Stored values, uint8 or uint16 or int16, [H, W] or [H, W, S]."""

@@ -14,11 +14,11 @@ from pydicom.dataset import Dataset
 
 from cxr.codestream import JpegStructure
 from cxr.dicom.codecs import Frame, codec_of, read_frame
+from cxr.dicom.exchanged_size import are_sides_exchanged
 from cxr.dicom.grey import read_grey_scale
 from cxr.dicom.header import texts, transfer_syntax
 from cxr.dicom.layout import PixelLayout
 from cxr.dicom.lut import read_lut
-from cxr.dicom.shear import are_sides_exchanged
 from cxr.dicom.shutter import Shutter, read_shutter
 from cxr.errors import CorruptImage, ImageError
 from cxr.radiograph import Intensity

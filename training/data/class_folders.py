@@ -12,7 +12,7 @@ from typing import Literal
 
 from cxr.bundle import file_sha256
 from training.data.index import DataError, DataIndex, IndexRow, Label, join_groups
-from training.data.stubs import is_stub
+from training.data.system_files import is_stub
 from training.progress import progress_bar
 
 CLASSES: dict[str, Label] = {"NORMAL": 0, "PNEUMONIA": 1}

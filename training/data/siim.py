@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from cxr.bundle import file_sha256
 from training.data.groups import read_groups
 from training.data.index import DataError, DataIndex, IndexRow, join_groups, read_header, read_table
-from training.data.stubs import data_files, is_stub
+from training.data.system_files import data_files, is_stub
 from training.progress import progress_bar
 
 COLUMNS = frozenset({"ImageId", "EncodedPixels"})

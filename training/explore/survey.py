@@ -12,7 +12,7 @@ from training.data.fold_balance import balance_lines
 from training.data.groups import COLUMNS
 from training.data.index import read_table, write_table
 from training.data.split import SplitError, split_folds
-from training.data.stubs import count_stubs
+from training.data.system_files import count_stubs
 from training.explore.duplicates import NearPair, clusters, near_pairs
 from training.explore.figures import Figures, figures_of
 from training.explore.lesions import Lesions, measure_lesions

@@ -12,9 +12,9 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import Field, TypeAdapter, ValidationError
 
 from app.api.answers import AnswerBudget
+from app.api.bulk_priority import Slack
 from app.api.cached_metrics import CachedMetrics
 from app.api.decimal_number import DecimalNumber
-from app.api.slack import Slack
 from app.api.upload_budget import UploadBudget
 from app.errors import MalformedRequest, NotAcceptable
 from app.inference.classifier import Classifier

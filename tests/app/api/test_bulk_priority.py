@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.slack import Slack
+from app.api.bulk_priority import Slack
 from app.errors import Overloaded
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import Served, serving, until
