@@ -53,6 +53,8 @@ const ADVICE = /** @type {Record<string, string>} */ ({
   not_a_chest: "Choose a chest radiograph. If it is one, its header names the wrong body part.",
   not_frontal: "Choose the PA or AP view of this study.",
   decode_limit: "The file took too long or too much memory to open. Export it without compression.",
+  forbidden: "Open this page at the service's own address, then read the file again.",
+  misdirected_request: "Open this page at the address that the operator of the service gave you.",
   rate_limited: "Wait a little, then read it again.",
   overloaded: "The service is busy. Wait a little, then read it again.",
   not_ready: "This model is not served now. Wait a little, choose another, or ask the operator of the service.",
