@@ -48,7 +48,7 @@ def _prediction(
         file=row.path,
         person_group=row.person_group,
         label=row.label,
-        logit=float(outputs.logit_N.mean(dtype="float64")),
+        logit=finding.logit,
         probability=finding.probability,
         image_id=row.image_id,
         sha256=row.sha256,
