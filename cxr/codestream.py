@@ -5,6 +5,7 @@ picture in a comment, or bring thousands of scans.  This module walks the
 stream's own markers, so that no decoder gets more than was checked.
 """
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ segments."""
 
 _START_OF_SCAN = 0xDA
 _SCAN = b"\xff\xda"
-_END_OF_IMAGE = b"\xff\xd9"
+_SCAN_OR_END = re.compile(rb"\xff[\xd9\xda]")
+"""Start of a scan, or end of the image."""
+
 _RESTART_INTERVAL = 0xDD
 _JFIF = 0xE0
 _EXIF = 0xE1
@@ -87,7 +90,8 @@ class JpegStructure:
     """What stands before a JPEG's first scan, and what follows.
 
     `head` has the segments that make pixels: no texts, profiles, thumbnails or further pictures.
-    `coded` is the rest of the stream, from its first scan to its end marker. `exif` is the first
+    `source` has the stream at `place`, from its start to its end marker; the first scan is at
+    `scan`. `exif` is the first
     EXIF segment's content. `restart_units` is the number of coded units between restart markers, 0
     for no restarts. `is_inverted` is set for CMYK as Adobe writes it, with 0 for full ink.
     """
@@ -97,7 +101,9 @@ class JpegStructure:
     is_inverted: bool
     restart_units: int
     head: bytes
-    coded: bytes
+    source: bytes
+    place: slice
+    scan: int
     exif: bytes
     scans: tuple[bytes, ...]
     """The components of each scan, by their identifiers."""
@@ -120,7 +126,22 @@ class JpegStructure:
     @property
     def num_bytes(self) -> int:
         """Length of the stream without the segments that make no pixel."""
-        return len(self.head) + len(self.coded)
+        return len(self.head) + int(self.place.stop) - self.scan
+
+    @property
+    def coded(self) -> bytes:
+        """The stream from its first scan to its end marker."""
+        return self.source[self.scan : self.place.stop]
+
+    def stream(self, segment: bytes = b"") -> bytes | memoryview:
+        """Return the stream without the segments that make no pixel, and with another one.
+
+        Nothing is copied if nothing is left out or put in.
+        """
+        source = memoryview(self.source)
+        if not segment and len(JPEG_START) + len(self.head) == self.scan - self.place.start:
+            return source[self.place]
+        return b"".join((JPEG_START, segment, self.head, source[self.scan : self.place.stop]))
 
     @property
     def num_scanned(self) -> float:
@@ -140,8 +161,12 @@ class JpegStructure:
         return len({(wide, high) for _, wide, high in self.frame.components}) > 1
 
 
-def read_jpeg_outline(data: bytes) -> JpegStructure:
-    """Walk a JPEG or JPEG-LS stream up to its first scan.
+def read_jpeg_outline(data: bytes, place: slice | None = None) -> JpegStructure:
+    """Walk a JPEG or JPEG-LS stream up to its first scan, and find its end.
+
+    Args:
+        data: the stream, or what holds it.
+        place: where the stream lies in the data; None if it is all.
 
     Raises:
         CorruptImage: no frame header, a broken segment, or no end.
@@ -151,7 +176,8 @@ def read_jpeg_outline(data: bytes) -> JpegStructure:
     kept: list[bytes] = []
     found: dict[int, bytes] = {}
     scan = 0
-    for marker, start, end in _segments(data):
+    place = place or slice(0, len(data))
+    for marker, start, end in _segments(data, place.start, place.stop):
         if marker == _START_OF_SCAN:
             scan = start
             break
@@ -164,23 +190,7 @@ def read_jpeg_outline(data: bytes) -> JpegStructure:
             found[marker] = segment
     if frame is None or not scan:
         raise CorruptImage("The compressed image has no frame header.")
-    return _structure(frame, found, b"".join(kept), _coded(data, scan))
-
-
-def _coded(data: bytes, scan: int) -> bytes:
-    """Return the stream from its first scan to its end marker."""
-    if data.count(_SCAN, scan) > MAX_SCANS:
-        raise DecodeLimit(f"The compressed image has more than {MAX_SCANS} scans.")
-    # Entropy-coded bytes never look like a marker, so this is the end itself.
-    end = data.find(_END_OF_IMAGE, scan)
-    if end < 0:
-        raise CorruptImage("The compressed image has no end.")
-    return data[scan : end + 2]
-
-
-def _structure(
-    frame: JpegFrame, found: dict[int, bytes], head: bytes, coded: bytes
-) -> JpegStructure:
+    scans, end = _find_scans(data, scan, place.stop)
     color = _color_model(found, bytes(number for number, _, _ in frame.components))
     adobe = found.get(_ADOBE, b"") if color == "cmyk" else b""
     interval = found.get(_RESTART_INTERVAL, b"").ljust(6, b"\0")
@@ -189,11 +199,33 @@ def _structure(
         color=color,
         is_inverted=adobe[4:9] == _NAMES[_ADOBE],
         restart_units=struct.unpack_from(">H", interval, 4)[0],
-        head=adobe + head,
-        coded=coded,
+        head=adobe + b"".join(kept),
+        source=data,
+        place=slice(place.start, end),
+        scan=scan,
         exif=found.get(_EXIF, b"")[4:],
-        scans=tuple(_scans(coded, 0)),
+        scans=tuple(_scan_components(data, start, end) for start in scans),
     )
+
+
+def _find_scans(data: bytes, first: int, stop: int) -> tuple[list[int], int]:
+    """Return where the scans start, and the end, in one pass, as most of a file lies here."""
+    scans: list[int] = []
+    end = -1
+    # Entropy-coded bytes never look like a marker, so the first end is the end itself.
+    for marker in _SCAN_OR_END.finditer(data, first, stop):
+        if marker[0] != _SCAN:
+            end = marker.end()
+            break
+        scans.append(marker.start())
+        if len(scans) > MAX_SCANS:
+            break
+    # Scans behind the end count too: they belong to no image.
+    if len(scans) + (data.count(_SCAN, end, stop) if end >= 0 else 0) > MAX_SCANS:
+        raise DecodeLimit(f"The compressed image has more than {MAX_SCANS} scans.")
+    if end < 0:
+        raise CorruptImage("The compressed image has no end.")
+    return scans, end
 
 
 def _color_model(found: dict[int, bytes], ids: bytes) -> ColorModel:
@@ -214,15 +246,15 @@ def _color_model(found: dict[int, bytes], ids: bytes) -> ColorModel:
     return "rgb" if ids == b"RGB" else "unstated"
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def _segments(data: bytes, first: int, stop: int) -> Iterator[tuple[int, int, int]]:
     """Marker, start and end of each segment (ITU-T T.81 B.1.1), as long as they follow each
     other.
     """
-    if not data.startswith(JPEG_START):
+    if not data.startswith(JPEG_START, first, stop):
         raise CorruptImage("The compressed image has no start.")
-    place = 2
+    place = first + len(JPEG_START)
     for _ in range(MAX_SEGMENTS):
-        if data[place : place + 1] != b"\xff" or place + 4 > len(data):
+        if place + 4 > stop or data[place] != 0xFF:
             return
         marker = data[place + 1]
         if marker == 0xFF:  # a fill byte
@@ -231,7 +263,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             place += 2
         else:
             end = place + 2 + struct.unpack_from(">H", data, place + 2)[0]
-            yield marker, place, end
+            yield marker, place, min(end, stop)
             place = end
     raise CorruptImage("The compressed image has too many segments.")
 
@@ -248,10 +280,7 @@ def _read_frame(marker: int, segment: bytes) -> JpegFrame:
     return JpegFrame(marker, segment[4], rows, columns, components)
 
 
-def _scans(data: bytes, first: int) -> Iterator[bytes]:
-    """Yield the components' identifiers of each scan (ITU-T T.81 B.2.3)."""
-    place = first
-    while place >= 0:
-        count = data[place + 4] if place + 4 < len(data) else 0
-        yield data[place + 5 : place + 5 + 2 * count : 2]
-        place = data.find(_SCAN, place + 2)
+def _scan_components(data: bytes, start: int, end: int) -> bytes:
+    """Return the components' identifiers of a scan (ITU-T T.81 B.2.3)."""
+    count = data[start + 4] if start + 4 < end else 0
+    return data[start + 5 : min(start + 5 + 2 * count, end) : 2]

@@ -50,22 +50,26 @@ def decode_jpeg(
     color = {1: "GRAY", 3: "GRAY" if luma else "RGB", 4: "CMYK"}.get(samples)
     if color is None or outline.frame.is_lossless or outline.frame.bits != 8:
         raise CorruptImage("The compressed image is of a kind that is not read.")
-    head = JPEG_START + _color_segment(outline) + outline.head
+    segment = _color_segment(outline)
     try:
-        return _strict(head + outline.coded, color, outline, reduction)
+        return _strict(outline.stream(segment), color, outline, reduction)
     except ValueError:
         # Some encoders pad a scan with zeros. If the padding is all that is wrong, nothing of the
         # image is missing.
-        unpadded = outline.coded.removesuffix(_END).rstrip(b"\0") + _END
-        if len(unpadded) == len(outline.coded):
+        coded = outline.coded
+        unpadded = coded.removesuffix(_END).rstrip(b"\0") + _END
+        if len(unpadded) == len(coded):
             raise CorruptImage(_DAMAGED) from None
     try:
+        head = JPEG_START + segment + outline.head
         return _strict(head + unpadded, color, outline, reduction)
     except ValueError as exc:
         raise CorruptImage(_DAMAGED) from exc
 
 
-def _strict(stream: bytes, color: str, outline: JpegStructure, reduction: int) -> NDArray[np.uint8]:
+def _strict(
+    stream: bytes | memoryview, color: str, outline: JpegStructure, reduction: int
+) -> NDArray[np.uint8]:
     samples_HWS = simplejpeg.decode_jpeg(
         stream,
         color,
@@ -98,13 +102,14 @@ def decode_deep_jpeg(outline: JpegStructure) -> NDArray[Any]:
     """
     head = JPEG_START + _color_segment(outline) + outline.head
     try:
-        image = np.asarray(imagecodecs.jpeg_decode(head + outline.coded))
+        coded = outline.coded
+        image = np.asarray(imagecodecs.jpeg_decode(head + coded))
         if image.shape[:2] != (outline.rows, outline.columns):
             raise CorruptImage(_DAMAGED)
         if not _can_be_checked(outline):
             return image
         # Some encoders end a scan with one byte more than it needs: zeros or ones.
-        is_padded = outline.coded.endswith((b"\0\xff\xd9", b"\xff\xff\xd9"))
+        is_padded = coded.endswith((b"\0\xff\xd9", b"\xff\xff\xd9"))
         for count in (1, 2, 3) if is_padded or _ends_saturated(image, outline) else (1,):
             altered = np.asarray(imagecodecs.jpeg_decode(head + _with_other_ends(outline, count)))
             if _ends_where_altered(image != altered, outline, count):

@@ -9,14 +9,15 @@ from typing import Any, Literal
 import imagecodecs
 import pydicom.uid as uids
 from numpy.typing import NDArray
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from cxr.codestream import JpegStructure, read_jpeg_outline
 from cxr.decode_cost import check_thread, jpeg_seconds, stored_seconds
-from cxr.dicom.encapsulation import single_frame
-from cxr.dicom.header import transfer_syntax
+from cxr.dicom.encapsulation import only_fragment, single_frame
+from cxr.dicom.header import element, transfer_syntax
 from cxr.dicom.layout import PixelLayout
 from cxr.dicom.rle import decode_rle
 from cxr.errors import CorruptImage, ImageError, TooLarge, UnsupportedFormat
@@ -126,10 +127,11 @@ def read_frame(
             _check_stated(outline.rows, outline.columns, layout, max_pixels)
             frame = _decode_jpeg(outline, layout, codec, reduction)
         else:
-            stream = single_frame(dataset.PixelData)
+            pixel_data = _pixel_data(dataset)
             if codec is _RLE:
-                return Frame(decode_rle(stream, layout), is_compressed=False, is_ybr=layout.is_ybr)
-            frame = _decode_stream(stream, layout, codec, max_pixels, reduction)
+                stored = decode_rle(single_frame(pixel_data), layout)
+                return Frame(stored, is_compressed=False, is_ybr=layout.is_ybr)
+            frame = _decode_stream(pixel_data, layout, codec, max_pixels, reduction)
         if 8 * frame.stored.itemsize < layout.bits_stored:  # the header is from before compression
             frame = replace(frame, is_repaired=True)
     except (ImageError, MemoryError):
@@ -141,6 +143,21 @@ def read_frame(
     return frame
 
 
+def _pixel_data(dataset: Dataset) -> bytes:
+    """Return the value of PixelData; one that was read is not copied into another element."""
+    stored = element(dataset, "PixelData")
+    is_raw = isinstance(stored, RawDataElement) and stored.VR in ("OB", "OW")
+    value: bytes = stored.value if is_raw else dataset.PixelData
+    return value
+
+
+def _read_outline(pixel_data: bytes) -> JpegStructure:
+    place = only_fragment(pixel_data)
+    if place is None:
+        return read_jpeg_outline(single_frame(pixel_data))
+    return read_jpeg_outline(pixel_data, place)
+
+
 def check_frame(dataset: Dataset, layout: PixelLayout) -> JpegStructure | None:
     """Raise `NeedsWorker` if a frame may take long to decode; other errors show while decoding.
 
@@ -150,7 +167,7 @@ def check_frame(dataset: Dataset, layout: PixelLayout) -> JpegStructure | None:
     codec = codec_of(transfer_syntax(dataset.file_meta))
     if codec is _JPEG:
         try:
-            outline = read_jpeg_outline(single_frame(dataset.PixelData))
+            outline = _read_outline(_pixel_data(dataset))
         except Exception:
             return None
         check_thread(jpeg_seconds(outline), outline.rows * outline.columns)
@@ -168,17 +185,18 @@ def check_frame(dataset: Dataset, layout: PixelLayout) -> JpegStructure | None:
 
 
 def _decode_stream(
-    stream: bytes, layout: PixelLayout, codec: Codec, max_pixels: int, reduction: int
+    pixel_data: bytes, layout: PixelLayout, codec: Codec, max_pixels: int, reduction: int
 ) -> Frame:
     if codec is _JPEG_2000:
+        stream = single_frame(pixel_data)
         main_header = read_jpeg_2000_outline(stream)
         _check_stated(main_header.rows, main_header.columns, layout, max_pixels)
         is_ybr = layout.is_ybr and not main_header.undoes_ybr
         return Frame(imagecodecs.jpeg2k_decode(stream), is_compressed=True, is_ybr=is_ybr)
-    outline = read_jpeg_outline(stream)
+    outline = _read_outline(pixel_data)
     _check_stated(outline.rows, outline.columns, layout, max_pixels)
     if codec is _JPEG_LS:
-        stored = imagecodecs.jpegls_decode(stream)
+        stored = imagecodecs.jpegls_decode(single_frame(pixel_data))
         return Frame(stored, is_compressed=True, is_ybr=layout.is_ybr)
     return _decode_jpeg(outline, layout, codec, reduction)
 

@@ -29,15 +29,33 @@ def single_frame(pixel_data: bytes) -> bytes:
     """
     if pixel_data.startswith(_STARTS):
         return pixel_data
+    return b"".join(pixel_data[fragment] for fragment in _fragments(pixel_data))
+
+
+def only_fragment(pixel_data: bytes) -> slice | None:
+    """Return where the one frame lies if it is one piece, as most are; None if it is not.
+
+    Raises:
+        CorruptImage: a fragment is cut short, or there is none.
+        TooLarge: more fragments than are read.
+    """
+    if pixel_data.startswith(_STARTS):
+        return slice(0, len(pixel_data))
+    fragments = _fragments(pixel_data)
+    return fragments[0] if len(fragments) == 1 else None
+
+
+def _fragments(pixel_data: bytes) -> list[slice]:
+    """Return where the fragments lie, without an offset table."""
     items = _items(pixel_data)
     if not items:
         raise CorruptImage("The pixel data has no frame.")
-    has_table = len(items) > 1 and not items[0].startswith(_STARTS)
-    return b"".join(items[1:] if has_table else items)
+    has_table = len(items) > 1 and not pixel_data.startswith(_STARTS, items[0].start, items[0].stop)
+    return items[1:] if has_table else items
 
 
-def _items(pixel_data: bytes) -> list[bytes]:
-    items: list[bytes] = []
+def _items(pixel_data: bytes) -> list[slice]:
+    items: list[slice] = []
     start = 0
     while start + 8 <= len(pixel_data):
         tag, length = struct.unpack_from("<2L", pixel_data, start)
@@ -48,6 +66,6 @@ def _items(pixel_data: bytes) -> list[bytes]:
             raise CorruptImage("A fragment of the pixel data is cut short.")
         if len(items) == MAX_FRAGMENTS:
             raise TooLarge("The pixel data has more fragments than are read.")
-        items.append(pixel_data[start : start + length])
+        items.append(slice(start, start + length))
         start += length
     return items
