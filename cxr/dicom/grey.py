@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import items, text, texts, whole_number
+from cxr.dicom.header import element, items, text, texts, whole_number
 from cxr.dicom.lut import read_lut
 from cxr.errors import CorruptImage
 from cxr.radiograph import Intensity
@@ -186,7 +186,7 @@ def _padding(dataset: Dataset, values_V: NDArray[np.int32]) -> tuple[NDArray[np.
     unusable.
     """
     nothing = np.empty(0, np.intp)
-    if "PixelPaddingValue" not in dataset:
+    if element(dataset, "PixelPaddingValue") is None:
         return nothing, False
     try:
         first = _as_stored(whole_number(dataset, "PixelPaddingValue"), values_V)

@@ -10,9 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-import pydicom.charset
-import pydicom.config
-from pydicom.charset import convert_encodings, decode_bytes, default_encoding
+from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -27,7 +25,7 @@ from pydicom.uid import (
 
 from cxr.bounded import BoundedReads
 from cxr.dicom.open_ended import BehindPixels, read_open_ended
-from cxr.dicom.scan import scan, scan_meta
+from cxr.dicom.scan import scan, scan_meta, shared_tag
 from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat
 
 PREAMBLE_BYTES = 128
@@ -37,7 +35,8 @@ _META_START = PREAMBLE_BYTES + len(MAGIC)
 _STANDARD = "1.2.840.10008.1.2"
 _NOT_SCANNED = (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 _US_BYTES = 2
-_CHARACTER_SET = BaseTag(0x00080005)
+_ESCAPE = b"\x1b"
+_CHARACTER_SET = shared_tag(0x00080005)
 _PLAIN_CHARACTER_SETS = ("", "ISO_IR 6", "ISO_IR 100", "ISO_IR 192")
 """Character sets (PS3.3 C.12.1.1.2) without code extensions: of all files that were seen, most."""
 
@@ -92,7 +91,13 @@ def _parse_meta(data: bytes) -> tuple[FileMetaDataset, int]:
 
 def transfer_syntax(meta: FileMetaDataset) -> UID:
     """Return the transfer syntax that the file says it has."""
-    return UID(text(meta, "TransferSyntaxUID"))
+    return _uid(text(meta, "TransferSyntaxUID"))
+
+
+@lru_cache(maxsize=64)
+def _uid(value: str) -> UID:
+    """Return a UID; pydicom checks each one anew."""
+    return UID(value)
 
 
 def read_header(
@@ -152,6 +157,14 @@ def _scan_header(data: bytes, start: int, syntax: UID) -> Dataset | None:
     return dataset
 
 
+def element(dataset: Dataset, keyword: str) -> Any:
+    """Return an element as it was read, its value maybe raw; None if it is absent.
+
+    Each of pydicom's own look-ups makes a tag anew, which takes ten times as long.
+    """
+    return dataset._dict.get(_tag(keyword))  # noqa: SLF001
+
+
 def text(dataset: Dataset, keyword: str) -> str:
     """Return an element's first value as plain text, "" if it is absent; never raises."""
     return texts(dataset, keyword)[0]
@@ -162,11 +175,7 @@ def texts(dataset: Dataset, keyword: str) -> list[str]:
 
     Only bytes of ASCII's range mean anything to us, so the character set does not matter.
     """
-    try:
-        value: Any = dataset.get_item(_tag(keyword))
-    except Exception:
-        return [""]
-    raw = getattr(value, "value", None)
+    raw = getattr(element(dataset, keyword), "value", None)
     if raw is None:
         return [""]
     if isinstance(raw, bytes):
@@ -186,7 +195,9 @@ def words(dataset: Dataset, keyword: str) -> str:
     Never raises; an absent element is "".
     """
     try:
-        raw: Any = dataset.get_item(_tag(keyword)).value
+        raw: Any = element(dataset, keyword).value
+        if isinstance(raw, bytes) and _is_plain(raw, dataset):
+            return raw[:MAX_TEXT_BYTES].decode("ascii").strip(" \0\t\r\n")
         if isinstance(raw, bytes):
             raw = decode_bytes(
                 raw[:MAX_TEXT_BYTES],
@@ -198,6 +209,14 @@ def words(dataset: Dataset, keyword: str) -> str:
     return unicodedata.normalize("NFKC", str(raw or "")).strip(" \0\t\r\n")
 
 
+def _is_plain(raw: bytes, dataset: Dataset) -> bool:
+    """Tell whether a text's bytes are ASCII's letters in the file's character set."""
+    if not raw.isascii() or _ESCAPE in raw:
+        return False
+    character_sets = texts(dataset, "SpecificCharacterSet")
+    return len(character_sets) == 1 and character_sets[0] in _PLAIN_CHARACTER_SETS
+
+
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:
     """Return the items of a sequence, read within bounds, values still raw; [] if it is absent.
 
@@ -206,18 +225,18 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         CorruptImage: it can't be read.
     """
     try:
-        element: Any = dataset.get_item(_tag(keyword)) if _tag(keyword) in dataset else None
-        if element is None:
+        stored = element(dataset, keyword)
+        if stored is None:
             return []
-        if isinstance(element.value, bytes):
-            implicit = element.is_implicit_VR or element.VR == "UN"
-            stream = BoundedReads(element.value)
+        if isinstance(stored.value, bytes):
+            implicit = stored.is_implicit_VR or stored.VR == "UN"
+            stream = BoundedReads(stored.value)
             return list(
                 read_sequence(
-                    stream, implicit, element.is_little_endian, len(element.value), "iso8859"
+                    stream, implicit, stored.is_little_endian, len(stored.value), "iso8859"
                 )
             )
-        return list(element.value or [])
+        return list(stored.value or [])
     except (TooLarge, MemoryError):
         raise
     except Exception as exc:
@@ -230,52 +249,33 @@ def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) 
     """
     if default is not None and not is_stated(dataset, keyword):
         return default
-    tag = _tag(keyword)
     try:
-        raw = dataset.get_item(tag)
+        raw = element(dataset, keyword)
         if isinstance(raw, RawDataElement) and raw.VR == "US" and raw.is_little_endian:
             value = raw.value
             if value is not None and len(value) == _US_BYTES:
                 return int.from_bytes(value, "little")
-        return int(dataset[tag].value)
+        return int(dataset[_tag(keyword)].value)
     except Exception as exc:  # pydicom converts on access and lets any error through
         raise CorruptImage(f"{keyword} is missing or no whole number.") from exc
 
 
 def is_stated(dataset: Dataset, keyword: str) -> bool:
     """Tell whether an element has a value; the bytes of a binary number may look like blanks."""
-    if dictionary_VR(keyword) == "IS":
+    if _is_integer_string(keyword):
         return bool(text(dataset, keyword))
-    element = dataset.get_item(_tag(keyword)) if _tag(keyword) in dataset else None
-    return getattr(element, "value", None) not in (None, b"", "")
+    return getattr(element(dataset, keyword), "value", None) not in (None, b"", "")
 
 
-def quiet_pydicom() -> None:
-    """Keep pydicom from logging values, which are the patient's, and from failing over the name of
-    a character set.
-    """
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    pydicom.config.logger.disabled = True
-    pydicom.charset.python_encoding = _CharacterSets(pydicom.charset.python_encoding)
-
-
-class _CharacterSets(dict[str, str]):
-    """Character sets by DICOM's names (PS3.3 C.12.1.1.2).
-
-    pydicom asks Python about a name that it does not know, and Python refuses to be asked about one
-    with a NUL in it.
-    """
-
-    def __missing__(self, name: str) -> str:
-        if "\0" in name:
-            return default_encoding
-        raise KeyError(name)
+@lru_cache(maxsize=512)
+def _is_integer_string(keyword: str) -> bool:
+    return dictionary_VR(keyword) == "IS"
 
 
 @lru_cache(maxsize=512)
 def _tag(keyword: str) -> BaseTag:
     """Return the tag of a keyword: pydicom looks it up anew for each access."""
-    return Tag(keyword)
+    return shared_tag(Tag(keyword))
 
 
 def _after_group_2(tag: Any, _vr: str | None, _length: int) -> bool:

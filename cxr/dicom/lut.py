@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from cxr.dicom.header import element
+
 
 @dataclass(frozen=True, slots=True)
 class Lut:
@@ -75,8 +77,8 @@ def _words(dataset: Dataset, keyword: str, count: int) -> NDArray[np.uint16]:
 
 def _raw(dataset: Dataset, keyword: str) -> tuple[bytes, str]:
     """Return an element's bytes and their order; raises `ValueError` if it is absent."""
-    element: Any = dataset.get_item(keyword) if keyword in dataset else None
-    value = getattr(element, "value", None)
+    stored = element(dataset, keyword)
+    value = getattr(stored, "value", None)
     if isinstance(value, bytes):
-        return value, "<" if getattr(element, "is_little_endian", True) else ">"
+        return value, "<" if getattr(stored, "is_little_endian", True) else ">"
     raise ValueError(keyword)

@@ -7,7 +7,7 @@ from datetime import date
 from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import items, text, texts
+from cxr.dicom.header import element, items, text, texts
 from cxr.dicom.orientation import shows_the_side
 from cxr.dicom.terms import folded, views_named
 from cxr.dicom.values import possible_words
@@ -151,7 +151,7 @@ def _view_in_words(dataset: Dataset, keyword: str) -> View | None:
 
     "PA and lateral" names two and proves none. A frontal view may be PA or AP.
     """
-    if keyword not in dataset:
+    if element(dataset, keyword) is None:
         return None
     for stated in possible_words(dataset, keyword):
         found = views_named(folded(stated))

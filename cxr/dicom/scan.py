@@ -7,6 +7,7 @@ gives None, and pydicom reads it.
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydicom.dataelem import DataElement, RawDataElement, empty_value_for_VR
 from pydicom.tag import BaseTag
@@ -37,6 +38,16 @@ _HEAD = struct.Struct("<HH2sH")
 _HEAD_BYTES = 8
 _LENGTH = struct.Struct("<L")
 _PAIR = struct.Struct("<LL")
+
+
+@lru_cache(maxsize=4096)
+def shared_tag(number: int) -> BaseTag:
+    """Return the one object for a tag: a dictionary finds the same object at once.
+
+    Two equal objects are compared by a method of Python, which takes as long as the rest of the
+    look-up.
+    """
+    return BaseTag(number)
 
 
 def scan(data: bytes, start: int) -> Elements | None:
@@ -97,7 +108,7 @@ def _scan(data: bytes, start: int, first_tag: int, last_tag: int) -> _Scanned | 
         if start > len(data):
             return None
         value = data[value_start:value_end] if length else _empty(name)
-        base_tag = BaseTag(tag)
+        base_tag = shared_tag(tag)
         elements[base_tag] = RawDataElement(base_tag, name, length, value, value_start, False, True)
         previous_tag = tag
     return _Scanned(elements, start) if elements else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import items, text, whole_number, words
+from cxr.dicom.header import element, items, text, whole_number, words
 from cxr.dicom.terms import folded, names_chest
 from cxr.dicom.values import possible_words
 from cxr.errors import CorruptImage, NotAChest, NotARadiograph, NotFrontal
@@ -18,6 +18,7 @@ TOLERATED = frozenset({"OT", "SC", "", "DR", "XR", "RX"})
 terms; they pass with a warning."""
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+BITS_ALLOCATED = (8, 16)
 FOR_PROCESSING = "FOR PROCESSING"
 DX_FOR_PROCESSING_UID = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
@@ -51,9 +52,10 @@ def check_image(dataset: Dataset, *, max_pixels: int) -> None:
     modality = text(dataset, "Modality").upper()
     if modality not in RADIOGRAPHIC | TOLERATED:
         raise NotARadiograph("The file's modality is not plain radiography (CR, DX or RG).")
-    if not any(keyword in dataset for keyword in PIXEL_KEYWORDS):
+    if all(element(dataset, keyword) is None for keyword in PIXEL_KEYWORDS):
         raise NotARadiograph("The DICOM file holds no image.")
-    if "PixelData" not in dataset or whole_number(dataset, "BitsAllocated") not in (8, 16):
+    is_whole = element(dataset, "PixelData") is not None
+    if not is_whole or whole_number(dataset, "BitsAllocated") not in BITS_ALLOCATED:
         raise NotARadiograph("The image has neither 8 nor 16 bits a sample.")
     intent = text(dataset, "PresentationIntentType").upper()
     if intent == FOR_PROCESSING or text(dataset, "SOPClassUID") == DX_FOR_PROCESSING_UID:

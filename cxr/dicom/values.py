@@ -6,7 +6,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from cxr.dicom.header import MAX_TEXT_BYTES, text, words
+from cxr.dicom.header import MAX_TEXT_BYTES, element, text, words
 
 
 def possible_words(dataset: Dataset, keyword: str) -> list[str]:
@@ -16,7 +16,7 @@ def possible_words(dataset: Dataset, keyword: str) -> list[str]:
     """
     found = [words(dataset, keyword), text(dataset, keyword)]
     try:
-        raw: Any = dataset.get_item(keyword).value
+        raw: Any = element(dataset, keyword).value
     except Exception:
         return found
     if isinstance(raw, bytes) and not raw.isascii():
@@ -32,8 +32,7 @@ def numbers(dataset: Dataset, keyword: str, count: int | None) -> list[int]:
     Raises:
         ValueError: a value is no number, or their count is another.
     """
-    element: Any = dataset.get_item(keyword) if keyword in dataset else None
-    raw = getattr(element, "value", None)
+    raw = getattr(element(dataset, keyword), "value", None)
     if raw is None:
         raise ValueError(keyword)
     if isinstance(raw, bytes):

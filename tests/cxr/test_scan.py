@@ -19,7 +19,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from cxr.dicom.header import quiet_pydicom, read_meta
+from cxr.dicom.header import read_meta
+from cxr.dicom.quiet import quiet_pydicom
 from cxr.dicom.scan import Elements, scan, scan_meta
 from tests.factories import chest, make_dicom
 
