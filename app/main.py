@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from app.api.answers import AnswerBudget, AnswerMiddleware
+from app.api.answer_budget import AnswerBudget, AnswerMiddleware
 from app.api.auth import AccessMiddleware, ApiKeys
 from app.api.bulk_priority import Slack
 from app.api.cached_metrics import CachedMetrics
@@ -24,8 +24,8 @@ from app.cpu import usable_cores
 from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
 from app.inference.load_report import reporting
-from app.models.opening import OpeningWatch
-from app.models.plan import Overrides
+from app.models.execution_plan import Overrides
+from app.models.opening_watchdog import OpeningWatch
 from app.models.store import ModelStore
 from app.models.tuning import GraphOpener, Tuner
 from app.settings import Settings

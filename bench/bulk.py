@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
-from bulk.items import Item
+from bulk.archive_parts import Item
 from bulk.job import Options, choose_bundle
 from bulk.score import Scorer
 from cxr.decode import quiet_libraries

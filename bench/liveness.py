@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from pydicom.uid import JPEG2000Lossless
 
 from tests.factories import chest, make_dicom, make_jpeg
-from tests.marked import deflate_bomb, png_bomb
+from tests.phi_marked_files import deflate_bomb, png_bomb
 from tests.server import running_server
 
 STORE = Path(__file__).parent.parent / "model_store"

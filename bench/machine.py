@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from app.cpu import usable_cores
-from app.models.plan import processor
+from app.models.execution_plan import processor
 from bench.processes import ROOT
 from bench.servers import peer_versions
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from bulk.manifest import Entry
-from bulk.part_task import COMPRESSION
+from bulk.score_to_parquet import COMPRESSION
 
 SAMPLE_FILES = 200
 FILE_NAME = "_estimate.json"

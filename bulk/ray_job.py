@@ -3,7 +3,7 @@
 This is the only module that imports Ray.
 
 A part is a task of one core. Ray gives a task whose worker or node has died to another one, as
-often as that happens; `part_task.Journal` sees to it that no file ends every worker.
+often as that happens; `score_to_parquet.Journal` sees to it that no file ends every worker.
 Tasks and not actors do the work: the actor of a dead node waits for a free core that may never
 come, and with it wait the parts that it had taken. A worker process still keeps its graph open.
 """
@@ -23,10 +23,10 @@ import ray
 import ray.data
 from ray.exceptions import RayError
 
+from bulk.archive_parts import ArchivePart, Item
 from bulk.errors import BulkError
-from bulk.items import ArchivePart, Item
 from bulk.job import Job
-from bulk.part_task import PartResult, score_part, score_sample
+from bulk.score_to_parquet import PartResult, score_part, score_sample
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Of a Ray of our own: only names and results travel through it, never an image."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from tqdm import tqdm
 
+from bulk.archive_parts import ArchivePart, Item, divide, sample
 from bulk.errors import BulkError
 from bulk.estimate import SAMPLE_FILES, Estimate, predicted_bytes
-from bulk.items import ArchivePart, Item, divide, sample
 from bulk.job import Job
 from bulk.manifest import ArchiveManifest, Entry, JobFile, hold
 

@@ -10,15 +10,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bulk.items import Item
+from bulk.archive_parts import Item
 from bulk.job import Options
 from bulk.rows import Row
 from cxr.bundle import Bundle
+from cxr.decode_and_preprocess import Preparation, Prepared, prepare
 from cxr.errors import DecodeLimit, GraphError, ImageError, NeedsWorker
 from cxr.graph import Graph, Runtime, open_graph
 from cxr.interpret import Finding, Outputs, interpret, scope_warnings
 from cxr.metadata_features import encode_metadata_features
-from cxr.prepare import Preparation, Prepared, prepare
 from cxr.stoppable_decoder import StoppableDecoder
 from cxr.tta import PLAIN, POLICIES, make_views
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from cxr.decode import quiet_libraries
+from cxr.decode_and_preprocess import Preparation, Prepared, prepare
 from cxr.errors import CorruptImage, ImageError
-from cxr.prepare import Preparation, Prepared, prepare
 from cxr.radiograph import Metadata, Processing
 from cxr.warning_codes import ImageWarning
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from cxr.image_size import halvings
 from cxr.radiograph import Radiograph
-from cxr.size import halvings
 
 PREPROCESS_VERSION: Literal["1"] = "1"
 

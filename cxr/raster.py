@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cxr.bounded import BoundedReads
+from cxr.bounded_reads import BoundedReads
 from cxr.codestream import read_jpeg_outline
 from cxr.decode_cost import check_thread, jpeg_seconds, png_seconds
 from cxr.deep_png import DeepImage, decode_deep_png, is_deep_png, scale_depth
 from cxr.errors import CorruptImage, ImageError, NeedsWorker, NotARadiograph, TooLarge
+from cxr.image_size import check_size, jpeg_reduction
 from cxr.jpeg import decode_jpeg
 from cxr.orientation import exchanges_sides, read_exif_orientation, upright
 from cxr.radiograph import Metadata, Processing, Radiograph
 from cxr.scan_damage import looks_torn
-from cxr.size import check_size, jpeg_reduction
 from cxr.warning_codes import LOOKS_DAMAGED, ImageWarning, WarningCode
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

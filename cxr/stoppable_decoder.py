@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from cxr import decoder_process
+from cxr.decode_and_preprocess import Preparation, Prepared
 from cxr.errors import CorruptImage, DecodeLimit, ImageError
-from cxr.prepare import Preparation, Prepared
 
 _START_SECONDS = 30.0
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cxr.decode import DecodeLimits, decode, quiet_libraries
+from cxr.decode_and_preprocess import Preparation, prepare
 from cxr.errors import ImageError
 from cxr.orientation import upright
-from cxr.prepare import Preparation, prepare
 from cxr.preprocess import PreprocessSpec
 from fuzz.quirks import BORDER, write_quirky
 from tests.factories import make_dicom

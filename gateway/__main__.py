@@ -17,12 +17,12 @@ from gateway import dead_letters
 from gateway.database import Database, DatabaseError
 from gateway.explain import explain
 from gateway.hashing import SiteKey
-from gateway.html import render_report
+from gateway.html_templates import render_report
+from gateway.http_routes import create_app
 from gateway.node import database_path, running_node, site_key_path
-from gateway.report import lines_of, make_report
+from gateway.period_report import lines_of, make_report
 from gateway.settings import GatewayConfigError, GatewaySettings, load_settings
 from gateway.tls import server_options
-from gateway.web import create_app
 
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
 

@@ -19,7 +19,7 @@ from gateway.audit import Transfer
 from gateway.backoff import Pause, wait_s
 from gateway.deliveries import Delivery
 from gateway.failpoints import failpoint
-from gateway.parts import Parts
+from gateway.open_resources import OpenResources
 from gateway.settings import Destination
 
 _LONGEST_PAUSE_S = 20.0
@@ -33,7 +33,7 @@ logger = logging.getLogger("gateway.deliver")
 class Deliverer:
     """Threads that serve one destination; start them, and stop them at the end."""
 
-    def __init__(self, parts: Parts, destination: Destination) -> None:
+    def __init__(self, parts: OpenResources, destination: Destination) -> None:
         """Prepare the connections; raises `OSError` if a key or certificate is missing."""
         self._parts, self._destination = parts, destination
         self._pause = Pause(_LONGEST_PAUSE_S)

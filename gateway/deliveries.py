@@ -6,8 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.answer import ResultObject
 from gateway.results_table import add_event
+from gateway.structured_report import ResultObject
 
 State = Literal["scored", "sent", "confirmed", "superseded", "dead"]
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from cxr_client import Client
 from gateway.audit import Audit
+from gateway.backpressure import Backpressure
 from gateway.database import Database
 from gateway.deliver import Deliverer
 from gateway.dimse_server import DimseServer
 from gateway.hashing import SiteKey
 from gateway.metrics import GatewayMetrics
-from gateway.parts import Parts
+from gateway.open_resources import OpenResources
 from gateway.receive import Receiver
 from gateway.recovery import recover
 from gateway.retention import Housekeeper
 from gateway.score import ScoringLoop
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool
-from gateway.watermark import Watermark
 
 logger = logging.getLogger("gateway.node")
 
@@ -29,7 +29,7 @@ logger = logging.getLogger("gateway.node")
 class Node:
     """A running gateway."""
 
-    parts: Parts
+    parts: OpenResources
     receiver: Receiver
     server: DimseServer
     scorer: ScoringLoop
@@ -81,9 +81,9 @@ def running_node(settings: GatewaySettings) -> Iterator[Node]:
         uids=settings.node.audit_uids,
     )
     client = open_client(settings)
-    parts = Parts(settings, database, spool, metrics, audit, key)
+    parts = OpenResources(settings, database, spool, metrics, audit, key)
     recover(database, spool, settings.destinations)
-    receiver = Receiver(database, spool, Watermark(settings.node, spool, database), metrics)
+    receiver = Receiver(database, spool, Backpressure(settings.node, spool, database), metrics)
     node = Node(
         parts=parts,
         receiver=receiver,

@@ -10,13 +10,13 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
 from gateway import instances
+from gateway.backpressure import Backpressure
 from gateway.database import Database, DatabaseError
 from gateway.failpoints import failpoint
 from gateway.instances import InstanceAdmission, NewInstance
 from gateway.metrics import GatewayMetrics
 from gateway.sop_classes import RADIOGRAPHS
 from gateway.spool import Spool, digest_of
-from gateway.watermark import Watermark
 
 OUT_OF_RESOURCES = 0xA700
 SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -51,11 +51,11 @@ class Receiver:
     """Takes instances from C-STORE and STOW-RS alike."""
 
     def __init__(
-        self, database: Database, spool: Spool, watermark: Watermark, metrics: GatewayMetrics
+        self, database: Database, spool: Spool, backpressure: Backpressure, metrics: GatewayMetrics
     ) -> None:
         """Take instances into a spool and a table."""
         self._database, self._spool = database, spool
-        self._watermark, self._metrics = watermark, metrics
+        self._backpressure, self._metrics = backpressure, metrics
 
     def admit(self, incoming: Incoming) -> InstanceAdmission:
         """Return once the instance is durable, or was known before.
@@ -82,7 +82,7 @@ class Receiver:
             raise RefusedInstance(SOP_CLASS_NOT_SUPPORTED, "sop_class")
         if not _UID.fullmatch(incoming.sop_uid) or not incoming.data_set:
             raise RefusedInstance(CANNOT_UNDERSTAND, "no_instance")
-        if reason := self._watermark.reason_to_refuse():
+        if reason := self._backpressure.reason_to_refuse():
             raise RefusedInstance(OUT_OF_RESOURCES, reason)
         digest = digest_of(incoming.data_set)
         with self._database.reading() as connection:

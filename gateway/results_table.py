@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.answer import ServiceAnswer
 from gateway.hashing import SiteKey
 from gateway.header import Facts
 from gateway.instances import Waiting
+from gateway.structured_report import ServiceAnswer
 
 Verdict = Literal["accept", "reject", "other"]
 

@@ -12,7 +12,6 @@ import time
 from cxr_client import Client, ClientError, ServiceProblem
 from cxr_client.client import Asking
 from gateway import deliveries, instances
-from gateway.answer import ResultObject, ServiceAnswer, UnreadableAnswer, read_report
 from gateway.audit import Transfer
 from gateway.backoff import Pause, wait_s
 from gateway.deliveries import NewDelivery
@@ -20,11 +19,12 @@ from gateway.failpoints import failpoint
 from gateway.header import Facts, UnreadableHeader, find_data_set, read_facts
 from gateway.instances import Waiting
 from gateway.loop_guard import is_own_result
-from gateway.parts import Parts
+from gateway.open_resources import OpenResources
 from gateway.results_table import Answered, add_answer, rank_of
 from gateway.rules import choose
 from gateway.settings import ResultKind, Rule
 from gateway.spool import digest_of
+from gateway.structured_report import ResultObject, ServiceAnswer, UnreadableAnswer, read_report
 
 _OF_THE_FILE = frozenset({413, 415, 422})
 """Statuses with which the service says that it will never answer this file."""
@@ -45,7 +45,7 @@ class _Skipped(Exception):
 class ScoringLoop:
     """Threads that ask the service; start them, and stop them at the end."""
 
-    def __init__(self, parts: Parts, client: Client) -> None:
+    def __init__(self, parts: OpenResources, client: Client) -> None:
         """Ask a service through its client, which tries each request once."""
         self._parts, self._client = parts, client
         self._pause = Pause(_LONGEST_PAUSE_S)

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from app.api.schemas import Answer, ModelIdentity, identity_of
-from app.models.plan import ExecutionPlan
+from app.models.execution_plan import ExecutionPlan
 from app.models.store import ModelStore, ServedVersion, StoredModel
 from app.settings import Settings
 from cxr.interpret import Labels, Scope

@@ -3,9 +3,10 @@ read.
 
     expected = pace * (work of all uploads in flight + its own work) + margin
 
-Work is estimated from the file's length and the number of views; `Pace` learns how long it takes in
-the present weather of the machine. If nothing is in flight, an upload is admitted, whatever was
-learned before. What is in flight is counted in whole numbers, so that it comes back to nothing.
+Work is estimated from the file's length and the number of views; `LatencyBias` learns how
+long it takes in the present weather of the machine. If nothing is in flight, an upload is admitted,
+whatever was learned before. What is in flight is counted in whole numbers, so that it comes back to
+nothing.
 """
 
 import math
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.errors import DeadlineExceeded, Overloaded
-from app.inference.pace import Pace
+from app.inference.latency_bias import LatencyBias
 from app.inference.queue_capacity import QueueCapacity
 from app.inference.stalls import BEAT_S, StallWatch
 
@@ -88,7 +89,7 @@ class Admission:
     call_later: Timer
     clock: Clock = time.monotonic
     processor_clock: Clock = time.process_time
-    pace: Pace = field(default_factory=Pace, init=False)
+    pace: LatencyBias = field(default_factory=LatencyBias, init=False)
     num_in_flight: int = field(default=0, init=False)
     _backlog_us: int = field(default=0, init=False)
     _mean_shared_s: float = field(default=0.0, init=False)

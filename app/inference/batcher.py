@@ -30,7 +30,7 @@ from app.inference.graph_runner import STOPPED, GraphRunner
 from app.inference.inline import InlineRun, inline_run
 from app.inference.pending import InferenceResult, Item, PendingRequest
 from app.inference.queue_capacity import QueueCapacity
-from app.models.plan import ExecutionPlan
+from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.errors import GraphError
 from cxr.graph import Graph

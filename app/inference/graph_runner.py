@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from app.inference.latency import LinearTime
 from app.inference.pending import run_rows
 from app.inference.run_slots import RunSlots
-from app.models.plan import ExecutionPlan
+from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.graph import Graph
 from cxr.interpret import Outputs

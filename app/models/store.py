@@ -21,8 +21,8 @@ from pathlib import Path
 
 from app.errors import NotReady, UnknownModel
 from app.models.card import render_card
-from app.models.opening import OpeningWatch
-from app.models.plan import ExecutionPlan
+from app.models.execution_plan import ExecutionPlan
+from app.models.opening_watchdog import OpeningWatch
 from app.models.tuning import Tuner
 from cxr.bundle import Bundle, read_bundle
 from cxr.errors import BundleError, CxrError

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
-from app.models.plan import ExecutionPlan, Overrides, PlanCache
+from app.models.execution_plan import ExecutionPlan, Overrides, PlanCache
 from app.models.run_times import (
     Clocks,
     RunTimes,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.api.answers import ABORT
+from app.api.answer_budget import ABORT
 from app.server.backpressure import PipelineFlow
 from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
 from app.server.refusal import Refusal, Refused, body_length, check_headers

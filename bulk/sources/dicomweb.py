@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from bulk.archive_parts import Item
 from bulk.errors import BulkError, SourceUnreadable
-from bulk.items import Item
 from bulk.rows import Row
 from bulk.sources.retry import attempt
 

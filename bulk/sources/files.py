@@ -9,8 +9,8 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
+from bulk.archive_parts import Item
 from bulk.errors import BulkError
-from bulk.items import Item
 from bulk.rows import Row
 from bulk.sources.retry import attempt
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from bulk.items import Item
+from bulk.archive_parts import Item
 from bulk.rows import Row
 
 

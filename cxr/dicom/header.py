@@ -23,7 +23,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cxr.bounded import BoundedReads
+from cxr.bounded_reads import BoundedReads
 from cxr.dicom.open_ended import BehindPixels, read_open_ended
 from cxr.dicom.scan import scan, scan_meta, shared_tag
 from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat

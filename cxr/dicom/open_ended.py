@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
 
-from cxr.bounded import BoundedReads
+from cxr.bounded_reads import BoundedReads
 from cxr.errors import CorruptImage, TooLarge
 
 _PIXEL_DATA = 0x7FE00010

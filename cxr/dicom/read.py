@@ -12,9 +12,9 @@ from cxr.dicom.orientation import stated_orientation
 from cxr.dicom.pixels import render
 from cxr.dicom.scope import check_image, check_subject
 from cxr.errors import NeedsWorker, NotARadiograph
+from cxr.image_size import jpeg_reduction
 from cxr.orientation import exchanges_sides, upright
 from cxr.radiograph import Processing, Radiograph
-from cxr.size import jpeg_reduction
 
 DIRECTORY_UID = "1.2.840.10008.1.3.10"
 

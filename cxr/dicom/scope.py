@@ -8,8 +8,8 @@ from cxr.dicom.header import element, items, text, whole_number, words
 from cxr.dicom.terms import folded, names_chest
 from cxr.dicom.values import possible_words
 from cxr.errors import CorruptImage, NotAChest, NotARadiograph, NotFrontal
+from cxr.image_size import check_size
 from cxr.radiograph import View
-from cxr.size import check_size
 from cxr.warning_codes import ImageWarning, WarningCode
 
 RADIOGRAPHIC = frozenset({"CR", "DX", "RG"})

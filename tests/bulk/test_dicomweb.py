@@ -14,8 +14,8 @@ import httpx
 import pydicom
 import pytest
 
+from bulk.archive_parts import Item
 from bulk.errors import BulkError, SourceUnreadable
-from bulk.items import Item
 from bulk.rows import Row
 from bulk.sources import open_source
 from tests.factories import chest, make_dicom

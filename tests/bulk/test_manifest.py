@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from bulk.archive_parts import ArchivePart, divide
 from bulk.errors import BulkError
-from bulk.items import ArchivePart, divide
 from bulk.job import Job
 from bulk.manifest import ArchiveManifest, Entry, JobFile, hold
-from bulk.part_task import score_part
+from bulk.score_to_parquet import score_part
 
 
 def scored(job: Job, manifest: ArchiveManifest) -> list[ArchivePart]:

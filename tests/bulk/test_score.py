@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
-from bulk.items import Item
+from bulk.archive_parts import Item
 from bulk.job import Options, choose_bundle
 from bulk.rows import SCHEMA, Row, make_table
 from bulk.score import Scorer

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from bulk.archive_parts import Item
 from bulk.errors import BulkError, SourceUnreadable
-from bulk.items import Item
 from bulk.sources import open_source
 from bulk.sources.files import is_inside
 from bulk.sources.retry import attempt

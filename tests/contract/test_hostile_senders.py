@@ -15,7 +15,7 @@ from pydicom.uid import JPEGBaseline8Bit
 
 from tests.contract.test_real_files import MAX_RESIDENT_BYTES, resident_bytes
 from tests.factories import chest, make_dicom, make_flat_jpeg, make_jpeg
-from tests.marked import deflate_bomb, png_bomb
+from tests.phi_marked_files import deflate_bomb, png_bomb
 from tests.server import ROOT, Server, running_server
 
 HEADER_S, RECEIVE_S = 4, 3

@@ -21,7 +21,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from tests.bundles import write_made_bundle
 from tests.factories import chest
-from tests.marked import (
+from tests.phi_marked_files import (
     BORN,
     FOREIGN,
     MARK,

@@ -10,7 +10,7 @@ from pydicom.uid import UID, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
 from app.inference.decoders import Preparation
 from cxr.decode import DecodeLimits
-from cxr.prepare import prepare
+from cxr.decode_and_preprocess import prepare
 from cxr.preprocess import PreprocessSpec
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 from training.data.cache import build_cache, map_cache

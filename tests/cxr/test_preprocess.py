@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from cxr.decode import DecodeLimits, decode
+from cxr.image_size import halvings
 from cxr.preprocess import PreprocessSpec, preprocess
-from cxr.size import halvings
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 
 LIMITS = DecodeLimits()

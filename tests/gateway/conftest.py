@@ -15,6 +15,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
+from gateway.backpressure import Backpressure
 from gateway.database import Database
 from gateway.dimse_server import DimseServer
 from gateway.metrics import GatewayMetrics
@@ -22,7 +23,6 @@ from gateway.receive import Receiver
 from gateway.settings import GatewaySettings
 from gateway.sop_classes import RADIOGRAPHS, SYNTAXES
 from gateway.spool import Spool
-from gateway.watermark import Watermark
 from tests.factories import chest, make_dicom
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -96,7 +96,7 @@ def start_reception(folder: Path, **tables: Any) -> Reception:
         Spool(folder / "spool"),
         GatewayMetrics(),
     )
-    receiver = Receiver(database, spool, Watermark(settings.node, spool, database), metrics)
+    receiver = Receiver(database, spool, Backpressure(settings.node, spool, database), metrics)
     server = DimseServer(settings, receiver, metrics)
     server.start()
     return Reception(settings, database, spool, metrics, receiver, server)

@@ -118,7 +118,7 @@ def test_a_full_queue_refuses_so_that_the_sender_tries_again(tmp_path: Path) -> 
     reception = start_reception(tmp_path / "node", node={"max_waiting": 1})
     association = reception.associate()
     assert association.send_c_store(film(7)).Status == SUCCESS
-    wait_until(lambda: reception.receiver._watermark.reason_to_refuse() == "queue")
+    wait_until(lambda: reception.receiver._backpressure.reason_to_refuse() == "queue")
     assert association.send_c_store(film(8)).Status == OUT_OF_RESOURCES
     association.release()
     reception.server.stop()

@@ -14,7 +14,7 @@ from gateway.rules import choose
 from gateway.settings import Rule
 from tests.factories import chest, make_dicom
 from tests.gateway.conftest import film
-from tests.marked import deflate_bomb, find_marks, item, marked_dicom
+from tests.phi_marked_files import deflate_bomb, find_marks, item, marked_dicom
 from tests.server import ROOT
 
 

@@ -16,13 +16,13 @@ from pynetdicom.association import Association
 
 from gateway.header import UnreadableHeader, read_meta
 from tests.gateway.conftest import in_threads, wait_until
-from tests.marked import FOREIGN, MARK, find_marks
 from tests.pacs.archive import Archive
 from tests.pacs.conftest import MakeGateway
 from tests.pacs.films import Film, send
 from tests.pacs.node import Gateway
 from tests.pacs.reports import rows
 from tests.pacs.service import RunningService
+from tests.phi_marked_files import FOREIGN, MARK, find_marks
 
 pytestmark = pytest.mark.timeout(600)
 

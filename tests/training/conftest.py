@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cxr.phantom import draw_phantom
 from tests.factories import make_png
-from training.bundle.graph_gates import edge_images
+from training.bundle.release_gates.graph_gates import edge_images
 
 if TYPE_CHECKING:
     from training.model.network import ChestNet
@@ -72,8 +72,8 @@ def bundle_dir(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _make_run(films_dir: Path, out: Path, *settings: str) -> Path:
     from training.fit.batches import open_cache
-    from training.fit.open_run import open_run
     from training.fit.run_dir import save_network
+    from training.fit.start_or_resume import open_run
     from training.recipe.catalogue import smoke
     from training.recipe.override import override
 

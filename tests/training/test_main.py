@@ -70,7 +70,7 @@ def test_ctrl_c_is_told_in_one_sentence(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.fit.open_run.open_run", interrupt)
+    monkeypatch.setattr("training.fit.start_or_resume.open_run", interrupt)
     monkeypatch.setattr("training.explore.survey.explore", interrupt)
     recipe = ["smoke"] if command == "train" else []
     assert main([command, *recipe, "--data", str(films_dir), "--out", str(tmp_path / "out")]) == 130

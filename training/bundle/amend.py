@@ -8,8 +8,8 @@ from pathlib import Path
 from cxr.bundle import file_sha256, read_bundle
 from cxr.manifest import FastPrecision, Manifest, write_manifest
 from cxr.metrics_schema import NoveltyGate, PrecisionFigures
-from training.bundle.gates import TOLERANCES
 from training.bundle.model_card import write_card
+from training.bundle.release_gates.gate import TOLERANCES
 from training.errors import TrainingError
 
 

@@ -16,8 +16,8 @@ from cxr.graph import Graph, OpenVinoGraph, Runtime
 from cxr.interpret import Outputs
 from cxr.manifest import FastPrecision
 from cxr.metrics_schema import PrecisionFigures
-from training.bundle.gates import TOLERANCES, ReleaseGate, agreement_gate, failures
 from training.bundle.precision_cost import Cost, cost_gates
+from training.bundle.release_gates.gate import TOLERANCES, ReleaseGate, agreement_gate, failures
 from training.errors import TrainingError
 from training.hardware import bf16_instructions
 

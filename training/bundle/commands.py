@@ -145,7 +145,7 @@ def _add_report(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     from training.bundle.amend import state_fast, state_gate  # noqa: PLC0415
     from training.bundle.bf16 import require_bf16  # noqa: PLC0415
-    from training.bundle.bf16_later import judge_bundle  # noqa: PLC0415
+    from training.bundle.bf16_after_export import judge_bundle  # noqa: PLC0415
     from training.evaluation.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
 
     if options.fast:

@@ -10,7 +10,7 @@ Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -26,25 +26,24 @@ from cxr.manifest import GraphFile, Parity
 from cxr.metrics_schema import EdgeImages
 from cxr.preprocess import PreprocessSpec
 from training.bundle.amend import write_texts
-from training.bundle.convert import StoredPrecision
-from training.bundle.gates import ReleaseGate, require
+from training.bundle.convert_precision import StoredPrecision
 from training.bundle.golden import make_golden
-from training.bundle.graph_gates import (
-    MAX_FILE_BYTES,
-    Runner,
-    edge_images,
-    file_gates,
-    measure_parity,
-    opening_gate,
-    opset_of,
-    parity_gates,
-    privacy_gate,
-)
 from training.bundle.held_out import HeldOut, fold_graphs, predict_held_out
 from training.bundle.manifest import Draft, graph_properties, write_manifest_of
 from training.bundle.onnx_export import MAX_BATCH, describe, trace
 from training.bundle.op_profile import profile, profile_lines
 from training.bundle.precision_variants import Reference, make_variants, openvino_gates
+from training.bundle.release_gates.bundle_gates import bundle_gates
+from training.bundle.release_gates.gate import require
+from training.bundle.release_gates.graph_gates import (
+    MAX_FILE_BYTES,
+    Runner,
+    edge_images,
+    file_gates,
+    measure_parity,
+    opset_of,
+    parity_gates,
+)
 from training.data.index import write_table
 from training.fit.batches import open_cache
 from training.fit.late_fusion import encode, forget_some
@@ -109,7 +108,7 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         )
         finished = {"metrics": metrics, "graphs": tuple(graph_files), "fast": variants.fast}
         write_texts(draft, manifest.model_copy(update=finished))
-        require(_bundle_gates(draft, run))
+        require(bundle_gates(draft, run))
     _write_triton_config(store / model / "config.pbtxt", model)
     return store / model / str(version)
 
@@ -198,21 +197,6 @@ def _write_splits(path: Path, run: Run, held_out: HeldOut) -> None:
         )
     ]
     write_table(path, names, lines)
-
-
-def _bundle_gates(draft: Path, run: Run) -> Iterator[ReleaseGate]:
-    """Search the draft for folders of this machine, then read it as the service will and let it
-    answer its golden inputs.
-    """
-    yield privacy_gate(draft, _private_texts(run))
-    yield opening_gate(draft)
-
-
-def _private_texts(run: Run) -> set[str]:
-    """Return the folders of this machine that no file of the bundle may name."""
-    own = (Path.home(), Path.cwd(), run.path, *run.data_dirs)
-    folders = {folder.resolve() for folder in own}
-    return {str(folder) for folder in folders} - {"/"}
 
 
 def _write_triton_config(path: Path, model: str) -> None:

@@ -13,8 +13,8 @@ from cxr.metadata_features import encode_metadata_features
 from cxr.phantom import draw_phantom
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Metadata, Processing, Radiograph
-from training.bundle.gates import TOLERANCES
-from training.bundle.graph_gates import edge_images
+from training.bundle.release_gates.gate import TOLERANCES
+from training.bundle.release_gates.graph_gates import edge_images
 
 _PHANTOM_SIZES = ((1024, 1024), (1140, 912), (700, 1100), (300, 256), (2048, 1760))
 """Rows and columns as stored: square, tall, wide, small, large."""

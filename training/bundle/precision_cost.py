@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cxr.interpret import DecisionProfile, Outputs
 from cxr.manifest import MAX_FAST_AUROC_CHANGE, MAX_FAST_FLIPS
-from training.bundle.gates import ReleaseGate
+from training.bundle.release_gates.gate import ReleaseGate
 from training.stats.metrics import Floats, Labels01, auroc
 
 _MAX_PROBABILITY_CHANGE = 0.01

@@ -31,11 +31,11 @@ from training.bundle.bf16 import (
     judge_fast,
     openvino_is_installed,
 )
-from training.bundle.convert import CONVERTERS, StoredPrecision
-from training.bundle.gates import TOLERANCES, ReleaseGate, agreement_gate
-from training.bundle.graph_gates import file_gates
+from training.bundle.convert_precision import CONVERTERS, StoredPrecision
 from training.bundle.held_out import HeldOut, facts_of
 from training.bundle.precision_cost import Cost, calibration_positions, cost_gates, measure_cost
+from training.bundle.release_gates.gate import TOLERANCES, ReleaseGate, agreement_gate
+from training.bundle.release_gates.graph_gates import file_gates
 from training.evaluation.predict import predict
 from training.fit.batches import open_cache
 from training.fit.run_dir import Run

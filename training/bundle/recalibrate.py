@@ -17,15 +17,12 @@ from numpy.typing import NDArray
 
 from cxr.bundle import Bundle, file_sha256, read_bundle, write_bundle
 from cxr.decode import quiet_libraries
-from cxr.errors import BundleError
 from cxr.evaluation_schema import UnansweredFile
-from cxr.graph import Graph, OnnxGraph, open_graph
+from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.manifest import GraphFile, Manifest, Parity, write_manifest
 from cxr.metrics_schema import TtaFigures
 from cxr.tta import PLAIN, POLICIES
-from training.bundle.gates import ReleaseGate, require
-from training.bundle.graph_gates import parity_gates
 from training.bundle.held_out import (
     HeldOut,
     answer_images,
@@ -37,6 +34,9 @@ from training.bundle.lean_graph import split_wide_pools
 from training.bundle.manifest import graph_properties, portable
 from training.bundle.model_card import write_card
 from training.bundle.onnx_export import describe
+from training.bundle.release_gates.bundle_gates import opening_gate
+from training.bundle.release_gates.gate import require
+from training.bundle.release_gates.graph_gates import parity_gates
 from training.data import DataError, load_index
 from training.data.index import read_table
 from training.evaluation.labelled_images import read_images, roles
@@ -95,7 +95,7 @@ def recalibrate(  # noqa: PLR0913 - one for each option of the command
             shutil.copyfile(bundle.path / name, draft / name)
         file = _graph_file(graph_path, bundle, parity)
         _write(draft, manifest.model_copy(update={"graphs": (file,)}))
-        require(_opens(draft))
+        require([opening_gate(draft)])
     return store / model / str(version)
 
 
@@ -208,12 +208,3 @@ def _write(draft: Path, manifest: Manifest) -> None:
     write_manifest(draft / "bundle.json", manifest)
     (draft / "metrics.json").write_text(manifest.metrics.text(), encoding="utf-8")
     write_card(draft / "MODEL_CARD.md", manifest)
-
-
-def _opens(draft: Path) -> list[ReleaseGate]:
-    name = "the bundle opens and answers its golden inputs"
-    try:
-        open_graph(read_bundle(draft))
-    except BundleError as exc:
-        return [ReleaseGate(name, str(exc), holds=False)]
-    return [ReleaseGate(name, "all of them", holds=True)]

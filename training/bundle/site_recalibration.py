@@ -31,10 +31,10 @@ from cxr.metrics_schema import (
     TtaFigures,
 )
 from training.bundle.amend import write_texts
-from training.bundle.gates import require
-from training.bundle.graph_gates import opening_gate
 from training.bundle.manifest import graph_properties
 from training.bundle.onnx_export import describe
+from training.bundle.release_gates.bundle_gates import opening_gate
+from training.bundle.release_gates.gate import require
 from training.data import DataIndex, IndexRow
 from training.data.index import read_table
 from training.data.split import SplitError, split_folds

@@ -22,7 +22,7 @@ from cxr.graph import Graph, Runtime, open_graph
 from cxr.metrics_schema import Localisation, NoveltyGate
 from training.data import DataError, DataIndex, load_index
 from training.data.masks import read_masks
-from training.evaluation.answers import ImageAnswer, answers
+from training.evaluation.answer_images import ImageAnswer, answers
 from training.evaluation.console import summary_lines
 from training.evaluation.evaluation_metrics import Evaluated, profile_of, summarise
 from training.evaluation.gallery import Gallery

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cxr.evaluation_schema import Picture
 from cxr.heatmap import draw_heatmap
-from training.evaluation.answers import ImageAnswer
+from training.evaluation.answer_images import ImageAnswer
 from training.evaluation.prediction import LabelledPrediction
 
 _EACH = 4

@@ -10,7 +10,7 @@ import numpy as np
 from cxr.evaluation_schema import TtaEffect, TtaMeasure
 from training.evaluation.prediction import LabelledPrediction
 from training.stats.metrics import Floats, Labels01
-from training.stats.paired import MEASURES, resample
+from training.stats.paired_comparison import MEASURES, resample
 
 
 def tta_effect(

@@ -17,8 +17,8 @@ from training.experiments.comparison import Comparison, measure_comparison, summ
 from training.experiments.comparison_page import comparison_page
 from training.experiments.held_out_logits import predict_held_out
 from training.experiments.variants import folder_name, variant_recipe_of
-from training.fit.open_run import open_run
 from training.fit.run_dir import Run
+from training.fit.start_or_resume import open_run
 from training.fit.train import train
 from training.progress import progress_bar
 from training.recipe.schema import Recipe, RecipeError

@@ -17,7 +17,7 @@ from training.fit.batches import steps_per_epoch
 from training.fit.run_dir import Run
 from training.recipe.schema import Recipe, recipe_to_dict
 from training.stats.metrics import Floats, at_threshold
-from training.stats.paired import MEASURES, Resampled, mcnemar, resample
+from training.stats.paired_comparison import MEASURES, Resampled, mcnemar, resample
 
 _MIN_SEEDS = 3
 """Seeds needed to call one variant better than another."""

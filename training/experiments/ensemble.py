@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from training.fit.batches import Samples, open_samples
-from training.fit.open_run import git_commit, tools
 from training.fit.run_dir import Run, RunError, load_network, load_run, save_network, write_facts
+from training.fit.start_or_resume import git_commit, tools
 from training.fit.train import take_as_final
 from training.fit.validate import fit_novelty
 from training.model.network import ChestNet

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from training.data.index import DataIndex, IndexRow
 from training.explore.picture_figures import MAX_LISTED, duplicate_figures, lesion_figures
-from training.explore.surveyed import Floats, Survey, part_of, plain_numbers
+from training.explore.survey_result import Floats, Survey, part_of, plain_numbers
 from training.stats.metrics import auroc, delong_interval, wilson_interval
 
 Figures = dict[str, Any]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from training.data.siim import decode_runs
 from training.explore.duplicates import NearPair
 from training.explore.pictures import picture
-from training.explore.surveyed import Survey
+from training.explore.survey_result import Survey
 
 SHOWN = 8
 _SHOWN_PAIRS = 6

@@ -19,7 +19,7 @@ from training.explore.gallery import (
     near_pairs_shown,
     samples_of_class,
 )
-from training.explore.surveyed import Survey, plain_numbers
+from training.explore.survey_result import Survey, plain_numbers
 from training.html.document import render, svg
 
 _MAX_LINES = 50

@@ -11,7 +11,7 @@ import numpy as np
 from training.data.index import IndexRow
 from training.explore.duplicates import NearPair, clusters, same_files
 from training.explore.lesions import SIZES, Lesions
-from training.explore.surveyed import Survey, part_of
+from training.explore.survey_result import Survey, part_of
 
 Figures = dict[str, Any]
 

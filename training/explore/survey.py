@@ -19,7 +19,7 @@ from training.explore.lesions import Lesions, measure_lesions
 from training.explore.page import page
 from training.explore.remarks import remarks
 from training.explore.scan import Scan, scan_files
-from training.explore.surveyed import Survey
+from training.explore.survey_result import Survey
 from training.progress import progress_bar
 
 FOLDS = 5

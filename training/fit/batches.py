@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from training.data.auxiliary_labels import encode_auxiliary_labels
 from training.data.cache import map_cache
-from training.data.companions import encode_companions
 from training.data.index import IndexRow
 from training.data.masks import map_masks
 from training.fit.augment import augment, augment_with_masks, mix_pairs
-from training.fit.balance import companion_count, companion_order, epoch_order
+from training.fit.class_balance import companion_count, companion_order, epoch_order
 from training.fit.late_fusion import encode, forget_some
 from training.fit.run_dir import Run
 from training.recipe.schema import Recipe
@@ -48,8 +48,8 @@ class Samples:
     """Whether the mask is known; None if all are."""
     measured_N: NDArray[np.bool_] | None = None
     """Which images are no companions; None if none is one."""
-    companion_NF: NDArray[np.float32] | None = None
-    """What is learned beside the finding, as `training.data.companions` encodes it."""
+    auxiliary_NF: NDArray[np.float32] | None = None
+    """What is learned beside the finding, as `training.data.auxiliary_labels` encodes it."""
 
     def __len__(self) -> int:
         return len(self.label_N)
@@ -65,7 +65,7 @@ class Samples:
             weight_N=_part(self.weight_N, position_N),
             has_mask_N=_part(self.has_mask_N, position_N),
             measured_N=_part(self.measured_N, position_N),
-            companion_NF=_part(self.companion_NF, position_N),
+            auxiliary_NF=_part(self.auxiliary_NF, position_N),
         )
 
 
@@ -82,7 +82,7 @@ class Batch(NamedTuple):
     metadata_NM: Tensor | None = None
     weight_N: Tensor | None = None
     has_mask_N: Tensor | None = None
-    companion_NF: Tensor | None = None
+    auxiliary_NF: Tensor | None = None
 
     def part(self, take: Callable[[Tensor], Tensor]) -> "Batch":
         """Return the part of the batch that `take` takes of each tensor."""
@@ -109,7 +109,9 @@ def open_samples(run: Run) -> Samples:
         weight_N=np.array([row.weight for row in rows], dtype=np.float32),
         has_mask_N=None if masks is None else run.has_mask_N,
         measured_N=run.measured_N,
-        companion_NF=encode_companions(rows, recipe.finding) if recipe.pretraining.epochs else None,
+        auxiliary_NF=encode_auxiliary_labels(rows, recipe.finding)
+        if recipe.pretraining.epochs
+        else None,
     )
 
 
@@ -170,7 +172,7 @@ def epoch_batches(
             metadata,
             *(
                 None if values is None else torch.from_numpy(values[chosen]).to(device)
-                for values in (samples.weight_N, samples.has_mask_N, samples.companion_NF)
+                for values in (samples.weight_N, samples.has_mask_N, samples.auxiliary_NF)
             ),
         )
 

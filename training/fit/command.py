@@ -66,8 +66,8 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
     # threads that spin on a busy machine slow each other down
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from training.fit.distributed import barrier, is_main_process, process_group  # noqa: PLC0415
-    from training.fit.open_run import open_run  # noqa: PLC0415
     from training.fit.run_dir import load_run  # noqa: PLC0415 - torch comes with these
+    from training.fit.start_or_resume import open_run  # noqa: PLC0415
     from training.fit.train import train  # noqa: PLC0415
 
     weights = [f"init_weights={options.weights}"] if options.weights else []

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from training.fit import distributed
-from training.fit.balance import class_weights
+from training.fit.auxiliary_loss import auxiliary_loss
 from training.fit.batches import Batch, Samples, epoch_batches, epoch_length, steps_per_epoch
-from training.fit.companion_loss import companion_loss
+from training.fit.class_balance import class_weights
 from training.fit.losses import mask_loss, weighted_bce
 from training.fit.train_state import TrainState
 from training.hardware import bf16_instructions
-from training.model.companion_head import CompanionHead
+from training.model.auxiliary_head import AuxiliaryHead
 from training.model.network import ChestNet
 from training.progress import progress_bar
 from training.recipe.schema import Recipe
@@ -44,15 +44,15 @@ def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
             mine = batch.part(distributed.shard)
             for group in state.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
-            loss = batch_loss(state.network, mine, recipe, weights, state.companion)
+            loss = batch_loss(state.network, mine, recipe, weights, state.auxiliary_head)
             loss = loss * (
                 len(mine.target_N) / len(batch.target_N)
             )  # its share of the whole batch's mean
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             distributed.all_reduce_gradients(state.network)
-            if state.companion is not None:
-                distributed.all_reduce_gradients(state.companion)
+            if state.auxiliary_head is not None:
+                distributed.all_reduce_gradients(state.auxiliary_head)
             state.optimizer.step()
             state.average.update(state.network)
             losses.append(distributed.all_reduce_sum(loss))
@@ -66,7 +66,7 @@ def batch_loss(
     batch: Batch,
     recipe: Recipe,
     weights: tuple[float, float],
-    companion: CompanionHead | None = None,
+    auxiliary_head: AuxiliaryHead | None = None,
 ) -> Tensor:
     """Return the mean loss of a batch: the label's, the map's against the segmentation masks where
     there are any, and that of what is learned beside them.
@@ -82,9 +82,9 @@ def batch_loss(
         weights=weights,
         weight_N=batch.weight_N,
     )
-    if companion is not None and batch.companion_NF is not None:
-        answer_NF = companion(network.dropout(feature_NChw))
-        loss = loss + companion_loss(answer_NF, batch.companion_NF, recipe.pretraining)
+    if auxiliary_head is not None and batch.auxiliary_NF is not None:
+        answer_NF = auxiliary_head(network.dropout(feature_NChw))
+        loss = loss + auxiliary_loss(answer_NF, batch.auxiliary_NF, recipe.pretraining)
     if batch.mask_N1HW is None:
         return loss
     known = slice(None) if batch.has_mask_N is None else batch.has_mask_N

@@ -22,7 +22,7 @@ from PIL import Image
 from training.data.index import read_table, write_table
 from training.errors import TrainingError
 from training.fit.augment import augment
-from training.fit.balance import draw
+from training.fit.class_balance import draw
 from training.progress import progress_bar
 from training.recipe.schema import Augmentation
 

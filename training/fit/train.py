@@ -221,9 +221,9 @@ def train_network(  # noqa: PLR0913 - what a model is made of, and where it goes
     """Train one network from its last finished epoch on, and return the averaged weights."""
     unfinished = folder / STATE_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    learns_more = pretrained is None and samples.companion_NF is not None
+    learns_more = pretrained is None and samples.auxiliary_NF is not None
     state = TrainState.start(
-        recipe, seed, choose_device(), pretrained=pretrained, with_companion=learns_more
+        recipe, seed, choose_device(), pretrained=pretrained, with_auxiliary_head=learns_more
     )
     state.resume(unfinished)
     if not distributed.is_main_process():

@@ -13,7 +13,7 @@ from torch import nn
 from training.fit.distributed import share_batch_norms
 from training.fit.run_dir import load_network, load_state, save_state
 from training.fit.weight_average import EpochMean, WeightAverage
-from training.model.companion_head import CompanionHead
+from training.model.auxiliary_head import AuxiliaryHead
 from training.model.network import ChestNet
 from training.model.pretrained import load_backbone
 from training.recipe.schema import Recipe
@@ -30,7 +30,7 @@ class TrainState:
     kept: EpochMean
     """The mean of `average` after each of the recipe's last epochs: the model, in the end."""
     optimizer: torch.optim.Optimizer
-    companion: CompanionHead | None = None
+    auxiliary_head: AuxiliaryHead | None = None
     """What is learned beside the finding; not kept."""
     epoch: int = 0
 
@@ -42,7 +42,7 @@ class TrainState:
         device: torch.device,
         *,
         pretrained: Path | None = None,
-        with_companion: bool = False,
+        with_auxiliary_head: bool = False,
     ) -> Self:
         """Begin from scratch, from another model's features with a new head as the recipe says, or
         from a whole network that was pretrained.
@@ -51,14 +51,16 @@ class TrainState:
         network = _new_network(recipe) if pretrained is None else load_network(pretrained, recipe)
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         share_batch_norms(network)
-        companion = CompanionHead(network.backbone.channels).to(device) if with_companion else None
-        learning = nn.ModuleList([network] if companion is None else [network, companion])
+        auxiliary_head = None
+        if with_auxiliary_head:
+            auxiliary_head = AuxiliaryHead(network.backbone.channels).to(device)
+        learning = nn.ModuleList([network] if auxiliary_head is None else [network, auxiliary_head])
         optimizer = torch.optim.AdamW(
             _parameter_groups(learning, recipe.weight_decay), lr=recipe.lr
         )
         average = WeightAverage(network, recipe.ema)
         kept = EpochMean(average.network)
-        return cls(recipe, seed, network, average, kept, optimizer, companion)
+        return cls(recipe, seed, network, average, kept, optimizer, auxiliary_head)
 
     @property
     def device(self) -> torch.device:
@@ -83,7 +85,7 @@ class TrainState:
             "kept": self.kept.network.state_dict(),
             "kept_count": self.kept.count,
             "optimizer": self.optimizer.state_dict(),
-            "companion": None if self.companion is None else self.companion.state_dict(),
+            "companion": None if self.auxiliary_head is None else self.auxiliary_head.state_dict(),
         }
         save_state(path, state)
 
@@ -98,8 +100,8 @@ class TrainState:
         self.kept.network.load_state_dict(state["kept"])
         self.kept.count = state["kept_count"]
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.companion is not None:
-            self.companion.load_state_dict(state["companion"])
+        if self.auxiliary_head is not None:
+            self.auxiliary_head.load_state_dict(state["companion"])
         self.epoch = state["epoch"]
 
 

@@ -11,7 +11,7 @@ from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field, TypeAdapter, ValidationError
 
-from app.api.answers import AnswerBudget
+from app.api.answer_budget import AnswerBudget
 from app.api.bulk_priority import Slack
 from app.api.cached_metrics import CachedMetrics
 from app.api.decimal_number import DecimalNumber

@@ -16,8 +16,8 @@ from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded
 from app.inference.decoders.pool import WorkerPool
 from app.inference.latency import DecodeTimes
+from cxr.decode_and_preprocess import HEATMAP_SIDE, Preparation, Prepared, prepare
 from cxr.errors import NeedsWorker
-from cxr.prepare import HEATMAP_SIDE, Preparation, Prepared, prepare
 
 __all__ = ["HEATMAP_SIDE", "Decoders", "Preparation", "Prepared"]
 

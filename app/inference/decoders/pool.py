@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from app.errors import NotReady, Overloaded
+from cxr.decode_and_preprocess import Preparation, Prepared
 from cxr.errors import ImageError
-from cxr.prepare import Preparation, Prepared
 from cxr.stoppable_decoder import StoppableDecoder
 
 logger = logging.getLogger("cxr.decoders")

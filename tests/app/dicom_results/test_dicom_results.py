@@ -19,15 +19,15 @@ from app.dicom_results.secondary_capture import draw_capture
 from app.inference.decoders import HEATMAP_SIDE, Preparation
 from app.inference.prediction import Prediction, Timings, merge_metadata
 from app.inference.request import PredictionRequest
-from app.models.plan import ExecutionPlan
+from app.models.execution_plan import ExecutionPlan
 from app.models.store import ServedVersion
 from cxr.bundle import read_bundle
 from cxr.decode import DecodeLimits
+from cxr.decode_and_preprocess import prepare
 from cxr.errors import CorruptImage, UnsupportedFormat
 from cxr.graph import open_graph
 from cxr.heatmap import draw_heatmap
 from cxr.interpret import PrevalenceShift, interpret, scope_warnings
-from cxr.prepare import prepare
 from cxr.tta import PLAIN, POLICIES, make_views
 from tests.factories import chest, make_dicom, make_jpeg, make_png, saved
 

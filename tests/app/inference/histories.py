@@ -1,8 +1,8 @@
 """A discrete-event model of a service under load, in any weather, that reads no clock.
 
 Uploads arrive, wait in one queue, and are served by a few threads, as in the service. `Admission`,
-`Pace`, `DecodeTimes`, `LinearTime` and `StallWatch` are the service's own; only time, the arrivals
-and the machine's weather are simulated.
+`LatencyBias`, `DecodeTimes`, `LinearTime` and `StallWatch` are the service's own; only time, the
+arrivals and the machine's weather are simulated.
 """
 
 import heapq

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.batcher import Batcher
 from app.inference.pending import InferenceResult
-from app.models.plan import ExecutionPlan
+from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.errors import GraphError
 from tests.app.fake_graph import FakeGraph

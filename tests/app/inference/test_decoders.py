@@ -16,8 +16,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLEL
 from app.errors import DeadlineExceeded
 from app.inference.decoders import Decoders, Preparation
 from cxr.decode import DecodeLimits
+from cxr.decode_and_preprocess import HEATMAP_SIDE, prepare
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NotAChest, TooLarge
-from cxr.prepare import HEATMAP_SIDE, prepare
 from cxr.preprocess import PreprocessSpec
 from tests.app.serving import until
 from tests.factories import chest, make_dicom, make_jpeg, make_png

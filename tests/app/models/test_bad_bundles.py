@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx.external_data_helper import convert_model_to_external_data
 
-from app.models.opening import OpeningWatch
+from app.models.opening_watchdog import OpeningWatch
 from app.models.store import ModelStore
 from cxr.bundle import file_sha256, read_bundle
 from cxr.errors import BundleError

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import NotReady, UnknownModel
-from app.models.opening import OpeningWatch
-from app.models.plan import Overrides
+from app.models.execution_plan import Overrides
+from app.models.opening_watchdog import OpeningWatch
 from app.models.store import ModelStore
 from app.models.tuning import Tuner
 from cxr.graph import Runtime, open_graph

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.models.plan import Overrides
+from app.models.execution_plan import Overrides
 from app.models.run_times import Clocks
 from app.models.tuning import Tuner
 from cxr.bundle import Bundle, read_bundle

@@ -12,10 +12,10 @@ from cxr.graph import OnnxGraph, open_graph
 from cxr.metadata_features import COLUMNS, encode_metadata_features
 from cxr.radiograph import Metadata
 from training.bundle.export import export
-from training.bundle.gates import ExportRefused
-from training.bundle.graph_gates import edge_images, pool
 from training.bundle.held_out import fold_graphs, predict_held_out
 from training.bundle.held_out_figures import fit_profile
+from training.bundle.release_gates.gate import ExportRefused
+from training.bundle.release_gates.graph_gates import edge_images, pool
 from training.data.index import read_table
 from training.fit.run_dir import load_run
 

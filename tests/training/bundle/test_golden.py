@@ -1,8 +1,8 @@
 import numpy as np
 
 from cxr.preprocess import PreprocessSpec
-from training.bundle.gates import TOLERANCES
 from training.bundle.golden import golden_images
+from training.bundle.release_gates.gate import TOLERANCES
 
 
 def test_golden_images_are_the_same_every_time_and_all_different() -> None:

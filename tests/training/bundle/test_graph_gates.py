@@ -11,17 +11,17 @@ from onnx import numpy_helper
 
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
-from training.bundle.gates import ExportRefused, ReleaseGate, require
-from training.bundle.graph_gates import (
+from training.bundle.onnx_export import describe, trace
+from training.bundle.release_gates.bundle_gates import privacy_gate
+from training.bundle.release_gates.gate import ExportRefused, ReleaseGate, require
+from training.bundle.release_gates.graph_gates import (
     Runner,
     edge_images,
     file_gates,
     measure_parity,
     parity_gates,
     pool,
-    privacy_gate,
 )
-from training.bundle.onnx_export import describe, trace
 
 CAM = Cam(pool="mean", bias=0.25)
 

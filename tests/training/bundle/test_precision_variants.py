@@ -11,12 +11,12 @@ from cxr.bundle import Bundle, read_bundle
 from cxr.graph import OnnxGraph
 from cxr.interpret import PLAIN_PROFILE
 from training.bundle.bf16 import golden_gate, openvino_is_installed
-from training.bundle.convert import CONVERTERS, StoredPrecision
+from training.bundle.convert_precision import CONVERTERS, StoredPrecision
 from training.bundle.export import export
-from training.bundle.graph_gates import file_gates, pool
 from training.bundle.held_out import predict_held_out
 from training.bundle.precision_cost import cost_gates
 from training.bundle.precision_variants import Reference, convert, measure_fast
+from training.bundle.release_gates.graph_gates import file_gates, pool
 from training.fit.run_dir import load_run
 from training.hardware import bf16_instructions
 

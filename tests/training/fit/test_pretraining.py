@@ -10,12 +10,12 @@ import torch
 from cxr.phantom import draw_phantom
 from tests.factories import make_png
 from training.data import DataError
-from training.data.companions import FINDINGS, encode_companions
+from training.data.auxiliary_labels import FINDINGS, encode_auxiliary_labels
 from training.data.index import IndexRow
 from training.data.split import SplitError
-from training.fit.companion_loss import companion_loss
-from training.fit.open_run import open_run
+from training.fit.auxiliary_loss import auxiliary_loss
 from training.fit.run_dir import Run, load_network
+from training.fit.start_or_resume import open_run
 from training.fit.train import train
 from training.recipe.catalogue import smoke
 from training.recipe.override import override
@@ -111,10 +111,10 @@ def test_a_source_that_is_not_there_is_refused_with_those_that_are(
 
 def test_what_is_unknown_beside_a_finding_costs_nothing() -> None:
     row = IndexRow(image_id="a", path="a", sha256="", person_group="a", label=0)
-    unknown_NF = torch.from_numpy(encode_companions([row], "edema"))
+    unknown_NF = torch.from_numpy(encode_auxiliary_labels([row], "edema"))
     answer_NF = torch.randn(1, unknown_NF.shape[1], requires_grad=True)
 
-    loss = companion_loss(answer_NF, unknown_NF, Pretraining())
+    loss = auxiliary_loss(answer_NF, unknown_NF, Pretraining())
     loss.backward()  # type: ignore[no-untyped-call]
 
     assert loss.item() == 0.0
@@ -126,8 +126,8 @@ def test_the_finding_itself_is_not_learned_twice() -> None:
     row = IndexRow(
         image_id="a", path="a", sha256="", person_group="a", label=1, other_findings="Edema|Mass"
     )
-    (companion_F,) = encode_companions([row], "edema")
+    (auxiliary_F,) = encode_auxiliary_labels([row], "edema")
 
-    assert np.isnan(companion_F[FINDINGS.index("edema")])
-    assert companion_F[FINDINGS.index("mass")] == 1.0
-    assert companion_F[FINDINGS.index("hernia")] == 0.0
+    assert np.isnan(auxiliary_F[FINDINGS.index("edema")])
+    assert auxiliary_F[FINDINGS.index("mass")] == 1.0
+    assert auxiliary_F[FINDINGS.index("hernia")] == 0.0

@@ -6,8 +6,8 @@ import torch
 
 from cxr.graph import OnnxGraph
 from cxr.interpret import Cam, Outputs
-from training.bundle.graph_gates import file_gates, measure_parity, parity_gates
 from training.bundle.onnx_export import trace
+from training.bundle.release_gates.graph_gates import file_gates, measure_parity, parity_gates
 from training.model.backbone import Backbone
 from training.model.backbones import (
     BACKBONES,

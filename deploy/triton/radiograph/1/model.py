@@ -14,11 +14,11 @@ import triton_python_backend_utils as triton
 
 from cxr.bundle import read_bundle
 from cxr.decode import DecodeLimits, quiet_libraries
+from cxr.decode_and_preprocess import Preparation, Prepared, prepare
 from cxr.errors import ImageError
 from cxr.graph import Runtime, open_graph
 from cxr.interpret import interpret
 from cxr.metadata_features import encode_metadata_features
-from cxr.prepare import Preparation, Prepared, prepare
 
 
 class TritonPythonModel:

@@ -1,6 +1,6 @@
-"""What tables say of an image beside its finding, as numbers to learn from.
+"""Auxiliary labels: other findings, sex, view and age, as numbers to learn in pretraining.
 
-Shape suffixes: N images, F companions.
+Shape suffixes: N images, F auxiliary labels.
 """
 
 import math
@@ -23,8 +23,8 @@ _AGE_MEAN_YEARS = 48.0
 _AGE_SPREAD_YEARS = 16.0
 
 
-def encode_companions(rows: Sequence[IndexRow], finding: str) -> NDArray[np.float32]:
-    """Return `companion_NF`: findings, sex and view as 0 or 1, age about 0; NaN if unknown.
+def encode_auxiliary_labels(rows: Sequence[IndexRow], finding: str) -> NDArray[np.float32]:
+    """Return `auxiliary_NF`: findings, sex and view as 0 or 1, age about 0; NaN if unknown.
 
     The finding that a network learns anyway is left unknown.
     """

@@ -1,4 +1,4 @@
-"""The gates that a graph file passes before it may become a bundle.
+"""Release gates of a graph file: format, size, and agreement with the network.
 
 Errors of maps and distances are relative to max(1, |value|): a map's cells may
 be tens of logits, a distance hundreds, and float32 has seven digits.
@@ -7,20 +7,18 @@ Shape suffixes: N images, H and W input rows and columns, h and w map rows and c
 metadata.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cxr.bundle import read_bundle
-from cxr.errors import BundleError
-from cxr.graph import Graph, open_graph
+from cxr.graph import Graph
 from cxr.interpret import Cam, Outputs
 from cxr.manifest import Parity
-from training.bundle.gates import ReleaseGate, at_most, largest, relative
 from training.bundle.onnx_export import INTERFACES
+from training.bundle.release_gates.gate import ReleaseGate, at_most, largest, relative
 
 BATCH_SIZES = (1, 2, 7, 64)
 """The batch sizes at which the graph is compared with the network, and with itself alone."""
@@ -60,21 +58,6 @@ def file_gates(path: Path, max_bytes: int = MAX_FILE_BYTES) -> Iterator[ReleaseG
     size = path.stat().st_size
     yield ReleaseGate(
         "file size", f"{size / 1e6:.1f} MB, at most {max_bytes / 1e6:.0f} MB", size <= max_bytes
-    )
-
-
-def privacy_gate(folder: Path, private: Iterable[str]) -> ReleaseGate:
-    """Search the files of a folder for texts that must not leave this machine: the names of its
-    folders.
-    """
-    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
-    telling = sorted(
-        {name for text in private for name, content in contents.items() if text.encode() in content}
-    )
-    return ReleaseGate(
-        "nothing of this machine",
-        f"local folders named in {', '.join(telling) or 'no file'}",
-        not telling,
     )
 
 
@@ -144,16 +127,6 @@ def edge_images(size: int) -> NDArray[np.uint8]:
         square_HW * 255,
     ]  # fmt: skip
     return np.stack(images).astype(np.uint8)
-
-
-def opening_gate(folder: Path) -> ReleaseGate:
-    """Read a bundle as the service does, and let it answer its golden inputs."""
-    name = "the bundle opens and answers its golden inputs"
-    try:
-        open_graph(read_bundle(folder))
-    except BundleError as exc:
-        return ReleaseGate(name, str(exc), holds=False)
-    return ReleaseGate(name, "all of them", holds=True)
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from gateway import dead_letters
-from gateway.html import environment
+from gateway.html_templates import environment
 from gateway.node import Node
 from gateway.retention import count_waiting, oldest_unsent
 

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from tests.factories import chest, make_jpeg
 from training.data import DataError
 from training.data.split import SplitError
-from training.fit.open_run import open_run
 from training.fit.run_dir import RunError, load_run, read_splits
+from training.fit.start_or_resume import open_run
 from training.model.pretrained import WeightsError
 from training.recipe.catalogue import pneumothorax_efficientnet_b0, smoke
 from training.recipe.override import override

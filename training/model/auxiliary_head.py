@@ -1,6 +1,6 @@
-"""What a network says beside its finding while it is pretrained; no bundle has any of it.
+"""A second head, which learns the auxiliary labels in pretraining; no bundle holds it.
 
-Shape suffixes: N images, C channels, F companions, h and w map rows and columns.
+Shape suffixes: N images, C channels, F auxiliary labels, h and w map rows and columns.
 """
 
 import math
@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from training.data.companions import FINDINGS, PERSON
+from training.data.auxiliary_labels import FINDINGS, PERSON
 
 
-class CompanionHead(nn.Module):
+class AuxiliaryHead(nn.Module):
     """One more linear layer on the last feature maps, for other findings and for the person."""
 
     def __init__(self, channels: int) -> None:

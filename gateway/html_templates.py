@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gateway.report import Report
+from gateway.period_report import Report
 
 
 def environment() -> Environment:

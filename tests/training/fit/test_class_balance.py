@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.fit.balance import class_weights, epoch_order
+from training.fit.class_balance import class_weights, epoch_order
 
 LABELS = np.array([1] * 30 + [0] * 10)
 

@@ -1,4 +1,4 @@
-"""Release gates: conditions that must hold before a bundle may ship, each with its figure.
+"""One release gate: a condition that must hold before a bundle may ship, with its figure.
 
 A gate has a name, a figure and a result. A failed gate stops the export or the conversion.
 

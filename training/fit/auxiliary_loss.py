@@ -1,6 +1,6 @@
-"""The loss of what a network says beside its finding.
+"""The loss of the auxiliary labels: other findings, and the person.
 
-Shape suffixes: N images, F companions.
+Shape suffixes: N images, F auxiliary labels.
 """
 
 from collections.abc import Callable
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.data.companions import FINDINGS
+from training.data.auxiliary_labels import FINDINGS
 from training.recipe.pretraining import Pretraining
 
 _SMOOTHING = 0.06
 """Of findings that were read out of reports, about a tenth of which are wrong."""
 
 
-def companion_loss(answer_NF: Tensor, companion_NF: Tensor, pretraining: Pretraining) -> Tensor:
+def auxiliary_loss(answer_NF: Tensor, auxiliary_NF: Tensor, pretraining: Pretraining) -> Tensor:
     """Return the weighted loss of a batch; what is unknown (NaN) takes no part."""
     findings = len(FINDINGS)
-    known_NF = ~companion_NF.isnan()
-    target_NF = companion_NF.nan_to_num()
+    known_NF = ~auxiliary_NF.isnan()
+    target_NF = auxiliary_NF.nan_to_num()
     smooth_NF = target_NF[:, :findings] * (1.0 - _SMOOTHING) + _SMOOTHING / 2
     finding = _mean_of_known(
         functional.binary_cross_entropy_with_logits(

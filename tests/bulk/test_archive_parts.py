@@ -1,4 +1,4 @@
-from bulk.items import Item, divide, sample
+from bulk.archive_parts import Item, divide, sample
 
 
 def items(count: int) -> list[Item]:

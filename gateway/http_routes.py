@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import dead_letters
 from gateway.node import Node
-from gateway.page import render_page
+from gateway.queue_page import render_page
 from gateway.results_table import UnknownAnswer, add_verdict
 from gateway.stow import StowRequest, receive_study
 
@@ -62,7 +62,7 @@ class KeyRequired:
         await self._app(scope, receive, send)
 
 
-class Web:
+class HttpRoutes:
     """The handlers of one gateway."""
 
     def __init__(self, node: Node) -> None:
@@ -136,7 +136,7 @@ class Web:
 
 def create_app(node: Node) -> Starlette:
     """Return the application of a running gateway."""
-    web, key_file = Web(node), node.parts.settings.http.key_file
+    web, key_file = HttpRoutes(node), node.parts.settings.http.key_file
     key = key_file.read_text().strip() if key_file else None
     return Starlette(
         routes=[

@@ -16,8 +16,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bulk.archive_parts import ArchivePart, Item
 from bulk.errors import SourceUnreadable
-from bulk.items import ArchivePart, Item
 from bulk.job import Job, identity
 from bulk.rows import Row, make_table
 from bulk.score import UNREADABLE, Scorer

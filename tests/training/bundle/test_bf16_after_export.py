@@ -12,9 +12,9 @@ from cxr.metrics_schema import PrecisionFigures
 from training.__main__ import main
 from training.bundle.amend import state_fast
 from training.bundle.bf16 import NotMeasurable, openvino_is_installed
-from training.bundle.bf16_later import judge_bundle, read_unseen
+from training.bundle.bf16_after_export import judge_bundle, read_unseen
 from training.bundle.export import export
-from training.bundle.gates import TOLERANCES
+from training.bundle.release_gates.gate import TOLERANCES
 from training.evaluation.labelled_images import roles
 from training.hardware import bf16_instructions
 

@@ -1,4 +1,4 @@
-"""What scoring and delivering share."""
+"""The settings and all that is open while the gateway runs; scoring and delivering share it."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from gateway.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class OpenResources:
     """The settings, and all that is open while the gateway runs."""
 
     settings: GatewaySettings

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from training.stats.metrics import auroc, bootstrap_interval
-from training.stats.paired import MEASURES, mcnemar, resample
+from training.stats.paired_comparison import MEASURES, mcnemar, resample
 
 LABELS = np.array([0, 1] * 100)
 PERSONS = [f"p{i // 4}" for i in range(200)]

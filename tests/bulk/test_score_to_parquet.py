@@ -3,9 +3,9 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
-from bulk.items import divide
+from bulk.archive_parts import divide
 from bulk.job import Job
-from bulk.part_task import MAX_DEATHS, Journal, score_part
+from bulk.score_to_parquet import MAX_DEATHS, Journal, score_part
 from cxr.errors import BundleError
 
 

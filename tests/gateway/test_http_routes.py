@@ -14,16 +14,16 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
-from gateway.answer import ServiceAnswer
 from gateway.header import read_facts
+from gateway.http_routes import create_app
 from gateway.instances import Waiting, next_due
 from gateway.node import Node, running_node
-from gateway.report import Share
+from gateway.period_report import Share
 from gateway.results_table import Answered, add_answer, add_event
-from gateway.web import create_app
+from gateway.structured_report import ServiceAnswer
 from tests.gateway.conftest import CT, film, make_settings
 from tests.gateway.peers import serving
-from tests.marked import find_marks, marked_dicom
+from tests.phi_marked_files import find_marks, marked_dicom
 from tests.server import ROOT, free_port
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=part'

@@ -13,7 +13,7 @@ from gateway.spool import Spool
 _LOOK_AGAIN_S = 0.5
 
 
-class Watermark:
+class Backpressure:
     """Room on the disk and in the queue, looked up at most twice a second."""
 
     def __init__(self, node: NodeSettings, spool: Spool, database: Database) -> None:

@@ -1,4 +1,4 @@
-"""How much later answers come than the work before them says, learned from the latest answers.
+"""By how much answers are later than the work before them says, learned from the latest answers.
 
     expected = pace * work + margin
 
@@ -39,7 +39,7 @@ class _TimedAnswer:
     took_s: float
 
 
-class Pace:
+class LatencyBias:
     """Seconds that a piece of work takes in the present weather of the machine."""
 
     def __init__(self) -> None:

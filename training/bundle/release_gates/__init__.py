@@ -1,0 +1,1 @@
+"""The release gates: conditions that must hold before a bundle may ship."""
