@@ -15,8 +15,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
 from gateway.failpoints import failpoint
-from gateway.pacing import Pacing
 from gateway.metrics import GatewayMetrics
+from gateway.pacing import Pacing
 from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, RefusedInstance
 from gateway.settings import GatewaySettings, Peer
 from gateway.sop_classes import SYNTAXES
