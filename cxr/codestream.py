@@ -34,6 +34,7 @@ _SCAN = b"\xff\xda"
 _SCAN_OR_END = re.compile(rb"\xff[\xd9\xda]")
 """Start of a scan, or end of the image."""
 
+_HUFFMAN_TABLES = 0xC4
 _RESTART_INTERVAL = 0xDD
 _JFIF = 0xE0
 _EXIF = 0xE1
@@ -154,6 +155,17 @@ class JpegStructure:
         if self.samples == 1:
             return 8
         return 8 * max((high for _, _, high in self.frame.components), default=1)
+
+    def shortest_codes(self) -> Iterator[tuple[int, int]]:
+        """Yield each Huffman table before the first scan: its class and number as one byte (T.81
+        B.2.4.2), and the symbol of its shortest code, which consists of zeros.
+        """
+        for marker, start, end in _segments(JPEG_START + self.head):
+            tables = (JPEG_START + self.head)[start:end]
+            place = 4
+            while marker == _HUFFMAN_TABLES and place + 18 <= len(tables):
+                yield tables[place], tables[place + 17]
+                place += 17 + sum(tables[place + 1 : place + 17])
 
     @property
     def is_subsampled(self) -> bool:

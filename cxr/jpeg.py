@@ -29,6 +29,9 @@ _DAMAGED = "The compressed image is damaged; parts of it are missing or overwrit
 _MARKER = re.compile(rb"\xff+[\xd0-\xd7\xd9]", re.DOTALL)
 """A restart marker or the end, with the fill bytes before it (T.81 B.1.1.2)."""
 
+_FURTHER = b"\xaa\x55\xaa\x55"
+"""Bytes that a whole scan does not need; a decoder fills what is missing with zeros."""
+
 _PIXELS_A_BYTE = 8
 _BLOCKS_A_BYTE = 4
 """Most units that one byte of a scan can hold: a pixel takes one bit at least, a block two."""
@@ -113,12 +116,28 @@ def decode_deep_jpeg(outline: JpegStructure) -> NDArray[Any]:
         for count in (1, 2, 3) if is_padded or _ends_saturated(image, outline) else (1,):
             altered = np.asarray(imagecodecs.jpeg_decode(head + _with_other_ends(outline, count)))
             if _ends_where_altered(image != altered, outline, count):
+                _check_ends(head, outline, image)
                 return image
     except ImageError:
         raise
     except Exception as exc:
         raise CorruptImage(_DAMAGED) from exc
     raise CorruptImage(_DAMAGED)
+
+
+def _check_ends(head: bytes, outline: JpegStructure, image: NDArray[Any]) -> None:
+    """Raise `CorruptImage` if bytes behind the scan's end change the image: some are missing."""
+    longer = np.asarray(imagecodecs.jpeg_decode(head + _with_further_bytes(outline)))
+    if not np.array_equal(longer, image):
+        raise CorruptImage(_DAMAGED)
+
+
+def _with_further_bytes(outline: JpegStructure) -> bytes:
+    """Add bytes before each restart marker and before the end."""
+    coded = outline.coded
+    start = 2 + int.from_bytes(coded[2:4], "big")
+    scan = _MARKER.sub(lambda marker: _FURTHER + marker.group(), coded[start:])
+    return coded[:start] + scan
 
 
 def _ends_saturated(image: NDArray[Any], outline: JpegStructure) -> bool:

@@ -20,7 +20,7 @@ from cxr.image_size import check_size, jpeg_reduction
 from cxr.jpeg import decode_jpeg
 from cxr.orientation import exchanges_sides, read_exif_orientation, upright
 from cxr.radiograph import Metadata, Processing, Radiograph
-from cxr.scan_damage import looks_torn
+from cxr.scan_damage import has_lost_piece, looks_torn
 from cxr.warning_codes import LOOKS_DAMAGED, ImageWarning, WarningCode
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -92,7 +92,7 @@ def read_jpeg(
         rows, columns = columns, rows
     processing = Processing(format="jpeg", rows=rows, columns=columns, orientation=orientation)
     warnings = _color_warnings(color=color)
-    if looks_torn(samples, outline.block_rows // reduction):
+    if has_lost_piece(outline) or looks_torn(samples, outline.block_rows // reduction):
         warnings = (*warnings, LOOKS_DAMAGED)
     return Radiograph(upright(samples, orientation), Metadata(), processing, warnings, reduction)
 

@@ -1,8 +1,9 @@
-"""Does an image look torn, as one does behind a damaged place of a JPEG scan?
+"""Signs of a damaged JPEG scan that its decoder does not notice.
 
 JPEG codes the brightness of a block as its difference from the one before. Behind a damaged place
 all blocks are brighter or darker by the same amount, to the end of the image. The decoder notices
-nothing if the damaged bytes happen to hold as many blocks as the sound ones did.
+nothing if the damaged bytes happen to hold as many blocks as the sound ones did. Such an image
+looks torn. A lost piece of a file is often read as zeros, which few encoders write.
 
 Shape suffixes: H rows, W columns, B boundaries between rows of blocks, C sampled columns, R rows
 beside a boundary.
@@ -12,6 +13,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cxr.codestream import JpegStructure
+
+MIN_ZERO_BYTES = 16
+"""Zeros in a row that count as a lost piece."""
+
+_ZEROS = bytes(MIN_ZERO_BYTES)
 
 COLUMN_STEP = 4
 """Every fourth column is looked at."""
@@ -24,6 +32,27 @@ MAX_SPREAD = 0.3
 
 MIN_TEXTURE = 8.0 / 255
 """Smallest spread along the rows above and below: a plain border is no tear."""
+
+
+def has_lost_piece(outline: JpegStructure) -> bool:
+    """Tell whether a scan holds zeros that are no image.
+
+    Zeros are an image if they are the code of an empty block: a black border, written with tables
+    made for that image. Refining scans may consist of zeros too, so progressive ones are not
+    looked at, nor are those that code one colour at a time.
+    """
+    frame = outline.frame
+    if outline.source.find(_ZEROS, outline.scan, outline.place.stop) < 0:
+        return False
+    if frame.is_progressive or frame.is_lossless or frame.is_arithmetic or len(outline.scans) != 1:
+        return False
+    coded = outline.coded
+    start = 2 + int.from_bytes(coded[2:4], "big")
+    used = {0x10 | number & 15 for number in coded[6 : start - 3 : 2]}
+    firsts = dict(outline.shortest_codes())
+    # Zeros between the last block and the end marker are padding.
+    is_within = coded[:-2].rstrip(b"\0").find(_ZEROS, start) >= 0
+    return is_within and any(firsts.get(table) for table in used)
 
 
 def looks_torn(image_HW: NDArray[Any], block_rows: int, top: int = 255) -> bool:

@@ -23,7 +23,7 @@ from cxr.dicom.rle import decode_rle
 from cxr.errors import CorruptImage, ImageError, TooLarge, UnsupportedFormat
 from cxr.jpeg import decode_deep_jpeg, decode_jpeg
 from cxr.jpeg_2000 import read_jpeg_2000_outline
-from cxr.scan_damage import looks_torn
+from cxr.scan_damage import has_lost_piece, looks_torn
 
 Stored = NDArray[Any]
 """Stored values, uint8 or uint16 or int16, [H, W] or [H, W, S]."""
@@ -219,16 +219,20 @@ def _decode_jpeg(
             is_compressed=True,
             is_ybr=False,
             is_repaired=contradicts or luma,
-            is_torn=looks_torn(brightness, outline.block_rows // reduction),
+            is_torn=has_lost_piece(outline)
+            or looks_torn(brightness, outline.block_rows // reduction),
         )
     if not codec.in_worker:
         raise CorruptImage("The compressed image is of another kind than its transfer syntax.")
     is_ybr = layout.is_ybr and outline.frame.is_lossless  # the DCT-based decoder gives RGB
     samples = decode_deep_jpeg(outline)
-    is_torn = not outline.frame.is_lossless and looks_torn(
-        samples if samples.ndim == 2 else samples[..., 1],
-        outline.block_rows,
-        2**outline.frame.bits - 1,
+    is_torn = has_lost_piece(outline) or (
+        not outline.frame.is_lossless
+        and looks_torn(
+            samples if samples.ndim == 2 else samples[..., 1],
+            outline.block_rows,
+            2**outline.frame.bits - 1,
+        )
     )
     return Frame(
         samples, is_compressed=True, is_ybr=is_ybr, is_repaired=contradicts, is_torn=is_torn

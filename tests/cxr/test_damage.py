@@ -24,6 +24,7 @@ from cxr.codestream import read_jpeg_outline
 from cxr.decode import DecodeLimits, decode
 from cxr.errors import CorruptImage, ImageError
 from cxr.jpeg import decode_deep_jpeg, decode_jpeg
+from cxr.scan_damage import MIN_ZERO_BYTES
 from tests.factories import Pixels, chest, make_dicom, make_jpeg, make_png
 
 RNG = np.random.default_rng(5)
@@ -97,6 +98,41 @@ def test_a_damaged_scan_is_refused_at_every_tenth(name: str, damage: Damage) -> 
         broken = damage(stream, scan + (len(stream) - scan) * tenth // 10, 200)
         with pytest.raises(ImageError):
             decode(in_dicom(name, broken), limits=DecodeLimits())
+
+
+@pytest.mark.parametrize("name", ["lossless", "lossless of libjpeg"])
+def test_a_single_missing_byte_of_a_lossless_scan_is_refused(name: str) -> None:
+    stream = STREAMS[name][1]
+    scan = stream.rindex(b"\xff\xda") + 16
+    refused = 0
+    for place in range(scan, len(stream) - 40, (len(stream) - scan) // 12):
+        if 0xFF in stream[place - 1 : place + 2]:
+            continue  # a missing half of a stuffed byte may leave the same bits
+        try:
+            decode(in_dicom(name, without(stream, place, 1)), limits=DecodeLimits())
+        except ImageError:
+            refused += 1
+    assert refused >= 10
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_zeros_in_a_scan_are_refused_or_told(samples: int) -> None:
+    pixels = SHALLOW if samples == 1 else np.dstack([SHALLOW] * 3)
+    stream = make_jpeg(pixels)
+    scan = stream.rindex(b"\xff\xda") + 16
+    for place in range(scan, len(stream) - 100, 97):
+        try:
+            radiograph = decode(zeroed(stream, place, 64), limits=DecodeLimits(), size=64)
+        except CorruptImage:
+            continue
+        assert "looks_damaged" in {warning.code.value for warning in radiograph.warnings}
+
+
+def test_a_black_border_that_is_coded_as_zeros_is_no_damage() -> None:
+    framed = np.pad(chest(), 256)
+    stream = make_jpeg(framed, optimize=True)
+    assert bytes(MIN_ZERO_BYTES) in stream
+    assert decode(stream, limits=DecodeLimits()).warnings == ()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
