@@ -160,8 +160,9 @@ class JpegStructure:
         """Yield each Huffman table before the first scan: its class and number as one byte (T.81
         B.2.4.2), and the symbol of its shortest code, which consists of zeros.
         """
-        for marker, start, end in _segments(JPEG_START + self.head):
-            tables = (JPEG_START + self.head)[start:end]
+        head = JPEG_START + self.head
+        for marker, start, end in _segments(head, 0, len(head)):
+            tables = head[start:end]
             place = 4
             while marker == _HUFFMAN_TABLES and place + 18 <= len(tables):
                 yield tables[place], tables[place + 17]
