@@ -4,12 +4,14 @@ Shape suffixes: H rows, W columns, S samples a pixel, V stored values.
 """
 
 import struct
+import zlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cxr.errors import CorruptImage
 
@@ -26,6 +28,8 @@ MAX_CHUNKS = 50_000
 
 _MAGIC = b"\x89PNG\r\n\x1a\n"
 _DEPTH_POSITION = 24
+_COLOR = 2
+_GREY_WITH_ALPHA = 4
 _PIXEL_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND"})
 
 
@@ -51,15 +55,31 @@ def is_deep_png(data: bytes) -> bool:
 def decode_deep_png(data: bytes) -> NDArray[np.uint16]:
     """Decode a colour or transparent PNG of 16 bits to its samples: uint16 [H, W, S].
 
+    Pillow keeps one byte of each sample. It reads grey with alpha whole if called four samples of
+    8 bits, and colours in two passes, whose second one takes the low bytes for the high ones of
+    little-endian samples. libpng would write its warnings to standard error, where they may wait.
+
     Raises:
         CorruptImage: it can't be decoded whole.
     """
     try:
-        return np.asarray(imagecodecs.png_decode(_bare(data)), np.uint16)
+        header, deflated = _pixel_chunks(data)
+        width, height, _, color_type, _, _, is_adam7 = struct.unpack(">LLBBBBB", header)
+        read = partial(_read_bytes, (width, height), deflated, is_adam7)
+        if color_type == _GREY_WITH_ALPHA:
+            return read("RGBA", "RGBA").view(">u2").astype(np.uint16)
+        mode = "RGB" if color_type == _COLOR else "RGBA"
+        return (read(mode, f"{mode};16B").astype(np.uint16) << 8) | read(mode, f"{mode};16L")
     except (CorruptImage, MemoryError):
         raise
     except Exception as exc:
         raise CorruptImage("The PNG can't be decoded whole.") from exc
+
+
+def _read_bytes(
+    size: tuple[int, int], deflated: bytes, is_adam7: int, mode: str, raw_mode: str
+) -> NDArray[np.uint8]:
+    return np.asarray(Image.frombytes(mode, size, deflated, "zip", raw_mode, is_adam7))
 
 
 def scale_depth(stored: NDArray[Any]) -> DeepImage:
@@ -88,18 +108,27 @@ def _has_color(samples_WS: NDArray[Any], top: int) -> bool:
     return bool(spread_W.max() > MAX_GREY_DIFFERENCE * top)
 
 
-def _bare(data: bytes) -> bytes:
-    """Return a PNG without the chunks that make no pixel: texts, profiles, times."""
-    kept = [_MAGIC]
+def _pixel_chunks(data: bytes) -> tuple[bytes, bytes]:
+    """Return the header and the deflated pixels of a PNG; other chunks make no pixel."""
+    header = b""
+    deflated: list[bytes] = []
     start = len(_MAGIC)
     for _ in range(MAX_CHUNKS):
         length, kind = struct.unpack(">L4s", data[start : start + 8].ljust(8, b"\0"))
         end = start + 12 + length
         if end > len(data):
             break
-        if kind in _PIXEL_CHUNKS:
-            kept.append(data[start:end])
-        if kind == b"IEND":
-            return b"".join(kept)
+        if kind in _PIXEL_CHUNKS and data[end - 4 : end] != _checksum(data[start + 4 : end - 4]):
+            raise CorruptImage("A part of the PNG is damaged.")
+        if kind == b"IHDR":
+            header = data[start + 8 : end - 4]
+        elif kind == b"IDAT":
+            deflated.append(data[start + 8 : end - 4])
+        elif kind == b"IEND":
+            return header, b"".join(deflated)
         start = end
     raise CorruptImage("The PNG has no end.")
+
+
+def _checksum(chunk: bytes) -> bytes:
+    return struct.pack(">L", zlib.crc32(chunk))

@@ -122,8 +122,13 @@ def _png_seconds(image: Image.Image, num_bytes: int) -> float:
     bits = len(samples) * int(re.sub(r"\D", "", depth) or 8)
     is_adam7 = bool(image.info.get("interlace"))
     is_color = image.mode not in GREY_MODES
+    passes = 2 if is_color and depth.startswith("16") else 1
     return png_seconds(
-        num_bytes, image.height * image.width, bits, is_color=is_color, is_adam7=is_adam7
+        num_bytes * passes,
+        image.height * image.width,
+        bits * passes,
+        is_color=is_color,
+        is_adam7=is_adam7,
     )
 
 

@@ -22,9 +22,11 @@ from pydicom.uid import (
 )
 
 from cxr.decode import DecodeLimits, decode, quiet_libraries
+from cxr.deep_png import decode_deep_png
 from cxr.errors import ImageError
 from cxr.radiograph import Radiograph
 from tests.factories import Pixels, chest, make_dicom, make_jpeg, ramp, saved
+from tests.worst_files import png
 
 IMAGE = chest(128, 120)
 JPEG = make_jpeg(IMAGE)
@@ -173,6 +175,19 @@ def test_a_deep_png_with_colours_is_told() -> None:
     values = ramp(top=65535).astype(np.uint16)
     radiograph = read(deep_png(np.dstack([values, values // 2, values // 3])))
     assert "color_input" in codes(radiograph)
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("color", [2, 4, 6])
+def test_deep_colours_are_read_in_full_and_nothing_is_written_to_standard_error(
+    color: int, capfd: pytest.CaptureFixture[str], *, interlaced: bool
+) -> None:
+    for row_filter in range(5):
+        data = png(70, 90, 16, color, row_filter, noise=True, interlaced=interlaced)
+        samples = decode_deep_png(data)
+        assert capfd.readouterr() == ("", "")
+        np.testing.assert_array_equal(samples, imagecodecs.png_decode(data))
+        capfd.readouterr()
 
 
 @given(place=st.floats(0.05, 0.95), count=st.integers(1, 64))
