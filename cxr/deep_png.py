@@ -69,7 +69,8 @@ def decode_deep_png(data: bytes) -> NDArray[np.uint16]:
         if color_type == _GREY_WITH_ALPHA:
             return read("RGBA", "RGBA").view(">u2").astype(np.uint16)
         mode = "RGB" if color_type == _COLOR else "RGBA"
-        return (read(mode, f"{mode};16B").astype(np.uint16) << 8) | read(mode, f"{mode};16L")
+        samples_HWS = np.asarray(read(mode, f"{mode};16B"), np.uint16) << np.uint16(8)
+        return np.asarray(samples_HWS | read(mode, f"{mode};16L"), np.uint16)
     except (CorruptImage, MemoryError):
         raise
     except Exception as exc:
