@@ -6,6 +6,7 @@ children, of which they flag fewer than one in a hundred.
 Shape suffixes: H rows, W columns, T thumbnail pixels, G grey levels.
 """
 
+import math
 from collections.abc import Iterator
 from functools import cache
 
@@ -42,13 +43,14 @@ def appearance_warnings(image_HW: NDArray[np.uint8]) -> Iterator[ImageWarning]:
     Args:
         image_HW: uint8, as `preprocess` returns it.
     """
-    if has_few_greys(image_HW):
+    image = Image.fromarray(image_HW)
+    if _has_few_greys(image):
         yield ImageWarning(
             WarningCode.FEW_GREYS,
             "The image has hardly any contrast, or fewer greys than a radiograph has.",
         )
         return
-    shape = likeness(image_HW)
+    shape = _likeness(image)
     if shape < -MIN_LIKENESS and polarity(image_HW) < 0:
         yield ImageWarning(
             WarningCode.LOOKS_INVERTED, "The image looks as if black and white were exchanged."
@@ -60,17 +62,17 @@ def appearance_warnings(image_HW: NDArray[np.uint8]) -> Iterator[ImageWarning]:
         )
 
 
-def has_few_greys(image_HW: NDArray[np.uint8]) -> bool:
+def _has_few_greys(image: Image.Image) -> bool:
     """Tell whether an image is blank, or has few grey levels, as drawings and scans of text are."""
     # Pillow counts grey levels several times as fast as numpy; the counts give the spread too.
-    share_G = np.array(Image.fromarray(image_HW).histogram(), dtype=np.float64) / image_HW.size
+    num_pixels = image.width * image.height
+    share_G = np.array(image.histogram(), dtype=np.float64) / num_pixels
     variance = float(np.square(_GREYS) @ share_G - np.square(_GREYS @ share_G))
     if variance < (MIN_CONTRAST * 255) ** 2:
         return True
     share_G = share_G[share_G > 0]
     return (
-        image_HW.size >= _MIN_PIXELS
-        and float(-(share_G * np.log2(share_G)).sum()) < MIN_ENTROPY_BITS
+        num_pixels >= _MIN_PIXELS and float(-(share_G * np.log2(share_G)).sum()) < MIN_ENTROPY_BITS
     )
 
 
@@ -97,26 +99,32 @@ def likeness(image_HW: NDArray[np.uint8]) -> float:
     """Return the correlation of an image's thumbnail with the phantom's: -1 to 1, 0 for a blank
     image.
     """
-    return float(_thumbnail(image_HW) @ _phantom_thumbnail())
+    return _likeness(Image.fromarray(image_HW))
+
+
+def _likeness(image: Image.Image) -> float:
+    return float(_thumbnail(image) @ _phantom_thumbnail())
 
 
 @cache
 def _phantom_thumbnail() -> NDArray[np.float64]:
     """Average the thumbnails of a few phantoms: `chest_T`, of length 1."""
     chest_T = np.mean(
-        [_thumbnail(draw_phantom(256, 256, seed=seed)) for seed in range(_PHANTOMS)], axis=0
+        [
+            _thumbnail(Image.fromarray(draw_phantom(256, 256, seed=seed)))
+            for seed in range(_PHANTOMS)
+        ],
+        axis=0,
     )
     return np.asarray(chest_T / np.linalg.norm(chest_T), dtype=np.float64)
 
 
-def _thumbnail(image_HW: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _thumbnail(image: Image.Image) -> NDArray[np.float64]:
     """Average an image to a few pixels: `thumbnail_T`, about its mean and of length 1."""
-    small = Image.fromarray(image_HW).resize(
-        (_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX
-    )
+    small = image.resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
     thumbnail_T = np.asarray(small, dtype=np.float64).ravel()
     thumbnail_T = thumbnail_T - thumbnail_T.mean()
-    return np.asarray(thumbnail_T / max(float(np.linalg.norm(thumbnail_T)), 1e-9))
+    return np.asarray(thumbnail_T / max(math.sqrt(thumbnail_T @ thumbnail_T), 1e-9))
 
 
 def _mean(image_HW: NDArray[np.uint8], left: float, right: float) -> float:

@@ -138,7 +138,7 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
         return np.asarray(image.getchannel(0))
     if image.mode in ("PA", "P", "CMYK"):
         image = image.convert("RGB")
-    return np.asarray(image.convert("L"))
+    return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
 def _depth_warnings(deep: DeepImage) -> tuple[ImageWarning, ...]:

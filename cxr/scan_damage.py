@@ -68,7 +68,7 @@ def looks_torn(image_HW: NDArray[Any], block_rows: int, top: int = 255) -> bool:
     columns_HC = image_HW[:, ::COLUMN_STEP]
     count = (image_HW.shape[0] - 2) // block_rows - 1
     # The mean of the columns' changes is the change of their mean, which takes one pass.
-    sums_H = _row_sums(image_HW)
+    sums_H = columns_HC.sum(axis=1, dtype=np.int64)
     excess_B = _excess(
         *(sums_H[block_rows + offset :: block_rows][:count] for offset in (-2, -1, 0, 1))
     )
@@ -76,16 +76,6 @@ def looks_torn(image_HW: NDArray[Any], block_rows: int, top: int = 255) -> bool:
     means_B = (excess_B[:-1] + excess_B[1:]) / (2 * columns_HC.shape[1])
     candidates = np.flatnonzero(np.abs(means_B) > MIN_STEP * top)
     return any(_is_tear(columns_HC, block_rows, int(index), top) for index in candidates)
-
-
-def _row_sums(image_HW: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the sum of the sampled columns of each row."""
-    width = image_HW.shape[1]
-    if image_HW.dtype == np.uint8 and width % COLUMN_STEP == 0 and image_HW.flags.c_contiguous:
-        # Of four bytes in a word the lowest one is the sampled column.
-        sampled_HC = image_HW.view("<u4") & np.uint32(0xFF)
-        return np.asarray(sampled_HC.sum(axis=1, dtype=np.uint32), np.int64)
-    return np.asarray(image_HW[:, ::COLUMN_STEP].sum(axis=1, dtype=np.int64))
 
 
 def _excess(

@@ -9,6 +9,7 @@ Shape suffixes: V stored values, as unsigned bit patterns.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,12 @@ class GreyScale:
     share_V: Shares | None
     padding_V: NDArray[np.intp]
     is_repaired: bool
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether each pattern of eight bits is its own grey level."""
+        is_plain = self.intensity == "identity" and not self.padding_V.size
+        return is_plain and len(self.modality_V) == 2**DISPLAY_READY_BITS
 
     def table(self, counts_V: NDArray[np.int64] | None) -> NDArray[np.uint8]:
         """Return the grey level of each bit pattern; `counts_V` says how often each occurs if
@@ -81,14 +88,14 @@ def read_grey_scale(dataset: Dataset, bits: int, *, is_signed: bool) -> GreyScal
     return GreyScale("percentile", modality_V, None, padding_V, is_repaired)
 
 
+@lru_cache(maxsize=32)
 def _stored_values(bits: int, *, is_signed: bool) -> NDArray[np.int32]:
-    """Return the stored value of each bit pattern: int32 [2 ** bits]."""
+    """Return the stored value of each bit pattern: int32 [2 ** bits], which nobody may change."""
     values_V = np.arange(2**bits, dtype=np.int32)
-    return (
-        np.where(values_V >= 2 ** (bits - 1), values_V - 2**bits, values_V)
-        if is_signed
-        else values_V
-    )
+    if is_signed:
+        values_V = np.where(values_V >= 2 ** (bits - 1), values_V - 2**bits, values_V)
+    values_V.flags.writeable = False
+    return values_V
 
 
 def _modality(dataset: Dataset, values_V: NDArray[np.int32]) -> tuple[NDArray[np.float64], bool]:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from cxr.codestream import JpegStructure
 from cxr.dicom.codecs import Frame, codec_of, read_frame
 from cxr.dicom.exchanged_size import are_sides_exchanged
-from cxr.dicom.grey import read_grey_scale
+from cxr.dicom.grey import GreyScale, read_grey_scale
 from cxr.dicom.header import texts, transfer_syntax
 from cxr.dicom.layout import PixelLayout
 from cxr.dicom.lut import read_lut
@@ -43,10 +43,9 @@ _SHEARED = ImageWarning(
     "The image looks sheared, as if the header had rows and columns exchanged.",
 )
 
-_GREYS = np.arange(256, dtype=np.uint8)
-
-_STRIP_PIXELS = 2**20
-"""numpy widens what it indexes and multiplies; strips keep that from being many times the image."""
+_STRIP_PIXELS = 2**16
+"""numpy widens what it indexes, counts and multiplies. A strip of this size, widened, lies in the
+cache of a core: five megapixels are counted and mapped in half the time that 2 ** 20 takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +104,8 @@ def _render_grey(
     patterns_HW, bits = _patterns(frame, layout)
     if bits != layout.bits_stored:
         scale = read_grey_scale(dataset, bits, is_signed=layout.is_signed)
-    counts_V = _count(patterns_HW, bits, shutter) if scale.share_V is None else None
-    table_V = scale.table(counts_V)
     inverted = layout.photometric == "MONOCHROME1"
-    if inverted:
-        table_V = 255 - table_V
-    table_V[scale.padding_V] = 0
+    grey_HW = _map_to_grey(scale, patterns_HW, bits, shutter, inverted=inverted)
     is_deeper = bits != layout.bits_stored
     repairs = (scale, layout, frame, shutter)
     warnings = [LOOKS_DAMAGED] if frame.is_torn else []
@@ -121,8 +116,22 @@ def _render_grey(
         repaired=is_deeper or any(part.is_repaired for part in repairs),
         sheared=not frame.is_compressed and are_sides_exchanged(patterns_HW),
     )
-    pixels_HW = shutter.close(_look_up(table_V, patterns_HW))
+    pixels_HW = shutter.close(grey_HW)
     return Rendering(pixels_HW, inverted, scale.intensity, reduction, tuple(warnings))
+
+
+def _map_to_grey(
+    scale: GreyScale, patterns_HW: Patterns, bits: int, shutter: Shutter, *, inverted: bool
+) -> Grey:
+    """Return the grey level of each pixel; padding is black whatever the polarity."""
+    if scale.is_direct and not inverted and patterns_HW.dtype == np.uint8:
+        return patterns_HW.view(np.uint8)
+    counts_V = _count(patterns_HW, bits, shutter) if scale.share_V is None else None
+    table_V = scale.table(counts_V)
+    if inverted:
+        table_V = 255 - table_V
+    table_V[scale.padding_V] = 0
+    return _look_up(table_V, patterns_HW)
 
 
 def _patterns(frame: Frame, layout: PixelLayout) -> tuple[Patterns, int]:
@@ -147,6 +156,8 @@ def _patterns(frame: Frame, layout: PixelLayout) -> tuple[Patterns, int]:
     shift = layout.high_bit + 1 - bits
     if 0 < shift <= depth - bits:
         unsigned_HW = unsigned_HW >> unsigned_HW.dtype.type(shift)
+    if int(unsigned_HW.max()) < 2**bits:  # nothing above the stored bits, as in most files
+        return unsigned_HW, bits
     return unsigned_HW & unsigned_HW.dtype.type(2**bits - 1), bits
 
 
@@ -158,8 +169,6 @@ def _strips(image: NDArray[Any]) -> Iterator[slice]:
 
 
 def _look_up(table_V: Grey, patterns_HW: Patterns) -> Grey:
-    if patterns_HW.dtype == np.uint8 and np.array_equal(table_V, _GREYS):
-        return patterns_HW.view(np.uint8)  # each pattern is its own grey level
     grey_HW = np.empty(patterns_HW.shape, np.uint8)
     for strip in _strips(patterns_HW):
         np.take(table_V, patterns_HW[strip], out=grey_HW[strip], mode="clip")
