@@ -6,12 +6,11 @@ _RECEIVE_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ANSWER_S = (0.25, 0.5, 1, 2, 3, 5, 10, 30, 60, 300, 1800, 7200, 86400)
 
 
-class GatewayMetrics:
-    """Counters of what happened, and gauges of what waits."""
+class ReceivingMetrics:
+    """Instances and associations that came."""
 
-    def __init__(self) -> None:
-        """Make the metrics in a registry of their own."""
-        self.registry = registry = CollectorRegistry()
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Declare the metrics in a registry."""
         self.received = Counter(
             "cxr_gateway_received", "Instances acknowledged: new, duplicate, or conflict (the UID "
             "came before with another data set).", ("peer", "kind"), registry=registry,
@@ -34,9 +33,34 @@ class GatewayMetrics:
         self.skipped = Counter(
             "cxr_gateway_skipped", "Instances that get no answer.", ("reason",), registry=registry
         )
+
+
+class ScoringMetrics:
+    """Answers, and what readers say of them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Declare the metrics in a registry."""
         self.scored = Counter(
             "cxr_gateway_scored", "Answers.", ("rule", "label", "silent"), registry=registry
         )
+        self.superseded = Counter(
+            "cxr_gateway_superseded", "Results that a later image of the study made obsolete "
+            "before they were sent.", registry=registry,
+        )  # fmt: skip
+        self.verdicts = Counter(
+            "cxr_gateway_verdicts", "Readers' verdicts.", ("verdict",), registry=registry
+        )
+        self.service_up = Gauge(
+            "cxr_gateway_service_up", "Whether the last try reached the service.",
+            registry=registry,
+        )  # fmt: skip
+
+
+class DeliveryMetrics:
+    """Results on their way to an archive."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Declare the metrics in a registry."""
         self.sent = Counter(
             "cxr_gateway_sent", "Results that an archive accepted.", ("destination",),
             registry=registry,
@@ -52,17 +76,21 @@ class GatewayMetrics:
         self.dead = Counter(
             "cxr_gateway_dead", "Given up: dead letters.", ("target",), registry=registry
         )
-        self.superseded = Counter(
-            "cxr_gateway_superseded", "Results that a later image of the study made obsolete "
-            "before they were sent.", registry=registry,
-        )  # fmt: skip
-        self.verdicts = Counter(
-            "cxr_gateway_verdicts", "Readers' verdicts.", ("verdict",), registry=registry
-        )
         self.answer_duration = Histogram(
             "cxr_gateway_answer_seconds", "From the last byte of an image to its result in the "
             "archive.", ("destination",), registry=registry, buckets=_ANSWER_S,
         )  # fmt: skip
+        self.destination_up = Gauge(
+            "cxr_gateway_destination_up", "Whether the last try reached the archive.",
+            ("destination",), registry=registry,
+        )  # fmt: skip
+
+
+class BacklogMetrics:
+    """What waits, and the room for it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Declare the metrics in a registry."""
         self.waiting = Gauge(
             "cxr_gateway_waiting", "Rows by state: received, scored, sent, dead.", ("state",),
             registry=registry,
@@ -77,14 +105,18 @@ class GatewayMetrics:
         self.disk_free_ratio = Gauge(
             "cxr_gateway_disk_free_ratio", "Free share of the spool's disk.", registry=registry
         )
-        self.destination_up = Gauge(
-            "cxr_gateway_destination_up", "Whether the last try reached the archive.",
-            ("destination",), registry=registry,
-        )  # fmt: skip
-        self.service_up = Gauge(
-            "cxr_gateway_service_up", "Whether the last try reached the service.",
-            registry=registry,
-        )  # fmt: skip
+
+
+class GatewayMetrics(ReceivingMetrics, ScoringMetrics, DeliveryMetrics, BacklogMetrics):
+    """Counters of what happened, and gauges of what waits."""
+
+    def __init__(self) -> None:
+        """Make the metrics in a registry of their own."""
+        self.registry = CollectorRegistry()
+        ReceivingMetrics.__init__(self, self.registry)
+        ScoringMetrics.__init__(self, self.registry)
+        DeliveryMetrics.__init__(self, self.registry)
+        BacklogMetrics.__init__(self, self.registry)
 
     def render(self) -> bytes:
         """Return the text that Prometheus scrapes."""
