@@ -60,6 +60,20 @@ def check_goals(servers: Mapping[str, Figures], bare: Figures, extras: Figures) 
     return [
         *_overload(ours),
         *_throughput(servers, bare),
+        *_latency(ours, bare),
+        Goal("server CPU per request / bare loop", _of(ours, "c16_cpu_ms", bare, "cpu_ms"), 1.05),
+        Goal("resident memory after the load", _get(ours, "memory_mb"), 300, " MB"),
+        *_lifetime(extras),
+        Goal(
+            "four views / one answer, one connection",
+            _of(extras, "tta_c1_p50_ms", extras, "plain_c1_p50_ms"),
+            3,
+        ),
+    ]
+
+
+def _latency(ours: Figures, bare: Figures) -> list[Goal]:
+    return [
         Goal(
             "read / lean read, JPEG baseline",
             _of(bare, "read_ms", bare, "read_leanly_read_ms"),
@@ -76,8 +90,12 @@ def check_goals(servers: Mapping[str, Figures], bare: Figures, extras: Figures) 
         Goal(
             "p99 at 0.6x capacity / single answer", _of(ours, "x0.6_p99_ms", ours, "c1_p50_ms"), 4
         ),
-        Goal("server CPU per request / bare loop", _of(ours, "c16_cpu_ms", bare, "cpu_ms"), 1.05),
-        Goal("resident memory after the load", _get(ours, "memory_mb"), 300, " MB"),
+    ]
+
+
+def _lifetime(extras: Figures) -> list[Goal]:
+    """Goals of a service's start, its swaps and its end."""
+    return [
         Goal("start to ready, two bundles, tuned before", _get(extras, "ready_tuned_s"), 2, " s"),
         Goal("start to ready, two bundles, first time", _get(extras, "ready_first_s"), 6, " s"),
         Goal(
@@ -89,11 +107,6 @@ def check_goals(servers: Mapping[str, Figures], bare: Figures, extras: Figures) 
             f"requests lost over {extras.get('drains', 0):.0f} SIGTERM drains under load",
             _get(extras, "drain_lost"),
             0,
-        ),
-        Goal(
-            "four views / one answer, one connection",
-            _of(extras, "tta_c1_p50_ms", extras, "plain_c1_p50_ms"),
-            3,
         ),
     ]
 

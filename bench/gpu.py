@@ -34,7 +34,7 @@ from bench.figures import Figures
 from bench.gpu_page import gpu_page
 from bench.phases import closed_phase
 from bench.processes import ROOT, DidNotStart, clean_environment
-from bench.servers import our_server, running
+from bench.servers import Running, our_server, running
 from bench.uploads import Upload
 from cxr.bundle import Bundle
 from cxr.errors import BundleError, GraphError
@@ -169,36 +169,38 @@ def served(
     )
     try:
         with running(server, upload) as service:
-            command = [
-                sys.executable,
-                "-m",
-                "bench.openloop",
-                f"{service.url}/predict",
-                str(options.data),
-                "--closed",
-            ]
-            command += [str(max(1, CONNECTIONS_OF_WORKER * workers // GENERATORS)), "--seconds"]
-            _together([*command, "2"])
-            before_s, answers = (
-                service.processes.cpu_s(),
-                _together([*command, str(8 * options.seconds)]),
-            )
-            used_s, counts = (
-                service.processes.cpu_s() - before_s,
-                [answer["counts"] for answer in answers],
-            )
-            good = sum(count.get("200", 0) for count in counts)
-            return {
-                "per_s": sum(answer["answered_per_second"] for answer in answers),
-                "p50_ms": max((answer["good_ms"]["p50"] or 0.0) for answer in answers) or None,
-                "p99_ms": max((answer["good_ms"]["p99"] or 0.0) for answer in answers) or None,
-                "failed": sum(sum(count.values()) for count in counts) - good,
-                "cpu_ms": 1000 * used_s / max(1, good),
-                "ready_s": service.ready_s,
-                "memory_mb": service.processes.resident_mb(),
-            }
+            return _load(service, options, workers)
     except (DidNotStart, subprocess.CalledProcessError) as error:
         return {"error": str(error)}
+
+
+def _load(service: Running, options: argparse.Namespace, workers: int) -> dict[str, Any]:
+    connections = max(1, CONNECTIONS_OF_WORKER * workers // GENERATORS)
+    command = [
+        sys.executable,
+        "-m",
+        "bench.openloop",
+        f"{service.url}/predict",
+        str(options.data),
+        "--closed",
+        str(connections),
+        "--seconds",
+    ]
+    _together([*command, "2"])
+    before_s = service.processes.cpu_s()
+    answers = _together([*command, str(8 * options.seconds)])
+    used_s = service.processes.cpu_s() - before_s
+    counts = [answer["counts"] for answer in answers]
+    good = sum(count.get("200", 0) for count in counts)
+    return {
+        "per_s": sum(answer["answered_per_second"] for answer in answers),
+        "p50_ms": max((answer["good_ms"]["p50"] or 0.0) for answer in answers) or None,
+        "p99_ms": max((answer["good_ms"]["p99"] or 0.0) for answer in answers) or None,
+        "failed": sum(sum(count.values()) for count in counts) - good,
+        "cpu_ms": 1000 * used_s / max(1, good),
+        "ready_s": service.ready_s,
+        "memory_mb": service.processes.resident_mb(),
+    }
 
 
 def _together(command: list[str]) -> list[dict[str, Any]]:

@@ -95,19 +95,28 @@ def _goals(results: Results) -> Iterator[str]:
 
 
 def _tables(results: Results) -> Iterator[str]:
-    def rows(*columns: Callable[[Figures], str]) -> list[list[str]]:
-        return [
-            [results.titles[name], *(column(figures) for column in columns)]
-            for name, figures in results.servers.items()
-        ]
+    yield from _closed_loop(results)
+    yield from _open_loop(results)
+    yield from _overload(results)
+    yield from _costs(results)
+    yield from _others(results)
 
+
+def _rows(results: Results, *columns: Callable[[Figures], str]) -> list[list[str]]:
+    return [
+        [results.titles[name], *(column(figures) for column in columns)]
+        for name, figures in results.servers.items()
+    ]
+
+
+def _closed_loop(results: Results) -> Iterator[str]:
     yield "## Closed loop\n"
     yield (
         "Each connection asks again as soon as it was answered. Answers a second, and p50 / "
         "p99 in ms.\n"
     )
     yield from table(
-        ["", *(f"c = {count}" for count in CONNECTIONS)], rows(*map(_closed, CONNECTIONS))
+        ["", *(f"c = {count}" for count in CONNECTIONS)], _rows(results, *map(_closed, CONNECTIONS))
     )
     bare = results.bare
     if bare:
@@ -117,18 +126,27 @@ def _tables(results: Results) -> Iterator[str]:
             f"(read {bare['read_ms']:.1f}, run {bare['run_ms']:.1f}), {bare['cpu_ms']:.1f} ms of "
             f"processor.\n"
         )
+
+
+def _open_loop(results: Results) -> Iterator[str]:
     yield "## Open loop\n"
     yield (
         "Poisson arrivals at a multiple of each server's own capacity (its c = 16). Goodput, "
         "answers within 500 ms as a share "
         "of that capacity; then the p99 of all answers in ms.\n"
     )
-    yield from table(["", *(f"{load:g}x" for load in LOADS)], rows(*map(_open, LOADS)))
+    yield from table(["", *(f"{load:g}x" for load in LOADS)], _rows(results, *map(_open, LOADS)))
+
+
+def _overload(results: Results) -> Iterator[str]:
     yield "## When it is too much\n"
     yield from table(
-        ["", "refused at 3x", "refusal p99", "health p99 at 3x", "back to idle", ("probe after the "
-                                                                                 "storm")],
-        rows(
+        [
+            "", "refused at 3x", "refusal p99", "health p99 at 3x", "back to idle",
+            "probe after the storm",
+        ],
+        _rows(
+            results,
             _cell("x3_refused", "{:.0f}"), _cell("x3_refused_p99_ms", "{:.1f} ms"),
             _cell("x3_health_p99_ms", "{:.1f} ms"),
             _cell("x3_idle_s", "{:.2f} s"), _cell("storm_s", "{:.3f} s"),
@@ -140,18 +158,22 @@ def _tables(results: Results) -> Iterator[str]:
         f"{STORM_PATIENCE_S:g} s; then one "
         f"is sent in earnest. Given up after {HASTY_PATIENCE_S:g} s, ours took {hasty}.\n"
     )
+
+
+def _costs(results: Results) -> Iterator[str]:
     yield "## Costs\n"
     yield from table(
         ["", "CPU for a request", "of the bare loop", "resident memory", "start to first answer",
         "load generator, of a core"],
-        rows(
-            _cell("c16_cpu_ms", "{:.1f} ms"), lambda figures: _ratio(figures, bare, "cpu_ms"),
+        _rows(
+            results,
+            _cell("c16_cpu_ms", "{:.1f} ms"),
+            lambda figures: _ratio(figures, results.bare, "cpu_ms"),
             _cell("memory_mb", "{:.0f} MB"),
             _cell("ready_s", "{:.1f} s"), _cell("c16_generator_share", "{:.2f}"),
         ),
     )  # fmt: skip
     yield "Memory is the sum over a server's processes; what they share counts for each.\n"
-    yield from _others(results)
 
 
 def _others(results: Results) -> Iterator[str]:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
+from typing import Never
 from urllib.parse import urlencode
 
 from tqdm import tqdm
@@ -100,12 +101,7 @@ def _run(
     paths = [entry for entry in found if isinstance(entry, Path)]
     with (
         closing(_answers(client, paths, asking, jobs)) as answers,
-        tqdm(
-            total=len(paths) + len(table.done),
-            initial=len(table.done),
-            unit="file",
-            dynamic_ncols=True,
-        ) as progress,
+        _progress(len(paths), len(table.done)) as progress,
     ):
         for path, answer in answers:
             if _is_of_the_question(path, answer):
@@ -130,6 +126,10 @@ def _run(
     if problems or unfinished:
         _say(f"cxr-serve: with a problem: {problems}, without an answer: {unfinished}")
     return UNFINISHED if unfinished else PROBLEMS if problems else ANSWERED
+
+
+def _progress(files: int, done: int) -> "tqdm[Never]":
+    return tqdm(total=files + done, initial=done, unit="file", dynamic_ncols=True)
 
 
 def _tell_unreadable(found: Iterable[Path | Unreadable], table: Table) -> int:
@@ -217,6 +217,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     predict.add_argument("files", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    _add_options_of_the_service(predict)
+    _add_options_of_the_run(predict)
+    return parser
+
+
+def _add_options_of_the_service(predict: argparse.ArgumentParser) -> None:
     predict.add_argument(
         "--url", default=DEFAULT_URL, help=f"where the service is (default: {DEFAULT_URL})"
     )
@@ -234,13 +240,16 @@ def _parser() -> argparse.ArgumentParser:
         help="share of positives among your patients, such as 0.05",
     )
     predict.add_argument(
+        "--key", help=f"API key (default: the environment variable {KEY_VARIABLE})"
+    )
+
+
+def _add_options_of_the_run(predict: argparse.ArgumentParser) -> None:
+    predict.add_argument(
         "--csv",
         type=Path,
         metavar="OUT",
         help="table to write or to go on with (default: standard output)",
-    )
-    predict.add_argument(
-        "--key", help=f"API key (default: the environment variable {KEY_VARIABLE})"
     )
     predict.add_argument(
         "--jobs", type=_count, default=4, metavar="N", help="files in work at once (default: 4)"
@@ -252,7 +261,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long to go on trying a file (default: 120)",
     )
-    return parser
 
 
 def _say(sentence: str) -> None:

@@ -46,12 +46,37 @@ def write_made_bundle(
 
 def made_graph(size: int, *, reads_facts: bool = False) -> onnx.ModelProto:
     """Cast and scale, average in cells, gain, and the sums that the contract asks for."""
-    cell = size // CELLS
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size])]
+    outputs = [
+        helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"]),
+        helper.make_tensor_value_info("cam", TensorProto.FLOAT, ["N", CELLS, CELLS]),
+        helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["N"]),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "one": np.array([1], np.int64), "axes": np.array([1, 2], np.int64),
+        "gain": np.array(GAIN / 255, np.float32), "constant": np.array(BIAS, np.float32),
+    }  # fmt: skip
+    if reads_facts:
+        shape: list[str | int | None] = ["N", len(WEIGHTS)]
+        inputs.append(helper.make_tensor_value_info("metadata", TensorProto.FLOAT, shape))
+        outputs.append(helper.make_tensor_value_info("bias", TensorProto.FLOAT, ["N"]))
+        constants["weights"] = WEIGHTS
+    graph = helper.make_graph(
+        _made_nodes(size // CELLS, reads_facts=reads_facts),
+        "made",
+        inputs,
+        outputs,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def _made_nodes(cell: int, *, reads_facts: bool) -> list[onnx.NodeProto]:
     beside = [
         helper.make_node("MatMul", ["metadata", "weights"], ["more"]),
         helper.make_node("Add", ["more", "constant"], ["bias"]),
     ]
-    nodes = [
+    return [
         helper.make_node("Cast", ["image"], ["grey"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["grey", "one"], ["grey4"]),
         helper.make_node(
@@ -64,35 +89,6 @@ def made_graph(size: int, *, reads_facts: bool = False) -> onnx.ModelProto:
         helper.make_node("Add", ["mean", "bias" if reads_facts else "constant"], ["logit"]),
         helper.make_node("Mul", ["logit", "logit"], ["novelty"]),
     ]
-    constants: dict[str, NDArray[Any]] = {
-        "one": np.array([1], np.int64), "axes": np.array([1, 2], np.int64),
-        "gain": np.array(GAIN / 255, np.float32), "constant": np.array(BIAS, np.float32),
-        **({"weights": WEIGHTS} if reads_facts else {}),
-    }  # fmt: skip
-    graph = helper.make_graph(
-        nodes,
-        "made",
-        [
-            helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size]),
-            *(
-                [helper.make_tensor_value_info("metadata", TensorProto.FLOAT, ["N", len(WEIGHTS)])]
-                if reads_facts
-                else []
-            ),
-        ],
-        [
-            helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["N"]),
-            helper.make_tensor_value_info("cam", TensorProto.FLOAT, ["N", CELLS, CELLS]),
-            helper.make_tensor_value_info("novelty", TensorProto.FLOAT, ["N"]),
-            *(
-                [helper.make_tensor_value_info("bias", TensorProto.FLOAT, ["N"])]
-                if reads_facts
-                else []
-            ),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
 def replace_graph(bundle: Path, model: onnx.ModelProto) -> None:

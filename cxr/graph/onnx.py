@@ -45,29 +45,12 @@ class OnnxGraph:
         check_no_external_data(data)
         if runtime.device == "gpu":
             _preload_cuda()
-        providers = _providers(runtime)
-        wanted = providers[0][0]
-        if wanted not in ort.get_available_providers():
-            raise BundleError(
-                f"this ONNX Runtime has no {wanted}; install the gpu extra, or set the device to "
-                f"cpu"
-            )
         options = _options(runtime.threads)
         self._run_options = ort.RunOptions()
         if runtime.cancellation is not None:
             runtime.cancellation.on_cancel(partial(options.set_load_cancellation_flag, True))
             runtime.cancellation.on_cancel(self._stop_runs)
-        try:
-            self._session = ort.InferenceSession(data, options, providers=providers)
-        except Exception as exc:  # ONNX Runtime raises classes of its own without a common base
-            raise BundleError(
-                f"the graph does not open in ONNX Runtime: {type(exc).__name__}"
-            ) from exc
-        if self._session.get_providers()[0] != wanted:
-            raise BundleError(
-                f"ONNX Runtime could not start {wanted}; see its own message above, or set the "
-                f"device to cpu"
-            )
+        self._session = _open_session(data, options, runtime)
         self.engine = runtime.name
         self.precision = precision
         self.num_facts = _num_facts(self._session)
@@ -107,6 +90,27 @@ class OnnxGraph:
                 self.num_facts,
                 "cuda" if self._runtime.device == "gpu" else "cpu",
             )
+
+
+def _open_session(
+    data: bytes, options: ort.SessionOptions, runtime: Runtime
+) -> ort.InferenceSession:
+    providers = _providers(runtime)
+    wanted = providers[0][0]
+    if wanted not in ort.get_available_providers():
+        raise BundleError(
+            f"this ONNX Runtime has no {wanted}; install the gpu extra, or set the device to cpu"
+        )
+    try:
+        session = ort.InferenceSession(data, options, providers=providers)
+    except Exception as exc:  # ONNX Runtime raises classes of its own without a common base
+        raise BundleError(f"the graph does not open in ONNX Runtime: {type(exc).__name__}") from exc
+    if session.get_providers()[0] != wanted:
+        raise BundleError(
+            f"ONNX Runtime could not start {wanted}; see its own message above, or set the device "
+            f"to cpu"
+        )
+    return session
 
 
 class _BoundBatch:
