@@ -32,21 +32,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from fuzz.orientations import ORIENTED
 from tests.factories import make_dicom
 
 Pixels = NDArray[Any]
-
-ORIENTED = {
-    ("L", "F"): lambda image_HW: image_HW,
-    ("R", "F"): lambda image_HW: image_HW[:, ::-1],
-    ("L", "H"): lambda image_HW: image_HW[::-1],
-    ("R", "H"): lambda image_HW: image_HW[::-1, ::-1],
-    ("F", "L"): lambda image_HW: image_HW.T,
-    ("F", "R"): lambda image_HW: image_HW[:, ::-1].T,
-    ("H", "L"): lambda image_HW: image_HW[::-1].T,
-    ("H", "R"): lambda image_HW: image_HW[::-1, ::-1].T,
-}
-"""The stored image whose rows and columns run this way."""
 
 _NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian)
 BORDER = 12

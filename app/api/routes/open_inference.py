@@ -10,6 +10,8 @@ from app.api.open_inference import (
     MAX_JSON_BYTES,
     Inference,
     InferResponse,
+)
+from app.api.open_inference_metadata import (
     Live,
     ModelMetadata,
     ModelReady,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.api.open_inference import ErrorAnswer
+from app.api.open_inference_metadata import ErrorAnswer
 from app.api.problems import PROBLEM_KINDS, PROBLEM_MEDIA_TYPE, make_problem
 from app.api.upload import MULTIPART, RAW_TYPES
 
