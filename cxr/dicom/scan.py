@@ -28,8 +28,21 @@ _LAST_TAG = 0xFFFCFFFF
 
 _FIRST_META_TAG = 0x00020000
 _LAST_META_TAG = 0x0002FFFF
-_NAMES = {str(vr).encode(): str(vr) for vr in VR if len(vr) == 2}
-_LONG = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
+
+
+def _empty(name: str) -> bytes | None:
+    """Return what pydicom's reader has for a value of no bytes."""
+    value = empty_value_for_VR(name, raw=True)
+    return value if isinstance(value, bytes) else None
+
+
+_KINDS = {
+    str(vr).encode(): (str(vr), vr in EXPLICIT_VR_LENGTH_32, _empty(str(vr)))
+    for vr in VR
+    if len(vr) == 2
+}
+"""Of each value representation: its name, whether its length has four bytes, its empty value."""
+
 _ENCAPSULATED = ("OB", "OW")
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = 0xE000FFFE
@@ -85,17 +98,19 @@ def _scan(data: bytes, start: int, first_tag: int, last_tag: int) -> _Scanned | 
     """Scan elements in rising order, up to the end or to a tag beyond the last one."""
     elements: Elements = {}
     previous_tag = first_tag - 1
-    while start + _HEAD_BYTES <= len(data):
+    num_bytes = len(data)
+    while start + _HEAD_BYTES <= num_bytes:
         group, number, vr, length = _HEAD.unpack_from(data, start)
         tag = group << 16 | number
         if tag > last_tag:
             break
-        name = _NAMES.get(vr)
-        if name is None or tag <= previous_tag or len(elements) == MAX_ELEMENTS:
+        kind = _KINDS.get(vr)
+        if kind is None or tag <= previous_tag or len(elements) == MAX_ELEMENTS:
             return None
+        name, is_long, value = kind
         value_start = start + _HEAD_BYTES
-        if name in _LONG:
-            if value_start + 4 > len(data):
+        if is_long:
+            if value_start + 4 > num_bytes:
                 return None
             (length,) = _LENGTH.unpack_from(data, value_start)
             value_start += 4
@@ -105,19 +120,14 @@ def _scan(data: bytes, start: int, first_tag: int, last_tag: int) -> _Scanned | 
                 return None
             value_end = _end_of_fragments(data, value_start)
             start = value_end + _HEAD_BYTES
-        if start > len(data):
+        if start > num_bytes:
             return None
-        value = data[value_start:value_end] if length else _empty(name)
+        if length:
+            value = data[value_start:value_end]
         base_tag = shared_tag(tag)
         elements[base_tag] = RawDataElement(base_tag, name, length, value, value_start, False, True)
         previous_tag = tag
     return _Scanned(elements, start) if elements else None
-
-
-def _empty(name: str) -> bytes | None:
-    """Return what pydicom's reader has for a value of no bytes."""
-    value = empty_value_for_VR(name, raw=True)
-    return value if isinstance(value, bytes) else None
 
 
 def _end_of_fragments(data: bytes, start: int) -> int:
