@@ -104,10 +104,13 @@ MINUTES ?= 44
 bench: .venv/.test $(BENCH_PEERS)/.bench  ## Measure us and the peers: QUICK=1 in 5 minutes, else MINUTES=44 (BENCH="--data FILE")
 	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench $(if $(QUICK),--quick,--minutes $(MINUTES)) $(BENCH)
 
-bench-quiet: .venv/.test $(BENCH_PEERS)/.bench  ## All measurements of a quiet machine: bench, ways side by side, weather
-	$(MAKE) bench
-	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench.side_by_side | tee bench/results/ways.md
-	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench.weather | tee bench/results/weather.md
+MAIN = fastapi_onnx fastapi_careful fastapi_plain mosec_onnx
+LOOPS = loop:our_read loop:read_carefully loop:read_leanly
+
+bench-quiet: .venv/.test $(BENCH_PEERS)/.bench  ## All measurements of a quiet machine; QUICK=1 the main rows in 12 minutes
+	$(if $(QUICK),$(MAKE) bench QUICK= MINUTES=8 BENCH="--only ours $(MAIN) $(BENCH)",$(MAKE) bench)
+	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench.side_by_side $(if $(QUICK),ours $(MAIN) $(LOOPS) --rounds 3 --seconds 2) | tee bench/results/ways.md
+	BENCH_PEERS=$(BENCH_PEERS) $(BIN)/python -m bench.weather $(if $(QUICK),--only ours) | tee bench/results/weather.md
 
 lock-bench: .venv-bench/.bench  ## Pin the installed versions of the peers in requirements/bench.txt
 	.venv-bench/bin/python requirements/lock.py bench
