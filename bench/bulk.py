@@ -40,6 +40,11 @@ MODEL = "pneumothorax"
 SIDE = 384
 NUM_DRAWINGS = 60
 """Of each kind; the files of one drawing differ in their PatientID, and so in their hash."""
+FIRST_KILL = 0.2
+SECOND_KILL = 0.4
+THIRD_KILL = 0.8
+"""Shares of the files after which a worker, the driver and a node are killed."""
+
 MARK = b"MARKED-ID"
 KINDS = {
     "jpeg": (JPEGBaseline8Bit, 8),
@@ -72,22 +77,29 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
 
 
 def kill_test(folder: Path, out: Path) -> None:
-    """Score a folder on two nodes; kill a worker, then the driver, then a node; check every row."""
+    """Score a folder on two nodes; kill a worker, then the driver, then a node; check every row.
+
+    An interrupted test goes on from here; what was killed before is not killed again.
+    """
     num_files = len(list(folder.iterdir()))
     with two_nodes() as cluster:
         address = ["--ray", cluster.address]
+        if done(out) == 0:
+            print(say(command(folder, out, *address, "--estimate")), flush=True)
         started = time.monotonic()
         driver = start(command(folder, out, *address))
-        wait_for(out, 0.2 * num_files, driver)
-        (victim, *_) = workers()
-        os.kill(victim, signal.SIGKILL)
-        print(f"killed worker {victim} after {done(out)} files", flush=True)
-        wait_for(out, 0.4 * num_files, driver)
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
-        print(f"killed the driver after {done(out)} files", flush=True)
-        driver = start(command(folder, out, *address))
-        wait_for(out, 0.65 * num_files, driver)
+        if done(out) < FIRST_KILL * num_files:
+            wait_for(out, FIRST_KILL * num_files, driver)
+            (victim, *_) = workers()
+            os.kill(victim, signal.SIGKILL)
+            print(f"killed worker {victim} after {done(out)} files", flush=True)
+        if done(out) < SECOND_KILL * num_files:
+            wait_for(out, SECOND_KILL * num_files, driver)
+            driver.send_signal(signal.SIGKILL)
+            driver.wait()
+            print(f"killed the driver after {done(out)} files", flush=True)
+            driver = start(command(folder, out, *address))
+        wait_for(out, THIRD_KILL * num_files, driver)
         cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
         print(f"killed a node after {done(out)} files", flush=True)
         output, _ = driver.communicate()
@@ -246,11 +258,18 @@ def workers() -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().startswith(b"ray::Map"):
+            if path.read_bytes().startswith(b"ray::Map") and is_ours(int(path.parent.name)):
                 found.append(int(path.parent.name))
         except OSError:
             continue
     return found
+
+
+def is_ours(pid: int) -> bool:
+    """Tell whether this process started another one, or its parents did."""
+    while pid > 1 and pid != os.getpid():
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid == os.getpid()
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
 from gateway.archive import ArchiveDown, Rejected, Stored, rejected
+from gateway.associations import only_ask
 from gateway.failpoints import failpoint
 from gateway.settings import Destination
 from gateway.tls import client_context
@@ -113,7 +114,7 @@ class DimseArchive:
         if not association.is_established:
             word = "rejected" if association.is_rejected else "not_reached"
             raise ArchiveDown(f"association_{word}", nothing_sent=True)
-        self._association = association
+        self._association = only_ask(association)
         return association
 
     def _down(self, reason: str) -> ArchiveDown:

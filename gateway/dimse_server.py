@@ -14,17 +14,19 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
+from gateway.associations import listen, wait_for_events
 from gateway.failpoints import failpoint
 from gateway.metrics import GatewayMetrics
-from gateway.pacing import Pacing
 from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, RefusedInstance
 from gateway.settings import GatewaySettings, Peer
 from gateway.sop_classes import SYNTAXES
 from gateway.tls import server_context
 
-_BACKLOG = 128
 _REQUEST_WITHIN_S = 10.0
 """How long a new connection may take to ask for an association."""
+
+_PDU_HEAD_BYTES = 64
+"""More than what a P-DATA-TF PDU holds besides its fragment (PS3.8 9.3.5)."""
 
 _SUCCESS = 0x0000
 _PERMANENT, _TRANSIENT = 1, 2
@@ -44,7 +46,6 @@ class DimseServer:
         """Prepare the node; nothing listens yet."""
         self._node, self._receiver, self._metrics = settings.node, receiver, metrics
         self._peers = {peer.ae_title: peer for peer in settings.peers}
-        self._pacing = Pacing(self._node.idle_seconds)
         self._lock = threading.Lock()
         self._by_peer: defaultdict[tuple[str, str], set[Association]] = defaultdict(set)
         self._unanswered_bytes: dict[Association, int] = {}
@@ -58,15 +59,20 @@ class DimseServer:
         assert self._server is not None
         return int(self._server.server_address[1])
 
+    @property
+    def associations(self) -> list[Association]:
+        """Associations that are open now."""
+        with self._lock:
+            return [one for places in self._by_peer.values() for one in places]
+
     def start(self) -> None:
         """Listen; raises `OSError` if the port is taken."""
-        self._pacing.start()
-        server = self._entity().start_server(
+        self._server = listen(
+            self._entity(),
             (self._node.host, self._node.port),
-            block=False,
-            ssl_context=server_context(self._node.tls) if self._node.tls else None,
-            evt_handlers=[
-                (evt.EVT_CONN_OPEN, self._pacing.on_connected),
+            server_context(self._node.tls) if self._node.tls else None,
+            [
+                (evt.EVT_CONN_OPEN, self._on_connected),
                 (evt.EVT_CONN_CLOSE, self._on_closed),
                 (evt.EVT_PDU_RECV, self._on_pdu),
                 (evt.EVT_REQUESTED, self._on_requested),
@@ -74,16 +80,11 @@ class DimseServer:
                 (evt.EVT_DIMSE_SENT, _on_responded),
             ],
         )
-        assert server is not None
-        if server.socket is not None:
-            server.socket.listen(_BACKLOG)
-        self._server = server
 
     def stop(self) -> None:
         """Abort what is open, and stop listening."""
         if self._server is not None:
             self._server.shutdown()
-        self._pacing.stop()
 
     def _entity(self) -> AE:
         entity = AE(self._node.ae_title)
@@ -138,8 +139,15 @@ class DimseServer:
             self._metrics.associations.set(total + 1)
             return True
 
+    def _on_connected(self, event: evt.Event) -> None:
+        wait_for_events(
+            event.assoc,
+            silence_s=self._node.idle_seconds,
+            max_bytes=self._max_message_bytes + _PDU_HEAD_BYTES,
+            on_too_large=self._metrics.refused.labels("too_large").inc,
+        )
+
     def _on_closed(self, event: evt.Event) -> None:
-        self._pacing.on_closed(event)
         with self._lock:
             for peer, places in list(self._by_peer.items()):
                 places.discard(event.assoc)
@@ -149,8 +157,7 @@ class DimseServer:
             self._metrics.associations.set(sum(map(len, self._by_peer.values())))
 
     def _on_pdu(self, event: evt.Event) -> None:
-        """Wake the association, and abort it if one message grows over the limit."""
-        self._pacing.on_heard(event)
+        """Abort an association if one message of it grows over the limit."""
         if not isinstance(event.pdu, P_DATA_TF):
             return
         with self._lock:

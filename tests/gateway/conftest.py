@@ -15,6 +15,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
+from gateway.associations import only_ask
 from gateway.backpressure import Backpressure
 from gateway.database import Database
 from gateway.dimse_server import DimseServer
@@ -80,7 +81,8 @@ class Reception:
             build_context(uid, syntax) for uid in sorted(RADIOGRAPHS) for syntax in syntaxes
         ]
         contexts += [build_context(VERIFICATION), build_context(CT, ["1.2.840.10008.1.2.1"])]
-        return entity.associate("127.0.0.1", self.server.port, contexts, called, **options)
+        place = ("127.0.0.1", self.server.port)
+        return only_ask(entity.associate(*place, contexts, called, **options))
 
     def rows(self, table: str = "instances") -> list[dict[str, Any]]:
         """All rows of a table."""

@@ -1,6 +1,7 @@
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,8 @@ from gateway.spool import Spool
 from tests.gateway.certificates import make_certificates
 from tests.gateway.conftest import CT, Reception, film, in_threads, start_reception, wait_until
 
+MAX_WAKINGS_A_SECOND = 100
+"""pynetdicom alone looks about a thousand times a second in each of the two threads."""
 SUCCESS, OUT_OF_RESOURCES, NOT_SUPPORTED = 0x0000, 0xA700, 0x0122
 
 
@@ -159,25 +162,49 @@ def test_a_peer_that_stops_in_the_middle_of_a_pdu_is_closed(small_node: Receptio
         assert stalled.recv(1) == b""
 
 
-def test_a_message_over_the_limit_ends_its_association_and_nobody_elses(
-    small_node: Reception,
-) -> None:
-    other = small_node.associate()
-    association = small_node.associate()
+def test_a_message_over_the_limit_ends_its_association_and_nobody_elses(tmp_path: Path) -> None:
+    node = start_reception(tmp_path / "node", node={"max_instance_mb": 1})
+    other = node.associate()
+    association = node.associate()
     association.send_c_store(film(9, PixelData=bytes(2 * 1024 * 1024), Rows=1024, Columns=2048))
     wait_until(lambda: not association.is_established)
     assert other.send_c_echo().Status == SUCCESS
     other.release()
-    assert small_node.rows() == []
+    assert node.rows() == []
+    assert node.metrics.refused.labels("too_large")._value.get() == 1
+    node.server.stop()
+    node.database.close()
 
 
-def test_an_idle_association_is_polled_seldom_and_still_answers(reception: Reception) -> None:
-    association = reception.associate()
-    (served,) = reception.server._pacing._heard_at
-    wait_until(lambda: not served._reactor_checkpoint.is_set())
-    assert association.send_c_store(film(10)).Status == SUCCESS
-    association.release()
+def test_the_threads_of_a_silent_association_sleep(reception: Reception) -> None:
+    silent = reception.associate()
+    (served,) = reception.server.associations
+    threads = [served.native_id, served.dul.native_id]
+    busy = reception.associate()
+    before = sum(map(_count_wakings, threads))
+    started = time.monotonic()
+    for _ in range(100):
+        assert busy.send_c_echo().Status == SUCCESS
+    wakings = sum(map(_count_wakings, threads)) - before
+    assert wakings < MAX_WAKINGS_A_SECOND * (time.monotonic() - started) + 10
+    assert silent.send_c_store(film(10)).Status == SUCCESS
+    silent.release()
+    busy.release()
     wait_until(lambda: not served.is_alive())
+
+
+def _count_wakings(thread: int | None) -> int:
+    status = Path(f"/proc/self/task/{thread}/status").read_text()
+    return int(status.partition("\nnonvoluntary")[0].rpartition(":")[2])
+
+
+def test_a_pdu_that_announces_more_than_the_limit_is_not_waited_for(
+    small_node: Reception,
+) -> None:
+    with socket.create_connection(("127.0.0.1", small_node.server.port)) as greedy:
+        greedy.sendall(b"\x01\x00\xff\xff\xff\xff")
+        greedy.settimeout(30)
+        assert greedy.recv(100) == bytes.fromhex("07000000000400000200")  # A-ABORT
 
 
 def test_files_that_no_row_names_are_removed_at_the_start(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from pydicom.uid import JPEGBaseline8Bit
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from gateway.associations import only_ask
 from tests.gateway.conftest import in_threads, wait_until
 from tests.pacs.archive import Archive
 from tests.pacs.films import Film, send, write_films
@@ -73,7 +74,7 @@ def associate(port: int, caller: str) -> Association:
     entity = AE(caller)
     entity.add_requested_context(CAPTURE, JPEGBaseline8Bit)
     entity.add_requested_context(VERIFICATION)
-    return entity.associate("127.0.0.1", port, ae_title="CXRGATE", max_pdu=0)
+    return only_ask(entity.associate("127.0.0.1", port, ae_title="CXRGATE", max_pdu=0))
 
 
 def renamed(films: list[Film], run: int) -> Iterator[Dataset]:

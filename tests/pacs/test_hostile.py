@@ -14,6 +14,7 @@ from pydicom.uid import UID
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from gateway.associations import only_ask
 from gateway.header import UnreadableHeader, read_meta
 from tests.gateway.conftest import in_threads, wait_until
 from tests.pacs.archive import Archive
@@ -166,4 +167,5 @@ def echoing(gateway: Gateway, caller: str) -> Association:
     """Ask for an association that can echo."""
     entity = AE(caller)
     entity.add_requested_context(VERIFICATION)
-    return entity.associate("127.0.0.1", gateway.dicom_port, ae_title="CXRGATE")
+    place = ("127.0.0.1", gateway.dicom_port)
+    return only_ask(entity.associate(*place, ae_title="CXRGATE"))
