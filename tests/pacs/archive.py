@@ -63,7 +63,7 @@ class Archive:
         with self.log.open("ab") as file:
             command = ["Orthanc", "--verbose", str(self.folder / "orthanc.json")]
             self.process = subprocess.Popen(command, stdout=file, stderr=file)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 600
         while True:
             try:
                 httpx.get(f"{self.url}/system").raise_for_status()

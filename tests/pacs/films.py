@@ -87,9 +87,9 @@ def send(films: Sequence[Film], port: int, caller: str = "SENDER1") -> bool:
 
 
 def _storescu(option: str, paths: list[str], port: int, caller: str) -> bool:
-    command = ["storescu", option, "-to", "20", "-ta", "20", "-td", "60", "-aet", caller]
+    command = ["storescu", option, "-to", "120", "-ta", "120", "-td", "300", "-aet", caller]
     target = ["-aec", "CXRGATE", "127.0.0.1", str(port)]
     done = subprocess.run(
-        [*command, *target, *paths], check=False, capture_output=True, timeout=300
+        [*command, *target, *paths], check=False, capture_output=True, timeout=1500
     )
     return done.returncode == 0

@@ -26,7 +26,7 @@ from tests.pacs.reports import (
 )
 from tests.pacs.service import RunningService
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(6000)
 
 SENDERS = ("SENDER1", "SENDER2", "SENDER3", "SENDER4")
 TIMES = 3
@@ -41,7 +41,7 @@ def send_from_all(films: list[Film], gateway: Gateway) -> None:
 
     def run(caller: str, share: list[Film]) -> None:
         for _ in range(TIMES):
-            wait_until(lambda: send(share, gateway.dicom_port, caller), seconds=600)
+            wait_until(lambda: send(share, gateway.dicom_port, caller), seconds=900)
 
     shares = [films[number :: len(SENDERS)] for number in range(len(SENDERS))]
     in_threads(*map(partial, [run] * len(SENDERS), SENDERS, shares))
@@ -76,7 +76,7 @@ def test_films_sent_three_times_by_four_senders_have_one_report_each(
     gateway = make_gateway()
     gateway.start()
     send_from_all(films, gateway)
-    wait_for_reports(archive, len(films), seconds=600, gateway=gateway)
+    wait_for_reports(archive, len(films), seconds=900, gateway=gateway)
 
     reports = check_once(archive, films)
     check_valid(archive, tmp_path)
@@ -100,7 +100,7 @@ def test_reports_and_pictures_go_by_c_store_and_are_confirmed_by_c_find(
     gateway = make_gateway(by_dimse=True, rules=[rule])
     gateway.start()
     assert send(films[:20], gateway.dicom_port)
-    wait_until(lambda: gateway.metric("cxr_gateway_confirmed_total") == 40, seconds=300)
+    wait_until(lambda: gateway.metric("cxr_gateway_confirmed_total") == 40, seconds=900)
     gateway.stop()
     assert archive.count_reports() == len(archive.find(SeriesNumber="9002")) == 20
     assert archive.stored_lines() == (40, 0)
@@ -112,16 +112,16 @@ def test_a_service_that_dies_twice_and_an_archive_away_for_a_minute_lose_nothing
     gateway = make_gateway()
     gateway.start()
     with sending(films, gateway):
-        wait_until(lambda: archive.count_reports() >= 10, seconds=120)
+        wait_until(lambda: archive.count_reports() >= 10, seconds=900)
         service.kill()
         service.start()
-        wait_until(lambda: archive.count_reports() >= 30, seconds=120)
+        wait_until(lambda: archive.count_reports() >= 30, seconds=900)
         archive.stop(signal.SIGKILL)
         threading.Event().wait(60)  # the minute that the archive is away
         service.kill()
         archive.start()
         service.start()
-    wait_for_reports(archive, len(films), seconds=600, gateway=gateway)
+    wait_for_reports(archive, len(films), seconds=900, gateway=gateway)
     gateway.stop()
     check_once(archive, films)
 
@@ -155,8 +155,8 @@ def test_an_archive_that_forwards_all_that_it_stores_brings_about_no_loop(
         httpx.post(f"{archive.url}/instances", content=film.path.read_bytes()).raise_for_status()
     # A film comes from the archive; its picture comes back and is skipped, its report is refused.
     skipped, refused = "cxr_gateway_skipped_total", "cxr_gateway_refused_total"
-    wait_until(lambda: gateway.metric(skipped, reason="own_result") == len(sent), seconds=200)
-    wait_until(lambda: gateway.metric(refused, reason="sop_class") >= len(sent), seconds=200)
+    wait_until(lambda: gateway.metric(skipped, reason="own_result") == len(sent), seconds=900)
+    wait_until(lambda: gateway.metric(refused, reason="sop_class") >= len(sent), seconds=900)
     assert gateway.metric("cxr_gateway_scored_total") == len(sent)
     gateway.stop()
     assert archive.count_reports() == len(archive.find(SeriesNumber="9002")) == len(sent)

@@ -18,7 +18,7 @@ from tests.pacs.node import Gateway
 from tests.pacs.reports import check_once, rows, wait_for_reports
 from tests.server import free_port
 
-pytestmark = pytest.mark.timeout(3000)
+pytestmark = pytest.mark.timeout(6000)
 
 
 def test_a_death_at_every_point_loses_nothing_and_doubles_nothing(
@@ -39,13 +39,13 @@ def test_a_death_at_every_point_loses_nothing_and_doubles_nothing(
             sender.join()
             send_odd(share[0], gateway, tmp_path)
         try:
-            wait_until(lambda: gateway.was_killed, seconds=90)
+            wait_until(lambda: gateway.was_killed, seconds=900)
         except AssertionError:
             pytest.fail(f"{point} was not reached\n{httpx.get(gateway.url + '/gateway').text}")
         gateway.service_url = url
         gateway.start()
         sender.join()
-        wait_for_reports(archive, last, seconds=120, gateway=gateway)
+        wait_for_reports(archive, last, seconds=900, gateway=gateway)
         gateway.kill()
 
     check_once(archive, films)
@@ -63,7 +63,7 @@ def test_a_death_at_every_point_loses_nothing_and_doubles_nothing(
 
 def send_until_taken(films: list[Film], gateway: Gateway) -> None:
     """Send again and again, as a sender does whose receiver is away."""
-    wait_until(lambda: send(films, gateway.dicom_port), seconds=300)
+    wait_until(lambda: send(films, gateway.dicom_port), seconds=900)
 
 
 def send_odd(film: Film, gateway: Gateway, folder: Path) -> None:
