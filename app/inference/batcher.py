@@ -28,6 +28,7 @@ from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.graph_runner import STOPPED, GraphRunner
 from app.inference.inline import InlineRun, inline_run
+from app.inference.latency import RunEstimate
 from app.inference.pending import InferenceResult, Item, PendingRequest
 from app.inference.queue_capacity import QueueCapacity
 from app.models.execution_plan import ExecutionPlan
@@ -49,6 +50,9 @@ class Batcher:
         self.num_run_slots = plan.run_slots
         self._metrics = metrics
         self._runner = GraphRunner(graph, metrics, plan, self._fail_all)
+        self._estimate = RunEstimate(
+            self._runner.run_time, max_batch=plan.max_batch, num_run_slots=plan.run_slots
+        )
         self._loop = asyncio.get_running_loop()
         self._queue: deque[PendingRequest] = deque()
         self._num_waiting = 0
@@ -75,14 +79,11 @@ class Batcher:
 
     def own_seconds(self, num_views: int) -> float:
         """Estimate the run of one upload's views if all run slots are free for them."""
-        num_of_slot = math.ceil(num_views / self.num_run_slots)
-        return self._runner.run_time.seconds_of_many(num_of_slot, self._runner.max_batch)
+        return self._estimate.own_seconds(num_views)
 
     def shared_seconds(self, num_views: int) -> float:
         """Estimate by how much one upload's views hold up those behind them, in full batches."""
-        runner = self._runner
-        batch_s = runner.run_time.seconds(runner.max_batch)
-        return num_views * batch_s / (runner.max_batch * self.num_run_slots)
+        return self._estimate.shared_seconds(num_views)
 
     def observe(self, num_images: int, seconds: float) -> None:
         """Learn how long one run took."""
@@ -107,6 +108,24 @@ class Batcher:
             InferenceFailed: the graph failed on one of the views.
             NotReady: the runners have died.
         """
+        pending = self.submit(views_KHW, start_by=start_by, metadata_M=metadata_M)
+        try:
+            return await pending.answer
+        finally:
+            self._forget(pending)
+
+    def submit(
+        self,
+        views_KHW: NDArray[np.uint8],
+        *,
+        start_by: float,
+        metadata_M: NDArray[np.float32] | None = None,
+    ) -> PendingRequest:
+        """Let views wait for their run, and return at once; else as `run`.
+
+        Raises:
+            NotReady: the runners have died.
+        """
         if self.fault:
             raise NotReady(self.fault)
         pending = PendingRequest(
@@ -115,10 +134,12 @@ class Batcher:
         self._queue.append(pending)
         self._count_waiting(len(views_KHW))
         self._arrived.set()
-        try:
-            return await pending.answer
-        finally:
-            self._forget(pending)
+        return pending
+
+    def withdraw(self, pending: PendingRequest) -> None:
+        """Drop what was submitted: nobody waits for its answer any more."""
+        self._forget(pending)
+        pending.answer.cancel()
 
     def inline(self) -> AbstractContextManager[InlineRun]:
         """Return the run of one image in the thread that decoded it."""

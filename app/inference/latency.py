@@ -1,10 +1,13 @@
 """How long steps will take, learned from how long they took.
 
     LinearTime   a run of a graph, by its number of images
+    RunEstimate  the runs of one upload's views, over all run slots
     DecodeTimes  decoding a file, by its length
 
 All of it belongs to one event loop, and nothing here reads a clock.
 """
+
+import math
 
 _MEMORY = 0.95
 """Share of the past that each new observation leaves: about twenty of them count."""
@@ -59,6 +62,25 @@ class LinearTime:
         """Estimate the runs that so many images need, one after the other."""
         full, rest = divmod(num_images, max_batch)
         return full * self.seconds(max_batch) + (self.seconds(rest) if rest else 0.0)
+
+
+class RunEstimate:
+    """Seconds of the runs of one graph, whose batches fill several run slots."""
+
+    def __init__(self, run_time: LinearTime, *, max_batch: int, num_run_slots: int) -> None:
+        self._run_time = run_time
+        self._max_batch = max_batch
+        self._num_run_slots = num_run_slots
+
+    def own_seconds(self, num_views: int) -> float:
+        """Estimate the run of one upload's views if all run slots are free for them."""
+        num_of_slot = math.ceil(num_views / self._num_run_slots)
+        return self._run_time.seconds_of_many(num_of_slot, self._max_batch)
+
+    def shared_seconds(self, num_views: int) -> float:
+        """Estimate by how much one upload's views hold up those behind them, in full batches."""
+        batch_s = self._run_time.seconds(self._max_batch)
+        return num_views * batch_s / (self._max_batch * self._num_run_slots)
 
 
 class DecodeTimes:

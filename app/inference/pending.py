@@ -47,7 +47,9 @@ class PendingRequest:
             rows = [self.rows[number] for number in range(len(self.rows))]
             self.answer.set_result(
                 InferenceResult(
-                    _join(rows), self.first_run - self.enqueued, time.monotonic() - self.first_run
+                    join_rows(rows),
+                    self.first_run - self.enqueued,
+                    time.monotonic() - self.first_run,
                 )
             )
 
@@ -84,7 +86,10 @@ def _row(outputs: Outputs, index: int) -> Outputs:
     return Outputs(outputs.logit_N[part], outputs.cam_Nhw[part], outputs.novelty_N[part])
 
 
-def _join(rows: Sequence[Outputs]) -> Outputs:
+def join_rows(rows: Sequence[Outputs]) -> Outputs:
+    """Put the outputs of one upload's views together, in order."""
+    if len(rows) == 1:
+        return rows[0]
     return Outputs(
         np.concatenate([row.logit_N for row in rows]),
         np.concatenate([row.cam_Nhw for row in rows]),

@@ -12,6 +12,7 @@ class QueueCapacity:
         self.limit = limit
         self.num_held = 0
         self._refusal: str | None = None
+        self._pause: NotReady | None = None
         self._was_emptied = asyncio.Event()
 
     @property
@@ -25,10 +26,25 @@ class QueueCapacity:
         if not self.num_held:
             self._was_emptied.set()
 
+    @property
+    def pause_reason(self) -> str | None:
+        """Why no image is taken for a while; None while images are taken."""
+        return None if self._pause is None else str(self._pause)
+
+    def pause(self, reason: str, *, retry_after_s: int = 1) -> None:
+        """Take no image until `resume`."""
+        self._pause = NotReady(reason, retry_after_s=retry_after_s)
+
+    def resume(self) -> None:
+        """Take images again, unless it is closed."""
+        self._pause = None
+
     def check_open(self) -> None:
-        """Raise `NotReady` if it is closed."""
+        """Raise `NotReady` if it is closed or pauses."""
         if self._refusal is not None:
             raise NotReady(self._refusal)
+        if self._pause is not None:
+            raise NotReady(str(self._pause), retry_after_s=self._pause.retry_after_s)
 
     def fits(self, num_images: int) -> bool:
         """Tell whether so many images can be held now."""

@@ -18,12 +18,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from app.errors import NotReady, UnknownModel
 from app.models.card import render_card
 from app.models.execution_plan import ExecutionPlan
 from app.models.opening_watchdog import OpeningWatch
-from app.models.tuning import Tuner
 from cxr.bundle import Bundle, read_bundle
 from cxr.errors import BundleError, CxrError
 from cxr.graph import Graph
@@ -39,6 +39,16 @@ Mark = tuple[tuple[str, int, int, int], ...]
 
 Marks = Mapping[int, Mark]
 """The versions in a model's folder, and their files."""
+
+
+class VersionOpener(Protocol):
+    """Opens the graph of a bundle: `Tuner` in this process, or another process's."""
+
+    def open(
+        self, bundle: Bundle, cancellation: Cancellation | None = None
+    ) -> tuple[Graph, ExecutionPlan]:
+        """Open, prove and warm a bundle's graph; blocks. Raises `BundleError`."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -103,11 +113,11 @@ class ModelStore:
     """The models of one folder. `load` reads them; `prepare` and `switch` exchange versions."""
 
     def __init__(
-        self, path: Path, tuner: Tuner, watch: OpeningWatch, *, default_model: str = ""
+        self, path: Path, opener: VersionOpener, watch: OpeningWatch, *, default_model: str = ""
     ) -> None:
         """Take the folder, what opens graphs, what watches that, and the model of most requests."""
         self._path = path
-        self._tuner = tuner
+        self._opener = opener
         self._watch = watch
         self._default_model = default_model
         self._models: dict[str, StoredModel] = {}
@@ -214,24 +224,30 @@ class ModelStore:
         logger.info("a bundle is opened", extra=facts)
         try:
             with self._watch.watch(model.name, version) as cancellation:
-                opened = self._open(model.name, version, cancellation)
+                opened = open_version(self._path, model.name, version, self._opener, cancellation)
         except Exception as exc:  # whatever is wrong with a bundle, the others must be served
-            reason = _reason(exc, cancellation)
+            reason = refusal_reason(exc, cancellation)
             model.refused[version] = reason
             logger.warning("bundle refused", extra={**facts, "reason": reason})
             return None
         logger.info("bundle opened", extra={**facts, "engine": opened.graph.engine})
         return opened
 
-    def _open(self, name: str, version: int, cancellation: Cancellation) -> ServedVersion:
-        bundle = read_bundle(self._path / name / str(version))
-        if (bundle.manifest.model, bundle.manifest.version) != (name, version):
-            raise BundleError("bundle.json names another model or version than its folder")
-        graph, plan = self._tuner.open(bundle, cancellation)
-        return ServedVersion(bundle, graph, plan, render_card(bundle.card))
+
+def open_version(
+    store: Path, name: str, version: int, opener: VersionOpener, cancellation: Cancellation
+) -> ServedVersion:
+    """Read, open and prove one version; blocks. Raises `BundleError`, or whatever an engine
+    raises.
+    """
+    bundle = read_bundle(store / name / str(version))
+    if (bundle.manifest.model, bundle.manifest.version) != (name, version):
+        raise BundleError("bundle.json names another model or version than its folder")
+    graph, plan = opener.open(bundle, cancellation)
+    return ServedVersion(bundle, graph, plan, render_card(bundle.card))
 
 
-def _reason(error: Exception, cancellation: Cancellation | None) -> str:
+def refusal_reason(error: Exception, cancellation: Cancellation | None) -> str:
     """Say why a version is refused, in printable text of limited length."""
     if cancellation is not None and cancellation.is_cancelled:
         return cancellation.reason

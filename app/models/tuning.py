@@ -7,8 +7,10 @@ request.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from app.models.execution_plan import ExecutionPlan, Overrides, PlanCache
@@ -21,6 +23,7 @@ from app.models.run_times import (
     time_batches,
     warm,
 )
+from app.settings import Settings
 from cxr.bundle import Bundle
 from cxr.graph import Graph, Runtime
 from cxr.graph.runtime import Cancellation
@@ -192,3 +195,29 @@ class Tuner:
         return (
             buckets(max_batch) if self._runtime.device == "gpu" else tuple(range(1, max_batch + 1))
         )
+
+
+def make_tuner(settings: Settings, opener: GraphOpener, *, cores: int) -> Tuner:
+    """Return what opens graphs as the settings say, for a process that has so many cores."""
+    runtime = Runtime(
+        engine=settings.engine,
+        device=settings.device,
+        precision=settings.precision,
+        gpu_memory_bytes=settings.gpu_memory_bytes,
+        cache_dir=_own_folder(settings.cache_dir),
+    )
+    overrides = Overrides(
+        run_slots=settings.engine_lanes,
+        threads=settings.engine_threads,
+        max_batch=settings.max_batch,
+    )
+    return Tuner(opener, runtime, cores=cores, overrides=overrides)
+
+
+def _own_folder(folder: Path) -> Path | None:
+    """Return a folder unless it belongs to another user, who could have put anything into it."""
+    try:
+        owner = folder.stat(follow_symlinks=False).st_uid
+    except OSError:  # not there yet
+        return folder
+    return folder if not hasattr(os, "getuid") or owner in (0, os.getuid()) else None
