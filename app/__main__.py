@@ -27,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     try:
-        return _serve_alone(settings) if settings.workers == 1 else _supervise(settings)
+        is_alone = settings.workers == 1 and not settings.has_device_process
+        return _serve_alone(settings) if is_alone else _supervise(settings)
     except OSError as error:
         sys.stderr.write(f"the port can't be opened: {error}\n")
         return 1

@@ -1,9 +1,9 @@
 """Build the application from its settings and connect its parts."""
 
-import os
+import math
 import tomllib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -23,40 +23,56 @@ from app.api.upload_budget import UploadBudget
 from app.cpu import usable_cores
 from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
+from app.inference.device.link import DeviceLink
 from app.inference.load_report import reporting
-from app.models.execution_plan import Overrides
 from app.models.opening_watchdog import OpeningWatch
 from app.models.store import ModelStore
-from app.models.tuning import GraphOpener, Tuner
+from app.models.tuning import GraphOpener, make_tuner
 from app.settings import Settings
 from app.store_watcher import watching
 from app.telemetry import Metrics, TelemetryMiddleware
 from cxr.decode import quiet_libraries
-from cxr.graph import Runtime, open_graph
+from cxr.graph import open_graph
+
+_SLOTS_FOR_EACH = 2
+"""Slots in the device process for each image that may wait: one that nobody waits for any more
+keeps its slot until that process says so."""
 
 
-def create_app(settings: Settings, *, graph_opener: GraphOpener = open_graph) -> FastAPI:
+def create_app(
+    settings: Settings,
+    *,
+    graph_opener: GraphOpener = open_graph,
+    device_address: Path | None = None,
+) -> FastAPI:
     """Return the application. Its lifespan opens and closes the models, threads and processes.
 
     Args:
         settings: the settings of the service.
         graph_opener: opens a bundle's graph. Tests replace it.
+        device_address: the socket of the device process, if that one runs the graphs.
     """
     metrics = Metrics()
-    classifier = _make_classifier(settings, metrics, graph_opener)
+    link = (
+        DeviceLink(device_address, _SLOTS_FOR_EACH * settings.queue_capacity)
+        if device_address
+        else None
+    )
+    classifier = _make_classifier(settings, metrics, graph_opener, link)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         quiet_libraries()
-        await classifier.open()
-        try:
-            async with (
-                watching(classifier, settings),
-                reporting(classifier, metrics, settings.workers),
-            ):
-                yield
-        finally:
-            await classifier.close()
+        async with link.connected() if link else nullcontext():
+            await classifier.open()
+            try:
+                async with (
+                    watching(classifier, settings),
+                    reporting(classifier, metrics, settings.workers),
+                ):
+                    yield
+            finally:
+                await classifier.close()
 
     app = FastAPI(
         title="cxr-serve",
@@ -105,28 +121,16 @@ def _add_middlewares(
     app.add_middleware(TelemetryMiddleware, metrics=metrics)
 
 
-def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOpener) -> Classifier:
-    runtime = Runtime(
-        engine=settings.engine,
-        device=settings.device,
-        precision=settings.precision,
-        gpu_memory_bytes=settings.gpu_memory_bytes,
-        cache_dir=_own_folder(settings.cache_dir),
-    )
-    overrides = Overrides(
-        run_slots=settings.engine_lanes,
-        threads=settings.engine_threads,
-        max_batch=settings.max_batch,
-    )
+def _make_classifier(
+    settings: Settings, metrics: Metrics, graph_opener: GraphOpener, link: DeviceLink | None
+) -> Classifier:
+    cores = max(1, usable_cores() // settings.workers)
+    # The device process itself limits how long an opening may take.
+    open_seconds = settings.open_seconds if link is None else math.inf
     store = ModelStore(
         settings.store,
-        Tuner(
-            graph_opener,
-            runtime,
-            cores=max(1, usable_cores() // settings.workers),
-            overrides=overrides,
-        ),
-        OpeningWatch(settings.open_seconds, metrics.bundle_opening.set),
+        link or make_tuner(settings, graph_opener, cores=cores),
+        OpeningWatch(open_seconds, metrics.bundle_opening.set),
         default_model=settings.default_model,
     )
     decoders = Decoders(
@@ -136,15 +140,6 @@ def _make_classifier(settings: Settings, metrics: Metrics, graph_opener: GraphOp
         max_memory_bytes=settings.decode_memory_bytes,
     )
     return Classifier(settings, metrics, store, decoders)
-
-
-def _own_folder(folder: Path) -> Path | None:
-    """Return a folder unless it belongs to another user, who could have put anything into it."""
-    try:
-        owner = folder.stat(follow_symlinks=False).st_uid
-    except OSError:  # not there yet
-        return folder
-    return folder if not hasattr(os, "getuid") or owner in (0, os.getuid()) else None
 
 
 def _version() -> str:

@@ -17,8 +17,8 @@ from prometheus_client import Gauge
 
 from app.errors import DeadlineExceeded, MalformedRequest, NotReady
 from app.inference.admission import Admission, InFlight, Work
-from app.inference.batcher import Batcher
 from app.inference.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
+from app.inference.model_queue import ModelQueue, make_queue
 from app.inference.pending import InferenceResult
 from app.inference.prediction import Prediction, Timings, distinct, merge_metadata
 from app.inference.request import AdmittedRequest, PredictionRequest
@@ -49,7 +49,7 @@ class Classifier:
         self._settings = settings
         self._metrics = metrics
         self._decoders = decoders
-        self._batchers: dict[ServedVersion, Batcher] = {}
+        self._queues: dict[ServedVersion, ModelQueue] = {}
         self.admission = Admission(_call_later)
         self._draining = False
 
@@ -66,8 +66,11 @@ class Classifier:
         Returns:
             The version that serves no more, to `retire`.
         """
-        if model.current is not None and model.current not in self._batchers:
-            self._batchers[model.current] = self._start_batcher(model.current)
+        if model.current is not None and model.current not in self._queues:
+            self._info(model.current).set(1)
+            self._queues[model.current] = make_queue(
+                model.current, self._metrics, capacity=self._settings.queue_capacity
+            )
         is_gone = not model.marks and model.current is None
         self._metrics.count_refused(model.name, None if is_gone else len(model.refused))
         return self.store.switch(model)
@@ -77,16 +80,16 @@ class Classifier:
         memory.
         """
         await version.wait_until_free()
-        await self._batchers[version].close()
-        del self._batchers[version]
+        await self._queues[version].close()
+        del self._queues[version]
         self._info(version).set(0)
-        for serving in self._batchers:  # the same version may have come again, with the same labels
+        for serving in self._queues:  # the same version may have come again, with the same labels
             self._info(serving).set(1)
 
     async def close(self) -> None:
         """Finish what was admitted, then stop everything that `open` started."""
         self.drain()
-        await asyncio.gather(*(batcher.close() for batcher in self._batchers.values()))
+        await asyncio.gather(*(queue.close() for queue in self._queues.values()))
         await self._decoders.close()
 
     def drain(self) -> None:
@@ -95,14 +98,19 @@ class Classifier:
 
     def faults(self) -> list[str]:
         """Name every part that has died and stays dead; empty while the process is sound."""
-        return [batcher.fault for batcher in self._batchers.values() if batcher.fault]
+        return [queue.fault for queue in self._queues.values() if queue.fault]
 
     def unready_reasons(self) -> list[str]:
         """Say why the default model can't answer now; empty while it can."""
         draining = ["The service is going down."] if self._draining else []
         decoders = [self._decoders.fault] if self._decoders.fault else []
         store = self.store.faults(self._settings.default_model) + self._operating_point_faults()
-        return draining + store + self.faults() + decoders
+        return draining + store + self.faults() + self._pauses() + decoders
+
+    def _pauses(self) -> list[str]:
+        """Say why the device process does not answer now, each reason once."""
+        reasons = [queue.capacity.pause_reason for queue in self._queues.values()]
+        return list(dict.fromkeys(reason for reason in reasons if reason))
 
     @contextmanager
     def choose(
@@ -133,12 +141,12 @@ class Classifier:
             request.check(version.manifest)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)
-            batcher = self._batchers[version]
+            queue = self._queues[version]
             views = request.views(version.manifest)
-            if len(views) > batcher.capacity.limit:
+            if len(views) > queue.capacity.limit:
                 raise MalformedRequest("The image has more views than this service can hold.")
-            work = self._work(batcher, len(views), num_bytes)
-            with self.admission.arriving(batcher.capacity, len(views), work, deadline) as upload:
+            work = self._work(queue, len(views), num_bytes)
+            with self.admission.arriving(queue.capacity, len(views), work, deadline) as upload:
                 yield AdmittedRequest(version, request, views, deadline, upload)
 
     async def classify(self, data: bytes, admitted: AdmittedRequest) -> Prediction:
@@ -161,7 +169,7 @@ class Classifier:
                     version.manifest, HEATMAP_SIDE if request.heatmap else None
                 )
                 run = UploadRun(
-                    admitted, upload, self._decoders, self._batchers[version], preparation
+                    admitted, upload, self._decoders, self._queues[version], preparation
                 )
                 prepared, answer = await run.answer(data)
                 with self._metrics.time_stage("interpret"):
@@ -210,19 +218,19 @@ class Classifier:
     @contextmanager
     def _working(self, data: bytes, admitted: AdmittedRequest) -> Iterator[InFlight]:
         """Count a file that is here as in flight, and learn from its answer."""
-        work = self._work(self._batchers[admitted.version], len(admitted.views), len(data))
+        work = self._work(self._queues[admitted.version], len(admitted.views), len(data))
         with (
             self.admission.working(admitted.upload, work) as upload,
             self.admission.learning(upload),
         ):
             yield upload
 
-    def _work(self, batcher: Batcher, num_views: int, num_bytes: int) -> Work:
+    def _work(self, queue: ModelQueue, num_views: int, num_bytes: int) -> Work:
         """Estimate the work on a file of so many bytes; 0 is an unknown length."""
         decode_s = self._decoders.seconds(num_bytes)
         return Work(
-            own_s=decode_s + batcher.own_seconds(num_views),
-            shared_s=decode_s / self._decoders.num_threads + batcher.shared_seconds(num_views),
+            own_s=decode_s + queue.own_seconds(num_views),
+            shared_s=decode_s / self._decoders.num_threads + queue.shared_seconds(num_views),
         )
 
     def _info(self, version: ServedVersion) -> Gauge:
@@ -230,11 +238,6 @@ class Classifier:
         return self._metrics.model_info.labels(
             manifest.model, str(manifest.version), version.bundle.sha256, version.graph.engine
         )  # fmt: skip
-
-    def _start_batcher(self, version: ServedVersion) -> Batcher:
-        settings = self._settings
-        self._info(version).set(1)
-        return Batcher(version.graph, self._metrics, version.plan, capacity=settings.queue_capacity)
 
     def _operating_point_faults(self) -> list[str]:
         """Say if the default model lacks the service's own operating point."""

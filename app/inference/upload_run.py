@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.admission import InFlight
-from app.inference.batcher import Batcher
 from app.inference.decoders import Decoders, Preparation, Prepared
-from app.inference.inline import InlineRun
+from app.inference.model_queue import InlineStep, ModelQueue
 from app.inference.pending import InferenceResult
 from app.inference.prediction import merge_metadata
 from app.inference.request import AdmittedRequest
@@ -28,7 +27,7 @@ class UploadRun:
     admitted: AdmittedRequest
     upload: InFlight
     decoders: Decoders
-    batcher: Batcher
+    queue: ModelQueue
     preparation: Preparation
 
     async def answer(self, data: bytes) -> tuple[Prepared, InferenceResult]:
@@ -38,8 +37,8 @@ class UploadRun:
         waited_s = time.monotonic() - started - prepared.seconds
         if inline is not None:
             return prepared, replace(inline, queue_s=max(0.0, waited_s - inline.run_s))
-        run_s = self.batcher.own_seconds(len(self.admitted.views))
-        queued = await self.batcher.run(
+        run_s = self.queue.own_seconds(len(self.admitted.views))
+        queued = await self.queue.run(
             await self._make_views(prepared),
             start_by=self.upload.start_by(run_s),
             metadata_M=self._metadata_features(prepared),
@@ -49,7 +48,7 @@ class UploadRun:
     async def _prepare(self, data: bytes) -> tuple[Prepared, InferenceResult | None]:
         """Decode and preprocess, and run at once if that is possible."""
         start_by = self.upload.start_by(self.upload.work.own_s)
-        with self.batcher.inline() as inline:
+        with self.queue.inline() as inline:
             done = await self.decoders.prepare_in_thread(
                 partial(self._run_inline, inline), data, self.preparation, start_by=start_by
             )
@@ -59,10 +58,10 @@ class UploadRun:
         prepared = await self.decoders.prepare_in_worker(data, self.preparation, start_by=start_by)
         return prepared, None
 
-    def _run_inline(self, inline: InlineRun, prepared: Prepared) -> InferenceResult | None:
+    def _run_inline(self, inline: InlineStep, prepared: Prepared) -> InferenceResult | None:
         """Run one plain view here, unless fewer threads than run slots would leave some idle."""
         is_plain = self.admitted.views == (PLAIN,)
-        if not is_plain or self.decoders.num_threads < self.batcher.num_run_slots:
+        if not is_plain or self.decoders.num_threads < self.queue.num_run_slots:
             return None
         return inline.run(prepared.image_HW, self._metadata_features(prepared))
 

@@ -39,7 +39,8 @@ def make_server(
     settings: Settings, log: QueuedHandler, worker_slot: WorkerSlot | None = None
 ) -> DrainingServer:
     """Return a server with an application of its own, not started."""
-    app = create_app(settings)
+    address = None if worker_slot is None else worker_slot.device_address
+    app = create_app(settings, device_address=address)
     service = app.state.service
     metrics = service.metrics
     log.on_drop = metrics.dropped_log_lines.inc

@@ -2,6 +2,8 @@
 
     parent    binds the port, starts the workers, replaces those that die or hang
     worker    a whole service on the same listening socket; sends heartbeats while it is sound
+    device    if the settings say so, the one process that runs the graphs of all workers;
+              it is replaced in the same way, and ends after the last worker
 
 All workers share one inherited socket. With SO_REUSEPORT each worker would have a queue of its own,
 and connections in the queue of a worker that hangs or dies would be lost. From a shared queue the
@@ -16,7 +18,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,12 +31,16 @@ from types import FrameType
 from prometheus_client.multiprocess import mark_process_dead
 
 from app.server.listener import bind
-from app.server.worker_slot import FAULTY, METRICS_VARIABLE, WorkerSlot
+from app.server.private_folder import device_listener, private_folder
+from app.server.worker_slot import FAULTY, WorkerSlot, run_graphs
 from app.settings import Settings
 
 logger = logging.getLogger("cxr.supervisor")
 
 _TICK_SECONDS = 0.2
+
+_DEVICE_ENDS_S = 5.0
+"""Seconds that the device process has to end when no worker is left."""
 
 _FREEZE_SECONDS = 1.0
 """A tick that comes so late shows that this process was stopped for a while."""
@@ -64,6 +69,7 @@ class _Worker:
     """One slot: its current process, if any, and its history."""
 
     number: int
+    is_device: bool = False
     process: SpawnProcess | None = None
     heartbeat: Connection | None = None
     started: float = 0.0
@@ -84,14 +90,21 @@ class Supervisor:
         settings: Settings,
         work: Callable[[Settings, WorkerSlot], None],
         limits: SupervisionLimits | None = None,
+        *,
+        run_graphs: Callable[[Settings, WorkerSlot], None] = run_graphs,
     ) -> None:
+        """Take the settings, the targets of workers and of the device process, and limits."""
         self._settings = settings
         self._work = work
+        self._run_graphs = run_graphs
         self._limits = limits or SupervisionLimits()
         self._context = multiprocessing.get_context(
             "spawn"
         )  # a worker starts from nothing, as a single service does
-        self._slots = [_Worker(number) for number in range(settings.workers)]
+        self._workers = [_Worker(number) for number in range(settings.workers)]
+        self._device = _Worker(settings.workers, is_device=True)
+        self._slots = [*([self._device] if settings.has_device_process else []), *self._workers]
+        self._device_address: Path | None = None
         self._signals: deque[int] = deque()
         """Signals that wait to be handled, so never in the middle of a worker's start."""
         self._is_ending = False
@@ -104,12 +117,15 @@ class Supervisor:
     def run(self) -> int:
         """Serve until SIGTERM, SIGINT or a crash loop. Return the exit status."""
         with (
-            _folder_for_metrics() as metrics,
+            private_folder() as folder,
             bind(self._settings.host, self._settings.port) as listener,
+            device_listener(folder, is_wanted=self._settings.has_device_process) as device,
             self._catching_signals(),
         ):
+            self._device_address = device.address if device else None
             logger.info(
-                "listening", extra={"port": listener.getsockname()[1], "workers": len(self._slots)}
+                "listening",
+                extra={"port": listener.getsockname()[1], "workers": len(self._workers)},
             )
             while not self._is_ending or any(slot.process for slot in self._slots):
                 self._notice_freeze(time.monotonic())
@@ -119,7 +135,8 @@ class Supervisor:
                     # else connections would wait that no worker answers
                     listener.close()
                 for slot in self._slots:
-                    self._supervise(slot, listener, metrics)
+                    own = device.listener if device and slot.is_device else listener
+                    self._supervise(slot, own, folder)
                 heartbeats: dict[object, _Worker] = {
                     slot.heartbeat: slot for slot in self._slots if slot.heartbeat
                 }
@@ -147,7 +164,7 @@ class Supervisor:
             else:
                 slot.last_heartbeat = now
 
-    def _supervise(self, slot: _Worker, listener: socket.socket, metrics: Path) -> None:
+    def _supervise(self, slot: _Worker, listener: socket.socket, folder: Path) -> None:
         """Start a slot's worker, or replace one that died, hangs, or did not end in time."""
         now, limits = time.monotonic(), self._limits
         if slot.process is None:
@@ -155,7 +172,9 @@ class Supervisor:
                 self._start(slot, listener)
             return
         if not slot.process.is_alive():
-            self._reap(slot, metrics)
+            self._reap(slot, folder)
+        elif slot.is_device and self._is_unused_device(slot):
+            self._signal_worker(slot, signal.SIGTERM, within_s=_DEVICE_ENDS_S)
         elif now > slot.ends_by or self._silence(slot, now) > (
             limits.silence_s if slot.last_heartbeat else limits.start_s
         ):
@@ -165,19 +184,33 @@ class Supervisor:
             )
             slot.process.kill()
             slot.process.join()
-            self._reap(slot, metrics)
+            self._reap(slot, folder)
+
+    def _is_unused_device(self, device: _Worker) -> bool:
+        """Tell whether the device process is to end now, and was not told so."""
+        is_used = any(worker.process for worker in self._workers)
+        return self._is_ending and not is_used and device.ends_by == float("inf")
 
     def _start(self, slot: _Worker, listener: socket.socket) -> None:
         slot.heartbeat, far_end = self._context.Pipe(duplex=False)
-        worker_slot = WorkerSlot(slot.number, listener, far_end, replaces=slot.starts > 0)
-        slot.process = self._context.Process(
-            target=self._work, args=(self._settings.share(), worker_slot)
+        worker_slot = WorkerSlot(
+            slot.number,
+            listener,
+            far_end,
+            replaces=slot.starts > 0,
+            device_address=self._device_address,
         )
+        target = self._run_graphs if slot.is_device else self._work
+        settings = self._settings if slot.is_device else self._settings.share()
+        slot.process = self._context.Process(target=target, args=(settings, worker_slot))
         slot.process.start()
         far_end.close()
         slot.started, slot.last_heartbeat, slot.ends_by = time.monotonic(), None, float("inf")
         slot.starts += 1
-        logger.info("worker started", extra={"worker": slot.number, "pid": slot.process.pid})
+        logger.info(
+            "device process started" if slot.is_device else "worker started",
+            extra={"worker": slot.number, "pid": slot.process.pid},
+        )
 
     def _read_heartbeat(self, slot: _Worker) -> None:
         """Read a worker's heartbeats; tell a faulty worker to finish and end."""
@@ -204,7 +237,7 @@ class Supervisor:
     def _silence(self, slot: _Worker, now: float) -> float:
         return now - (slot.last_heartbeat or slot.started)
 
-    def _reap(self, slot: _Worker, metrics: Path) -> None:
+    def _reap(self, slot: _Worker, folder: Path) -> None:
         """Clean up after a dead worker, and set the time of the next start."""
         assert slot.process is not None
         lived_s, status = time.monotonic() - slot.started, slot.process.exitcode
@@ -213,7 +246,7 @@ class Supervisor:
         if slot.heartbeat:
             slot.heartbeat.close()
             slot.heartbeat = None
-        mark_process_dead(slot.number, str(metrics))  # type: ignore[no-untyped-call]
+        mark_process_dead(slot.number, str(folder))  # type: ignore[no-untyped-call]
         if self._is_ending:
             return
         slot.failures = slot.failures + 1 if lived_s < self._limits.short_life_s else 0
@@ -234,7 +267,7 @@ class Supervisor:
         """Tell all workers to drain, or on SIGINT to finish at once; later kill the others."""
         self._is_ending = True
         drain_s = self._settings.drain_seconds if sig == signal.SIGTERM else 0.0
-        for slot in self._slots:
+        for slot in self._workers:
             self._signal_worker(slot, sig, within_s=drain_s + self._kill_after_s)
 
     def _signal_worker(self, slot: _Worker, sig: int, *, within_s: float) -> None:
@@ -254,17 +287,6 @@ class Supervisor:
         finally:
             for sig, handler in before.items():
                 signal.signal(sig, handler)
-
-
-@contextmanager
-def _folder_for_metrics() -> Iterator[Path]:
-    """Yield a folder for the workers' metrics, and set it in the environment meanwhile."""
-    with tempfile.TemporaryDirectory(prefix="cxr-metrics-") as folder:
-        os.environ[METRICS_VARIABLE] = folder
-        try:
-            yield Path(folder)
-        finally:
-            del os.environ[METRICS_VARIABLE]
 
 
 def _signals() -> list[signal.Signals]:

@@ -1,4 +1,4 @@
-"""What a worker process gets from its parent: a number, a listening socket, a heartbeat pipe."""
+"""What a process of the service gets from its parent: a number, a socket, a heartbeat pipe."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from app.server.ending import end_process
 from app.settings import Settings
@@ -27,13 +28,16 @@ METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """What the parent gives to a worker process."""
+    """What the parent gives to a worker process, or to the device process."""
 
     number: int
     listener: socket.socket
+    """The service's port; for the device process the socket to which workers connect."""
     heartbeat: Connection
     replaces: bool
-    """Whether another worker had the slot before."""
+    """Whether another process had the slot before."""
+    device_address: Path | None = None
+    """For a worker: the path of the device process's socket, if there is one."""
 
     def take(self) -> None:
         """Count metrics under the slot's number instead of a process id.
@@ -68,3 +72,11 @@ def work(settings: Settings, worker_slot: WorkerSlot) -> None:
     from app.server.process import serve_as_worker  # noqa: PLC0415 -- see `take`
 
     end_process(serve_as_worker(settings, worker_slot))
+
+
+def run_graphs(settings: Settings, worker_slot: WorkerSlot) -> None:
+    """Run the graphs of all workers; the target of the device process."""
+    worker_slot.take()
+    from app.server.device_process import run_device_process  # noqa: PLC0415 -- see `take`
+
+    end_process(run_device_process(settings, worker_slot))

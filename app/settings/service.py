@@ -4,6 +4,7 @@ Facts of a model (input size, thresholds, scope) are never settings. They are in
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,11 @@ class Settings(ExposureSettings):
                     "are divided among them.",
     )  # fmt: skip
     device: Literal["cpu", "gpu"] = Field("cpu", description="Where the graphs run.")
+    device_process: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether one process of its own runs the graphs for all workers; auto is on "
+        "for a GPU with several workers. Only Linux has it.",
+    )
     scope: Literal["refuse", "warn"] = Field(
         "refuse",
         description="What to do if the header says another body part or a lateral view.",
@@ -178,6 +184,13 @@ class Settings(ExposureSettings):
     )
 
     @property
+    def has_device_process(self) -> bool:
+        """Tell whether a process of its own runs the graphs."""
+        if self.device_process == "auto":
+            return self.device == "gpu" and self.workers > 1 and _is_linux()
+        return self.device_process == "on"
+
+    @property
     def decode_limits(self) -> DecodeLimits:
         """Return the limits for decoding one upload."""
         return DecodeLimits(
@@ -217,6 +230,13 @@ class Settings(ExposureSettings):
         return self
 
     @model_validator(mode="after")
+    def _guard_device_process(self) -> Self:
+        """Refuse a device process on a system that lacks what it needs."""
+        if self.device_process == "on" and not _is_linux():
+            raise ValueError("CXR_DEVICE_PROCESS=on needs Linux: set it to auto or off")
+        return self
+
+    @model_validator(mode="after")
     def _leave_room_for_one(self) -> Self:
         """Refuse limits under which the largest allowed body would never be taken."""
         if self.max_uploads_bytes < max(self.max_upload_bytes, self.max_batch_bytes):
@@ -243,6 +263,10 @@ class Settings(ExposureSettings):
             return cls()
         except ValidationError as exc:
             raise SettingsError("\n".join(_faults(exc))) from exc
+
+
+def _is_linux() -> bool:
+    return sys.platform == "linux"
 
 
 def variable_names() -> dict[str, str]:

@@ -123,9 +123,10 @@ class WorkerMetrics:
             multiprocess_mode="livesum",
         )
         self.replaced_workers = Counter(
-            "cxr_replaced_workers",
-            "Workers that took the place of one that died or hung.",
-            registry=registry,
+            "cxr_replaced_workers", "Workers replaced after they died or hung.", registry=registry
+        )
+        self.replaced_device_processes = Counter(
+            "cxr_replaced_device_processes", "Device processes replaced.", registry=registry
         )
 
 
@@ -146,9 +147,7 @@ class ConnectionMetrics:
             registry=registry,
         )
         self.dropped_log_lines = Counter(
-            "cxr_dropped_log_lines",
-            "Lines that were not written because the log was not read in time.",
-            registry=registry,
+            "cxr_dropped_log_lines", "Log lines that nobody read in time.", registry=registry
         )
 
 
