@@ -7,14 +7,17 @@
     hogs        eight busy processes run beside it for eight seconds
     slow start  the server starts beside eight busy processes, which then end
     half        all threads of the server are kept on one core of two
+    slow disk   the server reads and writes a megabyte a second for eight seconds
+    memory      the server starts with a tenth more memory than it had
 
 Uploads come at Poisson times all the while, each with a deadline of half a second
 (on a machine that others keep busy, choose a longer one). Recovery is the
 time from the end of a disturbance until each further second has 0.9 of the answers that were due.
 After each disturbance comes a pause and one upload more: an idle server must answer it.
 
-Not simulated here, because other programs of the machine would suffer: a jump of the system's
-clock, a full memory, a slow disk.
+The last two need root and control groups of version 1; else their rows are empty. A jump of the
+clock is not here: a time namespace sets a clock before its first process starts, and the system's
+clock belongs to all programs of the machine.
 """
 
 import argparse
@@ -29,12 +32,14 @@ from pathlib import Path
 import uvloop
 
 from bench.changes import current_bundle
+from bench.confinement import control_group, inside, slow_disk
 from bench.disturbances import HOGS_S, STALL_S, crowded, hogs, restrict, stalled
 from bench.figures import Figures, poisson_times
 from bench.openloop import Connections, Target, closed_loop
-from bench.processes import ROOT, DidNotStart
+from bench.processes import MEBIBYTE, ROOT, DidNotStart
 from bench.servers import Running, Server, all_servers, running
 from bench.uploads import Upload, make_uploads
+from bench.weather_table import table
 
 DEADLINE_S = 0.5
 CALM_S = 4.0
@@ -47,6 +52,7 @@ WINDOW_S = 1.0
 STEP_S = 0.25
 GOOD_SHARE = 0.9
 ONE_CORE = 1
+MEMORY_SHARE = 1.1
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,42 @@ async def half_the_cores(served: Running, upload: Upload, terms: Terms, capacity
     return {"half_goodput_share": good / AFTER_S / (capacity * ONE_CORE / len(cores))}
 
 
+async def slow_disk_weather(server: Server, upload: Upload, terms: Terms, store: Path) -> Figures:
+    """Send uploads while the server's disk is slow, and the store has left the page cache."""
+    with control_group("blkio") as group:
+        if group is None:
+            return {}
+        with running(inside(server, group), upload) as served:
+            await closed_loop(served.upload(upload), connections=2, seconds=1.0)
+            stream = Stream(served.upload(upload, deadline_s=terms.deadline_s), terms)
+            sending = asyncio.create_task(stream.run(CALM_S + HOGS_S + AFTER_S))
+            await asyncio.sleep(CALM_S)
+            began = time.perf_counter()
+            with slow_disk(group, store):
+                await asyncio.sleep(HOGS_S)
+            ended = time.perf_counter()
+            await sending
+            due = [answer for answer in stream.answers if began <= answer.due < ended]
+            return {
+                "slow_disk_goodput": sum(answer.is_in_time for answer in due) / max(1, len(due)),
+                "slow_disk_recovery_s": recovery_s(stream.answers, ended),
+            }
+
+
+async def little_memory(
+    server: Server, upload: Upload, resident_mb: float, per_s: float, seconds: float = 3.0
+) -> Figures:
+    """Start the server in a group that allows little more memory than it had, and ask."""
+    with control_group("memory") as group:
+        if group is None or not per_s:
+            return {}
+        group.set("memory.limit_in_bytes", str(round(MEMORY_SHARE * resident_mb * MEBIBYTE)))
+        with running(inside(server, group), upload) as served:
+            tally = await closed_loop(served.upload(upload), connections=16, seconds=seconds)
+            answers = len(tally.seconds.get(200, []))
+            return {"little_memory_ratio": answers / seconds / per_s}
+
+
 async def closed_rates(served: Running, upload: Upload, terms: Terms, seconds: float) -> Figures:
     """Ask over sixteen connections without a deadline and with one, in turn."""
     rates: dict[str, list[float]] = {"plain": [], "deadline": []}
@@ -183,7 +225,7 @@ async def closed_rates(served: Running, upload: Upload, terms: Terms, seconds: f
     return {"c16_per_s": plain, "c16_deadline_ratio": sorted(ratios)[len(ratios) // 2]}
 
 
-async def whole_weather(server: Server, upload: Upload, terms: Terms) -> Figures:
+async def whole_weather(server: Server, upload: Upload, terms: Terms, store: Path) -> Figures:
     """Put one server through everything."""
     figures: Figures = {}
     with running(server, upload) as served:
@@ -192,28 +234,10 @@ async def whole_weather(server: Server, upload: Upload, terms: Terms) -> Figures
         for name in ("stall", "hogs"):
             figures |= await disturb(served, upload, terms, name)
         figures |= await half_the_cores(served, upload, terms, figures["c16_per_s"])
+        resident_mb = served.processes.resident_mb()
+    figures |= await slow_disk_weather(server, upload, terms, store)
+    figures |= await little_memory(server, upload, resident_mb, figures["c16_per_s"])
     return figures | await slow_start(server, upload, terms)
-
-
-ROWS = {
-    "c16_deadline_ratio": "answers of 16 connections with a deadline / without",
-    "stall_recovery_s": "s to recover from a stop of 4 s",
-    "stall_idle_answers": "idle server answers after the stop",
-    "hogs_recovery_s": "s to recover from 8 s of busy neighbours",
-    "hogs_idle_answers": "idle server answers after them",
-    "slow_start_recovery_s": "s to recover from a start beside busy neighbours",
-    "half_goodput_share": "goodput on one core / half of the capacity",
-}
-
-
-def table(found: dict[str, Figures]) -> str:
-    """Write the figures as a Markdown table, a server a column."""
-    names = list(found)
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for key, title in ROWS.items():
-        cells = [f"{found[name][key]:.2f}" if key in found[name] else "-" for name in names]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 async def measure(arguments: argparse.Namespace, cache: Path) -> dict[str, Figures]:
@@ -226,7 +250,7 @@ async def measure(arguments: argparse.Namespace, cache: Path) -> dict[str, Figur
         if arguments.only and server.name not in arguments.only:
             continue
         try:
-            found[server.name] = await whole_weather(server, upload, terms)
+            found[server.name] = await whole_weather(server, upload, terms, arguments.store)
         except (DidNotStart, OSError, ExceptionGroup) as error:
             print(f"{server.name}: {type(error).__name__}: {error}", flush=True)
             continue
