@@ -34,6 +34,11 @@ def _add_evaluate(commands: Commands) -> None:
     )
     evaluate.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
     add_groups(evaluate)
+    _add_measurements(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_measurements(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--tta",
         action="store_true",
@@ -69,7 +74,6 @@ def _add_evaluate(commands: Commands) -> None:
         help="also fit probabilities and thresholds to these images (half of the persons; the "
         "other half measures them), and write the next version of the bundle to OUT/model_store",
     )
-    evaluate.set_defaults(run=_evaluate)
 
 
 def _add_export(commands: Commands) -> None:

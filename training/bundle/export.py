@@ -10,7 +10,7 @@ Shape suffixes: N images, H and W input rows and columns, M columns of metadata.
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,12 @@ from training.bundle.held_out import HeldOut, fold_graphs, predict_held_out
 from training.bundle.manifest import Draft, graph_properties, write_manifest_of
 from training.bundle.onnx_export import MAX_BATCH, describe, trace
 from training.bundle.op_profile import profile, profile_lines
-from training.bundle.precision_variants import Reference, make_variants, openvino_gates
+from training.bundle.precision_variants import (
+    PrecisionVariants,
+    Reference,
+    make_variants,
+    openvino_gates,
+)
 from training.bundle.release_gates.bundle_gates import bundle_gates
 from training.bundle.release_gates.gate import require
 from training.bundle.release_gates.graph_gates import (
@@ -79,15 +84,11 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         network = load_network(run.final_weights, run.recipe)
         network.prepare_for_export()
         cam = Cam(pool=network.pool, bias=network.cam_bias)
-        graph_path, splits = draft / GRAPH_FILE, draft / "splits.csv"
-        print("writing the graph", flush=True)
-        trace(network, run.recipe.size, graph_path, num_facts=network.num_facts)
-        parity = _check_graph(graph_path, run, network, cam, max_bytes)
-        times = profile(graph_path, run.recipe.size, network.num_facts)
-        print("\n".join(profile_lines(times)), flush=True)
+        graph_path = draft / GRAPH_FILE
+        parity = _write_graph(graph_path, run, network, cam, max_bytes)
         graphs = fold_graphs(run, graph_path, Path(folder))
         held_out = predict_held_out(run, graphs)
-        _write_splits(splits, run, held_out)
+        splits = _write_splits(draft / "splits.csv", run, held_out)
         manifest = write_manifest_of(
             Draft(
                 model, version, run, held_out, cam, splits, _graph_file(graph_path, "fp32", parity)
@@ -99,18 +100,26 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         reference = Reference(run, held_out, graphs, manifest.readings[PLAIN_PROFILE], golden)
         variants = make_variants(reference, graph_path, precisions, max_bytes)
         graph_files = [_graph_file(graph_path, "fp32", parity)]
-        for precision, path in variants.files.items():
-            own_parity = _parity(OnnxGraph(path, precision=precision), run, network, cam)
-            graph_files.append(_graph_file(path, precision, own_parity))
+        graph_files += _variant_files(variants, run, network, cam)
         metrics = manifest.metrics.changed(
             novelty=_novelty_of_edges(graph_path, run.recipe.size, manifest.novelty),
             precisions={name: verdict.figures() for name, verdict in variants.verdicts.items()},
         )
-        finished = {"metrics": metrics, "graphs": tuple(graph_files), "fast": variants.fast}
-        write_texts(draft, manifest.model_copy(update=finished))
+        update = {"metrics": metrics, "graphs": tuple(graph_files), "fast": variants.fast}
+        write_texts(draft, manifest.model_copy(update=update))
         require(bundle_gates(draft, run))
     _write_triton_config(store / model / "config.pbtxt", model)
     return store / model / str(version)
+
+
+def _write_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: int) -> Parity:
+    """Write the fp32 graph and hold it to its gates; print the time of its operators."""
+    print("writing the graph", flush=True)
+    trace(network, run.recipe.size, path, num_facts=network.num_facts)
+    parity = _check_graph(path, run, network, cam, max_bytes)
+    times = profile(path, run.recipe.size, network.num_facts)
+    print("\n".join(profile_lines(times)), flush=True)
+    return parity
 
 
 def _check_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: int) -> Parity:
@@ -154,6 +163,14 @@ def _runner(network: ChestNet) -> Runner:
     return run
 
 
+def _variant_files(
+    variants: PrecisionVariants, run: Run, network: ChestNet, cam: Cam
+) -> Iterator[GraphFile]:
+    for precision, path in variants.files.items():
+        parity = _parity(OnnxGraph(path, precision=precision), run, network, cam)
+        yield _graph_file(path, precision, parity)
+
+
 def _novelty_of_edges(path: Path, size: int, limits: NoveltyLimits) -> EdgeImages:
     """Count the synthetic images that are no radiographs, and those over the novelty limits."""
     novelty_N = OnnxGraph(path).run(edge_images(size)).novelty_N
@@ -177,8 +194,8 @@ def _graph_file(
     )
 
 
-def _write_splits(path: Path, run: Run, held_out: HeldOut) -> None:
-    """Write splits.csv.
+def _write_splits(path: Path, run: Run, held_out: HeldOut) -> Path:
+    """Write splits.csv, and return its path.
 
     Column `fitted` is 1 if the shipped model learned from the image. Column `novelty` is its
     distance for a network that had not.
@@ -197,6 +214,7 @@ def _write_splits(path: Path, run: Run, held_out: HeldOut) -> None:
         )
     ]
     write_table(path, names, lines)
+    return path
 
 
 def _write_triton_config(path: Path, model: str) -> None:

@@ -55,12 +55,7 @@ def compare(  # noqa: PLR0913 - the command's own options
         ConfigError: fewer than two variants, one named twice, no such treatment or field, one that
             all share, or no seed.
     """
-    if len(set(map(folder_name, variants))) < max(2, len(variants)):
-        raise RecipeError(
-            "--variants needs two variants or more, each once, with commas between them"
-        )
-    if seeds < 1:
-        raise RecipeError("--seeds needs one seed or more")
+    _refuse_too_few(variants, seeds)
     recipes = {
         (variant, seed): variant_recipe_of(recipe, variant, recipe.seed + seed)
         for seed in range(seeds)
@@ -81,11 +76,24 @@ def compare(  # noqa: PLR0913 - the command's own options
             bar.update()
             bar.refresh()
     comparison = measure_comparison(recipe, runs, variants, seeds)
+    _write(comparison, out)
+    return comparison
+
+
+def _refuse_too_few(variants: Sequence[str], seeds: int) -> None:
+    if len(set(map(folder_name, variants))) < max(2, len(variants)):
+        raise RecipeError(
+            "--variants needs two variants or more, each once, with commas between them"
+        )
+    if seeds < 1:
+        raise RecipeError("--seeds needs one seed or more")
+
+
+def _write(comparison: Comparison, out: Path) -> None:
     text = comparison.model_dump_json(indent=2)
     (out / "comparison.json").write_text(text + "\n", encoding="utf-8")
     (out / "report.html").write_text(comparison_page(comparison), encoding="utf-8")
     print("\n".join((*summary(comparison), f"report: {out / 'report.html'}")))
-    return comparison
 
 
 def _share_cache(cache: Path, run_dir: Path) -> None:

@@ -1,6 +1,4 @@
-"""Open a run directory: make it for a recipe and a data folder, or take up one that was
-interrupted.
-"""
+"""Start a run directory from a recipe and a data folder, or resume an interrupted one."""
 
 import platform
 import shutil
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr.bundle import file_sha256
 from training.data import DataError, DataIndex, load_indexes
@@ -49,19 +48,68 @@ def open_run(  # noqa: PLR0913 - one for each option of the command
         WeightsError: the weights to start from do not fit the network.
     """
     data_dirs = [data] if isinstance(data, Path) else list(data)
-    told = ", ".join(map(str, data_dirs))
     index = load_indexes(data_dirs, groups=groups, finding=recipe.finding)
     if recipe.data_layout not in ("any", *index.name.split("+")):
         raise DataError(
-            f"{recipe.name} learns from {recipe.data_layout}, and {told} holds {index.name}"
+            f"{recipe.name} learns from {recipe.data_layout}, and {_names(data_dirs)} holds "
+            f"{index.name}"
         )
     if (out / "run.json").is_file():
-        return _take_up(recipe, index, out)
+        return _resume(recipe, index, out)
     out.mkdir(parents=True, exist_ok=True)
+    data_facts = _start(recipe, index, data_dirs, out, measure_on=measure_on)
+    facts = {
+        "schema": RUN_SCHEMA,
+        "command": command,
+        "recipe": recipe_to_dict(recipe),
+        **data_facts,
+        "init_weights": _weights(recipe),
+        "git_commit": git_commit(),
+        "tools": tools(),
+    }
+    write_facts(out / "run.json", facts)
+    return load_run(out)
+
+
+def _start(
+    recipe: Recipe,
+    index: DataIndex,
+    data_dirs: Sequence[Path],
+    out: Path,
+    *,
+    measure_on: Sequence[str],
+) -> dict[str, Any]:
+    """Write cache, masks, index and splits; return what run.json says of the data."""
     readable, refused = build_cache(index, data_dirs, out / "cache", recipe.size)
     if not readable.rows:
-        raise DataError(f"{told}: no image can be read; the first one: {refused[0].reason}")
+        raise DataError(
+            f"{_names(data_dirs)}: no image can be read; the first one: {refused[0].reason}"
+        )
     named = replace(readable, name=recipe.data_name)
+    fold_N = _split(named, recipe, measure_on)
+    drawn = build_masks(readable, data_dirs, out / "cache", recipe.size)
+    if recipe.mask_weight and not drawn:
+        raise DataError(
+            f"{recipe.name} learns from segmentation masks (mask_weight), and "
+            f"{_names(data_dirs)} has none"
+        )
+    named.write_csv(out / "index.csv")
+    write_splits(out / "splits.csv", named, fold_N)
+    data_facts = {
+        **_data_facts(data_dirs, index, named),
+        "measure_on": list(measure_on) or None,
+        "folders_with_masks": list(drawn),
+        "splits_sha256": file_sha256(out / "splits.csv"),
+    }
+    return {
+        "data": data_facts,
+        "unreadable": [asdict(image) for image in refused],
+        "missing": list(index.missing),
+    }
+
+
+def _split(named: DataIndex, recipe: Recipe, measure_on: Sequence[str]) -> NDArray[np.int64]:
+    """Return the fold of each image, negative if it is in none."""
     fold_N = split_measured(
         named,
         measure_on,
@@ -73,34 +121,14 @@ def open_run(  # noqa: PLR0913 - one for each option of the command
             f"{recipe.name} learns beforehand from images that are not measured on: add a --data "
             f"folder, and name by --measure-on what counts"
         )
-    drawn = build_masks(readable, data_dirs, out / "cache", recipe.size)
-    if recipe.mask_weight and not drawn:
-        raise DataError(
-            f"{recipe.name} learns from segmentation masks (mask_weight), and {told} has none"
-        )
-    named.write_csv(out / "index.csv")
-    write_splits(out / "splits.csv", named, fold_N)
-    facts = {
-        "schema": RUN_SCHEMA,
-        "command": command,
-        "recipe": recipe_to_dict(recipe),
-        "data": _data_facts(data_dirs, index, named)
-        | {
-            "measure_on": list(measure_on) or None,
-            "folders_with_masks": list(drawn),
-            "splits_sha256": file_sha256(out / "splits.csv"),
-        },
-        "unreadable": [asdict(image) for image in refused],
-        "missing": list(index.missing),
-        "init_weights": _weights(recipe),
-        "git_commit": git_commit(),
-        "tools": tools(),
-    }
-    write_facts(out / "run.json", facts)
-    return load_run(out)
+    return fold_N
 
 
-def _take_up(recipe: Recipe, index: DataIndex, out: Path) -> Run:
+def _names(folders: Sequence[Path]) -> str:
+    return ", ".join(map(str, folders))
+
+
+def _resume(recipe: Recipe, index: DataIndex, out: Path) -> Run:
     run = load_run(out)
     if recipe_to_dict(run.recipe) != recipe_to_dict(recipe):
         raise RunError(
