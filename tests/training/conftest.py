@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cxr.phantom import draw_phantom
 from tests.factories import make_png
+from tests.made_once import made_once
 from training.bundle.release_gates.graph_gates import edge_images
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ FILMS = 60
 def films_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders of 60 phantoms, three a person.  Positive ones have a bright patch, but for one
     radiograph in ten."""
-    folder = tmp_path_factory.mktemp("films")
+    return made_once(tmp_path_factory, "films", _write_films)
+
+
+def _write_films(folder: Path) -> Path:
     rng = np.random.default_rng(7)
     for number in range(FILMS):
         positive = number % 2 == 1
@@ -45,20 +49,24 @@ def films_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished hold-out RUN of the smoke recipe, its last layer fitted in closed form."""
-    return _make_run(films_dir, tmp_path_factory.mktemp("runs") / "holdout")
+    return made_once(tmp_path_factory, "holdout-run", lambda out: _make_run(films_dir, out))
 
 
 @pytest.fixture(scope="session")
 def folds_run_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as two folds and a final network on everything."""
-    return _make_run(films_dir, tmp_path_factory.mktemp("runs") / "folds", "validation=folds")
+    return made_once(
+        tmp_path_factory, "folds-run", lambda out: _make_run(films_dir, out, "validation=folds")
+    )
 
 
 @pytest.fixture(scope="session")
 def fused_run_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with age, sex and view beside the image."""
-    return _make_run(
-        films_dir, tmp_path_factory.mktemp("runs") / "fused", "metadata=true", "augment.mixup=0"
+    return made_once(
+        tmp_path_factory,
+        "fused-run",
+        lambda out: _make_run(films_dir, out, "metadata=true", "augment.mixup=0"),
     )
 
 
@@ -67,7 +75,19 @@ def bundle_dir(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle exported from the hold-out RUN."""
     from training.bundle.export import export
 
-    return export(run_dir, tmp_path_factory.mktemp("store"), "patch", 1)
+    return made_once(
+        tmp_path_factory, "patch-store", lambda store: export(run_dir, store, "patch", 1)
+    )
+
+
+@pytest.fixture(scope="session")
+def fused_bundle_dir(fused_run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle exported from the RUN that reads age, sex and view."""
+    from training.bundle.export import export
+
+    return made_once(
+        tmp_path_factory, "fused-store", lambda store: export(fused_run_dir, store, "fused", 1)
+    )
 
 
 def _make_run(films_dir: Path, out: Path, *settings: str) -> Path:
