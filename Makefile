@@ -33,8 +33,9 @@ test-fast: .venv/.test  ## Lint, check types, and run the tests that need no bro
 tests-fast:
 	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST)
 
-# One file's tests run in one process, so that its fixtures are made once.
-PARALLEL := --numprocesses $(WORKERS) --dist loadfile
+# One file's tests run in one process, so that its fixtures are made once. Files are begun in the
+# order of tests/conftest.py, the longest first.
+PARALLEL := --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-env: .venv/.test  ## Install everything that `make test` needs, and run nothing
 

@@ -37,10 +37,25 @@ SLOW = {
 """Folders and files whose tests train, start many processes, or a browser, an archive, a
 container or a notebook."""
 QUICK = {"training/recipe", "training/stats"}
+LONGEST = {
+    "app/server/test_supervisor.py",
+    "bulk/test_run.py",
+    "contract/test_openapi.py",
+    "e2e/test_page.py",
+    "examples",
+    "gateway/test_flow.py",
+    "training/bundle",
+    "training/experiments",
+    "training/fit",
+    "training/model",
+}
+"""Files whose tests take longest in all. They come first, so that none of them is begun last while
+the other processes have nothing left to do."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that `make test-fast` leaves out."""
+    """Put the longest files first, and mark the tests that `make test-fast` leaves out."""
+    items.sort(key=lambda item: _names(item.path).isdisjoint(LONGEST))
     for item in items:
         if _names(item.path) & SLOW and not _names(item.path) & QUICK:
             item.add_marker("slow")
