@@ -8,7 +8,6 @@ python -m bench.bulk pace FOLDER --files 600       files a second against the ba
 import argparse
 import json
 import os
-import shutil
 import signal
 import statistics
 import subprocess
@@ -16,8 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from itertools import cycle, islice
+from multiprocessing import get_context
 from pathlib import Path
 
 import httpx
@@ -149,24 +150,35 @@ def predict(url: str, path: Path) -> dict[str, object]:
 
 
 def pace_test(folder: Path, num_files: int, rounds: int) -> None:
-    """Compare files a second: the bare loop in one process, and one Ray worker; taken in turns."""
+    """Compare files a second with bare loops, one process or worker a core; taken in turns."""
     chosen = sorted(folder.iterdir())[:num_files]
-    ratios = []
     with tempfile.TemporaryDirectory() as scratch:
         listed = Path(scratch) / "list.txt"
         listed.write_text("\n".join(map(str, chosen)))
-        for number in range(rounds):
-            bare = bare_loop(chosen)
-            out = Path(scratch) / f"out-{number}"
-            seconds = ray_run(listed, out, 1)
-            ratios.append(bare / seconds)
+        for num_workers in (1, 2):
+            ratios = []
+            for number in range(rounds):
+                bare = bare_loops(chosen, num_workers)
+                out = Path(scratch) / f"out-{num_workers}-{number}"
+                seconds = ray_run(listed, out, num_workers)
+                ratios.append(bare / seconds)
+                print(
+                    f"{num_workers} at once: bare {num_files / bare:.1f}/s,",
+                    f"Ray {num_files / seconds:.1f}/s, ratio {ratios[-1]:.3f}",
+                    flush=True,
+                )
             print(
-                f"bare {num_files / bare:.1f}/s, Ray {num_files / seconds:.1f}/s,",
-                f"ratio {ratios[-1]:.3f}",
+                f"{num_workers} at once: median {statistics.median(ratios):.3f},",
+                f"from {min(ratios):.3f} to {max(ratios):.3f}",
                 flush=True,
             )
-            shutil.rmtree(out)
-    print(f"median {statistics.median(ratios):.3f}, from {min(ratios):.3f} to {max(ratios):.3f}")
+
+
+def bare_loops(paths: list[Path], num_processes: int) -> float:
+    """Return the seconds of the slowest of some bare loops that share the files."""
+    shares = [paths[number::num_processes] for number in range(num_processes)]
+    with ProcessPoolExecutor(num_processes, get_context("spawn")) as pool:
+        return max(pool.map(bare_loop, shares))
 
 
 def bare_loop(paths: list[Path]) -> float:
