@@ -25,6 +25,16 @@ JSON_LENGTH_HEADER = "inference-header-content-length"
 MAX_JSON_BYTES = 16 * 2**20
 """Base64 of a larger file would hold the event loop up; the binary extension takes any size."""
 
+MAX_JSON_PARTS = 1000
+"""Values in the JSON. A request has about twenty; each costs some microseconds and some hundred
+bytes of memory on the event loop, and one more if it is wrong."""
+
+MAX_FAULTS = 10
+"""Faults that a refusal names."""
+
+_BEFORE_A_VALUE = (b",", b"[", b"{")
+"""One of these stands before each value of a list and each member of an object; base64 has none."""
+
 _LENGTH = struct.Struct("<I")
 """Each element of a BYTES tensor follows its length."""
 
@@ -115,10 +125,13 @@ class Inference:
         end = _json_end(json_length, len(body))
         if end > MAX_JSON_BYTES:
             raise MalformedRequest("A large file belongs behind the JSON (binary tensor data).")
+        if sum(body.count(mark, 0, end) for mark in _BEFORE_A_VALUE) > MAX_JSON_PARTS:
+            raise MalformedRequest("The JSON has more parts than a request needs.")
         try:
             request = InferRequest.model_validate_json(body[:end])
         except ValidationError as exc:
-            faults = (_fault(fault["loc"], fault["msg"]) for fault in exc.errors())
+            found = exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]
+            faults = (_fault(fault["loc"], fault["msg"]) for fault in found)
             raise MalformedRequest("; ".join(faults)) from exc
         (tensor,) = request.inputs
         if tensor.shape != [1]:

@@ -5,6 +5,7 @@ it can even read the answers. Both are refused by headers that the browser itsel
 Origin and Sec-Fetch-Site (https://www.w3.org/TR/fetch-metadata/).
 """
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -20,6 +21,8 @@ from app.telemetry import Metrics
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ANY = "*"
+_ADDRESS = re.compile(r"(?:[^\s:@\[\]]+|\[[0-9a-f:.]+\])(?::\d{1,5})?")
+"""A host, and perhaps a port (RFC 6454, 6.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class AllowedHosts:
 
     def lists(self, origin: str) -> bool:
         """Return whether the settings name the host of an Origin header."""
-        return host_name(urlsplit(origin).netloc) in self.names - {_ANY}
+        return host_name(_address_of(origin)) in self.names - {_ANY}
 
 
 class OriginMiddleware:
@@ -95,9 +98,15 @@ def _is_same_host(origin: str, host: str) -> bool:
 
     A proxy may leave the port out of the Host.
     """
-    address = urlsplit(origin).netloc.lower()
+    address = _address_of(origin)
     host = host.lower()
     return bool(address) and (address == host or host_name(address) == host)
+
+
+def _address_of(origin: str) -> str:
+    """Return host and port of an Origin header, "" if it has more than these or other ones."""
+    address = urlsplit(origin).netloc.lower()
+    return address if _ADDRESS.fullmatch(address) else ""
 
 
 def _is_address(name: str) -> bool:

@@ -195,6 +195,41 @@ async def test_a_request_that_breaks_the_protocol_is_400(store: Path, name: str)
     assert response.json()["error"].startswith("malformed_request: ")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(
+            b'{"inputs":[],"outputs":[' + b"1," * 200_000 + b"1]}", id="a list of numbers"
+        ),
+        pytest.param(b'{"inputs":[' + b"{}," * 200_000 + b"{}]}", id="a list of objects"),
+        pytest.param(b'{"inputs":' + b"[" * 200_000, id="lists in lists"),
+        pytest.param(
+            b'{"parameters":{' + b",".join(b'"%d":1' % key for key in range(200_000)) + b"}}",
+            id="an object with many members",
+        ),
+    ],
+)
+async def test_a_json_of_many_parts_is_refused_before_it_is_parsed(
+    store: Path, body: bytes
+) -> None:
+    """Parsing held the event loop for a minute, and took a kilobyte for each byte."""
+    async with serving(store) as served:
+        response = await served.client.post(INFER, content=body)
+
+    assert response.status_code == 400
+    assert response.json()["error"] == (
+        "malformed_request: The JSON has more parts than a request needs."
+    )
+
+
+async def test_a_refusal_names_the_first_ten_faults(store: Path) -> None:
+    body = json.dumps({"inputs": [], "outputs": [1] * 900}).encode()
+    async with serving(store) as served:
+        response = await served.client.post(INFER, content=body)
+
+    assert response.json()["error"].count(";") == 9
+
+
 async def test_an_elements_length_must_be_what_follows(store: Path) -> None:
     body, headers = binary_request(b"four")
     body = body.replace(struct.pack("<I", 4), struct.pack("<I", 2**31))

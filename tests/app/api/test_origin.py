@@ -70,6 +70,8 @@ async def test_a_service_on_all_addresses_answers_to_any_of_them_and_to_its_name
         {"origin": "http://evil.example"},
         {"origin": "http://localhost:3000", "host": "localhost:8000"},
         {"origin": "http://localhost.evil.example"},
+        {"origin": "http://localhost:8000.evil.example", "host": "localhost:8000"},
+        {"origin": "http://localhost:8000@evil.example", "host": "localhost:8000"},
         {"origin": "null"},
         {"origin": "file://"},
     ],
