@@ -1,7 +1,7 @@
 """Admit a request with an upload by its headers, then read its body."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from fastapi import Request
 
@@ -9,7 +9,7 @@ from app.api.multipart import UploadLimits
 from app.api.routes.context import Service
 from app.api.upload import announced_bytes, read_upload
 from app.api.upload_budget import Reservation
-from app.inference.classifier import AdmittedRequest
+from app.inference.classifier import AdmittedRequest, by_deadline
 from app.inference.request import PredictionRequest
 
 
@@ -36,7 +36,25 @@ def admit_upload(
         yield admitted, reservation
 
 
-async def read_one(request: Request, service: Service, reservation: Reservation) -> bytes:
+@asynccontextmanager
+async def admit_and_read(
+    request: Request,
+    service: Service,
+    *,
+    model: str | None,
+    prediction_request: PredictionRequest,
+    deadline: float,
+) -> AsyncIterator[tuple[AdmittedRequest, bytes]]:
+    """Admit a request as `admit_upload` does, and read its one file by the deadline."""
+    with admit_upload(
+        request, service, model=model, prediction_request=prediction_request, deadline=deadline
+    ) as (admitted, reservation):
+        async with by_deadline(deadline):
+            data = await _read_one(request, service, reservation)
+        yield admitted, data
+
+
+async def _read_one(request: Request, service: Service, reservation: Reservation) -> bytes:
     """Return the one file of a body; raise as `read_upload` does."""
     settings = service.settings
     limits = UploadLimits(

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.api.routes.admit import admit_upload, read_one
+from app.api.routes.admit import admit_and_read
 from app.api.routes.context import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import PREDICT_CODES, body_of_one, problem_responses
@@ -40,19 +40,13 @@ async def predict_dicom(
     has the same SOP Instance UID.  A PNG or JPEG has no study to refer to and is refused
     with `unsupported_format`.
     """
-    prediction_request = parameters.prediction_request()
-    with admit_upload(
+    async with admit_and_read(
         request,
         service,
         model=parameters.model,
-        prediction_request=prediction_request,
+        prediction_request=parameters.prediction_request(),
         deadline=deadline,
-    ) as (
-        admitted,
-        reservation,
-    ):
-        async with by_deadline(deadline):
-            data = await read_one(request, service, reservation)
+    ) as (admitted, data):
         require_dicom(data)
         result = await while_connected(request, _answer(data, admitted, parameters, service))
     disposition = f'attachment; filename="result-{parameters.result}.dcm"'

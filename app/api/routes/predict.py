@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.api.multipart import UploadedFile, UploadLimits
 from app.api.problems import Problem, problem_of
-from app.api.routes.admit import admit_upload, read_one
+from app.api.routes.admit import admit_and_read, admit_upload
 from app.api.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf, is_bulk
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import (
@@ -77,19 +77,13 @@ async def predict(
     Send it as a multipart part named `file`, or as the body itself. The content decides about the
     format, never a name or a media type.
     """
-    prediction_request = parameters.prediction_request()
-    with admit_upload(
+    async with admit_and_read(
         request,
         service,
         model=parameters.model,
-        prediction_request=prediction_request,
+        prediction_request=parameters.prediction_request(),
         deadline=deadline,
-    ) as (
-        admitted,
-        reservation,
-    ):
-        async with by_deadline(deadline):
-            data = await read_one(request, service, reservation)
+    ) as (admitted, data):
         prediction = await while_connected(request, service.classifier.classify(data, admitted))
     return _json(PredictionAnswer.write(prediction, current_request_id()))
 
@@ -112,17 +106,13 @@ async def predict_batch(
 
     Each file is admitted alone and fails alone; the answers keep the files' order.
     """
-    prediction_request = parameters.prediction_request()
     with admit_upload(
         request,
         service,
         model=parameters.model,
-        prediction_request=prediction_request,
+        prediction_request=parameters.prediction_request(),
         deadline=deadline,
-    ) as (
-        admitted,
-        reservation,
-    ):
+    ) as (admitted, reservation):
         async with by_deadline(deadline):
             with service.metrics.time_stage("receive"):
                 files = await read_uploads(

@@ -3,12 +3,11 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.api.routes.admit import admit_upload, read_one
+from app.api.routes.admit import admit_and_read
 from app.api.routes.context import AcceptsPng, Deadline, EachOnce, ServiceOf
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import PREVIEW_CODES, body_of_one, problem_responses
 from app.api.upload import while_connected
-from app.inference.classifier import by_deadline
 from app.inference.request import PredictionRequest
 
 router = APIRouter(tags=["predict"], dependencies=[AcceptsPng, EachOnce], route_class=FastRoute)
@@ -31,13 +30,8 @@ async def preview(request: Request, deadline: Deadline, service: ServiceOf) -> R
     `processing.intensity` of `/predict` says. A side has at most 4096 pixels; larger images are
     averaged down. Nothing is classified. Drawing takes a place in the default model's queue.
     """
-    with admit_upload(
+    async with admit_and_read(
         request, service, model=None, prediction_request=PredictionRequest(), deadline=deadline
-    ) as (
-        admitted,
-        reservation,
-    ):
-        async with by_deadline(deadline):
-            data = await read_one(request, service, reservation)
+    ) as (admitted, data):
         picture = await while_connected(request, service.classifier.preview(data, admitted))
     return Response(picture, media_type="image/png")
