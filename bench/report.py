@@ -92,6 +92,7 @@ def _goals(results: Results) -> Iterator[str]:
     if best:
         yield f"The best peer by throughput at 16 connections was {results.titles[best]}.\n"
     yield "A GPU is measured by itself: [GPU.md](GPU.md).\n"
+    yield "What bounds the figures that are not met: [LIMITS.md](LIMITS.md).\n"
 
 
 def _tables(results: Results) -> Iterator[str]:
