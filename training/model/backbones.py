@@ -13,11 +13,13 @@ from math import lcm
 
 from monai.networks.nets.densenet import DenseNet
 from monai.networks.nets.efficientnet import EfficientNetBN
+from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn import functional
 
 from training.model.backbone import Backbone
 from training.model.efficientnet_lite import MOMENTUM, Lite
+from training.model.eva_x import EvaXBackbone
 from training.model.intensity_normalisation import OwnIntensityNormalisation
 from training.model.parallel_backbones import AtSize, ParallelBackbone
 from training.model.pyramid import LitePyramid, Pyramid
@@ -91,6 +93,31 @@ class DenseNetBackbone(DenseNet, Backbone):
         return functional.relu(self.features(image_N1HW))
 
 
+class ResNet50Backbone(ResNet, Backbone):
+    """ResNet-50 (He et al. 2016) that halves in the middle of a block, as torchvision's does; one
+    cell of the map for 32 x 32 pixels.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "bottleneck",
+            [3, 4, 6, 3],
+            [64, 128, 256, 512],
+            spatial_dims=2,
+            n_input_channels=1,
+            conv1_t_stride=2,
+            feed_forward=False,  # the head is `ChestNet`'s
+            bias_downsample=False,
+        )
+        self.channels = 2048
+
+    def forward(self, image_N1HW: Tensor) -> Tensor:
+        """MONAI's own forward, up to the pooling."""
+        stem = self.maxpool(self.act(self.bn1(self.conv1(image_N1HW))))
+        features: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(stem))))
+        return features
+
+
 def make_backbone(name: NetworkName, normalisation: Sequence[IntensityNormalisation]) -> Backbone:
     """Make a network's backbone with random weights: one for each intensity normalisation, in
     parallel.
@@ -154,9 +181,11 @@ BACKBONES: dict[NetworkName, Callable[[], Backbone]] = {
     "resnet-tiny": partial(SmallResNetBackbone, (16, 32, 64)),
     "resnet-small": partial(SmallResNetBackbone, (32, 64, 128)),
     "resnet-medium": partial(SmallResNetBackbone, (56, 112, 224)),
+    "resnet-50": ResNet50Backbone,
     "pyramid-small": partial(PyramidBackbone, (24, 48, 64, 96), channels=48),
     "pyramid-medium": partial(PyramidBackbone, (32, 64, 96, 160), channels=64),
     "pyramid-large": partial(PyramidBackbone, (48, 96, 144, 224), channels=96),
     "pyramid-lite0": partial(LitePyramidBackbone, channels=64),
+    "eva-x-tiny": EvaXBackbone,
 }
 """Every network that a recipe may name."""

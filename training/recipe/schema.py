@@ -27,9 +27,11 @@ NetworkName = Literal[
     "efficientnet-b4", "efficientnet-b5", "efficientnet-b6", "efficientnet-b7",
     "efficientnet-lite0",
     "densenet-121", "densenet-161", "densenet-169", "densenet-201",
-    "resnet-tiny", "resnet-small", "resnet-medium",
+    "resnet-tiny", "resnet-small", "resnet-medium", "resnet-50",
     "pyramid-small", "pyramid-medium", "pyramid-large", "pyramid-lite0",
+    "eva-x-tiny",
 ]  # fmt: skip
+_SMALL_RESNETS: tuple[NetworkName, ...] = ("resnet-tiny", "resnet-small", "resnet-medium")
 IntensityNormalisation = Literal["fixed", "image", "high-pass"]
 MemberNormalisations = Annotated[
     tuple[IntensityNormalisation, ...], Field(min_length=1, max_length=32)
@@ -121,9 +123,9 @@ class Recipe:
     subtracting the local mean.
     """
     init_weights: str | None = None
-    """Initial weights of the backbone: a run directory's model.safetensors, a state dict with
-    torchvision's names (.safetensors or .pth), or `imagenet`; see `training.model.pretrained`. None
-    starts from scratch; the head is always new.
+    """Initial weights of the backbone: a run directory's model.safetensors, a state dict with the
+    names of torchvision, torchxrayvision or EVA-X (.safetensors, .pth or .pt), or `imagenet`; see
+    `training.model.pretrained`. None starts from scratch; the head is always new.
     """
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     pool: Pool = "mean"
@@ -202,10 +204,10 @@ class Recipe:
 
     @property
     def size_step(self) -> int:
-        """What sizes are multiples of: small ResNets halve an image three times, the others five
-        times.
+        """What sizes are multiples of: small ResNets halve an image three times, EVA-X has patches
+        of 16 pixels, the others halve five times.
         """
-        return 8 if self.network.startswith("resnet") else 32
+        return 32 if self.network.startswith("pyramid") else self.stride
 
     @property
     def total_epochs(self) -> int:
@@ -259,7 +261,9 @@ class Recipe:
 
 def stride_of(network: NetworkName) -> int:
     """Return how many pixels on a side one cell of a network's map stands for."""
-    return 8 if network.startswith(("resnet", "pyramid")) else 32
+    if network == "eva-x-tiny":
+        return 16
+    return 8 if network in _SMALL_RESNETS or network.startswith("pyramid") else 32
 
 
 _RECIPE = TypeAdapter(Recipe)

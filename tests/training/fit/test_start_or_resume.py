@@ -10,7 +10,7 @@ from training.data import DataError
 from training.data.split import SplitError
 from training.fit.run_dir import RunError, load_run, read_splits
 from training.fit.start_or_resume import open_run
-from training.model.pretrained import WeightsError
+from training.model.weight_names import WeightsError
 from training.recipe.catalogue import pneumothorax_efficientnet_b0, smoke
 from training.recipe.override import override
 

@@ -16,6 +16,7 @@ from training.model.backbones import (
     LitePyramidBackbone,
     PyramidBackbone,
 )
+from training.model.eva_x import EvaXBackbone
 from training.model.network import ChestNet
 from training.model.small_resnet import SmallResNetBackbone
 from training.recipe.catalogue import smoke
@@ -23,15 +24,15 @@ from training.recipe.override import override
 from training.recipe.schema import NetworkName
 
 PARAMETERS: dict[NetworkName, float] = {
-    # Millions.  EfficientNets: Tan and Le 2019, table 2, Lite0: TensorFlow's, DenseNets:
-    # torchvision's; less the classifier.
+    # Millions.  EfficientNets: Tan and Le 2019, table 2, Lite0: TensorFlow's, DenseNets and
+    # ResNet-50: torchvision's, EVA-X: timm's; less the classifier and two input channels.
     "efficientnet-b0": 4.0, "efficientnet-b1": 6.5, "efficientnet-b2": 7.7, "efficientnet-b3": 10.7,
     "efficientnet-b4": 17.5, "efficientnet-b5": 28.3, "efficientnet-b6": 40.7,
     "efficientnet-b7": 63.8,
     "densenet-121": 6.9, "densenet-161": 26.5, "densenet-169": 12.5, "densenet-201": 18.1,
     "resnet-tiny": 0.174, "resnet-small": 0.7, "resnet-medium": 2.1, "pyramid-small": 0.32,
     "pyramid-medium": 0.723, "pyramid-large": 1.531, "efficientnet-lite0": 3.37,
-    "pyramid-lite0": 3.10,
+    "pyramid-lite0": 3.10, "resnet-50": 23.5, "eva-x-tiny": 5.43,
 }  # fmt: skip
 
 
@@ -65,7 +66,7 @@ def test_every_network_has_its_size_and_its_map_adds_up_to_the_logit(name: Netwo
     assert (cam_Nhw.shape, novelty_N.shape) == ((2, side, side), (2,))
     assert torch.allclose(cam_Nhw.mean(dim=(1, 2)) + network.cam_bias, logit_N, atol=1e-5)
     assert float(logit_N.std()) > 1e-4
-    if not name.startswith("efficientnet"):  # whose last activation dips below zero
+    if not name.startswith(("efficientnet", "eva")):  # whose last layers give less than zero
         assert float(feature_NChw.min()) == 0.0
 
 
@@ -79,6 +80,7 @@ def test_every_network_has_its_size_and_its_map_adds_up_to_the_logit(name: Netwo
         pytest.param(PyramidBackbone((8, 8, 16, 16), channels=8), id="pyramid"),
         pytest.param(EfficientNetLiteBackbone(), id="EfficientNet-Lite"),
         pytest.param(LitePyramidBackbone(channels=16), id="pyramid on EfficientNet-Lite"),
+        pytest.param(EvaXBackbone(32, heads=2, depth=2), id="EVA-X"),
     ],
 )
 def test_a_network_of_another_family_passes_the_gates_as_a_graph(

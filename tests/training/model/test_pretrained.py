@@ -14,13 +14,8 @@ from torch import Tensor
 
 from training.model.backbones import BACKBONES
 from training.model.network import ChestNet
-from training.model.pretrained import (
-    WeightsError,
-    fit_state,
-    imagenet_origin,
-    load_backbone,
-    read_state,
-)
+from training.model.pretrained import imagenet_origin, load_backbone, read_state
+from training.model.weight_names import WeightsError, fit_state
 from training.recipe.schema import IMAGENET, IntensityNormalisation, NetworkName
 
 SCALES: dict[NetworkName, tuple[float, float]] = {
