@@ -155,11 +155,13 @@ def portable(command: str) -> str:
 
 
 def _without_folder(word: str) -> str:
-    """Return only the last part of an absolute path, also after `key=`: a bundle names no folder of
-    a machine.
+    """Return only the last part of an absolute path, also after `key=` and before `=weight`: a
+    bundle names no folder of a machine.
     """
     key, equals, value = word.rpartition("=")
-    return f"{key}{equals}{PurePath(value).name}" if PurePath(value).is_absolute() else word
+    if PurePath(value).is_absolute():
+        return f"{key}{equals}{PurePath(value).name}"
+    return f"{PurePath(key).name}{equals}{value}" if PurePath(key).is_absolute() else word
 
 
 def _text(value: object) -> str:

@@ -42,15 +42,19 @@ def load_indexes(
     purpose: Purpose = "train",
     groups: Path | None = None,
     finding: str | None = None,
+    weights: Sequence[float] = (),
 ) -> DataIndex:
     """Index several data folders as one, persons joined over all of them; raises `DataError`.
 
-    A row's `folder` says which of them it lies in.  The index is named after the layouts.
+    A row's `folder` says which of them it lies in.  The index is named after the layouts. `weights`
+    are of the folders, and multiply those of their images; all are 1 if none is given.
     """
     found = [_load(data_dir, purpose, finding) for data_dir in data_dirs]
     rows = [
-        replace(row, folder=folder, source=row.source or index.name)
-        for folder, index in enumerate(found)
+        replace(row, folder=folder, source=row.source or index.name, weight=row.weight * weight)
+        for folder, (index, weight) in enumerate(
+            zip(found, weights or [1.0] * len(found), strict=True)
+        )
         for row in index.rows
     ]
     joined = DataIndex(

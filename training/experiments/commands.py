@@ -80,13 +80,14 @@ def _compare(options: argparse.Namespace, words: list[str]) -> None:
 
     compare(
         override(recipe_named(options.recipe), options.set),
-        options.data,
+        [folder.path for folder in options.data],
         options.out,
         variants=split_variants(options.variants),
         seeds=options.seeds,
         command=command_text(words),
         groups=options.groups,
         measure_on=options.measure_on,
+        weights=[folder.weight for folder in options.data],
     )
 
 

@@ -34,6 +34,7 @@ def compare(  # noqa: PLR0913 - the command's own options
     command: str,
     groups: Path | None = None,
     measure_on: Sequence[str] = (),
+    weights: Sequence[float] = (),
 ) -> Comparison:
     """Train every variant with every seed, and write comparison.json and report.html.
 
@@ -47,6 +48,7 @@ def compare(  # noqa: PLR0913 - the command's own options
         command: the command line, for run.json.
         groups: a table of persons (ImageId, person_group).
         measure_on: sources that figures come from; all images without it.
+        weights: of the data folders, in the loss.
 
     Returns:
         The content of comparison.json.
@@ -69,7 +71,13 @@ def compare(  # noqa: PLR0913 - the command's own options
             path = out / f"{folder_name(variant)}-seed{variant_recipe.seed}"
             _share_cache(out / "cache", path)
             runs[variant, seed] = open_run(
-                variant_recipe, data, path, command, groups=groups, measure_on=measure_on
+                variant_recipe,
+                data,
+                path,
+                command,
+                groups=groups,
+                measure_on=measure_on,
+                weights=weights,
             )
             train(runs[variant, seed], final=False)
             predict_held_out(runs[variant, seed])

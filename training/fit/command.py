@@ -76,11 +76,12 @@ def _train(options: argparse.Namespace, words: list[str]) -> None:
         if is_main_process():
             run = open_run(
                 recipe,
-                options.data,
+                [folder.path for folder in options.data],
                 options.out,
                 command_text(words),
                 groups=options.groups,
                 measure_on=options.measure_on,
+                weights=[folder.weight for folder in options.data],
             )
             _print_data(run)
         barrier()

@@ -32,6 +32,7 @@ def open_run(  # noqa: PLR0913 - one for each option of the command
     *,
     groups: Path | None = None,
     measure_on: Sequence[str] = (),
+    weights: Sequence[float] = (),
 ) -> Run:
     """Prepare a run directory: index, cache, split, run.json. If it exists, check that it is of the
     same training.
@@ -39,7 +40,8 @@ def open_run(  # noqa: PLR0913 - one for each option of the command
     `groups` is a table of persons beyond what the data folders themselves tell (see
     `training.data.load_index`).  `measure_on` names the sources that figures come from; without it
     every image counts.  Folds are made of those, and no person lies in two; images of other
-    persons are in no fold, and every network may learn from them.
+    persons are in no fold, and every network may learn from them.  `weights` are of the data
+    folders, in the loss.
 
     Raises:
         RunError: the run directory exists, with another recipe or other data.
@@ -48,14 +50,14 @@ def open_run(  # noqa: PLR0913 - one for each option of the command
         WeightsError: the weights to start from do not fit the network.
     """
     data_dirs = [data] if isinstance(data, Path) else list(data)
-    index = load_indexes(data_dirs, groups=groups, finding=recipe.finding)
+    index = load_indexes(data_dirs, groups=groups, finding=recipe.finding, weights=weights)
     if recipe.data_layout not in ("any", *index.name.split("+")):
         raise DataError(
             f"{recipe.name} learns from {recipe.data_layout}, and {_names(data_dirs)} holds "
             f"{index.name}"
         )
     if (out / "run.json").is_file():
-        return _resume(recipe, index, out)
+        return _resume(recipe, index, out, weights)
     out.mkdir(parents=True, exist_ok=True)
     data_facts = _start(recipe, index, data_dirs, out, measure_on=measure_on)
     facts = {
@@ -63,6 +65,7 @@ def open_run(  # noqa: PLR0913 - one for each option of the command
         "command": command,
         "recipe": recipe_to_dict(recipe),
         **data_facts,
+        "data": data_facts["data"] | {"weights": _unequal(weights)},
         "init_weights": _weights(recipe),
         "git_commit": git_commit(),
         "tools": tools(),
@@ -128,7 +131,7 @@ def _names(folders: Sequence[Path]) -> str:
     return ", ".join(map(str, folders))
 
 
-def _resume(recipe: Recipe, index: DataIndex, out: Path) -> Run:
+def _resume(recipe: Recipe, index: DataIndex, out: Path, weights: Sequence[float]) -> Run:
     run = load_run(out)
     if recipe_to_dict(run.recipe) != recipe_to_dict(recipe):
         raise RunError(
@@ -137,9 +140,16 @@ def _resume(recipe: Recipe, index: DataIndex, out: Path) -> Run:
         )
     if run.facts["data"]["found_sha256"] != index.fingerprint:
         raise RunError(f"{out} was begun on other data; choose another --out")
+    if run.facts["data"].get("weights") != _unequal(weights):
+        raise RunError(f"{out} was begun with other weights of its folders; choose another --out")
     refuse_leaks(run.index, run.fold_N)
     _refuse_new_leaks(index, run)
     return run
+
+
+def _unequal(weights: Sequence[float]) -> list[float] | None:
+    """Return the folders' weights; None if all are 1."""
+    return None if all(weight == 1.0 for weight in weights) else list(weights)
 
 
 def _refuse_new_leaks(index: DataIndex, run: Run) -> None:

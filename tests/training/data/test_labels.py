@@ -1,5 +1,6 @@
 """The labels layout: a table of images, and what several folders become together."""
 
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from cxr.phantom import draw_phantom
 from tests.factories import make_png
 from training.data import DataError, load_index, load_indexes
+from training.data.arguments import WeightedFolder, weighted_folder
 from training.data.index import DataIndex
 
 
@@ -94,3 +96,26 @@ def test_persons_are_joined_over_several_folders(tmp_path: Path) -> None:
     assert group_of["a"] == group_of["d"]
     assert group_of["a"] != group_of["c"]
     assert [row.folder for row in index.rows] == [0, 1, 1]
+
+
+def test_a_folders_weight_multiplies_those_of_its_images(tmp_path: Path) -> None:
+    one = make_folder(tmp_path / "one", "file,edema,weight\nimages/a.png,1,0.5\nimages/b.png,0,\n")
+    other = make_folder(tmp_path / "other", "file,edema\nimages/a.png,1\n", names=("a",))
+
+    index = load_indexes([one, other], finding="edema", weights=[2.0, 0.25])
+
+    assert [row.weight for row in index.rows] == [1.0, 2.0, 0.25]
+
+
+def test_the_command_line_gives_a_folder_its_weight(tmp_path: Path) -> None:
+    named_so = tmp_path / "a=1"
+    named_so.mkdir()
+
+    assert weighted_folder("films") == WeightedFolder(Path("films"), 1.0)
+    assert weighted_folder("films=0.5") == WeightedFolder(Path("films"), 0.5)
+    assert weighted_folder("films=old") == WeightedFolder(Path("films=old"), 1.0)
+    assert weighted_folder("2017") == WeightedFolder(Path("2017"), 1.0)
+    assert weighted_folder(str(named_so)) == WeightedFolder(named_so, 1.0)
+    for weight in ("0", "-1", "nan"):
+        with pytest.raises(ArgumentTypeError, match="above 0"):
+            weighted_folder(f"films={weight}")

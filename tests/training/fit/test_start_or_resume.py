@@ -72,6 +72,15 @@ def test_another_recipe_does_not_take_up_a_run(data_dir: Path, tmp_path: Path) -
         open_run(override(smoke(), ["lr=0.1"]), data_dir, tmp_path / "run", COMMAND)
 
 
+def test_another_weight_of_a_folder_does_not_take_up_a_run(data_dir: Path, tmp_path: Path) -> None:
+    run = open_run(smoke(), data_dir, tmp_path / "run", COMMAND, weights=[0.5])
+
+    assert {row.weight for row in run.index.rows} == {0.5}
+    assert open_run(smoke(), data_dir, tmp_path / "run", COMMAND, weights=[0.5]).facts == run.facts
+    with pytest.raises(RunError, match="other weights"):
+        open_run(smoke(), data_dir, tmp_path / "run", COMMAND, weights=[1.0])
+
+
 def test_other_data_do_not_take_up_a_run(data_dir: Path, tmp_path: Path) -> None:
     open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
     (data_dir / "NORMAL/IM-0000-0001.jpeg").unlink()
