@@ -13,6 +13,7 @@ from cxr.metadata_features import COLUMNS
 from cxr.metrics_schema import BundleMetrics
 from cxr.preprocess import PreprocessSpec
 from cxr.regular_file import read_regular_file
+from cxr.study import Study
 
 SCHEMA: Literal["cxr-bundle/1"] = "cxr-bundle/1"
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -107,6 +108,9 @@ class Manifest(InterpretSpec):
     """As in metrics.json: out-of-fold or held-out figures with intervals, and what they were
     measured on."""
     training_data: TrainingData
+    study: Study | None = None
+    """Who was measured, and what was stated of the data; None in bundles that were written before
+    it was asked for."""
     recipe: dict[str, Any]
     command: str
     git_commit: str

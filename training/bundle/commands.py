@@ -108,6 +108,14 @@ def _add_export(commands: Commands) -> None:
         help="also write model.fp16.onnx or model.int8.onnx, if held-out images allow it; may "
         "be repeated",
     )
+    export.add_argument(
+        "--study",
+        type=Path,
+        metavar="FILE",
+        help="JSON with what no file tells of your data (keys of cxr.study.DataStatement, such as "
+        "reference_standard and eligibility), for the checklist; default: what is published "
+        "about the recipe's data",
+    )
     export.set_defaults(run=_export)
 
 
@@ -196,6 +204,7 @@ def _recalibrate_for_site(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> None:
+    from training.bundle.data_statements import read_statement  # noqa: PLC0415
     from training.bundle.export import export  # noqa: PLC0415 - torch comes with it
 
     path = export(
@@ -205,6 +214,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> None:
         options.version,
         max_bytes=options.max_megabytes * 1_000_000,
         precisions=tuple(dict.fromkeys(options.precision)),
+        statement=None if options.study is None else read_statement(options.study),
     )
     print(path)
 

@@ -25,8 +25,11 @@ from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
 from cxr.manifest import GraphFile, Parity
 from cxr.metrics_schema import EdgeImages
 from cxr.preprocess import PreprocessSpec
+from cxr.study import DataStatement
 from training.bundle.amend import write_texts
+from training.bundle.checklist import checklist_lines
 from training.bundle.convert_precision import StoredPrecision
+from training.bundle.data_statements import known_statement
 from training.bundle.golden import make_golden
 from training.bundle.held_out import HeldOut, fold_graphs, predict_held_out
 from training.bundle.manifest import Draft, graph_properties, write_manifest_of
@@ -68,11 +71,13 @@ def export(  # noqa: PLR0913 -- one for each option of the command
     *,
     max_bytes: int = MAX_FILE_BYTES,
     precisions: Sequence[StoredPrecision] = (),
+    statement: DataStatement | None = None,
 ) -> Path:
     """Write `store/model/version/` from a run directory and return its path.
 
     Every gate must hold; one of them is the size of a graph file, at most `max_bytes`. `precisions`
     are further graph files. A file whose gates fail is left out, and `metrics.json` has the reason.
+    `statement` says what no file tells of the data; without it, what is published about them.
 
     Raises:
         RunError: the folder is no run directory, or its training is unfinished.
@@ -91,7 +96,14 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         splits = _write_splits(draft / "splits.csv", run, held_out)
         manifest = write_manifest_of(
             Draft(
-                model, version, run, held_out, cam, splits, _graph_file(graph_path, "fp32", parity)
+                model,
+                version,
+                run,
+                held_out,
+                cam,
+                splits,
+                _graph_file(graph_path, "fp32", parity),
+                statement or known_statement(run.index.name),
             )
         )
         describe(graph_path, graph_properties(manifest))
@@ -107,6 +119,7 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         )
         update = {"metrics": metrics, "graphs": tuple(graph_files), "fast": variants.fast}
         write_texts(draft, manifest.model_copy(update=update))
+        print("\n".join(checklist_lines(manifest)), flush=True)
         require(bundle_gates(draft, run))
     _write_triton_config(store / model / "config.pbtxt", model)
     return store / model / str(version)

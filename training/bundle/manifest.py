@@ -15,6 +15,7 @@ from cxr.manifest import GraphFile, Manifest, TrainingData
 from cxr.metadata_features import COLUMNS
 from cxr.metrics_schema import BundleMetrics, TtaFigures
 from cxr.preprocess import PreprocessSpec
+from cxr.study import DataStatement
 from training.bundle.held_out import HeldOut
 from training.bundle.held_out_figures import (
     basis,
@@ -23,6 +24,7 @@ from training.bundle.held_out_figures import (
     novelty_basis,
     robustness_figures,
 )
+from training.bundle.study import describe_study
 from training.fit.run_dir import Run
 from training.recipe.schema import recipe_to_dict
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, novelty_limits
@@ -48,6 +50,7 @@ class Draft:
     cam: Cam
     splits: Path
     graph: GraphFile
+    statement: DataStatement
 
 
 def write_manifest_of(draft: Draft) -> Manifest:
@@ -86,6 +89,7 @@ def write_manifest_of(draft: Draft) -> Manifest:
         limits=recipe.limits,
         metrics=metrics,
         training_data=_training_data(run, draft.splits),
+        study=describe_study(run, held_out, plain.profile, draft.statement),
         recipe=_recipe(run),
         command=portable(run.facts["command"]),
         git_commit=run.facts["git_commit"],

@@ -15,6 +15,7 @@ from training.bundle.card_figures import (
     precisions_section,
     robustness_section,
 )
+from training.bundle.card_study import checklist_section, external_warning, study_section
 from training.recipe.schema import IMAGENET
 from training.stats.format import figure_text
 
@@ -34,6 +35,7 @@ def card_text(manifest: Manifest) -> str:
         _summary,
         _use,
         _data,
+        study_section,
         performance_section,
         robustness_section,
         calibration_section,
@@ -41,6 +43,7 @@ def card_text(manifest: Manifest) -> str:
         explanation_section,
         _graph,
         precisions_section,
+        checklist_section,
         _commands,
     )
     return "\n".join(line for section in sections for line in (*section(manifest), ""))
@@ -79,6 +82,8 @@ def _summary(manifest: Manifest) -> Iterator[str]:
             "",
         )
     yield "**For research. Not a medical device, not for diagnosis.**"
+    if (warning := external_warning(manifest)) is not None:
+        yield from ("", f"**Elsewhere:** {warning}")
     if plain.localisation is not None and plain.localisation.all.auroc is not None:
         yield from ("", *_by_lesion_size(plain.localisation))
 
