@@ -12,14 +12,21 @@ from training.explore import command as explore_command
 from training.fit import command as train_command
 
 _HELP = """\
-Explore data, train a recipe, export a bundle, evaluate it.
+Explore data, train a recipe, export a bundle, evaluate it. In this order, for SIIM-ACR as Kaggle
+gives it (DIR holds train-rle.csv and the folder of .dcm files):
 
-  python -m training explore --data DIR --out out/data
-  python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
-  python -m training join runs/one runs/other --out runs/both
-  python -m training export runs/pneumonia --store model_store --model pneumonia --version 1
-  python -m training evaluate model_store/pneumonia/1 --data DIR --out out/pneumonia --tta
-  python -m training report out/pneumonia"""
+  python -m training explore --data DIR --out out/data                     # read its remarks
+  python -m training train pneumothorax-masks --data DIR --out runs/mine   # COMMAND --help: recipes
+  python -m training export runs/mine --store model_store --model mine --version 1
+  python -m training evaluate model_store/mine/1 --data OTHER --out out/mine --tta
+
+and for the chest radiographs of children (chest_xray, with train/NORMAL, train/PNEUMONIA, test/):
+
+  python -m training train pneumonia-efficientnet-b0 --data chest_xray --out runs/pneumonia
+  python -m training export runs/pneumonia --store model_store --model children --version 1
+  python -m training evaluate model_store/children/1 --data chest_xray --out out/children --tta
+
+compare shows which treatment of the imbalance helps, join makes an ensemble. All pages: docs/."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

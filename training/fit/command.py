@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 _HELP = """\
 Train a recipe on a data folder and keep everything in a run directory (RUN).
 
+  python -m training train smoke --data DIR --out runs/try        # minutes: does it all work?
   python -m training train pneumonia-efficientnet-b0 --data DIR --out runs/pneumonia
-  python -m training train pneumothorax-efficientnet-b0 --data DIR --out runs/pneumothorax \\
+  python -m training train pneumothorax-masks --data DIR --out runs/pneumothorax
+  python -m training train pneumothorax-efficientnet-b0 --data DIR --out runs/other \\
       --weights runs/pneumonia/final/model.safetensors
 
 The same command resumes an interrupted run after its last finished epoch.
@@ -32,19 +35,26 @@ DIR is one of
   a SIIM tree (.dcm files at any depth, a csv with ImageId and EncodedPixels, and a
     groups.csv with ImageId and person_group if persons recur),
   a folder with NORMAL/ and PNEUMONIA/, or one with such a train/,
-  a folder with a labels.csv (columns file, the finding, and more: see docs/training.md)."""
+  a folder with a labels.csv (columns file, the finding, and more: see docs/training.md),
+  ChestX-ray14 (Data_Entry_2017*.csv next to images*/; --set finding=effusion names the task).
+Kaggle's SIIM-ACR set is such a tree as it comes: unpack it, put train-rle.csv beside the folder of
+files, and give their common folder. Look at it first: python -m training explore --data DIR."""
+
+_COLUMNS = 100
 
 
 def add(commands: Commands) -> None:
     """Add the command to the parser."""
-    recipes = "\n".join(f"  {name:30} {make.__doc__}" for name, make in RECIPES.items())
-    keys = ", ".join(known_keys())
+    recipes = "\n".join(_entry(name, make.__doc__ or "") for name, make in RECIPES.items())
+    keys = textwrap.fill(
+        ", ".join(known_keys()), _COLUMNS, initial_indent="  ", subsequent_indent="  "
+    )
     train = commands.add_parser(
         "train",
         help="train a recipe, or resume a run directory",
         description=_HELP,
         epilog=f"recipes:\n{recipes}\n\n"
-        f"keys that --set knows (tuples with commas, none for nothing):\n  {keys}",
+        f"keys that --set knows (tuples with commas, none for nothing):\n{keys}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, see below")
@@ -55,11 +65,21 @@ def add(commands: Commands) -> None:
     train.add_argument(
         "--weights",
         metavar="FILE",
-        help="start from a run directory's weights, torchvision's, or "
-        "`imagenet` (init_weights=FILE)",
+        help="start from a run directory's model.safetensors, a state dict with the names of "
+        "torchvision, torchxrayvision or EVA-X, or `imagenet` (init_weights=FILE)",
     )
     add_settings(train)
     train.set_defaults(run=_train, on_interrupt=ON_INTERRUPT)
+
+
+def _entry(name: str, text: str) -> str:
+    """Return a recipe's lines in the help."""
+    return textwrap.fill(
+        " ".join(text.split()),
+        _COLUMNS,
+        initial_indent=f"  {name:29} ",
+        subsequent_indent=" " * 32,
+    )
 
 
 def _train(options: argparse.Namespace, words: list[str]) -> None:

@@ -21,6 +21,9 @@ from training.fit.run_dir import RUN_SCHEMA, Run, RunError, load_run, write_fact
 from training.model.pretrained import imagenet_origin, refuse_misfits, refuse_missing_imagenet
 from training.recipe.schema import IMAGENET, Recipe, recipe_to_dict
 
+_NAME_THE_FINDING = frozenset(("labels", "nih"))
+"""Layouts whose tables name the finding, so that any recipe can learn from them."""
+
 _TOOLS = ("torch", "monai", "numpy", "pillow", "pydicom", "safetensors")
 
 
@@ -51,7 +54,8 @@ def open_run(  # noqa: PLR0913 - one for each option of the command
     """
     data_dirs = [data] if isinstance(data, Path) else list(data)
     index = load_indexes(data_dirs, groups=groups, finding=recipe.finding, weights=weights)
-    if recipe.data_layout not in ("any", *index.name.split("+")):
+    layouts = index.name.split("+")
+    if recipe.data_layout not in ("any", *layouts) and _NAME_THE_FINDING.isdisjoint(layouts):
         raise DataError(
             f"{recipe.name} learns from {recipe.data_layout}, and {_names(data_dirs)} holds "
             f"{index.name}"

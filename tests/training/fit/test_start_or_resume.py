@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.factories import chest, make_jpeg
+from tests.factories import chest, make_jpeg, make_png
 from training.data import DataError
 from training.data.split import SplitError
 from training.fit.run_dir import RunError, load_run, read_splits
@@ -87,6 +87,21 @@ def test_other_data_do_not_take_up_a_run(data_dir: Path, tmp_path: Path) -> None
 
     with pytest.raises(RunError, match="other data"):
         open_run(smoke(), data_dir, tmp_path / "run", COMMAND)
+
+
+def test_a_table_that_names_the_finding_serves_a_recipe_of_any_layout(tmp_path: Path) -> None:
+    folder = tmp_path / "ward"
+    folder.mkdir()
+    for number in range(12):
+        picture = make_png(chest(64, 64, seed=number))
+        (folder / f"{number}.png").write_bytes(picture)
+    lines = [f"{number}.png,{number % 2}" for number in range(12)]
+    (folder / "labels.csv").write_text("\n".join(["file,pneumothorax", *lines]))
+    recipe = override(pneumothorax_efficientnet_b0(), ["epochs=1", "sizes=64", "warmup_epochs=0"])
+
+    run = open_run(recipe, folder, tmp_path / "run", COMMAND)
+
+    assert run.facts["data"]["layout"] == "labels"
 
 
 def test_a_recipe_refuses_the_other_layout(data_dir: Path, tmp_path: Path) -> None:
