@@ -9,9 +9,12 @@ and 20,000 PNG files). docs/training.md says what was measured on them.
 import argparse
 import csv
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
@@ -25,6 +28,9 @@ NIH_ROWS = 112_120
 NIH_FILES = 20_000
 SIDE = 128
 """Pixels on a side: files are as many as the public ones, and smaller."""
+
+_PATCH = 16
+"""Each patch of so many pixels is lighter or darker by chance, so that no two images are alike."""
 
 _POSITIVE_EVERY = 5
 _IMAGES_A_PERSON = 4
@@ -58,9 +64,7 @@ def make_nih(folder: Path, rows: int, files: int) -> None:
     images.mkdir(parents=True)
     names = [f"{number // 3:08d}_{number % 3:03d}.png" for number in range(rows)]
     for number in progress_bar(iterable=range(files), desc="PNG", unit="file"):
-        Image.fromarray(draw_phantom(SIDE, SIDE, seed=SIIM_FILES + number)).save(
-            images / names[number]
-        )
+        _picture(SIIM_FILES + number).save(images / names[number], compress_level=1)
     header = (
         "Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age",
         "Patient Gender", "View Position",
@@ -80,10 +84,23 @@ def make_nih(folder: Path, rows: int, files: int) -> None:
     _write_table(folder / "Data_Entry_2017_v2020.csv", header, table)
 
 
+@cache
+def _phantom() -> NDArray[np.int16]:
+    return draw_phantom(SIDE, SIDE).astype(np.int16)
+
+
+def _picture(number: int) -> Image.Image:
+    """Return a phantom with patches of other greys, as `number` draws them."""
+    patches = SIDE // _PATCH
+    change_hw = np.random.default_rng(number).integers(-60, 60, (patches, patches), dtype=np.int16)
+    change_HW = np.kron(change_hw, np.ones((_PATCH, _PATCH), np.int16))
+    return Image.fromarray(np.clip(_phantom() + change_HW, 0, 255).astype(np.uint8))
+
+
 def _dicom(number: int, name: str) -> Dataset:
     """Return a Secondary Capture with JPEG pixels, as SIIM-ACR has them."""
     buffer = BytesIO()
-    Image.fromarray(draw_phantom(SIDE, SIDE, seed=number)).save(buffer, "JPEG", quality=92)
+    _picture(number).save(buffer, "JPEG", quality=92)
     dataset = Dataset()
     dataset.SOPClassUID = SecondaryCaptureImageStorage
     dataset.SOPInstanceUID = name

@@ -209,7 +209,16 @@ class PredictionAnswer(Answer):
     request_id: str
     model: ModelIdentity
     finding: str
-    probability: float = Field(ge=0, le=1, description="Calibrated, not rounded.")
+    probability: float = Field(
+        ge=0,
+        le=1,
+        description=(
+            "Calibrated, not rounded: of many such images with the answer 0.3, about three in ten "
+            "show the finding. This does not hold if images differ from those of the fit: by "
+            "device, by patients or by the share of positives (`prevalence` states another). "
+            "`GET /models` has the ECE on clean and corrupted images."
+        ),
+    )
     label: str = Field(description="The positive label exactly when probability >= threshold.")
     threshold: float
     operating_point: str
