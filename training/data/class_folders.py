@@ -90,15 +90,13 @@ def load(data_dir: Path, roots: tuple[Path, ...]) -> DataIndex:
         for path in sorted(_class_folder(root, name).iterdir())
         if not is_stub(path)
     ]
-    images = [(path, label) for path, label in files if path.suffix.lower() in SUFFIXES]
+    images = [(path, label) for path, label in files if _is_image(path)]
     rows = [
         _row(path, data_dir, label)
         for path, label in progress_bar(iterable=images, desc="index", unit="file")
     ]
     unlisted = tuple(
-        path.relative_to(data_dir).as_posix()
-        for path, _ in files
-        if path.suffix.lower() not in SUFFIXES
+        path.relative_to(data_dir).as_posix() for path, _ in files if not _is_image(path)
     )
     counts = {label: sum(row.label == label for row in rows) for label in CLASSES.values()}
     if not all(counts.values()):
@@ -108,6 +106,11 @@ def load(data_dir: Path, roots: tuple[Path, ...]) -> DataIndex:
     return DataIndex(
         "class-folders", join_groups(sorted(rows, key=lambda row: row.path)), unlisted=unlisted
     )
+
+
+def _is_image(path: Path) -> bool:
+    """Tell whether a path may be an image: a pipe, a device and a dead link are none."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def person_group(stem: str) -> str:

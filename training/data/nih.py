@@ -66,7 +66,7 @@ def load(data_dir: Path, table: Path, finding: str | None) -> DataIndex:
 def _images(data_dir: Path) -> Iterator[Path]:
     """Yield the images of `images/` and of `images_001/images/` to `images_012/images/`."""
     for folder in sorted(data_dir.glob("images*")):
-        yield from folder.rglob("*.png")
+        yield from (path for path in folder.rglob("*.png") if path.is_file())
 
 
 def _row(line: Mapping[str, str], path: Path, data_dir: Path, column: str) -> IndexRow:

@@ -1,5 +1,6 @@
 """Both layouts, as they come from their makers."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -278,6 +279,20 @@ def test_a_jfif_file_is_an_image(tmp_path: Path) -> None:
     folder = class_folders(tmp_path)
     (folder / "NORMAL/IM-0115-0001.jpeg").rename(folder / "NORMAL/IM-0115-0001.jfif")
     assert len(load_index(folder)) == 4
+
+
+def test_pipes_devices_and_dead_links_are_no_images(tmp_path: Path) -> None:
+    """Reading a pipe waits for ever, and reading a device never ends."""
+    class_folders(tmp_path)
+    os.mkfifo(tmp_path / "NORMAL/IM-9001-0001.jpeg")
+    (tmp_path / "NORMAL/IM-9002-0001.jpeg").symlink_to("/dev/zero")
+    (tmp_path / "PNEUMONIA/person9_virus_1.jpeg").symlink_to("gone")
+    (tmp_path / "PNEUMONIA/person10_virus_1.jpeg").mkdir()
+
+    index = load_index(tmp_path)
+
+    assert len(index.rows) == 4
+    assert len(index.unlisted) == 5  # these, and Thumbs.db
 
 
 def test_the_fingerprint_follows_pictures_and_labels_and_not_their_places(tmp_path: Path) -> None:
