@@ -2,8 +2,8 @@
 
 import math
 import tomllib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -60,6 +60,29 @@ def create_app(
     )
     classifier = _make_classifier(settings, metrics, graph_opener, link)
 
+    app = FastAPI(
+        title="cxr-serve",
+        summary="Chest-radiograph classifiers over HTTP",
+        description="A research tool. It is no medical device, and its answers are no diagnosis.",
+        version=_version(),
+        lifespan=_lifespan_of(settings, metrics, classifier, link),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    answers = AnswerBudget(settings.max_answers_bytes, metrics)
+    app.state.service = _make_service(settings, metrics, classifier, answers)
+    install_routes(app)
+    install_openapi(app)
+    install_problems(app, metrics, overload_status=int(settings.overload_status))
+    _add_middlewares(app, settings, metrics, answers)
+    return app
+
+
+def _lifespan_of(
+    settings: Settings, metrics: Metrics, classifier: Classifier, link: DeviceLink | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         quiet_libraries()
@@ -74,24 +97,7 @@ def create_app(
             finally:
                 await classifier.close()
 
-    app = FastAPI(
-        title="cxr-serve",
-        summary="Chest-radiograph classifiers over HTTP",
-        description="A research tool. It is no medical device, and its answers are no diagnosis.",
-        version=_version(),
-        lifespan=lifespan,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
-    answers = AnswerBudget(settings.max_answers_bytes, metrics)
-    app.state.service = _make_service(settings, metrics, classifier, answers)
-    install_routes(app)
-    install_openapi(app)
-    install_problems(app, metrics, overload_status=int(settings.overload_status))
-    _add_middlewares(app, settings, metrics, answers)
-    return app
+    return lifespan
 
 
 def _make_service(

@@ -4,7 +4,6 @@ Shape suffixes: H and W picture rows and columns, h and w map rows and columns.
 """
 
 import asyncio
-import io
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from prometheus_client import Gauge
 
 from app.errors import DeadlineExceeded, MalformedRequest, NotReady
 from app.inference.admission import Admission, InFlight, Work
+from app.inference.answer_pictures import draw_heatmap_png, write_png
 from app.inference.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.inference.model_queue import ModelQueue, make_queue
 from app.inference.pending import InferenceResult
@@ -26,7 +25,6 @@ from app.inference.upload_run import UploadRun
 from app.models.store import ModelStore, ServedVersion, StoredModel
 from app.settings import Settings
 from app.telemetry import Metrics
-from cxr.heatmap import draw_heatmap
 from cxr.interpret import Finding, interpret, scope_warnings
 from cxr.manifest import Manifest
 
@@ -34,9 +32,6 @@ __all__ = ["PREVIEW_SIDE", "AdmittedRequest", "Classifier", "by_deadline"]
 
 PREVIEW_SIDE = 4096
 """Most pixels on a side of an upload's own picture; flat-panel detectors have no more."""
-
-_PNG_EFFORT = 1
-"""zlib level of pictures: a third larger than the best, and ten times sooner."""
 
 
 class Classifier:
@@ -213,7 +208,7 @@ class Classifier:
                 )
                 self._metrics.observe_stage("decode", prepared.decode_s)
                 assert prepared.preview_HW is not None
-                return await self._decoders.run_in_thread(_png, prepared.preview_HW)
+                return await self._decoders.run_in_thread(write_png, prepared.preview_HW)
 
     @contextmanager
     def _working(self, data: bytes, admitted: AdmittedRequest) -> Iterator[InFlight]:
@@ -259,7 +254,7 @@ class Classifier:
     async def _draw(self, finding: Finding, preview_HW: NDArray[np.uint8] | None) -> bytes | None:
         if preview_HW is None:
             return None
-        return await self._decoders.run_in_thread(_heatmap_png, finding.cam_hw, preview_HW)
+        return await self._decoders.run_in_thread(draw_heatmap_png, finding.cam_hw, preview_HW)
 
     def _count(self, prediction: Prediction, prepared: Prepared, answer: InferenceResult) -> None:
         metrics, manifest, finding = self._metrics, prediction.version.manifest, prediction.finding
@@ -291,13 +286,3 @@ async def by_deadline(deadline: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as exc:
         raise DeadlineExceeded("The answer was not ready by the deadline.") from exc
-
-
-def _heatmap_png(cam_hw: NDArray[np.float32], preview_HW: NDArray[np.uint8]) -> bytes:
-    return _png(draw_heatmap(cam_hw, preview_HW))
-
-
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG", compress_level=_PNG_EFFORT)
-    return file.getvalue()
