@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from gateway import dead_letters
 from gateway.html_templates import environment
@@ -39,6 +40,7 @@ def render_page(node: Node) -> str:
     template = environment().get_template("page.html")
     return template.render(
         node=node.parts.settings.node,
+        now=datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S"),
         faults=node.faults,
         counts=counts,
         oldest_s=now - oldest if oldest else 0.0,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,21 @@ def test_the_page_lists_what_is_stuck_and_names_no_patient(
     said = "".join(json.dumps(vars(record), default=str) for record in caplog.records)
     assert find_marks(page + metrics + said) == set()
     assert sop_uid(node) not in page + metrics
+
+
+def test_the_page_says_in_words_why_something_waits_and_when_it_looked(
+    node: Node, web: httpx.Client
+) -> None:
+    assert store(web, dicom(film(8))).status_code == 200
+    node.parts.database.write(
+        "test",
+        lambda connection: connection.execute(
+            "UPDATE instances SET received_at = 1, reason = 'unreachable'"
+        ),
+    )
+    page = web.get("/gateway").text
+    assert "does not answer (unreachable)" in page
+    assert f"As of {datetime.now(UTC):%Y-%m-%d}" in page
 
 
 def sop_uid(node: Node) -> str:
