@@ -22,6 +22,12 @@ from training.stats.format import figure_text
 _USEFUL_AUROC = 0.7
 """If the interval begins below this, the card says so in its first lines."""
 
+_PARTS = {
+    "whether": "only decides: the map is not its own, and does not show why it decided so",
+    "where": "only draws the map: its logit is left out",
+}
+"""What the parts of an ensemble that share the work do."""
+
 
 def write_card(path: Path, manifest: Manifest) -> None:
     """Write a bundle's MODEL_CARD.md."""
@@ -128,7 +134,10 @@ def _data(manifest: Manifest) -> Iterator[str]:
     for joined in manifest.recipe.get("joined") or ():
         started = joined["init_weights"]
         origin = f"{_origin(started)}, the last layers anew" if started else "scratch"
-        yield f"- the part `{joined['recipe']['name']}` started from {origin}"
+        part = f"- the part `{joined['recipe']['name']}`"
+        yield f"{part} started from {origin}"
+        if does := _PARTS.get(joined.get("part", "both")):
+            yield f"{part} {does}"
     yield f"- fingerprint (SHA-256 over the images' hashes and labels): `{data.sha256}`"
     yield f"- split by person, image by image in `splits.csv` (SHA-256 `{data.splits_sha256}`)"
 

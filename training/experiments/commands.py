@@ -69,6 +69,18 @@ def _add_join(commands: Commands) -> None:
     join.add_argument(
         "--name", default="joined", metavar="NAME", help="name of its recipe; default: %(default)s"
     )
+    for option, does in (
+        ("--whether", "only decides: its logit counts, and the map is drawn by others"),
+        ("--where", "only draws the map: its logit is left out"),
+    ):
+        join.add_argument(
+            option,
+            type=Path,
+            action="append",
+            default=[],
+            metavar="RUN",
+            help=f"one of these that {does}; may be repeated",
+        )
     join.set_defaults(run=_join)
 
 
@@ -94,7 +106,14 @@ def _compare(options: argparse.Namespace, words: list[str]) -> None:
 def _join(options: argparse.Namespace, words: list[str]) -> None:
     from training.experiments.ensemble import join  # noqa: PLC0415 - torch comes with it
 
-    run = join(options.runs, options.out, options.name, command_text(words))
+    run = join(
+        options.runs,
+        options.out,
+        options.name,
+        command_text(words),
+        whether=options.whether,
+        where=options.where,
+    )
     print(
         f"joined: {run.path}; next: python -m training export {run.path} --store model_store "
         f"--model NAME --version N"

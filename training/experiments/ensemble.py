@@ -27,16 +27,27 @@ from training.fit.train import take_as_final
 from training.fit.validate import fit_novelty
 from training.model.network import ChestNet
 from training.progress import progress_bar
-from training.recipe.schema import EnsembleMember, Recipe, recipe_to_dict
+from training.recipe.schema import EnsembleMember, EnsemblePart, Recipe, recipe_to_dict
 
 _TOLD = ("command", "git_commit", "init_weights", "recipe")
 """Keys of each run directory's run.json that the ensemble keeps."""
+
+_TEXTS = ("data_name", "data_licence", "limits", "intended_use", "scope")
+"""Fields that the ensemble takes from the run directory that is named first."""
 
 _ALIKE = ("task", "finding", "data_layout", "pool", "validation", "folds", "tta_policy")
 """Fields of the recipes that must agree."""
 
 
-def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
+def join(  # noqa: PLR0913 -- one for each option of the command
+    paths: Sequence[Path],
+    out: Path,
+    name: str,
+    command: str,
+    *,
+    whether: Sequence[Path] = (),
+    where: Sequence[Path] = (),
+) -> Run:
     """Make a run directory of finished ones. Only the statistics of the novelty head are fitted
     anew.
 
@@ -45,16 +56,21 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
         out: the new run directory.
         name: the name of its recipe.
         command: the command line, for run.json.
+        whether: those of `paths` that only decide: their logit counts, others draw the map.
+        where: those that only draw the map: their logit is left out.
 
     Raises:
         RunError: a run directory is unfinished, they do not go together, or `out` is there already.
     """
     runs = [load_run(path) for path in paths]
+    parts_of = _parts(paths, whether, where)
     _refuse_strangers(runs)
     if (out / "run.json").exists():
         raise RunError(f"{out} holds a run directory already; choose another --out")
     largest = max(runs, key=lambda run: run.recipe.size)
-    recipe = _joined_recipe([run.recipe for run in runs], largest.recipe, name)
+    members = [_member(run.recipe, part) for run, part in zip(runs, parts_of, strict=True)]
+    told_of = {key: getattr(runs[0].recipe, key) for key in _TEXTS}
+    recipe = replace(largest.recipe, name=name, init_weights=None, joined=tuple(members), **told_of)
     folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"] * (
         recipe.validation == "folds"
     )
@@ -74,7 +90,10 @@ def join(paths: Sequence[Path], out: Path, name: str, command: str) -> Run:
             bar.update()
     if recipe.validation == "holdout":
         take_as_final(out)
-    told = [{key: run.facts[key] for key in _TOLD} for run in runs]
+    told = [
+        {key: run.facts[key] for key in _TOLD} | {"part": part}
+        for run, part in zip(runs, parts_of, strict=True)
+    ]
     facts: dict[str, Any] = {
         "command": command,
         "recipe": recipe_to_dict(recipe),
@@ -118,12 +137,27 @@ def _refuse_strangers(runs: Sequence[Run]) -> None:
             )
 
 
-def _joined_recipe(recipes: Sequence[Recipe], largest: Recipe, name: str) -> Recipe:
-    parts = tuple(
-        EnsembleMember(network=recipe.network, normalisation=recipe.normalisation, size=recipe.size)
-        for recipe in recipes
+def _parts(
+    paths: Sequence[Path], whether: Sequence[Path], where: Sequence[Path]
+) -> list[EnsemblePart]:
+    """Return the part of each run directory; raises `RunError` if none decides, or none draws."""
+    part_of: dict[Path, EnsemblePart] = {path.resolve(): "both" for path in paths}
+    named: list[tuple[Path, EnsemblePart]] = [(path, "whether") for path in whether]
+    named += [(path, "where") for path in where]
+    for path, part in named:
+        if path.resolve() not in part_of:
+            raise RunError(f"{path} is none of the run directories to join")
+        part_of[path.resolve()] = part
+    parts = [part_of[path.resolve()] for path in paths]
+    if {*parts} in ({"whether"}, {"where"}):
+        raise RunError("one run directory must decide and one must draw the map: name fewer")
+    return parts
+
+
+def _member(recipe: Recipe, part: EnsemblePart) -> EnsembleMember:
+    return EnsembleMember(
+        network=recipe.network, normalisation=recipe.normalisation, size=recipe.size, part=part
     )
-    return replace(largest, name=name, init_weights=None, joined=parts)
 
 
 def _take_data(run: Run, out: Path) -> None:
@@ -145,10 +179,10 @@ def _weights(run: Run, folder: str) -> Path:
 
 
 def _learned_from(run: Run, samples: Samples, folder: str) -> Samples:
-    """Return the images that a run directory's network in `folder` learned from."""
-    learned_N = (
-        np.full(len(samples), fill_value=True) if folder == "final" else run.fold_N != _fold(folder)
-    )
+    """Return the images that a run directory's network in `folder` learned from, but those that are
+    not measured on.
+    """
+    learned_N = run.measured_N & (folder == "final" or run.fold_N != _fold(folder))
     return samples.take(np.flatnonzero(learned_N))
 
 

@@ -3,6 +3,7 @@
 All of it goes into one file after each epoch, and comes back from it.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -48,7 +49,9 @@ class TrainState:
         from a whole network that was pretrained.
         """
         torch.manual_seed(seed)
-        network = _new_network(recipe) if pretrained is None else load_network(pretrained, recipe)
+        network = (
+            _new_network(recipe) if pretrained is None else _pretrained_network(pretrained, recipe)
+        )
         network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         share_batch_norms(network)
         auxiliary_head = None
@@ -109,6 +112,18 @@ def _new_network(recipe: Recipe) -> ChestNet:
     network = ChestNet.of(recipe)
     if recipe.init_weights is not None:
         load_backbone(network, recipe.network, recipe.init_weights)
+    return network
+
+
+@torch.no_grad()
+def _pretrained_network(path: Path, recipe: Recipe) -> ChestNet:
+    """Return a pretrained network whose logit 0 means as many positives as negatives, as in the
+    batches to come; in those it knows, positives were rarer.
+    """
+    network, (least, most) = load_network(path, recipe), recipe.doubtful_targets
+    positives = recipe.pretraining.positives
+    prior = positives * most + (1.0 - positives) * least
+    network.bias.sub_(math.log(prior / (1.0 - prior)))
     return network
 
 

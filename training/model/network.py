@@ -9,9 +9,8 @@ Shape suffixes: N images, 1 and C channels, H and W input rows and columns, h an
 columns, M metadata columns, D values that describe an image to the novelty head.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Self, cast
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +18,10 @@ from torch import Tensor, nn
 from cxr.metadata_features import COLUMNS
 from training.model.backbone import Backbone
 from training.model.backbones import join_backbones, make_backbone
+from training.model.joined_parts import Whether, WholeNetwork
 from training.model.novelty_head import NoveltyHead
 from training.model.parallel_backbones import AtSize, ParallelBackbone
+from training.model.pooling import pool_map
 from training.recipe.schema import IntensityNormalisation, NetworkName, Pool, Recipe
 
 GREY_MEAN, GREY_STD = 0.48, 0.23
@@ -77,7 +78,7 @@ class ChestNet(nn.Module):
     def of(cls, recipe: Recipe) -> Self:
         """Make a recipe's network, with random weights."""
         backbone = (
-            join_backbones(recipe.joined)
+            join_backbones(recipe.joined, recipe.pool)
             if recipe.joined
             else make_backbone(recipe.network, recipe.normalisation)
         )
@@ -98,7 +99,7 @@ class ChestNet(nn.Module):
             dropout=0.0,
             pool=members[0].pool,
         )
-        ensemble.answer_with_mean(members)
+        ensemble.answer_with_mean([LinearHead.of(member) for member in members])
         return ensemble.eval()
 
     @classmethod
@@ -108,21 +109,26 @@ class ChestNet(nn.Module):
         `recipe.joined`; as `ensemble` else.
         """
         joined = cls.of(recipe)
-        for place, network in zip(
-            cast("ParallelBackbone", joined.backbone).members, networks, strict=True
-        ):
-            cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())
-        joined.answer_with_mean(networks)
+        places = cast("ParallelBackbone", joined.backbone).members
+        for place, network in zip(places, networks, strict=True):
+            _take_over(place, network)
+        joined.answer_with_mean(
+            [LinearHead.on(*pair) for pair in zip(places, networks, strict=True)]
+        )
         return joined.eval()
 
-    def answer_with_mean(self, networks: Sequence["ChestNet"]) -> None:
+    def answer_with_mean(self, heads: Sequence["LinearHead"]) -> None:
         """Make the head the mean of others', whose features stand one after the other in this
-        one's.
+        one's. Heads that only draw have a mean of their own.
         """
+        deciding = sum(head.decides for head in heads)
+        drawing = len(heads) - deciding
+        shares = [1.0 / (deciding if head.decides else drawing) for head in heads]
+        pairs = list(zip(heads, shares, strict=True))
         self.head.weight.copy_(
-            torch.cat([network.head.weight for network in networks], dim=1) / len(networks)
+            torch.cat([head.weight_1C11 * share for head, share in pairs], dim=1)
         )
-        self.bias.copy_(torch.stack([network.bias for network in networks]).mean(dim=0))
+        self.bias.copy_(torch.stack([head.bias_1 * share for head, share in pairs]).sum(dim=0))
 
     @property
     def num_facts(self) -> int:
@@ -185,12 +191,7 @@ class ChestNet(nn.Module):
 
     def _read_image(self, feature_NChw: Tensor) -> tuple[Tensor, Tensor]:
         cam_Nhw: Tensor = self.head(self.dropout(feature_NChw))[:, 0]
-        if self.pool == "mean":
-            return cam_Nhw.mean(dim=(1, 2)) + self.bias, cam_Nhw
-        cam_Nhw = cam_Nhw + self.bias
-        return cam_Nhw.flatten(1).logsumexp(dim=1) - math.log(
-            cam_Nhw.shape[1] * cam_Nhw.shape[2]
-        ), cam_Nhw
+        return pool_map(cam_Nhw, self.bias, self.pool)
 
     def forward_logit(self, image_N1HW: Tensor, metadata_NM: Tensor | None = None) -> Tensor:
         """Return `logit_N` of float images and their metadata features."""
@@ -204,3 +205,35 @@ class ChestNet(nn.Module):
         """Leave training mode, and swap in the backbone what ONNX does not know."""
         self.eval()
         self.backbone.prepare_for_export()
+
+
+class LinearHead(NamedTuple):
+    """A head on the features of one network among several."""
+
+    weight_1C11: Tensor
+    bias_1: Tensor
+    decides: bool = True
+    """Whether it adds to the logit."""
+
+    @classmethod
+    def of(cls, network: ChestNet) -> Self:
+        """Return a network's own."""
+        return cls(network.head.weight, network.bias)
+
+    @classmethod
+    def on(cls, place: nn.Module, network: ChestNet) -> Self:
+        """Return the head that reads a joined backbone as its network would."""
+        if not isinstance(place, WholeNetwork):
+            return cls.of(network)
+        weight_1C11 = torch.zeros(1, place.channels, 1, 1)
+        weight_1C11[:, -1] = 1.0
+        return cls(weight_1C11, torch.zeros(1), decides=isinstance(place, Whether))
+
+
+def _take_over(place: nn.Module, network: ChestNet) -> None:
+    """Copy a trained network into its place among joined backbones."""
+    if isinstance(place, WholeNetwork):
+        place.head.load_state_dict(network.head.state_dict())
+        place.bias.copy_(network.bias)
+        place = place.backbone
+    cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())

@@ -37,6 +37,7 @@ MemberNormalisations = Annotated[
     tuple[IntensityNormalisation, ...], Field(min_length=1, max_length=32)
 ]
 Pool = Literal["mean", "lse"]
+EnsemblePart = Literal["both", "whether", "where"]
 Imbalance = Literal["sampler", "class-weights", "generated"]
 Layout = Literal["siim", "class-folders", "labels", "any"]
 Validation = Literal["holdout", "folds"]
@@ -87,6 +88,10 @@ class EnsembleMember:
     network: NetworkName
     normalisation: MemberNormalisations
     size: Size
+    part: EnsemblePart = "both"
+    """`whether`: it decides, and its map is left out; `where`: it draws the map, and its logit is
+    left out.
+    """
 
     @property
     def cells(self) -> int:

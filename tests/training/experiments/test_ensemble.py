@@ -78,6 +78,42 @@ def test_a_joined_run_is_exported_through_every_gate_and_says_what_it_is_made_of
     assert " join " in bundle.manifest.command
 
 
+def test_one_run_decides_and_another_draws(run_dir: Path, small_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["join", str(run_dir), str(small_dir), "--whether", str(run_dir)]
+    assert main([*words, "--where", str(small_dir), "--out", str(out)]) == 0
+    joined, small, large = load_run(out), load_run(small_dir), load_run(run_dir)
+    image_NHW = torch.from_numpy(np.array(open_cache(joined)[:6]))
+    shrunk_NHW = averaging(64, 40) @ (image_NHW.float() / 255.0) @ averaging(64, 40).T
+
+    with torch.inference_mode():
+        network = load_network(joined.final_weights, joined.recipe)
+        logit_N, cam_Nhw, _ = network(image_NHW)
+        of_large = load_network(large.final_weights, large.recipe)(image_NHW)[0]
+        drawing = load_network(small.final_weights, small.recipe)
+        _, drawn_Nhw = drawing.read(drawing.forward_features(shrunk_NHW[:, None]))
+
+    torch.testing.assert_close(logit_N, of_large)
+    torch.testing.assert_close(cam_Nhw.mean(dim=(1, 2)) + network.cam_bias, logit_N)
+    torch.testing.assert_close(
+        cam_Nhw - cam_Nhw.mean(dim=(1, 2), keepdim=True),
+        drawn_Nhw - drawn_Nhw.mean(dim=(1, 2), keepdim=True),
+    )
+    card = read_bundle(export(out, tmp_path, "both", 1)).card
+    assert "- the part `smoke` only draws the map" in card
+
+
+def test_one_run_decides_and_one_draws_at_least(
+    run_dir: Path, small_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["join", str(run_dir), str(small_dir), "--out", str(tmp_path / "x"), "--whether"]
+
+    assert main([*words, str(run_dir), "--whether", str(small_dir)]) == 1
+    assert "one must draw the map" in capsys.readouterr().err
+    assert main([*words, str(tmp_path)]) == 1
+    assert "none of the run directories to join" in capsys.readouterr().err
+
+
 def test_runs_that_do_not_go_together_are_refused(
     run_dir: Path,
     folds_run_dir: Path,
