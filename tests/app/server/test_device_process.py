@@ -1,0 +1,304 @@
+"""Several workers and one device process: the same answers, and nobody's end is anybody else's."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.app.serving import serving
+from tests.bundles import write_made_bundle
+from tests.factories import chest, make_dicom, make_jpeg, make_png
+from tests.server import ROOT, Server, running_server
+
+pytestmark = [
+    pytest.mark.timeout(900),  # each starts several processes, for which a busy machine takes long
+    pytest.mark.slow,
+]
+
+PNG = make_png(chest(64, 64))
+WAYS = {"workers": 2, "device_process": "on", "engine_lanes": 1, "engine_threads": 1}
+
+
+def until(happens: Callable[[], object], *, seconds: float = 300.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def process_ids(server: Server, kind: str) -> list[int]:
+    """The processes of a kind that the parent has ever started, in order."""
+    lines = [
+        json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
+    ]
+    return [line["pid"] for line in lines if line["message"] == f"{kind} started"]
+
+
+def device_process(server: Server) -> int:
+    return process_ids(server, "device process")[-1]
+
+
+@dataclass
+class Tally:
+    """What senders were told: statuses, and requests that had no answer."""
+
+    answers: list[httpx.Response] = field(default_factory=list)
+    lost: int = 0
+
+    def count(self, status: int) -> int:
+        return sum(answer.status_code == status for answer in list(self.answers))
+
+
+@contextmanager
+def senders(server: Server, number: int = 4) -> Iterator[Tally]:
+    """Send images until the block ends or nobody listens, each over a connection of its own."""
+    tally = Tally()
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.is_set():
+            try:
+                tally.answers.append(post(server))
+            except httpx.ConnectError:
+                return
+            except httpx.TransportError:
+                tally.lost += 1
+            if tally.answers and tally.answers[-1].status_code == 503:
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=send) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield tally
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def post(server: Server) -> httpx.Response:
+    headers = {"content-type": "image/png", "connection": "close"}
+    return httpx.post(f"{server.url}/predict", content=PNG, headers=headers, timeout=120)
+
+
+def shared_memory_files() -> set[str]:
+    return {entry.name for entry in Path("/dev/shm").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The shipped models, served by two workers and a device process on the CPU."""
+    folder = tmp_path_factory.mktemp("shipped")
+    with running_server(ROOT / "model_store", folder / "log", **WAYS) as server:
+        yield server
+
+
+@contextmanager
+def serving_made_model(folder: Path) -> Iterator[Server]:
+    store = folder / "store"
+    write_made_bundle(store, "bright", 1)
+    with running_server(
+        store, folder / "log", default_model="bright", store_poll_seconds=0.2, **WAYS
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A made model, served in the same way; whoever takes a process away waits for the next."""
+    with serving_made_model(tmp_path_factory.mktemp("lasting")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """The same, for a test that ends it."""
+    with serving_made_model(tmp_path) as server:
+        yield server
+
+
+def replaced(server: Server, kind: str) -> float:
+    text = httpx.get(f"{server.url}/metrics").text
+    return float(text.partition(f"\ncxr_replaced_{kind}_total ")[2].split()[0])
+
+
+FILES = {
+    "dicom": make_dicom(chest(), PatientAge="058Y", PatientSex="M", ViewPosition="PA"),
+    "jpeg": make_jpeg(chest()),
+    "png": make_png(chest()),
+}
+QUERIES = ("", "?tta=true", "?heatmap=true", "?tta=true&heatmap=true&model=pneumonia")
+
+
+@pytest.mark.anyio
+async def test_answers_equal_those_of_one_process(shipped: Server) -> None:
+    async with (
+        serving(ROOT / "model_store", default_model="pneumothorax", max_batch=1) as alone,
+        httpx.AsyncClient(base_url=shipped.url, timeout=120) as client,
+    ):
+        for data in FILES.values():
+            for query in QUERIES:
+                path = f"/predict{query}"
+                wanted = await alone.client.post(path, files={"file": data})
+                got = await client.post(path, files={"file": data})
+                assert (got.status_code, wanted.status_code) == (200, 200)
+                assert_same(got.json(), wanted.json())
+
+
+@pytest.mark.anyio
+async def test_a_batch_and_the_open_inference_protocol_answer_as_one_process_does(
+    shipped: Server,
+) -> None:
+    parts = [("files", data) for data in [*FILES.values(), b"no image"]]
+    asked = {"inputs": [{"name": "file", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}]}
+    async with (
+        serving(ROOT / "model_store", default_model="pneumothorax", max_batch=1) as alone,
+        httpx.AsyncClient(base_url=shipped.url, timeout=120) as client,
+    ):
+        batches = [
+            (await one.post("/predict/batch", files=parts)).json() for one in (client, alone.client)
+        ]
+        refused = [
+            await one.post("/v2/models/pneumothorax/infer", json=asked)
+            for one in (client, alone.client)
+        ]
+
+    assert len(batches[0]["results"]) == len(parts)
+    assert_same(*batches)
+    assert refused[0].status_code == refused[1].status_code >= 400
+    assert refused[0].json() == refused[1].json()
+
+
+def assert_same(got: Any, wanted: Any) -> None:
+    """Compare two answers but for ids and times; numbers within 1e-6."""
+    if isinstance(wanted, dict):
+        assert got.keys() == wanted.keys()
+        for name in wanted.keys() - {"request_id", "timings_ms"}:
+            assert_same(got[name], wanted[name])
+    elif isinstance(wanted, list):
+        for one, other in zip(got, wanted, strict=True):
+            assert_same(one, other)
+    elif isinstance(wanted, float):
+        assert got == pytest.approx(wanted, abs=1e-6)
+    else:
+        assert got == wanted
+
+
+def test_answers_leave_no_file_of_shared_memory_and_an_empty_queue(shipped: Server) -> None:
+    before = shared_memory_files()
+    for _ in range(3):
+        assert post(shipped).status_code == 200
+    text = httpx.get(f"{shipped.url}/metrics").text
+
+    assert "cxr_replaced_device_processes_total 0.0" in text
+    assert "cxr_queue_depth 0.0" in text
+    assert shared_memory_files() == before
+
+
+def test_a_killed_worker_loses_only_its_own_requests(lasting: Server) -> None:
+    num_started = len(process_ids(lasting, "worker"))
+    device_processes = process_ids(lasting, "device process")
+    with senders(lasting, 6) as tally:
+        until(lambda: tally.count(200) > 20)
+        os.kill(process_ids(lasting, "worker")[0], signal.SIGKILL)
+        answered = tally.count(200)
+        until(lambda: tally.count(200) > answered + 40)
+        until(lambda: len(process_ids(lasting, "worker")) == num_started + 1)
+
+    assert tally.lost <= 6
+    assert tally.count(200) == len(tally.answers)
+    assert process_ids(lasting, "device process") == device_processes
+
+
+def test_a_killed_device_process_is_replaced_and_its_requests_are_told_to_wait(
+    lasting: Server,
+) -> None:
+    num_replaced = replaced(lasting, "device_processes")
+    workers = process_ids(lasting, "worker")
+    with senders(lasting) as tally:
+        until(lambda: tally.count(200) > 20)
+        os.kill(device_process(lasting), signal.SIGKILL)
+        until(lambda: tally.count(503))
+        until(lambda: tally.answers[-1].status_code == 200)
+        answered = tally.count(200)
+        until(lambda: tally.count(200) > answered + 20)
+
+    assert tally.lost == 0
+    assert tally.count(200) + tally.count(503) == len(tally.answers)
+    assert {
+        answer.headers["retry-after"] for answer in tally.answers if answer.status_code == 503
+    } == {"2"}
+    assert process_ids(lasting, "worker") == workers
+    assert replaced(lasting, "device_processes") == num_replaced + 1
+
+
+def test_a_device_process_that_stands_still_is_killed_and_replaced(lasting: Server) -> None:
+    stopped = device_process(lasting)
+    os.kill(stopped, signal.SIGSTOP)
+    with senders(lasting) as tally:
+        until(lambda: device_process(lasting) != stopped)
+        until(lambda: tally.count(200) > 20)
+
+    assert "hangs" in lasting.log.read_text()
+    assert tally.lost == 0
+    assert tally.count(503) > 0
+
+
+def test_a_new_version_takes_over_under_load_and_the_old_one_is_closed(lasting: Server) -> None:
+    with senders(lasting) as tally:
+        until(lambda: tally.count(200) > 20)
+        write_made_bundle(lasting.log.parent / "store", "bright", 2)
+        until(lambda: newest_versions(tally) == {2})
+
+    assert tally.lost == 0
+    assert tally.count(200) == len(tally.answers)
+    assert {answer.json()["model"]["version"] for answer in tally.answers} == {1, 2}
+    assert 'version="2"} 1.0' in model_info(lasting)
+    until(lambda: 'version="1"} 0.0' in model_info(lasting))
+
+
+def newest_versions(tally: Tally) -> set[int]:
+    with suppress(KeyError):
+        return {answer.json()["model"]["version"] for answer in list(tally.answers)[-20:]}
+    return set()
+
+
+def model_info(server: Server) -> str:
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    kept = [line for line in lines if line.startswith("cxr_model_info{")]
+    return "\n".join(
+        f"{line.partition('version=')[1]}{line.partition('version=')[2]}" for line in kept
+    )
+
+
+def test_a_drain_loses_no_request_and_leaves_nothing_behind(server: Server) -> None:
+    before = shared_memory_files()
+    processes = process_ids(server, "worker") + process_ids(server, "device process")
+    with senders(server) as tally:
+        until(lambda: tally.count(200) > 20)
+        server.process.send_signal(signal.SIGTERM)
+        status = server.process.wait(120)
+
+    assert status == 0
+    assert tally.lost == 0
+    assert not [process for process in processes if Path(f"/proc/{process}").exists()]
+    assert shared_memory_files() <= before
+
+
+def test_all_processes_go_when_their_parent_is_killed(server: Server) -> None:
+    before = shared_memory_files()
+    processes = process_ids(server, "worker") + process_ids(server, "device process")
+    server.process.kill()
+    until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
+
+    assert shared_memory_files() <= before
