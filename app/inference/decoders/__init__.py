@@ -50,7 +50,7 @@ class Decoders:
 
     @property
     def fault(self) -> str | None:
-        """Why some files will never be decoded again; None while all may."""
+        """Why some files are not decoded now; None while all may be."""
         return self._pool.fault
 
     @property

@@ -4,8 +4,8 @@ it.
     run(file) --> queue --> slot x n: keeps one process alive, and feeds it
 
 A process that takes too long is killed and replaced; one that dies costs only
-the file that it held.  A slot whose process won't start gives up; when all have,
-the pool fails its waiters, and says so by `fault`.
+the file that it held.  A slot whose process won't start tries again, ever more
+seldom; while no slot has one, the pool fails its waiters, and says so by `fault`.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 
 from app.errors import NotReady, Overloaded
 from cxr.decode_and_preprocess import Preparation, Prepared
@@ -29,6 +30,10 @@ _MEMORY = 0.9
 """Share of the past in the running mean of seconds that a file takes."""
 
 _START_ATTEMPTS = 3
+"""Vain starts after which senders are told; a frozen or crowded machine may need more of them."""
+
+_LONGEST_PAUSE_S = 30.0
+_NO_START = "Worker processes for decoding do not start."
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -56,12 +61,13 @@ class WorkerPool:
         self._slots: list[asyncio.Task[None]] = []
         self._fault: str | None = None
         self._closing = False
+        self._num_started = 0
         self._seconds_per_file = _FIRST_GUESS_S
         self._num_unsettled = 0
 
     @property
     def fault(self) -> str | None:
-        """Why no worker will ever answer again; None while one may."""
+        """Why no worker answers now; None while one may. It ends if a process starts after all."""
         return self._fault
 
     @property
@@ -128,6 +134,8 @@ class WorkerPool:
     async def _keep_slot(self) -> None:
         while True:
             process = await self._start_process()
+            self._num_started += 1
+            self._fault = None
             try:
                 while process.is_alive:
                     job = await self._jobs.get()
@@ -138,30 +146,43 @@ class WorkerPool:
                     else:
                         await self._run_job(job, process)
             finally:
+                self._num_started -= 1
                 process.kill()
                 self._processes.discard(process)
 
     async def _start_process(self) -> StoppableDecoder:
+        """Try until a process is up, ever more seldom."""
         loop = asyncio.get_running_loop()
-        for attempt in range(1, _START_ATTEMPTS + 1):
+        for attempt in count(1):
             process = StoppableDecoder(self._max_memory_bytes)
             self._processes.add(process)
             if await loop.run_in_executor(self._threads, process.start):
-                return process
+                break
             self._processes.discard(process)
             logger.error("a decode worker did not start", extra={"attempt": attempt})
-        raise NotReady("Worker processes for decoding do not start.")
+            if attempt >= _START_ATTEMPTS:
+                self._refuse_if_nobody_works()
+                await asyncio.sleep(min(attempt - _START_ATTEMPTS + 1.0, _LONGEST_PAUSE_S))
+        return process
+
+    def _refuse_if_nobody_works(self) -> None:
+        if self._num_started == 0:
+            self._fail_waiting()
 
     def _on_slot_end(self, slot: asyncio.Task[None]) -> None:
         if self._closing or not all(other.done() for other in self._slots):
             return
-        self._fault = "Worker processes for decoding do not start."
         logger.critical(
             "the decode workers are gone",
             exc_info=slot.exception() if not slot.cancelled() else None,
         )
+        self._fail_waiting()
+
+    def _fail_waiting(self) -> None:
+        self._fault = _NO_START
         while not self._jobs.empty():
             self._jobs.get_nowait().fail(NotReady(self._fault))
+            self._num_unsettled -= 1
 
 
 def _settle(
