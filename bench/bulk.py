@@ -17,59 +17,27 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
+from bench.bulk_files import make_files
 from bulk.archive_parts import Item
 from bulk.job import Options, choose_bundle
 from bulk.score import Scorer
 from cxr.decode import quiet_libraries
-from cxr.phantom import draw_phantom
-from tests.factories import make_dicom
 from tests.server import running_server
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "model_store"
 MODEL = "pneumothorax"
-SIDE = 384
-NUM_DRAWINGS = 60
-"""Of each kind; the files of one drawing differ in their PatientID, and so in their hash."""
 FIRST_KILL = 0.2
 SECOND_KILL = 0.4
 THIRD_KILL = 0.8
 """Shares of the files after which a worker, the driver and a node are killed."""
-
-MARK = b"MARKED-ID"
-KINDS = {
-    "jpeg": (JPEGBaseline8Bit, 8),
-    "raw": (ExplicitVRLittleEndian, 12),
-    "j2k": (JPEG2000Lossless, 12),
-}
-
-
-def make_files(folder: Path, num_files: int) -> None:
-    """Write made radiographs: a third baseline JPEG, a third raw 12 bit, a third JPEG 2000."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {(kind, seed): _draw(kind, seed) for seed in range(NUM_DRAWINGS) for kind in KINDS}
-    for number, (kind, seed) in enumerate(islice(cycle(drawn), num_files)):
-        data = drawn[kind, seed].replace(MARK, f"{number:09}".encode())
-        (folder / f"{number:06}-{kind}-{seed:02}.dcm").write_bytes(data)
-
-
-def _draw(kind: str, seed: int) -> bytes:
-    syntax, bits = KINDS[kind]
-    pixels = draw_phantom(SIDE, SIDE, seed=seed)
-    if bits == 8:
-        return make_dicom(pixels, syntax=syntax)
-    deep = pixels.astype(np.uint16) * 16 + seed % 16
-    return make_dicom(deep, syntax=syntax, BitsStored=bits, HighBit=bits - 1)
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:

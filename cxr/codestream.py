@@ -1,4 +1,4 @@
-"""What a compressed image states before it is decoded: its size, its scans, and its end.
+"""The markers of a compressed image (JPEG and others): its size, its scans, and its end.
 
 Files lie.  A header may state a small image over a huge codestream, hide a second
 picture in a comment, or bring thousands of scans.  This module walks the

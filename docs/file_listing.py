@@ -11,8 +11,11 @@ PAGE = ROOT / "docs/files.md"
 _PACKAGES = ("cxr", "app", "training", "cxr_client", "gateway", "bulk")
 _HEAD = """# Files
 
-Every source file and what is in it.
+Every Python file and what is in it.
 `python docs/file_listing.py` writes this page from the docstrings.
+
+The service's page (HTML, CSS, JavaScript) is in `app/page/`. HTML templates are in
+`training/html/templates/` and `gateway/templates/`.
 """
 
 

@@ -1,4 +1,4 @@
-"""The results table: one row an answer, what became of it, and what readers say of it.
+"""Reads and writes the results table: answers, what became of them, and what readers say.
 
 Rows are only added; SQLite refuses to change one. UIDs and accession numbers are hashed with
 the site's key, and nothing else of the patient is in a row but age, sex and view.

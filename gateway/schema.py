@@ -1,4 +1,4 @@
-"""The tables of the durable queue and of the results.
+"""The columns of all tables: of the durable queue and of the results.
 
 Instances and deliveries are the queue: their rows move from state to state and are forgotten
 in the end. Answers, their events and verdicts are the results table: rows are only ever added,

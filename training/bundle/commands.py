@@ -84,12 +84,8 @@ def _add_export(commands: Commands) -> None:
         "and write nothing.",
     )
     export.add_argument("run_dir", type=Path, metavar="RUN", help="folder that train wrote")
-    export.add_argument(
-        "--store", type=Path, default=Path("model_store"), help="default: model_store"
-    )
-    export.add_argument(
-        "--model", required=True, metavar="NAME", help="name of the model in the store"
-    )
+    export.add_argument("--store", type=Path, default=Path("model_store"), help="the model store")
+    export.add_argument("--model", required=True, metavar="NAME", help="name of the model in it")
     export.add_argument(
         "--version", type=int, required=True, metavar="N", help="a version that is not there yet"
     )

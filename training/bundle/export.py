@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cxr.bundle import file_sha256, write_bundle
 from cxr.graph import Graph, OnnxGraph
 from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
-from cxr.manifest import GraphFile, Parity
+from cxr.manifest import GraphFile, Manifest, Parity
 from cxr.metrics_schema import EdgeImages
 from cxr.preprocess import PreprocessSpec
 from cxr.study import DataStatement
@@ -94,35 +94,38 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         graphs = fold_graphs(run, graph_path, Path(folder))
         held_out = predict_held_out(run, graphs)
         splits = _write_splits(draft / "splits.csv", run, held_out)
-        manifest = write_manifest_of(
-            Draft(
-                model,
-                version,
-                run,
-                held_out,
-                cam,
-                splits,
-                _graph_file(graph_path, "fp32", parity),
-                statement or known_statement(run.index.name),
-            )
-        )
+        exact = _graph_file(graph_path, "fp32", parity)
+        told = statement or known_statement(run.index.name)
+        draft_of = Draft(model, version, run, held_out, cam, splits, exact, told)
+        manifest = write_manifest_of(draft_of)
         describe(graph_path, graph_properties(manifest))
         golden = make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size))
         golden.save(draft / "golden.npz")
         reference = Reference(run, held_out, graphs, manifest.readings[PLAIN_PROFILE], golden)
         variants = make_variants(reference, graph_path, precisions, max_bytes)
-        graph_files = [_graph_file(graph_path, "fp32", parity)]
-        graph_files += _variant_files(variants, run, network, cam)
-        metrics = manifest.metrics.changed(
-            novelty=_novelty_of_edges(graph_path, run.recipe.size, manifest.novelty),
-            precisions={name: verdict.figures() for name, verdict in variants.verdicts.items()},
-        )
-        update = {"metrics": metrics, "graphs": tuple(graph_files), "fast": variants.fast}
-        write_texts(draft, manifest.model_copy(update=update))
+        graph_files = [exact, *_variant_files(variants, run, network, cam)]
+        novelty = _novelty_of_edges(graph_path, run.recipe.size, manifest.novelty)
+        _write_with_variants(draft, manifest, variants, graph_files, novelty)
         print("\n".join(checklist_lines(manifest)), flush=True)
         require(bundle_gates(draft, run))
     _write_triton_config(store / model / "config.pbtxt", model)
     return store / model / str(version)
+
+
+def _write_with_variants(
+    draft: Path,
+    manifest: Manifest,
+    variants: PrecisionVariants,
+    graph_files: Sequence[GraphFile],
+    novelty: EdgeImages,
+) -> None:
+    """Write the texts of the bundle, with what was measured of its graph files."""
+    metrics = manifest.metrics.changed(
+        novelty=novelty,
+        precisions={name: verdict.figures() for name, verdict in variants.verdicts.items()},
+    )
+    update = {"metrics": metrics, "graphs": tuple(graph_files), "fast": variants.fast}
+    write_texts(draft, manifest.model_copy(update=update))
 
 
 def _write_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: int) -> Parity:

@@ -17,7 +17,6 @@ from training.experiments.comparison import Comparison, measure_comparison, summ
 from training.experiments.comparison_page import comparison_page
 from training.experiments.held_out_logits import predict_held_out
 from training.experiments.variants import folder_name, variant_recipe_of
-from training.fit.run_dir import Run
 from training.fit.start_or_resume import open_run
 from training.fit.train import train
 from training.progress import progress_bar
@@ -63,15 +62,13 @@ def compare(  # noqa: PLR0913 - the command's own options
         for seed in range(seeds)
         for variant in variants
     }
-    runs: dict[tuple[str, int], Run] = {}
-    with progress_bar(
-        total=len(recipes), desc="models to compare", unit="model", position=0
-    ) as bar:
-        for (variant, seed), variant_recipe in recipes.items():
-            path = out / f"{folder_name(variant)}-seed{variant_recipe.seed}"
+    runs = {}
+    with progress_bar(total=len(recipes), desc="models", unit="model", position=0) as bar:
+        for (variant, seed), of_variant in recipes.items():
+            path = out / f"{folder_name(variant)}-seed{of_variant.seed}"
             _share_cache(out / "cache", path)
-            runs[variant, seed] = open_run(
-                variant_recipe,
+            run = open_run(
+                of_variant,
                 data,
                 path,
                 command,
@@ -79,8 +76,9 @@ def compare(  # noqa: PLR0913 - the command's own options
                 measure_on=measure_on,
                 weights=weights,
             )
-            train(runs[variant, seed], final=False)
-            predict_held_out(runs[variant, seed])
+            train(run, final=False)
+            predict_held_out(run)
+            runs[variant, seed] = run
             bar.update()
             bar.refresh()
     comparison = measure_comparison(recipe, runs, variants, seeds)

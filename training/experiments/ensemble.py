@@ -68,26 +68,10 @@ def join(  # noqa: PLR0913 -- one for each option of the command
     if (out / "run.json").exists():
         raise RunError(f"{out} holds a run directory already; choose another --out")
     largest = max(runs, key=lambda run: run.recipe.size)
-    members = [_member(run.recipe, part) for run, part in zip(runs, parts_of, strict=True)]
-    told_of = {key: getattr(runs[0].recipe, key) for key in _TEXTS}
-    recipe = replace(largest.recipe, name=name, init_weights=None, joined=tuple(members), **told_of)
-    folders = [f"fold-{fold}" for fold in largest.held_back_folds] + ["final"] * (
-        recipe.validation == "folds"
-    )
-    weights = {
-        folder: [_weights(run, folder) for run in runs] for folder in folders
-    }  # before anything is written
+    recipe = _joined_recipe(runs, parts_of, largest.recipe, name)
+    weights = _weights_by_folder(runs, largest)  # before anything is written
     _take_data(largest, out)
-    samples = open_samples(largest)
-    with progress_bar(total=len(folders), desc="networks to join", unit="network") as bar:
-        for folder, paths_of_one in weights.items():
-            parts = [
-                load_network(path, run.recipe) for path, run in zip(paths_of_one, runs, strict=True)
-            ]
-            network = ChestNet.joined(parts, recipe)
-            fit_novelty(network, _learned_from(largest, samples, folder), recipe.size)
-            save_network(out / folder / "model.safetensors", network)
-            bar.update()
+    _join_networks(runs, weights, recipe, largest, out)
     if recipe.validation == "holdout":
         take_as_final(out)
     told = [
@@ -104,6 +88,36 @@ def join(  # noqa: PLR0913 -- one for each option of the command
     }
     write_facts(out / "run.json", largest.facts | facts)
     return load_run(out)
+
+
+def _joined_recipe(
+    runs: Sequence[Run], parts: Sequence[EnsemblePart], largest: Recipe, name: str
+) -> Recipe:
+    members = [_member(run.recipe, part) for run, part in zip(runs, parts, strict=True)]
+    told_of = {key: getattr(runs[0].recipe, key) for key in _TEXTS}
+    return replace(largest, name=name, init_weights=None, joined=tuple(members), **told_of)
+
+
+def _weights_by_folder(runs: Sequence[Run], largest: Run) -> dict[str, list[Path]]:
+    """Return the weight files of each network to join; raises `RunError` if one is missing."""
+    folders = [f"fold-{fold}" for fold in largest.held_back_folds]
+    if largest.recipe.validation == "folds":
+        folders.append("final")
+    return {folder: [_weights(run, folder) for run in runs] for folder in folders}
+
+
+def _join_networks(
+    runs: Sequence[Run], weights: dict[str, list[Path]], recipe: Recipe, largest: Run, out: Path
+) -> None:
+    """Write the joined network of each folder."""
+    samples = open_samples(largest)
+    with progress_bar(total=len(weights), desc="networks to join", unit="network") as bar:
+        for folder, paths in weights.items():
+            parts = [load_network(path, run.recipe) for path, run in zip(paths, runs, strict=True)]
+            network = ChestNet.joined(parts, recipe)
+            fit_novelty(network, _learned_from(largest, samples, folder), recipe.size)
+            save_network(out / folder / "model.safetensors", network)
+            bar.update()
 
 
 def _refuse_strangers(runs: Sequence[Run]) -> None:

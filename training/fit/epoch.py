@@ -1,4 +1,4 @@
-"""One epoch of training: batches, losses and steps.
+"""One epoch of training: batches, losses, steps and their learning rate.
 
 Shape suffixes: N images, 1 and C channels, H and W rows and columns, h and w map rows and columns,
 F findings.

@@ -44,9 +44,9 @@ def test_a_bare_graph_file_explains_itself(bundle_dir: Path) -> None:
 
 
 def test_a_network_that_reads_age_sex_and_view_becomes_a_bundle_that_does(
-    fused_run_dir: Path, tmp_path: Path
+    fused_bundle_dir: Path,
 ) -> None:
-    bundle = read_bundle(export(fused_run_dir, tmp_path / "store", "fused", 1))
+    bundle = read_bundle(fused_bundle_dir)
     graph = open_graph(bundle)
     image_NHW = edge_images(64)[:2]
     unknown, told = (
@@ -66,9 +66,10 @@ def test_a_network_that_reads_age_sex_and_view_becomes_a_bundle_that_does(
 
 
 def test_a_graph_that_reads_other_metadata_than_its_bundle_says_is_not_opened(
-    fused_run_dir: Path, tmp_path: Path
+    fused_bundle_dir: Path, tmp_path: Path
 ) -> None:
-    path = export(fused_run_dir, tmp_path / "store", "fused", 1)
+    path = tmp_path / "store" / "fused" / "1"
+    shutil.copytree(fused_bundle_dir, path)
     facts = json.loads((path / "bundle.json").read_text())
     (path / "bundle.json").write_text(json.dumps(facts | {"metadata": []}))
 
