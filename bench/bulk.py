@@ -85,7 +85,7 @@ def check(folder: Path, out: Path) -> None:
     columns = ["path", "probability", "label", "problem"]
     table = ds.dataset(out, format="parquet", partitioning="hive").to_table(columns=columns)
     paths = table["path"].to_pylist()
-    wanted = {str(path) for path in folder.iterdir()}
+    wanted = {str(path.resolve()) for path in folder.iterdir()}
     print(
         f"{len(paths)} rows, {len(set(paths))} distinct, {len(wanted)} files, same:",
         set(paths) == wanted,

@@ -15,7 +15,7 @@ from bulk.job import Options
 from bulk.rows import Row
 from cxr.bundle import Bundle
 from cxr.decode_and_preprocess import Preparation, Prepared, prepare
-from cxr.errors import DecodeLimit, GraphError, ImageError, NeedsWorker
+from cxr.errors import GraphError, ImageError, NeedsWorker
 from cxr.graph import Graph, Runtime, open_graph
 from cxr.interpret import Finding, Outputs, interpret, scope_warnings
 from cxr.metadata_features import encode_metadata_features
@@ -24,7 +24,17 @@ from cxr.tta import PLAIN, POLICIES, make_views
 
 INFERENCE_FAILED = "inference_failed"
 UNREADABLE = "unreadable"
-"""The source did not give the file; a later run tries again."""
+"""The source did not give the file, or this machine could not read it now; a later run tries
+again."""
+_STARTS = 3
+"""How often the start of a decoding process is tried."""
+
+
+class NoDecoderError(RuntimeError):
+    """No decoding process could be started."""
+
+    def __init__(self) -> None:
+        super().__init__("A process for decoding could not be started.")
 
 
 class Scorer:
@@ -55,6 +65,8 @@ class Scorer:
             outputs = self._run(prepared)
         except ImageError as error:
             return replace(row, problem=error.code, problem_detail=str(error))
+        except NoDecoderError as error:
+            return replace(row, problem=UNREADABLE, problem_detail=str(error))
         except GraphError:
             return replace(
                 row, problem=INFERENCE_FAILED, problem_detail="The model could not run the image."
@@ -92,12 +104,14 @@ class Scorer:
         return self._stoppable().prepare(data, self._preparation, self._options.decode_seconds)
 
     def _stoppable(self) -> StoppableDecoder:
-        """Return a decoding process that lives."""
-        if self._decoder is None or not self._decoder.is_alive:
+        """Return a decoding process that lives; raises `NoDecoderError`."""
+        if self._decoder is not None and self._decoder.is_alive:
+            return self._decoder
+        for _ in range(_STARTS):
             self._decoder = StoppableDecoder(self._options.decode_memory_bytes)
-            if not self._decoder.start():
-                raise DecodeLimit("A process for decoding could not be started.")
-        return self._decoder
+            if self._decoder.start():
+                return self._decoder
+        raise NoDecoderError
 
     def _run(self, prepared: Prepared) -> Outputs:
         views_KHW = make_views(prepared.image_HW, self._views)

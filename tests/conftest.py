@@ -1,7 +1,8 @@
 """What all tests share: the real data where there is any, and an eye on skips."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from multiprocessing.spawn import get_executable, set_executable
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             report.outcome = "failed"  # type: ignore[attr-defined]
             report.longrepr = f"skipped for a reason that tests/skips.txt does not list: {reason}"  # type: ignore[attr-defined]
     return report
+
+
+@pytest.fixture
+def no_process_starts() -> Iterator[Callable[[], None]]:
+    """Let every new process end at once, until what the fixture gives is called."""
+    python = get_executable()
+    set_executable("/bin/false")
+    yield lambda: set_executable(python)
+    set_executable(python)

@@ -9,7 +9,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 from bulk.archive_parts import Item
 from bulk.job import Options, choose_bundle
 from bulk.rows import SCHEMA, Row, make_table
-from bulk.score import Scorer
+from bulk.score import UNREADABLE, Scorer
 from cxr.bundle import Bundle
 from tests.app.serving import serving
 from tests.factories import chest, make_dicom, make_png
@@ -98,3 +98,13 @@ def test_the_page_about_bulk_lists_every_column() -> None:
     page = (Path(__file__).parents[2] / "docs/bulk.md").read_text()
 
     assert [name for name in SCHEMA.names if f"`{name}`" not in page] == []
+
+
+@pytest.mark.usefixtures("no_process_starts")
+def test_a_file_that_could_not_be_decoded_here_and_now_is_left_to_a_later_run(
+    bundle: Bundle,
+) -> None:
+    row = score(bundle, FILES["jpeg 2000"])
+
+    assert (row.problem, row.probability) == (UNREADABLE, None)
+    assert row.problem_detail == "A process for decoding could not be started."

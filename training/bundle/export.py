@@ -94,15 +94,16 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         graphs = fold_graphs(run, graph_path, Path(folder))
         held_out = predict_held_out(run, graphs)
         splits = _write_splits(draft / "splits.csv", run, held_out)
-        exact = _graph_file(graph_path, "fp32", parity)
+        bare = _graph_file(graph_path, "fp32", parity)
         told = statement or known_statement(run.index.name)
-        draft_of = Draft(model, version, run, held_out, cam, splits, exact, told)
+        draft_of = Draft(model, version, run, held_out, cam, splits, bare, told)
         manifest = write_manifest_of(draft_of)
         describe(graph_path, graph_properties(manifest))
         golden = make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size))
         golden.save(draft / "golden.npz")
         reference = Reference(run, held_out, graphs, manifest.readings[PLAIN_PROFILE], golden)
         variants = make_variants(reference, graph_path, precisions, max_bytes)
+        exact = _graph_file(graph_path, "fp32", parity)  # `describe` changed the file
         graph_files = [exact, *_variant_files(variants, run, network, cam)]
         novelty = _novelty_of_edges(graph_path, run.recipe.size, manifest.novelty)
         _write_with_variants(draft, manifest, variants, graph_files, novelty)

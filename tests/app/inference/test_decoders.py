@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
-from app.errors import DeadlineExceeded
+from app.errors import DeadlineExceeded, NotReady
 from app.inference.decoders import Decoders, Preparation
 from cxr.decode import DecodeLimits
 from cxr.decode_and_preprocess import HEATMAP_SIDE, prepare
@@ -322,3 +322,18 @@ async def test_a_file_that_no_thread_could_take_in_time_is_not_decoded() -> None
         await late
     await first
     await decoders.close()
+
+
+async def test_starts_that_failed_long_ago_do_not_end_decoding(
+    no_process_starts: Callable[[], None],
+) -> None:
+    async with decoding() as decoders:
+        await until(lambda: decoders.fault is not None)
+        with pytest.raises(NotReady):
+            await decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf)
+
+        no_process_starts()
+        await until(lambda: decoders.fault is None, seconds=60)
+        prepared = await decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf)
+
+    assert prepared.image_HW.shape == (32, 32)
