@@ -82,6 +82,15 @@ def test_sigterm_ends_a_service_that_never_finishes_its_start(store: Path) -> No
     assert status == 0
 
 
+@pytest.fixture
+def hang_up_counts() -> Iterator[None]:
+    """Start processes that heed SIGHUP, also if the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hang_up_counts")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sighup_drains_as_sigterm_does(store: Path, workers: int, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
