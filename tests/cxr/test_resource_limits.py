@@ -35,8 +35,8 @@ from tests.worst_files import many_scans_jpeg, png
 
 LIMITS = DecodeLimits()
 MAX_REFUSAL_S = 6.0
-"""Of CPU time: what a neighbour takes is no fault of the file. The slowest takes 0.4 s alone, and 2 s
-with coverage in a process that holds thousands of other tests."""
+"""Of CPU time: what a neighbour takes is no fault of the file. The slowest takes 0.4 s alone, and
+2 s with coverage in a process that holds thousands of other tests."""
 
 
 def refused(data: bytes, kind: type[ImageError]) -> None:
