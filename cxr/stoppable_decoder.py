@@ -51,8 +51,10 @@ class StoppableDecoder:
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether the process lives."""
-        return self._process.is_alive()
+        """Tell whether the process lives. One that was killed does not, even if the kernel has not
+        ended it yet.
+        """
+        return not self._is_unwanted and self._process.is_alive()
 
     def start(self) -> bool:
         """Start, wait until the process has imported its codecs, and tell whether it has."""
