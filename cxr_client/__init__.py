@@ -3,7 +3,7 @@
     from cxr_client import Client
 
     with Client("http://127.0.0.1:8000") as client:
-        answer = client.predict(Path("film.dcm"), model="pneumothorax")
+        answer = client.predict(Path("radiograph.dcm"), model="pneumothorax")
         print(answer["probability"], answer["label"])
 
 This package needs httpx and nothing of the service: no FastAPI, no model runtime.

@@ -53,7 +53,7 @@ def compare(  # noqa: PLR0913 - the command's own options
         The content of comparison.json.
 
     Raises:
-        ConfigError: fewer than two variants, one named twice, no such treatment or field, one that
+        RecipeError: fewer than two variants, one named twice, no such treatment or field, one that
             all share, or no seed.
     """
     _refuse_too_few(variants, seeds)

@@ -62,6 +62,6 @@ class Where(WholeNetwork):
         """Return the backbone's features and the moved map, one after the other."""
         feature_NChw = self.backbone(image_N1HW)
         logit_N, cam_Nhw = self.read(feature_NChw)
-        nothing_N = logit_N - self.bias if self._pool == "mean" else logit_N
-        moved_N1hw = (cam_Nhw - nothing_N[:, None, None])[:, None]
+        pooled_N = logit_N - self.bias if self._pool == "mean" else logit_N
+        moved_N1hw = (cam_Nhw - pooled_N[:, None, None])[:, None]
         return torch.cat([feature_NChw, moved_N1hw], dim=1)
