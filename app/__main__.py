@@ -6,7 +6,7 @@ The settings are checked before anything slow is imported.
 import argparse
 import sys
 
-from app.server.ending import end_process
+from app.server.end_process import end_process
 from app.settings import Settings, SettingsError
 from app.settings.help import describe_settings
 

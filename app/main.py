@@ -17,13 +17,13 @@ from app.api.head_requests import HeadMiddleware
 from app.api.origin import AllowedHosts, OriginMiddleware
 from app.api.problems import install_problems
 from app.api.routes import install_routes
-from app.api.routes.context import Service
+from app.api.routes.dependencies import Service
 from app.api.routes.openapi import install_openapi
 from app.api.upload_budget import UploadBudget
 from app.cpu import usable_cores
 from app.inference.classifier import Classifier
 from app.inference.decoders import Decoders
-from app.inference.device.link import DeviceLink
+from app.inference.device.device_client import DeviceClient
 from app.inference.load_report import reporting
 from app.models.opening_watchdog import OpeningWatch
 from app.models.store import ModelStore
@@ -53,19 +53,19 @@ def create_app(
         device_address: the socket of the device process, if that one runs the graphs.
     """
     metrics = Metrics()
-    link = (
-        DeviceLink(device_address, _SLOTS_FOR_EACH * settings.queue_capacity)
+    device_client = (
+        DeviceClient(device_address, _SLOTS_FOR_EACH * settings.queue_capacity)
         if device_address
         else None
     )
-    classifier = _make_classifier(settings, metrics, graph_opener, link)
+    classifier = _make_classifier(settings, metrics, graph_opener, device_client)
 
     app = FastAPI(
         title="cxr-serve",
         summary="Chest-radiograph classifiers over HTTP",
         description="A research tool. It is no medical device, and its answers are no diagnosis.",
         version=_version(),
-        lifespan=_lifespan_of(settings, metrics, classifier, link),
+        lifespan=_lifespan_of(settings, metrics, classifier, device_client),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -81,12 +81,12 @@ def create_app(
 
 
 def _lifespan_of(
-    settings: Settings, metrics: Metrics, classifier: Classifier, link: DeviceLink | None
+    settings: Settings, metrics: Metrics, classifier: Classifier, device_client: DeviceClient | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         quiet_libraries()
-        async with link.connected() if link else nullcontext():
+        async with device_client.connected() if device_client else nullcontext():
             await classifier.open()
             try:
                 async with (
@@ -128,14 +128,17 @@ def _add_middlewares(
 
 
 def _make_classifier(
-    settings: Settings, metrics: Metrics, graph_opener: GraphOpener, link: DeviceLink | None
+    settings: Settings,
+    metrics: Metrics,
+    graph_opener: GraphOpener,
+    device_client: DeviceClient | None,
 ) -> Classifier:
     cores = max(1, usable_cores() // settings.workers)
     # The device process itself limits how long an opening may take.
-    open_seconds = settings.open_seconds if link is None else math.inf
+    open_seconds = settings.open_seconds if device_client is None else math.inf
     store = ModelStore(
         settings.store,
-        link or make_tuner(settings, graph_opener, cores=cores),
+        device_client or make_tuner(settings, graph_opener, cores=cores),
         OpeningWatch(open_seconds, metrics.bundle_opening.set),
         default_model=settings.default_model,
     )

@@ -13,7 +13,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from app.server.ending import end_process
+from app.server.end_process import end_process
 from app.server.log import configure_logging
 from app.server.supervisor import Supervisor
 from app.server.worker_slot import WorkerSlot, work

@@ -29,7 +29,7 @@ from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.graph_runner import STOPPED, GraphRunner
 from app.inference.inline import InlineRun, inline_run
 from app.inference.latency import RunEstimate
-from app.inference.pending import InferenceResult, Item, PendingRequest
+from app.inference.pending_request import InferenceResult, Item, PendingRequest
 from app.inference.queue_capacity import QueueCapacity
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics

@@ -18,7 +18,7 @@ from app.inference.admission import Admission, InFlight, Work
 from app.inference.answer_pictures import draw_heatmap_png, write_png
 from app.inference.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.inference.model_queue import ModelQueue, make_queue
-from app.inference.pending import InferenceResult
+from app.inference.pending_request import InferenceResult
 from app.inference.prediction import Prediction, Timings, distinct, merge_metadata
 from app.inference.request import AdmittedRequest, PredictionRequest
 from app.inference.upload_run import UploadRun

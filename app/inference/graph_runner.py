@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.latency import LinearTime
-from app.inference.pending import run_rows
+from app.inference.pending_request import run_rows
 from app.inference.run_slots import RunSlots
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.errors import InferenceFailed
 from app.inference.graph_runner import STOPPED, GraphRunner
-from app.inference.pending import InferenceResult
+from app.inference.pending_request import InferenceResult
 from app.inference.run_slots import WaitingImage
 from cxr.errors import GraphError
 

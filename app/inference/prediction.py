@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Self
 
 from app.inference.decoders import Prepared
-from app.inference.pending import InferenceResult
+from app.inference.pending_request import InferenceResult
 from app.models.store import ServedVersion
 from cxr.interpret import Finding
 from cxr.radiograph import Metadata, Processing

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.inference.admission import InFlight
 from app.inference.decoders import Decoders, Preparation, Prepared
 from app.inference.model_queue import InlineStep, ModelQueue
-from app.inference.pending import InferenceResult
+from app.inference.pending_request import InferenceResult
 from app.inference.prediction import merge_metadata
 from app.inference.request import AdmittedRequest
 from cxr.metadata_features import encode_metadata_features

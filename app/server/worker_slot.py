@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from app.server.ending import end_process
+from app.server.end_process import end_process
 from app.settings import Settings
 
 logger = logging.getLogger("cxr.supervisor")

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.api.routes.admit import admit_and_read
-from app.api.routes.context import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
+from app.api.routes.admit_upload import admit_and_read
+from app.api.routes.dependencies import AcceptsDicom, Deadline, EachOnce, Service, ServiceOf
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import PREDICT_CODES, body_of_one, problem_responses
 from app.api.schemas import DicomParameters

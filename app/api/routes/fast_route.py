@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.responses import Response
 
-from app.api.routes.context import deadline_of, is_bulk, service_of
+from app.api.routes.dependencies import deadline_of, is_bulk, service_of
 
 
 class _NoParameters(BaseModel):

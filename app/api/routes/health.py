@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.api.model_answers import LivenessAnswer, ReadinessAnswer
-from app.api.routes.context import ServiceOf
+from app.api.routes.dependencies import ServiceOf
 from app.api.routes.openapi_texts import problem_responses
 from app.errors import NotReady
 from app.inference.load_report import report

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from starlette.responses import HTMLResponse, Response
 
 from app.api.model_answers import ModelAnswer, ModelsAnswer
-from app.api.routes.context import AcceptsJson, ServiceOf
+from app.api.routes.dependencies import AcceptsJson, ServiceOf
 from app.api.routes.html import html_response
 from app.api.routes.openapi_texts import problem_responses
 from app.errors import NotFound

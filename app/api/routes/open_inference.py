@@ -18,8 +18,8 @@ from app.api.open_inference_metadata import (
     Ready,
     ServerMetadata,
 )
-from app.api.routes.admit import admit_upload
-from app.api.routes.context import Deadline, EachOnce, Service, ServiceOf
+from app.api.routes.admit_upload import admit_upload
+from app.api.routes.dependencies import Deadline, EachOnce, Service, ServiceOf
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import INFER_BODY, PREDICT_CODES, infer_responses
 from app.api.schemas import ImageParameters

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from app.api.multipart import UploadedFile, UploadLimits
 from app.api.problems import Problem, problem_of
-from app.api.routes.admit import admit_and_read, admit_upload
-from app.api.routes.context import AcceptsJson, Deadline, EachOnce, Service, ServiceOf, is_bulk
+from app.api.routes.admit_upload import admit_and_read, admit_upload
+from app.api.routes.dependencies import AcceptsJson, Deadline, EachOnce, Service, ServiceOf, is_bulk
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import (
     BATCH_CODES,

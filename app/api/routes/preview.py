@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from app.api.routes.admit import admit_and_read
-from app.api.routes.context import AcceptsPng, Deadline, EachOnce, ServiceOf
+from app.api.routes.admit_upload import admit_and_read
+from app.api.routes.dependencies import AcceptsPng, Deadline, EachOnce, ServiceOf
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import PREVIEW_CODES, body_of_one, problem_responses
 from app.api.upload import while_connected

@@ -13,8 +13,8 @@ from app.errors import DeadlineExceeded, NotReady
 from app.inference.device.open_versions import OpenVersion, OpenVersions
 from app.inference.device.records import Kind, Record, RecordReader, RecordWriter, Verdict
 from app.inference.device.slots import SharedSlots
-from app.inference.device.version_texts import OpenedVersion, WantedVersion
-from app.inference.pending import InferenceResult, PendingRequest
+from app.inference.device.version_messages import OpenedVersion, WantedVersion
+from app.inference.pending_request import InferenceResult, PendingRequest
 
 
 class FrontConnection(asyncio.Protocol):

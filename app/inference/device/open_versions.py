@@ -9,7 +9,7 @@ from functools import partial
 from app.inference.batcher import Batcher
 from app.inference.device.remote_graph import RemoteShape
 from app.inference.device.run_watch import RunWatch, WatchedGraph
-from app.inference.device.version_texts import OpenedVersion, WantedVersion
+from app.inference.device.version_messages import OpenedVersion, WantedVersion
 from app.models.opening_watchdog import OpeningWatch
 from app.models.store import ServedVersion, open_version, refusal_reason
 from app.models.tuning import Tuner

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ServiceError
-from app.inference.device.version_texts import OpenedVersion, WantedVersion
-from app.inference.pending import InferenceResult, join_rows
+from app.inference.device.version_messages import OpenedVersion, WantedVersion
+from app.inference.pending_request import InferenceResult, join_rows
 from cxr.bundle import Bundle
 from cxr.errors import GraphError
 from cxr.interpret import Outputs
 
 
 class Runs(Protocol):
-    """Runs images in the device process: `DeviceLink`."""
+    """Runs images in the device process: `DeviceClient`."""
 
     async def run(
         self,

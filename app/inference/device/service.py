@@ -6,9 +6,9 @@ import socket
 from functools import partial
 
 from app.inference.device.front_connection import FrontConnection
-from app.inference.device.hello import receive_hello
 from app.inference.device.open_versions import OpenVersions
 from app.inference.device.run_watch import TICK_S
+from app.inference.device.shared_memory_handover import receive_shared_memory
 
 logger = logging.getLogger("cxr.device")
 
@@ -56,7 +56,7 @@ class DeviceService:
             link, _ = await loop.sock_accept(self._listener)
             link.settimeout(_HELLO_S)
             try:
-                slots = await asyncio.to_thread(receive_hello, link)
+                slots = await asyncio.to_thread(receive_shared_memory, link)
             except (OSError, ValueError) as error:
                 logger.warning("a connection failed", extra={"kind": type(error).__name__})
                 link.close()

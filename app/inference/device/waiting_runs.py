@@ -21,8 +21,8 @@ from app.inference.device.records import (
 )
 from app.inference.device.remote_graph import RemoteGraph
 from app.inference.device.slots import SharedSlots
-from app.inference.device.version_texts import OPENED, OpenedVersion, WantedVersion
-from app.inference.pending import InferenceResult
+from app.inference.device.version_messages import OPENED, OpenedVersion, WantedVersion
+from app.inference.pending_request import InferenceResult
 
 _Waiting = tuple[asyncio.Future[InferenceResult], RemoteGraph]
 
@@ -54,7 +54,7 @@ class WaitingRuns(asyncio.Protocol):
         *,
         start_by: float,
     ) -> InferenceResult:
-        """Answer one image; raises as `DeviceLink.run` does."""
+        """Answer one image; raises as `DeviceClient.run` does."""
         if not self._free:
             raise Overloaded("Too many images wait for the process that runs the models.")
         slot = self._free.pop()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.batcher import Batcher
-from app.inference.pending import InferenceResult
+from app.inference.pending_request import InferenceResult
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.errors import GraphError

@@ -14,15 +14,15 @@ import pytest
 from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
+from app.inference.device.device_client import DeviceClient
 from app.inference.device.device_queue import DeviceQueue
-from app.inference.device.hello import send_hello
-from app.inference.device.link import DeviceLink
 from app.inference.device.open_versions import OpenVersions
 from app.inference.device.records import RECORD, Kind, Record, RecordReader
 from app.inference.device.run_watch import RunWatch
 from app.inference.device.service import DeviceService
+from app.inference.device.shared_memory_handover import send_shared_memory
 from app.inference.device.slots import SharedSlots
-from app.inference.pending import InferenceResult
+from app.inference.pending_request import InferenceResult
 from app.models.tuning import make_tuner
 from app.settings import Settings
 from app.telemetry import Metrics
@@ -51,7 +51,7 @@ class Device:
     service: DeviceService | None = None
     versions: OpenVersions | None = None
     task: asyncio.Task[None] | None = None
-    links: list[DeviceLink] = field(default_factory=list)
+    clients: list[DeviceClient] = field(default_factory=list)
 
     def start(self) -> None:
         settings = Settings(
@@ -100,13 +100,13 @@ async def device(tmp_path: Path, graph: FakeGraph) -> AsyncIterator[Device]:
 @asynccontextmanager
 async def front(
     device: Device, num_slots: int = 16
-) -> AsyncIterator[tuple[DeviceLink, DeviceQueue]]:
+) -> AsyncIterator[tuple[DeviceClient, DeviceQueue]]:
     """Be a serving process that has opened the model."""
-    link = DeviceLink(device.folder / "sock", num_slots)
-    async with link.connected():
-        remote, plan = await asyncio.to_thread(link.open, device.bundle)
+    client = DeviceClient(device.folder / "sock", num_slots)
+    async with client.connected():
+        remote, plan = await asyncio.to_thread(client.open, device.bundle)
         queue = DeviceQueue(remote, Metrics(), plan, capacity=64)
-        yield link, queue
+        yield client, queue
 
 
 def image(grey: int) -> NDArray[np.uint8]:
@@ -289,15 +289,15 @@ async def test_a_version_that_is_gone_when_the_process_is_replaced_pauses_until_
 
 async def test_a_version_that_the_device_process_reads_otherwise_is_refused(device: Device) -> None:
     asked_for = device.bundle
-    link = DeviceLink(device.folder / "sock", 4)
+    client = DeviceClient(device.folder / "sock", 4)
     other = Bundle(
         asked_for.path,
         asked_for.manifest.model_copy(update={"finding": "another"}),
         asked_for.golden,
     )
-    async with link.connected():
+    async with client.connected():
         with pytest.raises(BundleError, match="was changed"):
-            await asyncio.to_thread(link.open, other)
+            await asyncio.to_thread(client.open, other)
     assert device.versions is not None
     assert not device.versions._open
 
@@ -314,9 +314,9 @@ async def test_metadata_reaches_the_graph(device: Device) -> None:
     device.graph.num_facts = len(COLUMNS)
     write_made_bundle(device.store, "known", 1, metadata=COLUMNS)
     bundle = read_bundle(device.store / "known" / "1")
-    link = DeviceLink(device.folder / "sock", 4)
-    async with link.connected():
-        remote, plan = await asyncio.to_thread(link.open, bundle)
+    client = DeviceClient(device.folder / "sock", 4)
+    async with client.connected():
+        remote, plan = await asyncio.to_thread(client.open, bundle)
         queue = DeviceQueue(remote, Metrics(), plan, capacity=4)
         facts_M = np.arange(len(COLUMNS), dtype=np.float32)
         result = await queue.run(image(0), start_by=math.inf, metadata_M=facts_M)
@@ -354,7 +354,7 @@ async def raw_front(device: Device) -> tuple[asyncio.StreamReader, asyncio.Strea
     link = socket.socket(socket.AF_UNIX)
     link.connect(str(device.folder / "sock"))
     slots, file = SharedSlots.create(2)
-    send_hello(link, file, slots.num_slots)
+    send_shared_memory(link, file, slots.num_slots)
     os.close(file)
     return await asyncio.open_unix_connection(sock=link)
 

@@ -1,4 +1,4 @@
-"""A serving process's connection to the device process, which is made again when that is replaced.
+"""Connect a serving process to the device process, and again if that process is replaced.
 
     keep()      connects, hands over shared memory, opens the versions in use
     open()      opens a version there, however long that takes
@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import NotReady
-from app.inference.device.hello import send_hello
 from app.inference.device.records import SECONDS_BEFORE_RETRY
 from app.inference.device.remote_graph import RemoteGraph, RemoteShape
+from app.inference.device.shared_memory_handover import send_shared_memory
 from app.inference.device.slots import SharedSlots, fits
-from app.inference.device.version_texts import OpenedVersion, WantedVersion
+from app.inference.device.version_messages import OpenedVersion, WantedVersion
 from app.inference.device.waiting_runs import WaitingRuns
-from app.inference.pending import InferenceResult
+from app.inference.pending_request import InferenceResult
 from app.models.execution_plan import ExecutionPlan
 from cxr.bundle import Bundle
 from cxr.errors import BundleError
@@ -45,7 +45,7 @@ _REOPEN_S = 2.0
 GONE = "The process that runs the models is being replaced."
 
 
-class DeviceLink:
+class DeviceClient:
     """The connection; belongs to one event loop."""
 
     def __init__(self, address: Path, num_slots: int) -> None:
@@ -62,7 +62,7 @@ class DeviceLink:
     async def connected(self) -> AsyncIterator[None]:
         """Keep the connection while the block runs."""
         self._loop = asyncio.get_running_loop()
-        task = asyncio.create_task(self._keep(), name="device-link")
+        task = asyncio.create_task(self._keep(), name="device-client")
         try:
             yield
         finally:
@@ -161,7 +161,7 @@ class DeviceLink:
             await loop.sock_connect(link, str(self._address))
             slots, file = SharedSlots.create(self._num_slots)
             try:
-                send_hello(link, file, slots.num_slots)
+                send_shared_memory(link, file, slots.num_slots)
             finally:
                 os.close(file)
             connection = WaitingRuns(slots, self._on_welcome, self._on_opened)

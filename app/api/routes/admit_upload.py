@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from fastapi import Request
 
 from app.api.multipart import UploadLimits
-from app.api.routes.context import Service
+from app.api.routes.dependencies import Service
 from app.api.upload import announced_bytes, read_upload
 from app.api.upload_budget import Reservation
 from app.inference.classifier import AdmittedRequest, by_deadline

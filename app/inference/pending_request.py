@@ -1,4 +1,4 @@
-"""One upload's views on their way through a queue, and the outputs that come back for them.
+"""A request that waits in a queue: one upload's views, and the outputs that come back for them.
 
 Shape suffixes: N images of a batch, K views of one upload, H and W rows and columns, M columns of
 metadata.

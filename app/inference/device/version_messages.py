@@ -1,4 +1,4 @@
-"""What a serving process asks the device process to open, and what it is told, as JSON."""
+"""JSON messages about opening a model version in the device process: the wish, the answer."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""The first message on a connection to the device process: the shared memory, by its descriptor."""
+"""Hand shared memory to the device process: the first message on a connection carries it."""
 
 import os
 import socket
@@ -10,12 +10,12 @@ _HELLO = struct.Struct("<8sI")
 _MAGIC = b"cxrlink1"
 
 
-def send_hello(link: socket.socket, file: int, num_slots: int) -> None:
+def send_shared_memory(link: socket.socket, file: int, num_slots: int) -> None:
     """Hand the shared memory to the device process; raises `OSError`."""
     socket.send_fds(link, [_HELLO.pack(_MAGIC, num_slots)], [file])
 
 
-def receive_hello(link: socket.socket) -> SharedSlots:
+def receive_shared_memory(link: socket.socket) -> SharedSlots:
     """Take the shared memory of a serving process; blocks for as long as the socket's time limit.
 
     Raises:

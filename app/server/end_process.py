@@ -1,4 +1,4 @@
-"""The end of a process."""
+"""End a process at once, without waiting for its threads."""
 
 import logging
 import os
