@@ -26,8 +26,8 @@ import pyarrow.dataset as ds
 
 from bench.bulk_files import make_files
 from bulk.archive_parts import Item
-from bulk.job import Options, choose_bundle
 from bulk.score import Scorer
+from bulk.scoring_job import Options, choose_bundle
 from cxr.decode import quiet_libraries
 from tests.server import running_server
 

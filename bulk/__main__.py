@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bulk.errors import BulkError
-from bulk.job import Job, Options, choose_bundle, make_job
 from bulk.run import Cluster, estimate, run
+from bulk.scoring_job import Job, Options, choose_bundle, make_job
 from bulk.sources import open_source
 from bulk.sources.files import FileSource, is_inside
 

@@ -25,8 +25,8 @@ from ray.exceptions import RayError
 
 from bulk.archive_parts import ArchivePart, Item
 from bulk.errors import BulkError
-from bulk.job import Job
 from bulk.score_to_parquet import PartResult, score_part, score_sample
+from bulk.scoring_job import Job
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Of a Ray of our own: only names and results travel through it, never an image."""

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from bulk.archive_parts import ArchivePart, Item, divide, sample
 from bulk.errors import BulkError
 from bulk.estimate import SAMPLE_FILES, Estimate, predicted_bytes
-from bulk.job import Job
 from bulk.manifest import ArchiveManifest, Entry, JobFile, hold
+from bulk.scoring_job import Job
 
 if TYPE_CHECKING:
     from bulk.ray_job import SampleResult

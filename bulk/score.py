@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bulk.archive_parts import Item
-from bulk.job import Options
 from bulk.rows import Row
+from bulk.scoring_job import Options
 from cxr.bundle import Bundle
 from cxr.decode_and_preprocess import Preparation, Prepared, prepare
 from cxr.errors import GraphError, ImageError, NeedsWorker

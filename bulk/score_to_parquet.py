@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from bulk.archive_parts import ArchivePart, Item
 from bulk.errors import SourceUnreadable
-from bulk.job import Job, identity
 from bulk.rows import Row, make_table
 from bulk.score import UNREADABLE, Scorer
+from bulk.scoring_job import Job, identity
 from bulk.sources import Reader
 from cxr.bundle import read_bundle
 from cxr.decode import quiet_libraries

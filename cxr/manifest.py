@@ -13,7 +13,7 @@ from cxr.metadata_features import COLUMNS
 from cxr.metrics_schema import BundleMetrics
 from cxr.preprocess import PreprocessSpec
 from cxr.regular_file import read_regular_file
-from cxr.study import Study
+from cxr.study_schema import Study
 
 SCHEMA: Literal["cxr-bundle/1"] = "cxr-bundle/1"
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -17,9 +17,9 @@ from pynetdicom.transport import ThreadedAssociationServer
 from gateway.associations import listen, wait_for_events
 from gateway.failpoints import failpoint
 from gateway.metrics import GatewayMetrics
+from gateway.presentation_contexts import SYNTAXES
 from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, RefusedInstance
 from gateway.settings import GatewaySettings, Peer
-from gateway.sop_classes import SYNTAXES
 from gateway.tls import server_context
 
 _REQUEST_WITHIN_S = 10.0

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from gateway.header import UnreadableHeader, read_facts, read_meta
 from gateway.loop_guard import is_foreign
+from gateway.presentation_contexts import RADIOGRAPHS
 from gateway.rules import Trial, try_rules
 from gateway.settings import GatewaySettings
-from gateway.sop_classes import RADIOGRAPHS
 
 
 def explain(settings: GatewaySettings, data: bytes, calling_ae: str) -> Iterator[str]:

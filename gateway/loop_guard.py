@@ -2,7 +2,7 @@
 
 A result of ours is known by its manufacturer, by its UID in our own table, or by equipment of
 ours among the contributors. Reports, presentation states, segmentations and key objects are not
-radiographs, and are refused when they arrive (`sop_classes`).
+radiographs, and are refused when they arrive (`presentation_contexts`).
 """
 
 import sqlite3

@@ -15,7 +15,7 @@ from gateway.database import Database, DatabaseError
 from gateway.failpoints import failpoint
 from gateway.instances import InstanceAdmission, NewInstance
 from gateway.metrics import GatewayMetrics
-from gateway.sop_classes import RADIOGRAPHS
+from gateway.presentation_contexts import RADIOGRAPHS
 from gateway.spool import Spool, digest_of
 
 OUT_OF_RESOURCES = 0xA700

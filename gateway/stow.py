@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.failpoints import failpoint
 from gateway.header import UnreadableHeader, find_data_set, read_facts, read_meta
+from gateway.presentation_contexts import SYNTAXES
 from gateway.receive import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, Incoming, Receiver, RefusedInstance
 from gateway.settings import STOW_SOURCE
-from gateway.sop_classes import SYNTAXES
 
 _JSON = "application/dicom+json"
 _RETRY_AFTER_S = "30"

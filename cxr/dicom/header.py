@@ -24,8 +24,8 @@ from pydicom.uid import (
 )
 
 from cxr.bounded_reads import BoundedReads
+from cxr.dicom.one_pass_reader import scan, scan_meta, shared_tag
 from cxr.dicom.open_ended import BehindPixels, read_open_ended
-from cxr.dicom.scan import scan, scan_meta, shared_tag
 from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat
 
 PREAMBLE_BYTES = 128

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
-from bulk.job import Job, Options, choose_bundle, make_job
+from bulk.scoring_job import Job, Options, choose_bundle, make_job
 from bulk.sources import open_source
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom, make_png

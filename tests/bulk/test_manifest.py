@@ -5,9 +5,9 @@ import pytest
 
 from bulk.archive_parts import ArchivePart, divide
 from bulk.errors import BulkError
-from bulk.job import Job
 from bulk.manifest import ArchiveManifest, Entry, JobFile, hold
 from bulk.score_to_parquet import score_part
+from bulk.scoring_job import Job
 
 
 def scored(job: Job, manifest: ArchiveManifest) -> list[ArchivePart]:

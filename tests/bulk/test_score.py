@@ -7,9 +7,9 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from bulk.archive_parts import Item
-from bulk.job import Options, choose_bundle
 from bulk.rows import SCHEMA, Row, make_table
 from bulk.score import UNREADABLE, Scorer
+from bulk.scoring_job import Options, choose_bundle
 from cxr.bundle import Bundle
 from tests.app.serving import serving
 from tests.factories import chest, make_dicom, make_png

@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bulk.archive_parts import divide
-from bulk.job import Job
 from bulk.score_to_parquet import MAX_DEATHS, Journal, score_part
+from bulk.scoring_job import Job
 from cxr.errors import BundleError
 
 

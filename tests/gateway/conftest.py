@@ -20,9 +20,9 @@ from gateway.backpressure import Backpressure
 from gateway.database import Database
 from gateway.dimse_server import DimseServer
 from gateway.metrics import GatewayMetrics
+from gateway.presentation_contexts import RADIOGRAPHS, SYNTAXES
 from gateway.receive import Receiver
 from gateway.settings import GatewaySettings
-from gateway.sop_classes import RADIOGRAPHS, SYNTAXES
 from gateway.spool import Spool
 from tests.factories import chest, make_dicom
 

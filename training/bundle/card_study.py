@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cxr.manifest import Manifest
-from cxr.study import PartitionFigures
+from cxr.study_schema import PartitionFigures
 from training.bundle.checklist import NOT_STATED, checklist, statement_of
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cxr.manifest import Manifest
-from cxr.study import DataStatement, PartitionFigures
+from cxr.study_schema import DataStatement, PartitionFigures
 from training.bundle.data_statements import known_statement
 from training.stats.format import figure_text
 

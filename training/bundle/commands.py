@@ -108,9 +108,9 @@ def _add_export(commands: Commands) -> None:
         "--study",
         type=Path,
         metavar="FILE",
-        help="JSON with what no file tells of your data (keys of cxr.study.DataStatement, such as "
-        "reference_standard and eligibility), for the checklist; default: what is published "
-        "about the recipe's data",
+        help="JSON with what no file tells of your data (keys of cxr.study_schema.DataStatement, "
+        "such as reference_standard and eligibility), for the checklist; default: what is "
+        "published about the recipe's data",
     )
     export.set_defaults(run=_export)
 
@@ -151,7 +151,7 @@ def _add_report(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from training.bundle.amend import state_fast, state_gate  # noqa: PLC0415
+    from training.bundle.add_figures import state_fast, state_gate  # noqa: PLC0415
     from training.bundle.bf16 import require_bf16  # noqa: PLC0415
     from training.bundle.bf16_after_export import judge_bundle  # noqa: PLC0415
     from training.evaluation.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it

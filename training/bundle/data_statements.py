@@ -1,4 +1,4 @@
-"""What is published about the data sets that the recipes name; see `cxr.study.DataStatement`.
+"""What is published about the data sets that the recipes name (`cxr.study_schema`).
 
 Other data come with a file of their own (`export --study FILE`). What a publication does not say
 is left out here, and the card calls it not stated.
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cxr.study import DataStatement
+from cxr.study_schema import DataStatement
 from training.errors import TrainingError
 from training.recipe.catalogue import (
     pneumonia_efficientnet_b0,

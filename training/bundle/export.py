@@ -25,8 +25,8 @@ from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
 from cxr.manifest import GraphFile, Manifest, Parity
 from cxr.metrics_schema import EdgeImages
 from cxr.preprocess import PreprocessSpec
-from cxr.study import DataStatement
-from training.bundle.amend import write_texts
+from cxr.study_schema import DataStatement
+from training.bundle.add_figures import write_texts
 from training.bundle.checklist import checklist_lines
 from training.bundle.convert_precision import StoredPrecision
 from training.bundle.data_statements import known_statement

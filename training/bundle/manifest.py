@@ -15,7 +15,7 @@ from cxr.manifest import GraphFile, Manifest, TrainingData
 from cxr.metadata_features import COLUMNS
 from cxr.metrics_schema import BundleMetrics, TtaFigures
 from cxr.preprocess import PreprocessSpec
-from cxr.study import DataStatement
+from cxr.study_schema import DataStatement
 from training.bundle.held_out import HeldOut
 from training.bundle.held_out_figures import (
     basis,
@@ -24,7 +24,7 @@ from training.bundle.held_out_figures import (
     novelty_basis,
     robustness_figures,
 )
-from training.bundle.study import describe_study
+from training.bundle.study_figures import describe_study
 from training.fit.run_dir import Run
 from training.recipe.schema import recipe_to_dict
 from training.stats.calibrate import DEFAULT_OPERATING_POINT, novelty_limits

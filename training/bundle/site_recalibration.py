@@ -30,7 +30,7 @@ from cxr.metrics_schema import (
     Recalibration,
     TtaFigures,
 )
-from training.bundle.amend import write_texts
+from training.bundle.add_figures import write_texts
 from training.bundle.manifest import graph_properties
 from training.bundle.onnx_export import describe
 from training.bundle.release_gates.bundle_gates import opening_gate

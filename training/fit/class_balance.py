@@ -1,5 +1,5 @@
 """Treatments of a rare class: draw it as often as the other, weigh its loss, or fill it up
-(`training.fit.generate`).
+(`training.fit.augmented_copies`).
 """
 
 import numpy as np

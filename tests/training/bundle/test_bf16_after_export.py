@@ -10,7 +10,7 @@ from cxr.bundle import read_bundle
 from cxr.manifest import FastPrecision
 from cxr.metrics_schema import PrecisionFigures
 from training.__main__ import main
-from training.bundle.amend import state_fast
+from training.bundle.add_figures import state_fast
 from training.bundle.bf16 import NotMeasurable, openvino_is_installed
 from training.bundle.bf16_after_export import judge_bundle, read_unseen
 from training.bundle.export import export

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cxr.bundle import read_bundle
-from cxr.study import DataStatement
+from cxr.study_schema import DataStatement
 from training.bundle.checklist import checklist, checklist_lines
 from training.bundle.data_statements import known_statement, read_statement
 from training.bundle.model_card import card_text

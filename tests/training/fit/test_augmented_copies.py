@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from training.data.index import read_table
-from training.fit.generate import Generated, GenerateError, generate
+from training.fit.augmented_copies import Generated, GenerateError, generate
 
 IDS = [f"film{i}" for i in range(12)]
 LABELS = np.array([1] * 9 + [0] * 3)

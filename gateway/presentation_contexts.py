@@ -1,4 +1,4 @@
-"""SOP classes that are taken, and transfer syntaxes that the service reads."""
+"""Presentation contexts: SOP classes that are taken, transfer syntaxes that the service reads."""
 
 import pydicom.uid as uids
 

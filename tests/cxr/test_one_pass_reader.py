@@ -20,8 +20,8 @@ from pydicom.uid import (
 )
 
 from cxr.dicom.header import read_meta
-from cxr.dicom.quiet import quiet_pydicom
-from cxr.dicom.scan import Elements, scan, scan_meta
+from cxr.dicom.one_pass_reader import Elements, scan, scan_meta
+from cxr.dicom.pydicom_settings import quiet_pydicom
 from tests.factories import chest, make_dicom
 
 SCANNED = (ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEG2000Lossless, RLELossless)

@@ -1,4 +1,4 @@
-"""What every worker of a run must know: which model, which options, where the answers go."""
+"""One run, as its workers must know it: which model, which options, where the answers go."""
 
 import hashlib
 import json

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from cxr.interpret import PLAIN_PROFILE, DecisionProfile
-from cxr.study import DataStatement, ErrorGroup, PartitionFigures, Study, SurestError
+from cxr.study_schema import DataStatement, ErrorGroup, PartitionFigures, Study, SurestError
 from training.bundle.held_out import HeldOut
 from training.data.index import IndexRow
 from training.fit.run_dir import Run

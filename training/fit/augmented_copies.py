@@ -1,4 +1,4 @@
-"""Fill up the rarer class with augmented copies of its own images, written as files for inspection.
+"""Augmented copies of images of the rarer class, which fill it up; written as files to inspect.
 
     RUN/fold-<k>/generated/
         <image id>-made<number>.png   an augmented copy of that image

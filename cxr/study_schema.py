@@ -1,4 +1,4 @@
-"""What a bundle tells of its data beyond figures: what CLAIM 2024 and TRIPOD+AI ask for.
+"""The schema of what a bundle says of its data and errors, as CLAIM 2024 and TRIPOD+AI ask.
 
 CLAIM: Tejani et al. 2024 (10.1148/ryai.240300); TRIPOD+AI: Collins et al. 2024
 (10.1136/bmj-2023-078378). What nobody has stated is None, and never guessed.

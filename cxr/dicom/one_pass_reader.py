@@ -1,8 +1,8 @@
-"""Scan a well-formed data set in one pass over its bytes, which copies nothing but values.
+"""Read a well-formed data set in one pass over its bytes, much faster than pydicom.
 
 Most files are little endian, state the length of all that they hold, and end with their last
-element. For these, `scan` makes what pydicom makes, in a tenth of the time. For any other file it
-gives None, and pydicom reads it.
+element. For these, `scan` makes what pydicom makes, in a tenth of the time: it copies nothing but
+values. For any other file it gives None, and pydicom reads it.
 """
 
 import struct

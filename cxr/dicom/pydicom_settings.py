@@ -1,4 +1,4 @@
-"""Keep pydicom quiet: what it logs quotes the patient's values."""
+"""Settings of pydicom: it logs nothing, since its messages quote the patient's values."""
 
 import pydicom.charset
 import pydicom.config
