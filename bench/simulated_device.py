@@ -20,7 +20,7 @@ from app.server.worker_slot import WorkerSlot, work
 from app.settings import Settings
 from cxr.bundle import Bundle
 from cxr.graph import Runtime
-from cxr.interpret import Outputs
+from cxr.interpret import Outputs, no_map
 
 RUN_S = 0.0005
 IMAGE_S = 0.0001
@@ -41,17 +41,18 @@ class SimulatedGraph:
         self._novelty_N = golden.novelty_N[:1]
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], _metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        _metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> Outputs:
         """Answer a batch after its time."""
         count = len(batch_NHW)
         with self._device:
             time.sleep(RUN_S + IMAGE_S * count)
-        return Outputs(
-            np.repeat(self._logit_N, count),
-            np.repeat(self._cam_Nhw, count, axis=0),
-            np.repeat(self._novelty_N, count),
-        )
+        cam_Nhw = np.repeat(self._cam_Nhw, count, axis=0) if with_map else no_map(count)
+        return Outputs(np.repeat(self._logit_N, count), cam_Nhw, np.repeat(self._novelty_N, count))
 
 
 class SimulatedDevice:

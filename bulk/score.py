@@ -115,7 +115,7 @@ class Scorer:
 
     def _run(self, prepared: Prepared) -> Outputs:
         views_KHW = make_views(prepared.image_HW, self._views)
-        outputs = self._graph.run(views_KHW, self._metadata(prepared))
+        outputs = self._graph.run(views_KHW, self._metadata(prepared), with_map=False)
         arrays = (outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N)
         if not all(len(array) == len(views_KHW) and np.isfinite(array).all() for array in arrays):
             raise GraphError("the graph's outputs are not whole and finite")

@@ -5,7 +5,7 @@ Shape suffixes: N or K views of one image, h and w map rows and columns.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -28,6 +28,7 @@ class Outputs:
     `logit_N` is raw, before calibration.  `cam_Nhw` is the logit's own map:
     `pool(cam) + bias == logit` with the pool and the bias of the bundle, or `bias_N` of a graph
     that reads age, sex and view too.
+    If no map was asked for, it has no cells.
     `novelty_N` is the whitened distance from the training set, of features and coarse shape.
     """
 
@@ -36,6 +37,15 @@ class Outputs:
     novelty_N: NDArray[np.float32]
     bias_N: NDArray[np.float32] | None = None
     """Of graphs that read metadata; nothing of an answer needs it but the proof of the map."""
+
+    def without_map(self) -> "Outputs":
+        """Return the same for one who asked for no map."""
+        return replace(self, cam_Nhw=no_map(len(self.logit_N)))
+
+
+def no_map(num_images: int) -> NDArray[np.float32]:
+    """Return maps without cells, float32 [N, 0, 0]."""
+    return np.empty((num_images, 0, 0), np.float32)
 
 
 class ClosedModel(BaseModel):
@@ -185,7 +195,8 @@ class Finding:
 
     `label` is the positive one exactly when `probability >= threshold`.
     `prevalence` is the one that was asked for; None means the training data's.
-    `cam_hw` is float32 in units of the logit, aligned with the plain image.
+    `cam_hw` is float32 in units of the logit, aligned with the plain image; it has no cells if no
+    map was asked for.
     """
 
     probability: float

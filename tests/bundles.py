@@ -91,6 +91,49 @@ def _made_nodes(cell: int, *, reads_facts: bool) -> list[onnx.NodeProto]:
     ]
 
 
+def graph_with_own_map(size: int = 32) -> onnx.ModelProto:
+    """Return a graph whose logit is that of the made one, and whose map needs weights of its own.
+
+    The map is a pattern times the cells, moved so that it adds up to the logit.
+    """
+    made = made_graph(size)
+    answering = [
+        helper.make_node("Cast", ["image"], ["grey"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["grey", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "gain"], ["gained"]),
+        helper.make_node("Add", ["gained", "constant"], ["logit"]),
+        helper.make_node("Mul", ["logit", "logit"], ["novelty"]),
+    ]
+    cell = size // CELLS
+    drawing = [
+        helper.make_node("Unsqueeze", ["grey", "channel"], ["grey4"]),
+        helper.make_node(
+            "AveragePool", ["grey4"], ["cells4"], kernel_shape=[cell, cell], strides=[cell, cell]
+        ),
+        helper.make_node("Squeeze", ["cells4", "channel"], ["cells"]),
+        helper.make_node("Mul", ["cells", "pattern"], ["drawn"]),
+        helper.make_node("ReduceMean", ["drawn", "cell_axes"], ["drawn_mean"], keepdims=1),
+        helper.make_node("Sub", ["drawn", "drawn_mean"], ["without_mean"]),
+        helper.make_node("Sub", ["logit", "map_constant"], ["pooled"]),
+        helper.make_node("Unsqueeze", ["pooled", "cell_axes"], ["pooled3"]),
+        helper.make_node("Add", ["without_mean", "pooled3"], ["cam"]),
+    ]
+    constants: dict[str, NDArray[Any]] = {
+        "axes": np.array([1, 2], np.int64), "gain": np.array(GAIN / 255, np.float32),
+        "constant": np.array(BIAS, np.float32), "channel": np.array([1], np.int64),
+        "pattern": np.linspace(0, 1, CELLS * CELLS, dtype=np.float32).reshape(CELLS, CELLS),
+        "cell_axes": np.array([1, 2], np.int64), "map_constant": np.array(BIAS, np.float32),
+    }  # fmt: skip
+    graph = helper.make_graph(
+        [*answering, *drawing],
+        "own-map",
+        list(made.graph.input),
+        list(made.graph.output),
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
 def replace_graph(bundle: Path, model: onnx.ModelProto) -> None:
     """Put another graph into a bundle, and its hash into bundle.json."""
     path = bundle / "model.onnx"

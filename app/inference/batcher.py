@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +87,7 @@ class Batcher:
         return self._estimate.shared_seconds(num_views)
 
     def observe(self, num_images: int, seconds: float) -> None:
-        """Learn how long one run took."""
+        """Learn how long one run without maps took."""
         self._runner.run_time.observe(num_images, seconds)
 
     async def run(
@@ -95,6 +96,7 @@ class Batcher:
         *,
         start_by: float,
         metadata_M: NDArray[np.float32] | None = None,
+        with_map: bool = True,
     ) -> InferenceResult:
         """Answer the views of one admitted upload, uint8 [K, H, W].
 
@@ -102,13 +104,16 @@ class Batcher:
             views_KHW: all of the graph's input size.
             start_by: on `time.monotonic`'s clock; a view that did not start by then is dropped.
             metadata_M: the metadata features, for graphs that read them.
+            with_map: whether the maps of the views are wanted.
 
         Raises:
             DeadlineExceeded: a view did not start in time.
             InferenceFailed: the graph failed on one of the views.
             NotReady: the runners have died.
         """
-        pending = self.submit(views_KHW, start_by=start_by, metadata_M=metadata_M)
+        pending = self.submit(
+            views_KHW, start_by=start_by, metadata_M=metadata_M, with_map=with_map
+        )
         try:
             return await pending.answer
         finally:
@@ -120,6 +125,7 @@ class Batcher:
         *,
         start_by: float,
         metadata_M: NDArray[np.float32] | None = None,
+        with_map: bool = True,
     ) -> PendingRequest:
         """Let views wait for their run, and return at once; else as `run`.
 
@@ -129,7 +135,7 @@ class Batcher:
         if self.fault:
             raise NotReady(self.fault)
         pending = PendingRequest(
-            views_KHW, start_by, self._loop.create_future(), time.monotonic(), metadata_M
+            views_KHW, start_by, self._loop.create_future(), time.monotonic(), metadata_M, with_map
         )
         self._queue.append(pending)
         self._count_waiting(len(views_KHW))
@@ -244,10 +250,11 @@ class Batcher:
         batch_NHW = np.stack([pending.views_KHW[index] for pending, index in batch])
         known = [pending.metadata_M for pending, _ in batch if pending.metadata_M is not None]
         metadata_NM = np.stack(known) if known else None  # of one graph: all have it, or none
-        done = await self._loop.run_in_executor(
-            self._threads, self._runner.run, batch_NHW, metadata_NM
-        )
-        self.observe(len(batch), done.seconds)
+        with_map = any(pending.with_map for pending, _ in batch)
+        run = partial(self._runner.run, batch_NHW, metadata_NM, with_map=with_map)
+        done = await self._loop.run_in_executor(self._threads, run)
+        if not with_map:  # the time of the maps is left to the pace, as that of the pictures is
+            self.observe(len(batch), done.seconds)
         return done.rows
 
     def _count_waiting(self, change: int) -> None:

@@ -51,11 +51,15 @@ class GraphRunner:
         self._on_stop = on_stop
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> GraphRun:
         """Run a batch in the calling thread, which holds a run slot; raises `GraphError`."""
         started = time.monotonic()
-        rows = run_rows(self._graph, batch_NHW, metadata_NM)
+        rows = run_rows(self._graph, batch_NHW, metadata_NM, with_map=with_map)
         self.metrics.batch_size.observe(len(batch_NHW))
         return GraphRun(rows, time.monotonic() - started)
 

@@ -31,7 +31,11 @@ class InlineRun:
         self._must_queue = must_queue
 
     def run(
-        self, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None
+        self,
+        image_HW: NDArray[np.uint8],
+        metadata_M: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> InferenceResult | None:
         """Run an image of the graph's input size, in any thread.
 
@@ -48,7 +52,7 @@ class InlineRun:
         self._waiting.end()
         metadata_NM = None if metadata_M is None else metadata_M[None]
         try:
-            done = runner.run(image_HW[None], metadata_NM)
+            done = runner.run(image_HW[None], metadata_NM, with_map=with_map)
         except GraphError as exc:
             logger.exception("the graph failed on an image")
             raise InferenceFailed("The model could not answer for this image.") from exc

@@ -22,7 +22,11 @@ class InlineStep(Protocol):
     """Runs one image in the thread that decoded it, or lets it queue."""
 
     def run(
-        self, image_HW: NDArray[np.uint8], metadata_M: NDArray[np.float32] | None = None
+        self,
+        image_HW: NDArray[np.uint8],
+        metadata_M: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> InferenceResult | None:
         """Return None if the image must queue."""
         ...
@@ -53,6 +57,7 @@ class ModelQueue(Protocol):
         *,
         start_by: float,
         metadata_M: NDArray[np.float32] | None = None,
+        with_map: bool = True,
     ) -> InferenceResult:
         """Answer the views of one admitted upload."""
         ...

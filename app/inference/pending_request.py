@@ -36,13 +36,15 @@ class PendingRequest:
     enqueued: float
     metadata_M: NDArray[np.float32] | None = None
     """The metadata features, for graphs that read them."""
+    with_map: bool = True
+    """Whether the maps are wanted. A batch has them if one of its requests wants them."""
     taken: int = 0
     first_run: float = 0.0
     rows: dict[int, Outputs] = field(default_factory=dict)
 
     def settle(self, index: int, row: Outputs) -> None:
         """Keep one view's outputs; the last one completes the answer."""
-        self.rows[index] = row
+        self.rows[index] = row if self.with_map else row.without_map()
         if len(self.rows) == len(self.views_KHW) and not self.answer.done():
             rows = [self.rows[number] for number in range(len(self.rows))]
             self.answer.set_result(
@@ -64,13 +66,17 @@ Item = tuple[PendingRequest, int]
 
 
 def run_rows(
-    graph: Graph, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+    graph: Graph,
+    batch_NHW: NDArray[np.uint8],
+    metadata_NM: NDArray[np.float32] | None = None,
+    *,
+    with_map: bool = True,
 ) -> list[Outputs]:
     """Run a batch and split its outputs by image; raises `GraphError` unless they are whole and
     finite.
     """
     try:
-        outputs = graph.run(batch_NHW, metadata_NM)
+        outputs = graph.run(batch_NHW, metadata_NM, with_map=with_map)
     except GraphError:
         raise
     except Exception as exc:  # whatever a foreign graph raises fails its batch, not its runner

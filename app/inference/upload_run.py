@@ -42,6 +42,7 @@ class UploadRun:
             await self._make_views(prepared),
             start_by=self.upload.start_by(run_s),
             metadata_M=self._metadata_features(prepared),
+            with_map=self.admitted.request.heatmap,
         )
         return prepared, replace(queued, queue_s=queued.queue_s + max(0.0, waited_s))
 
@@ -63,7 +64,11 @@ class UploadRun:
         is_plain = self.admitted.views == (PLAIN,)
         if not is_plain or self.decoders.num_threads < self.queue.num_run_slots:
             return None
-        return inline.run(prepared.image_HW, self._metadata_features(prepared))
+        return inline.run(
+            prepared.image_HW,
+            self._metadata_features(prepared),
+            with_map=self.admitted.request.heatmap,
+        )
 
     def _metadata_features(self, prepared: Prepared) -> NDArray[np.float32] | None:
         """Return the metadata features, float32 [M], if the model reads them."""

@@ -41,12 +41,19 @@ class Graph(Protocol):
     """Columns of the second input; 0 if the graph reads the image alone."""
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> Outputs:
         """Answer a batch, in order; safe to call from several threads. Raises `GraphError`.
 
-        `metadata_NM` is the second input, as `cxr.metadata_features` writes it; None if nothing is
-        known.
+        Args:
+            batch_NHW: images of the graph's input size.
+            metadata_NM: the second input, as `cxr.metadata_features` writes it; None if nothing is
+                known.
+            with_map: whether the map is wanted; without it a run may be shorter.
         """
         ...
 

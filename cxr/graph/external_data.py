@@ -5,16 +5,13 @@ model is read as protocol buffers, so that serving does not need the package onn
 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cxr.errors import BundleError
+from cxr.graph.protocol_buffers import read_fields
 
 _MAX_DEPTH = 64
 """Nested graphs, each of which is three messages deep."""
-
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
-"""Wire types (https://protobuf.dev/programming-guides/encoding/)."""
 
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 """Fields of TensorProto."""
@@ -49,42 +46,9 @@ def check_no_external_data(model: bytes) -> None:
 def _check(data: memoryview, kind: _Message, depth: int) -> None:
     if depth > _MAX_DEPTH:
         raise BundleError("the graph is nested too deeply")
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         if kind is _TENSOR and number in (_EXTERNAL_DATA, _DATA_LOCATION) and value:
             raise BundleError("the graph keeps weights outside its own file")
         inner = kind.fields.get(number)
         if inner is not None and isinstance(value, memoryview):
             _check(value, inner, depth + 1)
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and value of each field; raise `IndexError` or `ValueError` for other data."""
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        wire_type = key & 7
-        if wire_type == _VARINT:
-            value, place = _varint(data, place)
-            yield key >> 3, value
-            continue
-        if wire_type == _BYTES:
-            size, place = _varint(data, place)
-        elif wire_type in (_FIXED_32, _FIXED_64):
-            size = 4 if wire_type == _FIXED_32 else 8
-        else:
-            raise ValueError("no field of this type")
-        if place + size > len(data):
-            raise ValueError("the field is cut short")
-        yield key >> 3, data[place : place + size]
-        place += size
-
-
-def _varint(data: memoryview, place: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, place
-    raise ValueError("the number is too long")

@@ -3,11 +3,15 @@
 Inputs lie in memory of the device that was bound once for each size of a batch, so
 that a run allocates nothing; the CPU takes the same way as a GPU.
 
+On the CPU, networks that only draw the map have a session of their own, which runs if the map is
+wanted. On a GPU one session runs all, because a limit of memory is one session's.
+
 Shape suffixes: N images, H and W input rows and columns, h and w map rows and columns, M columns of
 metadata.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -19,12 +23,9 @@ from numpy.typing import NDArray
 
 from cxr.errors import BundleError, GraphError
 from cxr.graph.external_data import check_no_external_data
+from cxr.graph.map_part import divide
 from cxr.graph.runtime import Runtime
-from cxr.interpret import Outputs
-
-_OUTPUTS = ("logit", "cam", "novelty")
-_MORE_OUTPUTS = (*_OUTPUTS, "bias")
-"""Of a graph that reads metadata."""
+from cxr.interpret import Outputs, no_map
 
 
 class OnnxGraph:
@@ -50,7 +51,9 @@ class OnnxGraph:
         if runtime.cancellation is not None:
             runtime.cancellation.on_cancel(partial(options.set_load_cancellation_flag, True))
             runtime.cancellation.on_cancel(self._stop_runs)
-        self._session = _open_session(data, options, runtime)
+        parts = divide(data) if runtime.device == "cpu" else None
+        self._sessions = [_open_session(part, options, runtime) for part in parts or (data,)]
+        self._session = self._sessions[0]
         self.engine = runtime.name
         self.precision = precision
         self.num_facts = _num_facts(self._session)
@@ -65,17 +68,21 @@ class OnnxGraph:
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> Outputs:
         """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`."""
         shape = (self._runtime.fill(len(batch_NHW)), *batch_NHW.shape[1:])
         try:
             bound = self._take(shape)
-            outputs = bound.run(self._session, self._run_options, batch_NHW, metadata_NM)
+            outputs = bound.run(self._run_options, batch_NHW, metadata_NM, with_map=with_map)
         except Exception as exc:  # as above
             raise GraphError(f"ONNX Runtime could not run the batch: {type(exc).__name__}") from exc
         self._idle[shape].put(bound)
-        return Outputs(*outputs)
+        return outputs
 
     def _stop_runs(self) -> None:
         self._run_options.terminate = True
@@ -85,7 +92,7 @@ class OnnxGraph:
             return self._idle[shape].get_nowait()
         except Empty:
             return _BoundBatch(
-                self._session,
+                self._sessions,
                 shape,
                 self.num_facts,
                 "cuda" if self._runtime.device == "gpu" else "cpu",
@@ -114,39 +121,60 @@ def _open_session(
 
 
 class _BoundBatch:
-    """Memory for one batch on the device, bound to a session; does one run at a time."""
+    """Memory for one batch on the device, bound to sessions; does one run at a time."""
 
     def __init__(
-        self, session: ort.InferenceSession, shape: tuple[int, ...], num_facts: int, device: str
+        self,
+        sessions: Sequence[ort.InferenceSession],
+        shape: tuple[int, ...],
+        num_facts: int,
+        device: str,
     ) -> None:
         self._host_NHW = np.zeros(shape, np.uint8)
         self._host_NM = np.zeros((shape[0], num_facts), np.float32)
         self._image = ort.OrtValue.ortvalue_from_shape_and_type(list(shape), np.uint8, device, 0)
-        self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input("image", self._image)
-        for name in _MORE_OUTPUTS if num_facts else _OUTPUTS:
-            self._binding.bind_output(name, "cpu")
+        self._bindings = [(session, self._bind(session)) for session in sessions]
 
     def run(
         self,
-        session: ort.InferenceSession,
         options: ort.RunOptions,
         batch_NHW: NDArray[np.uint8],
         metadata_NM: NDArray[np.float32] | None,
-    ) -> list[NDArray[np.float32]]:
+        *,
+        with_map: bool,
+    ) -> Outputs:
         """Run a batch of at most this size; rows that fill it up hold what was there before, and
         are cut off again.
         """
         self._host_NHW[: len(batch_NHW)] = batch_NHW
         self._image.update_inplace(self._host_NHW)
+        (session, binding), *others = self._bindings
         if self._host_NM.shape[1]:
             self._host_NM[: len(batch_NHW)] = 0.0 if metadata_NM is None else metadata_NM
-            self._binding.bind_cpu_input("metadata", self._host_NM)
-        session.run_with_iobinding(self._binding, options)
+            binding.bind_cpu_input("metadata", self._host_NM)
+        session.run_with_iobinding(binding, options)
+        values = _outputs_of(session, binding)
+        for map_session, map_binding in others if with_map else ():
+            map_binding.bind_ortvalue_input("logit", values["logit"])
+            map_session.run_with_iobinding(map_binding, options)
+            values |= _outputs_of(map_session, map_binding)
         # The outputs' memory is used again by the next run.
-        return [
-            np.array(output.numpy()[: len(batch_NHW)]) for output in self._binding.get_outputs()
-        ]
+        arrays = {name: np.array(value.numpy()[: len(batch_NHW)]) for name, value in values.items()}
+        if not with_map:
+            arrays["cam"] = no_map(len(batch_NHW))
+        return Outputs(arrays["logit"], arrays["cam"], arrays["novelty"], arrays.get("bias"))
+
+    def _bind(self, session: ort.InferenceSession) -> ort.IOBinding:
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("image", self._image)
+        for output in session.get_outputs():
+            binding.bind_output(output.name, "cpu")
+        return binding
+
+
+def _outputs_of(session: ort.InferenceSession, binding: ort.IOBinding) -> dict[str, ort.OrtValue]:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, binding.get_outputs(), strict=True))
 
 
 def _num_facts(session: ort.InferenceSession) -> int:

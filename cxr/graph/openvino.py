@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from cxr.errors import BundleError, GraphError
 from cxr.graph.external_data import check_no_external_data
+from cxr.graph.map_part import divide
 from cxr.graph.runtime import Runtime
-from cxr.interpret import Outputs
+from cxr.interpret import Outputs, no_map
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -39,38 +40,44 @@ class OpenVinoGraph:
         ):
             raise BundleError("this processor has no bf16 instructions; set the precision to exact")
         try:
-            read = core.read_model(BytesIO(data))
-            compiled = core.compile_model(read, "CPU", _properties(runtime, precision))
+            compiled = [
+                core.compile_model(
+                    core.read_model(BytesIO(part)), "CPU", _properties(runtime, precision)
+                )
+                for part in divide(data) or (data,)
+            ]
         except RuntimeError as exc:
             raise BundleError("the graph does not open in OpenVINO") from exc
         self.engine = runtime.name
         self.precision = precision
-        second = [port for port in compiled.inputs if "metadata" in port.names]
+        second = [port for port in compiled[0].inputs if "metadata" in port.names]
         self.num_facts = int(second[0].partial_shape[1].get_length()) if second else 0
-        self._idle: SimpleQueue[Any] = SimpleQueue()
+        self._idle: SimpleQueue[list[Any]] = SimpleQueue()
         for _ in range(runtime.run_slots):
-            self._idle.put(compiled.create_infer_request())
+            self._idle.put([part.create_infer_request() for part in compiled])
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> Outputs:
         """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`."""
-        request = self._idle.get()
+        image = np.ascontiguousarray(batch_NHW)
+        requests = self._idle.get()
         try:
-            request.infer(
-                {
-                    "image": np.ascontiguousarray(batch_NHW),
-                    **self._beside(len(batch_NHW), metadata_NM),
-                }
+            arrays = _infer(
+                requests[0], {"image": image, **self._beside(len(batch_NHW), metadata_NM)}
             )
-            names = ("logit", "cam", "novelty", *(["bias"] if self.num_facts else []))
-            # The outputs' memory is used again by the next run.
-            outputs = [np.array(request.get_tensor(name).data) for name in names]
+            for request in requests[1:] if with_map else ():
+                arrays |= _infer(request, {"image": image, "logit": arrays["logit"]})
         except RuntimeError as exc:
             raise GraphError("OpenVINO could not run the batch") from exc
         finally:
-            self._idle.put(request)
-        return Outputs(*outputs)
+            self._idle.put(requests)
+        cam_Nhw = arrays["cam"] if with_map else no_map(len(batch_NHW))
+        return Outputs(arrays["logit"], cam_Nhw, arrays["novelty"], arrays.get("bias"))
 
     def _beside(
         self, count: int, metadata_NM: NDArray[np.float32] | None
@@ -82,6 +89,15 @@ class OpenVinoGraph:
         return {
             "metadata": unknown_NM if metadata_NM is None else np.ascontiguousarray(metadata_NM)
         }
+
+
+def _infer(request: Any, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    """Run a part of the model, and return its outputs by name."""
+    request.infer(inputs)
+    # The outputs' memory is used again by the next run.
+    return {
+        port.any_name: np.array(request.get_tensor(port).data) for port in request.model_outputs
+    }
 
 
 def _properties(runtime: Runtime, precision: str) -> dict[str, Any]:

@@ -38,12 +38,19 @@ class FakeGraph:
         self.gate = threading.Event()
         self.gate.set()
         self.batch_sizes: list[int] = []
+        self.drew_maps: list[bool] = []
+        """Whether each run drew the maps."""
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> Outputs:
         """Answer a batch, uint8 [N, H, W]."""
         self.batch_sizes.append(len(batch_NHW))
+        self.drew_maps.append(with_map)
         self.gate.wait(120)
         time.sleep(self.latency_s)
         self.failure(batch_NHW)
@@ -52,7 +59,8 @@ class FakeGraph:
         cam_Nhw = np.broadcast_to(logit_N[:, None, None], (len(batch_NHW), CELLS, CELLS)).astype(
             np.float32
         )
-        return Outputs(logit_N, cam_Nhw, np.zeros(len(batch_NHW), np.float32))
+        outputs = Outputs(logit_N, cam_Nhw, np.zeros(len(batch_NHW), np.float32))
+        return outputs if with_map else outputs.without_map()
 
     def open(self, bundle: Bundle, runtime: Runtime) -> "FakeGraph":
         """Stand in for `cxr.graph.open_graph`."""

@@ -25,11 +25,14 @@ def predict(
     images: Iterable[tuple[Key, NDArray[np.uint8]]],
     views: Sequence[TtaView],
     facts: Callable[[Key], NDArray[np.float32]] | None = None,
+    *,
+    with_map: bool = True,
 ) -> Iterator[tuple[Key, Outputs]]:
     """Answer images (uint8 [H, W]) in order. Yield each key and the outputs of its views, the plain
     view first.
 
-    `facts` returns `metadata_M` of a key, for graphs that read it.
+    `facts` returns `metadata_M` of a key, for graphs that read it. `with_map` says whether maps are
+    wanted.
     """
     waiting = iter(images)
     while chunk := list(islice(waiting, max(1, _MAX_BATCH // len(views)))):
@@ -37,7 +40,7 @@ def predict(
         metadata_NM = None
         if facts is not None and graph.num_facts:
             metadata_NM = np.repeat(np.stack([facts(key) for key, _ in chunk]), len(views), axis=0)
-        outputs = graph.run(batch_NHW, metadata_NM)
+        outputs = graph.run(batch_NHW, metadata_NM, with_map=with_map)
         for number, (key, _) in enumerate(chunk):
             mine = slice(number * len(views), (number + 1) * len(views))
             yield (

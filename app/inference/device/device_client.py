@@ -93,6 +93,7 @@ class DeviceClient:
         metadata_M: NDArray[np.float32] | None,
         *,
         start_by: float,
+        with_map: bool,
     ) -> InferenceResult:
         """Answer one image.
 
@@ -104,7 +105,9 @@ class DeviceClient:
         """
         if graph.pause_reason is not None or self._connection is None:
             raise NotReady(graph.pause_reason or GONE, retry_after_s=SECONDS_BEFORE_RETRY)
-        return await self._connection.run(graph, image_HW, metadata_M, start_by=start_by)
+        return await self._connection.run(
+            graph, image_HW, metadata_M, start_by=start_by, with_map=with_map
+        )
 
     def release(self, graph: RemoteGraph) -> None:
         """Let the device process close a version that this process does not need any more."""

@@ -59,6 +59,7 @@ class DeviceQueue:
         *,
         start_by: float,
         metadata_M: NDArray[np.float32] | None = None,
+        with_map: bool = True,
     ) -> InferenceResult:
         """Answer the views of one admitted upload, as `Batcher.run` does.
 
@@ -69,10 +70,14 @@ class DeviceQueue:
         """
         runs = self._graph.runs
         if len(views_KHW) == 1:
-            return await runs.run(self._graph, views_KHW[0], metadata_M, start_by=start_by)
+            return await runs.run(
+                self._graph, views_KHW[0], metadata_M, start_by=start_by, with_map=with_map
+            )
         started = time.monotonic()
         tasks = [
-            asyncio.create_task(runs.run(self._graph, view_HW, metadata_M, start_by=start_by))
+            asyncio.create_task(
+                runs.run(self._graph, view_HW, metadata_M, start_by=start_by, with_map=with_map)
+            )
             for view_HW in views_KHW
         ]
         try:
@@ -112,7 +117,11 @@ class NoInlineRun:
     """Stands where `InlineRun` does, and lets every image queue."""
 
     def run(
-        self, _image_HW: NDArray[np.uint8], _metadata_M: NDArray[np.float32] | None = None
+        self,
+        _image_HW: NDArray[np.uint8],
+        _metadata_M: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> None:
         """Run nothing."""
 

@@ -94,6 +94,7 @@ class FrontConnection(asyncio.Protocol):
                 self._slots.image_HW(slot, shape.side)[None],
                 start_by=record.first,
                 metadata_M=self._slots.metadata_M(slot, record.number) if record.number else None,
+                with_map=bool(record.second),
             )
         except NotReady:
             self._say_done(slot, Verdict.STOPPED)

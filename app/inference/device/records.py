@@ -2,7 +2,7 @@
 
     serving process to device process       device process to serving process
     OPEN     version, JSON: what to open    WELCOME
-    RUN      version, slot, facts, time     OPENED   version, JSON: how it runs, or a refusal
+    RUN      version, slot, facts, ...      OPENED   version, JSON: how it runs, or a refusal
     CANCEL   slot                           DONE     slot, verdict, seconds
     CLOSE    version
 
@@ -62,7 +62,7 @@ class Record(NamedTuple):
     first: float = 0.0
     """Latest start of RUN on `time.monotonic`'s clock; seconds that DONE waited."""
     second: float = 0.0
-    """Seconds that DONE ran."""
+    """Seconds that DONE ran; 1 if RUN wants the map."""
 
 
 class RecordReader:

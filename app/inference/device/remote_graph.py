@@ -30,6 +30,7 @@ class Runs(Protocol):
         metadata_M: NDArray[np.float32] | None,
         *,
         start_by: float,
+        with_map: bool,
     ) -> InferenceResult:
         """Answer one image."""
         ...
@@ -91,7 +92,11 @@ class RemoteGraph:
         self.on_change()
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> Outputs:
         """Answer a batch, uint8 [N, H, W], in order; raises `GraphError`.
 
@@ -102,7 +107,7 @@ class RemoteGraph:
             rows_M = [None] * len(batch_NHW) if metadata_NM is None else list(metadata_NM)
             return await asyncio.gather(
                 *(
-                    self.runs.run(self, image_HW, row_M, start_by=math.inf)
+                    self.runs.run(self, image_HW, row_M, start_by=math.inf, with_map=with_map)
                     for image_HW, row_M in zip(batch_NHW, rows_M, strict=True)
                 )
             )

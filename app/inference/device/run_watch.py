@@ -59,11 +59,15 @@ class WatchedGraph:
         self._watch = watch
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> Outputs:
         """Answer a batch as the graph does."""
         number = self._watch.begin()
         try:
-            return self._graph.run(batch_NHW, metadata_NM)
+            return self._graph.run(batch_NHW, metadata_NM, with_map=with_map)
         finally:
             self._watch.end(number)

@@ -24,7 +24,8 @@ from app.inference.device.slots import SharedSlots
 from app.inference.device.version_messages import OPENED, OpenedVersion, WantedVersion
 from app.inference.pending_request import InferenceResult
 
-_Waiting = tuple[asyncio.Future[InferenceResult], RemoteGraph]
+_Waiting = tuple[asyncio.Future[InferenceResult], RemoteGraph, bool]
+"""An answer, the graph that gives it, and whether the map is wanted."""
 
 
 class WaitingRuns(asyncio.Protocol):
@@ -53,6 +54,7 @@ class WaitingRuns(asyncio.Protocol):
         metadata_M: NDArray[np.float32] | None,
         *,
         start_by: float,
+        with_map: bool,
     ) -> InferenceResult:
         """Answer one image; raises as `DeviceClient.run` does."""
         if not self._free:
@@ -63,8 +65,10 @@ class WaitingRuns(asyncio.Protocol):
         if metadata_M is not None:
             self._slots.metadata_M(slot, num_columns)[:] = metadata_M
         answer: asyncio.Future[InferenceResult] = asyncio.get_running_loop().create_future()
-        self._waiting[slot] = (answer, graph)
-        self._writer.write(Record(Kind.RUN, graph.number, slot, num_columns, start_by))
+        self._waiting[slot] = (answer, graph, with_map)
+        self._writer.write(
+            Record(Kind.RUN, graph.number, slot, num_columns, start_by, float(with_map))
+        )
         try:
             return await answer
         finally:
@@ -84,7 +88,7 @@ class WaitingRuns(asyncio.Protocol):
     def fail(self, error: ServiceError) -> None:
         """End the connection and all waiting."""
         self._transport.abort()
-        for answer, _ in self._waiting.values():
+        for answer, _, _ in self._waiting.values():
             if not answer.done():
                 answer.set_exception(error)
         self._waiting.clear()
@@ -116,10 +120,11 @@ class WaitingRuns(asyncio.Protocol):
             self._on_opened(record.version, OPENED.validate_json(body))
 
     def _settle(self, record: Record) -> None:
-        answer, graph = self._waiting.pop(record.slot)
+        answer, graph, with_map = self._waiting.pop(record.slot)
         if not answer.done():
             if record.number == Verdict.ANSWERED:
-                outputs = self._slots.read_outputs(record.slot, graph.shape.cam)
+                cam_shape = graph.shape.cam if with_map else (0, 0)
+                outputs = self._slots.read_outputs(record.slot, cam_shape)
                 answer.set_result(InferenceResult(outputs, record.first, record.second))
             else:
                 answer.set_exception(_error_of(record.number))

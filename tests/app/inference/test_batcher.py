@@ -14,7 +14,7 @@ from app.inference.pending_request import InferenceResult
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.errors import GraphError
-from tests.app.fake_graph import FakeGraph
+from tests.app.fake_graph import CELLS, FakeGraph
 from tests.app.serving import until
 
 pytestmark = pytest.mark.anyio
@@ -40,8 +40,11 @@ def views(*greys: int) -> Views:
     return np.stack([np.full((8, 8), grey, np.uint8) for grey in greys])
 
 
-def ask(batcher: Batcher, *greys: int, seconds: float = 20.0) -> asyncio.Task[InferenceResult]:
-    return asyncio.create_task(batcher.run(views(*greys), start_by=time.monotonic() + seconds))
+def ask(
+    batcher: Batcher, *greys: int, seconds: float = 20.0, with_map: bool = True
+) -> asyncio.Task[InferenceResult]:
+    start_by = time.monotonic() + seconds
+    return asyncio.create_task(batcher.run(views(*greys), start_by=start_by, with_map=with_map))
 
 
 @contextmanager
@@ -85,6 +88,47 @@ async def test_a_runner_takes_all_that_is_queued_up_to_the_largest_batch(graph: 
         await asyncio.gather(*busy, *waiting)
 
     assert graph.batch_sizes == [1, 4, 2]
+
+
+async def test_a_batch_draws_maps_if_one_of_its_requests_wants_them(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=2) as batcher:
+        busy = await hold_runners(graph, batcher)
+        waiting = [ask(batcher, grey, with_map=grey == 2) for grey in range(4)]
+        await asyncio.sleep(0)
+        graph.gate.set()
+        answers = [answer.outputs for answer in await asyncio.gather(*busy, *waiting)]
+
+    assert graph.drew_maps == [True, False, True]
+    assert [answer.cam_Nhw.size > 0 for answer in answers] == [True, False, False, True, False]
+
+
+async def test_views_without_a_map_may_lie_in_a_batch_that_draws_maps(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=2) as batcher:
+        busy = await hold_runners(graph, batcher)
+        waiting = [ask(batcher, 1, 2, 3, with_map=False), ask(batcher, 4)]
+        await asyncio.sleep(0)
+        graph.gate.set()
+        first, second = [answer.outputs for answer in await asyncio.gather(*waiting)]
+        await asyncio.gather(*busy)
+
+    assert graph.drew_maps == [True, False, True]
+    np.testing.assert_allclose(first.logit_N * 255, [1, 2, 3], atol=1e-4)
+    assert first.cam_Nhw.shape == (3, 0, 0)
+    assert second.cam_Nhw.shape == (1, CELLS, CELLS)
+
+
+async def test_runs_that_draw_maps_do_not_change_what_a_run_is_expected_to_take(
+    graph: FakeGraph,
+) -> None:
+    async with batching(graph) as batcher:
+        before = batcher.own_seconds(1)
+        await ask(batcher, 1, with_map=True)
+        with_maps = batcher.own_seconds(1)
+        await ask(batcher, 1, with_map=False)
+        without_maps = batcher.own_seconds(1)
+
+    assert with_maps == before
+    assert without_maps < before
 
 
 async def test_a_lone_image_does_not_wait_for_company(graph: FakeGraph) -> None:

@@ -140,6 +140,17 @@ async def waiting(device: Device, number: int) -> None:
     await until(lambda: version.batcher._num_waiting == number)
 
 
+async def test_a_request_without_a_map_gets_none_and_draws_none(device: Device) -> None:
+    async with front(device) as (_, queue):
+        await ask(queue, 10)
+        device.graph.drew_maps.clear()
+        result = await queue.run(image(20), start_by=math.inf, with_map=False)
+
+    assert device.graph.drew_maps == [False]
+    assert logits(result) == [20]
+    assert result.outputs.cam_Nhw.shape == (1, 0, 0)
+
+
 async def test_each_view_is_answered_with_its_own_outputs(device: Device) -> None:
     async with front(device) as (_, queue):
         result = await ask(queue, 10, 20, 30)

@@ -55,7 +55,11 @@ class _TimedGraph(FakeGraph):
         self._runners = run_slots
 
     def run(
-        self, batch_NHW: NDArray[np.uint8], metadata_NM: NDArray[np.float32] | None = None
+        self,
+        batch_NHW: NDArray[np.uint8],
+        metadata_NM: NDArray[np.float32] | None = None,
+        *,
+        with_map: bool = True,
     ) -> Outputs:
         self._machine.sizes.append(len(batch_NHW))
         kept_s = self._machine.seconds[len(batch_NHW)] * self._machine.effort.get(
@@ -63,7 +67,7 @@ class _TimedGraph(FakeGraph):
         )
         self._machine.kept += kept_s
         self._machine.now += kept_s * self._machine.stolen.get(self._runners, 1.0)
-        return super().run(batch_NHW)
+        return super().run(batch_NHW, with_map=with_map)
 
 
 LINEAR = {count: 0.004 * count for count in range(1, 65)}

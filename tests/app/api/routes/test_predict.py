@@ -163,6 +163,21 @@ async def test_a_heat_map_is_a_picture_in_the_radiographs_shape(store: Path) -> 
     assert (picture.size, picture.mode) == ((200, 300), "RGB")
 
 
+@pytest.mark.parametrize("tta", ["false", "true"])
+async def test_only_a_request_for_a_heat_map_draws_the_map(
+    store: Path, graph: FakeGraph, tta: str
+) -> None:
+    async with serving(store, opener=graph.open) as served:
+        graph.drew_maps.clear()
+        plain = await predict(served, grey_png(90), tta=tta)
+        num_plain = len(graph.drew_maps)
+        drawn = await predict(served, grey_png(90), tta=tta, heatmap="true")
+
+    assert not any(graph.drew_maps[:num_plain])
+    assert all(graph.drew_maps[num_plain:])
+    assert plain["probability"] == drawn["probability"]
+
+
 async def test_asking_for_a_heat_map_does_not_change_the_probability(store: Path) -> None:
     data = make_dicom(chest(1024, 1024), syntax=JPEGBaseline8Bit)
     async with serving(store) as served:
