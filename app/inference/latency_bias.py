@@ -11,7 +11,6 @@ All of it belongs to one event loop, and nothing here reads a clock.
 """
 
 from collections import deque
-from dataclasses import dataclass
 
 _WINDOW = 32
 """Answers that count."""
@@ -32,18 +31,13 @@ _OUTLIER = 4.0
 _LEAST_S = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class _TimedAnswer:
-    time: float
-    work_s: float
-    took_s: float
-
-
 class LatencyBias:
     """Seconds that a piece of work takes in the present weather of the machine."""
 
     def __init__(self) -> None:
-        self._answers: deque[_TimedAnswer] = deque(maxlen=_WINDOW)
+        self._times: deque[float] = deque(maxlen=_WINDOW)
+        self._works_s: deque[float] = deque(maxlen=_WINDOW)
+        self._tooks_s: deque[float] = deque(maxlen=_WINDOW)
         self._long_term = 1.0
         self._slope = 1.0
         self._margin_s = 0.0
@@ -59,7 +53,9 @@ class LatencyBias:
         work_s = max(work_s, _LEAST_S)
         took_s = min(max(took_s, _LEAST_S), _OUTLIER * self.seconds(now, work_s))
         self._long_term *= (took_s / work_s / self._long_term) ** (1 - _MEMORY)
-        self._answers.append(_TimedAnswer(now, work_s, took_s))
+        self._times.append(now)
+        self._works_s.append(work_s)
+        self._tooks_s.append(took_s)
         self._forget(now)
         self._fit()
 
@@ -75,17 +71,24 @@ class LatencyBias:
 
     def _forget(self, now: float) -> bool:
         """Drop answers that are too old, and tell whether there were any."""
-        num_before = len(self._answers)
-        while self._answers and self._answers[0].time < now - _HORIZON_S:
-            self._answers.popleft()
-        return len(self._answers) < num_before
+        num_before = len(self._times)
+        while self._times and self._times[0] < now - _HORIZON_S:
+            self._times.popleft()
+            self._works_s.popleft()
+            self._tooks_s.popleft()
+        return len(self._times) < num_before
 
     def _fit(self) -> None:
-        if not self._answers:
+        if not self._times:
             self._slope = self._long_term
             self._margin_s = 0.0
             return
-        all_took_s = sum(answer.took_s for answer in self._answers)
-        self._slope = all_took_s / sum(answer.work_s for answer in self._answers)
-        late_s = sorted(answer.took_s - self._slope * answer.work_s for answer in self._answers)
+        slope = sum(self._tooks_s) / sum(self._works_s)
+        late_s = sorted(
+            [
+                took_s - slope * work_s
+                for took_s, work_s in zip(self._tooks_s, self._works_s, strict=True)
+            ]
+        )
+        self._slope = slope
         self._margin_s = max(0.0, late_s[min(len(late_s) - 1, int(_QUANTILE * len(late_s)))])

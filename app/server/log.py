@@ -112,6 +112,7 @@ class QueuedHandler(logging.Handler):
 
 def configure_logging(level: str) -> QueuedHandler:
     """Send every log line to standard output as JSON; called once, by `python -m app`."""
+    _leave_out_what_no_line_tells()
     handler = QueuedHandler(sys.stdout)
     handler.addFilter(RequestIdFilter())
     handler.setFormatter(
@@ -127,3 +128,11 @@ def configure_logging(level: str) -> QueuedHandler:
     # highdicom names the instance that it copies from, which belongs in no log.
     logging.getLogger("highdicom").setLevel(logging.CRITICAL)
     return handler
+
+
+def _leave_out_what_no_line_tells() -> None:
+    """Let records be made without their caller, thread and process (logging, "Optimization")."""
+    logging._srcfile = None  # noqa: SLF001 -- the documented way
+    logging.logThreads = False
+    logging.logProcesses = False
+    logging.logMultiprocessing = False

@@ -7,11 +7,16 @@ from app.api.routes import dicom, health, models, open_inference, pages, predict
 
 def install_routes(app: FastAPI) -> None:
     """Add every endpoint to an application."""
-    app.include_router(predict.router)
-    app.include_router(dicom.router)
-    app.include_router(preview.router)
-    app.include_router(models.router)
-    app.include_router(open_inference.router)
-    app.include_router(open_inference.infer_router)
-    app.include_router(health.router)
+    routers = (
+        predict.router,
+        dicom.router,
+        preview.router,
+        models.router,
+        open_inference.router,
+        open_inference.infer_router,
+        health.router,
+    )
+    for router in routers:
+        # `include_router` would nest them, and each request would be matched router by router.
+        app.router.routes.extend(router.routes)
     pages.install_pages(app)
