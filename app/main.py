@@ -1,5 +1,6 @@
 """Build the application from its settings and connect its parts."""
 
+import asyncio
 import math
 import tomllib
 from collections.abc import AsyncIterator, Callable
@@ -8,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from app.api.answer_budget import AnswerBudget, AnswerMiddleware
 from app.api.auth import AccessMiddleware, ApiKeys
@@ -30,13 +32,22 @@ from app.models.store import ModelStore
 from app.models.tuning import GraphOpener, make_tuner
 from app.settings import Settings
 from app.store_watcher import watching
-from app.telemetry import Metrics, TelemetryMiddleware
+from app.telemetry import Metrics, SpanExport, TelemetryMiddleware, open_span_export
 from cxr.decode import quiet_libraries
 from cxr.graph import open_graph
 
 _SLOTS_FOR_EACH = 2
 """Slots in the device process for each image that may wait: one that nobody waits for any more
 keeps its slot until that process says so."""
+
+_NO_TELEMETRY_OF_FASTAPI: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI's own spans hold the query, and so a patient's age and sex. `app.telemetry` has ours."""
 
 
 def create_app(
@@ -59,29 +70,35 @@ def create_app(
         else None
     )
     classifier = _make_classifier(settings, metrics, graph_opener, device_client)
+    span_export = open_span_export(_version())
 
     app = FastAPI(
         title="cxr-serve",
         summary="Chest-radiograph classifiers over HTTP",
         description="A research tool. It is no medical device, and its answers are no diagnosis.",
         version=_version(),
-        lifespan=_lifespan_of(settings, metrics, classifier, device_client),
+        lifespan=_lifespan_of(settings, metrics, classifier, device_client, span_export),
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY_OF_FASTAPI,
     )
     answers = AnswerBudget(settings.max_answers_bytes, metrics)
     app.state.service = _make_service(settings, metrics, classifier, answers)
     install_routes(app)
     install_openapi(app)
     install_problems(app, metrics, overload_status=int(settings.overload_status))
-    _add_middlewares(app, settings, metrics, answers)
+    _add_middlewares(app, settings, metrics, answers, span_export)
     return app
 
 
 def _lifespan_of(
-    settings: Settings, metrics: Metrics, classifier: Classifier, device_client: DeviceClient | None
+    settings: Settings,
+    metrics: Metrics,
+    classifier: Classifier,
+    device_client: DeviceClient | None,
+    span_export: SpanExport | None,
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -96,6 +113,8 @@ def _lifespan_of(
                     yield
             finally:
                 await classifier.close()
+                if span_export is not None:
+                    await asyncio.to_thread(span_export.close)
 
     return lifespan
 
@@ -113,7 +132,11 @@ def _make_service(
 
 
 def _add_middlewares(
-    app: FastAPI, settings: Settings, metrics: Metrics, answers: AnswerBudget
+    app: FastAPI,
+    settings: Settings,
+    metrics: Metrics,
+    answers: AnswerBudget,
+    span_export: SpanExport | None,
 ) -> None:
     """Wrap the routes; the last middleware that is added is the first one to run."""
     status = int(settings.overload_status)
@@ -124,7 +147,7 @@ def _add_middlewares(
         app.add_middleware(OriginMiddleware, hosts=AllowedHosts.of(settings), metrics=metrics)
     else:
         app.add_middleware(AccessMiddleware, api_keys=keys, metrics=metrics)
-    app.add_middleware(TelemetryMiddleware, metrics=metrics)
+    app.add_middleware(TelemetryMiddleware, metrics=metrics, span_export=span_export)
 
 
 def _make_classifier(

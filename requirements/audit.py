@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-LOCKS = ("serve-cpu.txt", "serve-openvino.txt", "serve-gpu.txt", "train.txt", "test.txt")
+LOCKS = (
+    "serve-cpu.txt",
+    "serve-openvino.txt",
+    "serve-gpu.txt",
+    "serve-otel.txt",
+    "train.txt",
+    "test.txt",
+)
 CANARY = "jinja2==2.4.1"
 """Faults of this release have been public since 2014."""
 

@@ -23,14 +23,22 @@ LOCKS = {
     "serve-openvino.txt": ("openvino",),
     "serve-gpu.txt": ("gpu",),
     "train.txt": ("cpu", "train"),
+    "serve-otel.txt": ("cpu", "otel"),
     "gateway.txt": ("pacs",),
     "bulk.txt": ("cpu", "ray"),
-    "test.txt": ("openvino", "pacs", "ray", "train", "docs", "dev"),
+    "test.txt": ("openvino", "otel", "pacs", "ray", "train", "docs", "dev"),
 }
 BENCH_LOCKS = {"bench.txt": ("cpu", "bench")}
 """Written from an environment of its own, for the peers would move what the service is pinned
 to."""
-HASHED = ("serve-cpu.txt", "serve-openvino.txt", "serve-gpu.txt", "gateway.txt", "bulk.txt")
+HASHED = (
+    "serve-cpu.txt",
+    "serve-openvino.txt",
+    "serve-gpu.txt",
+    "serve-otel.txt",
+    "gateway.txt",
+    "bulk.txt",
+)
 """Lock files whose packages are installed by their hashes alone."""
 
 PLATFORM_ONLY = re.compile(r"^(nvidia-|cuda-|triton$)")

@@ -16,6 +16,7 @@ from app.inference.model_queue import InlineStep, ModelQueue
 from app.inference.pending_request import InferenceResult
 from app.inference.prediction import merge_metadata
 from app.inference.request import AdmittedRequest
+from app.inference.step_spans import record_preparation, record_queued_run
 from cxr.metadata_features import encode_metadata_features
 from cxr.tta import PLAIN, make_views
 
@@ -33,7 +34,9 @@ class UploadRun:
     async def answer(self, data: bytes) -> tuple[Prepared, InferenceResult]:
         """Prepare and run; raises `ImageError` or `ServiceError`."""
         started = time.monotonic()
+        since = time.perf_counter()
         prepared, inline = await self._prepare(data)
+        record_preparation(prepared, since=since, inline=inline)
         waited_s = time.monotonic() - started - prepared.seconds
         if inline is not None:
             return prepared, replace(inline, queue_s=max(0.0, waited_s - inline.run_s))
@@ -44,6 +47,7 @@ class UploadRun:
             metadata_M=self._metadata_features(prepared),
             with_map=self.admitted.request.heatmap,
         )
+        record_queued_run(queued)
         return prepared, replace(queued, queue_s=queued.queue_s + max(0.0, waited_s))
 
     async def _prepare(self, data: bytes) -> tuple[Prepared, InferenceResult | None]:

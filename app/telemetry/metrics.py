@@ -14,6 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.telemetry.request_trace import current_trace
+from app.telemetry.spans import record_span
 
 Stage = Literal["receive", "decode", "preprocess", "queue", "run", "interpret"]
 
@@ -63,7 +64,9 @@ class RequestMetrics:
         try:
             yield
         finally:
-            self.observe_stage(stage, time.perf_counter() - started)
+            ended = time.perf_counter()
+            self.observe_stage(stage, ended - started)
+            record_span(stage, started, ended)
 
 
 class AnswerMetrics:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.telemetry.metrics import UNMATCHED, Metrics
 from app.telemetry.request_trace import RequestTrace, choose_request_id, current, read_trace_id
+from app.telemetry.spans import SpanExport
 
 CLIENT_CLOSED_REQUEST = 499
 """Status (nginx's) that counts requests whose client left before the answer."""
@@ -25,9 +26,12 @@ class TelemetryMiddleware:
     Pure ASGI: starlette's BaseHTTPMiddleware would hide that a client left.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, span_export: SpanExport | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._span_export = span_export
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and note the status of its answer."""
@@ -39,6 +43,8 @@ class TelemetryMiddleware:
             choose_request_id(headers.get("x-request-id")),
             trace_id=read_trace_id(headers.get("traceparent")),
         )
+        is_traced = self._span_export is not None and scope["method"] == "POST"
+        span = self._span_export.begin(trace, headers) if is_traced else None
         status = CLIENT_CLOSED_REQUEST
 
         async def send_with_id(message: Message) -> None:
@@ -53,6 +59,8 @@ class TelemetryMiddleware:
             await self._app(scope, receive, send_with_id)
         finally:
             self._record(scope, trace, status)
+            if span is not None:
+                span.end(scope["method"], route_template(scope), status)
             current.reset(token)
 
     def _record(self, scope: Scope, trace: RequestTrace, status: int) -> None:

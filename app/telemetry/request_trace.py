@@ -5,6 +5,10 @@ import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.telemetry.spans import Span
 
 _TRACEPARENT = re.compile(
     r"(?=00-.{52}\Z|(?!00|ff))"  # version 00 has this length; a later one may say more at the end
@@ -23,6 +27,8 @@ class RequestTrace:
     stages_ms: dict[str, float] = field(default_factory=dict)
     trace_id: str | None = None
     """Of the distributed trace that the request belongs to, if its sender named one."""
+    spans: "list[Span] | None" = None
+    """The steps of the answer; None unless they are exported."""
 
 
 current: ContextVar[RequestTrace | None] = ContextVar("current_request", default=None)

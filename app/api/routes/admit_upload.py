@@ -11,6 +11,7 @@ from app.api.upload import announced_bytes, read_upload
 from app.api.upload_budget import Reservation
 from app.inference.classifier import AdmittedRequest, by_deadline
 from app.inference.request import PredictionRequest
+from app.telemetry import record_admission
 
 
 @contextmanager
@@ -33,6 +34,7 @@ def admit_upload(
         ) as admitted,
         service.upload_budget.reserve() as reservation,
     ):
+        record_admission()
         yield admitted, reservation
 
 
