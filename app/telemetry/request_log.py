@@ -43,8 +43,8 @@ class TelemetryMiddleware:
             choose_request_id(headers.get("x-request-id")),
             trace_id=read_trace_id(headers.get("traceparent")),
         )
-        is_traced = self._span_export is not None and scope["method"] == "POST"
-        span = self._span_export.begin(trace, headers) if is_traced else None
+        export = self._span_export if scope["method"] == "POST" else None
+        span = export.begin(trace, headers) if export is not None else None
         status = CLIENT_CLOSED_REQUEST
 
         async def send_with_id(message: Message) -> None:
