@@ -98,12 +98,18 @@ CONVERTERS: dict[StoredPrecision, Converter] = {"fp16": to_fp16, "int8": to_int8
 
 
 def backbone_nodes(model: onnx.ModelProto) -> list[str]:
-    """Return the names of a graph's nodes from its first convolutions up to, and without, the head:
-    the convolution that gives `cam`.
+    """Return the names of a graph's nodes from its first convolutions up to its heads: those
+    convolutions that no other reads, and that are left out. Two if one network draws for another.
     """
     maker = {output: node for node in model.graph.node for output in node.output}
-    head = next(node for node in _upstream(maker, "cam") if node.op_type == "Conv")
-    below = {node.name for node in _upstream(maker, head.input[0])}
+    below_of = {
+        node.name: {one.name for one in _upstream(maker, node.input[0])}
+        for node in model.graph.node
+        if node.op_type == "Conv"
+    }
+    read_by_others = set[str]().union(*below_of.values())
+    heads = below_of.keys() - read_by_others
+    below = set[str]().union(*(below_of[head] for head in heads))
     names, after_conv = [], set[str]()
     for node in model.graph.node:  # in an order that can be run
         if node.name in below and (node.op_type == "Conv" or after_conv & set(node.input)):

@@ -70,8 +70,8 @@ def _add_join(commands: Commands) -> None:
         "--name", default="joined", metavar="NAME", help="name of its recipe; default: %(default)s"
     )
     for option, does in (
-        ("--whether", "only decides: its logit counts, and the map is drawn by others"),
-        ("--where", "only draws the map: its logit is left out"),
+        ("--whether", "only decides: its logit counts, and those of --where draw the map"),
+        ("--where", "only draws the map: its logit is left out, and all others decide"),
     ):
         join.add_argument(
             option,

@@ -56,8 +56,8 @@ def join(  # noqa: PLR0913 -- one for each option of the command
         out: the new run directory.
         name: the name of its recipe.
         command: the command line, for run.json.
-        whether: those of `paths` that only decide: their logit counts, others draw the map.
-        where: those that only draw the map: their logit is left out.
+        whether: those of `paths` that only decide; if any is named, all are named as one or other.
+        where: those that only draw the map: their logit is left out, and all others decide.
 
     Raises:
         RunError: a run directory is unfinished, they do not go together, or `out` is there already.
@@ -155,7 +155,8 @@ def _parts(
     paths: Sequence[Path], whether: Sequence[Path], where: Sequence[Path]
 ) -> list[EnsemblePart]:
     """Return the part of each run directory; raises `RunError` if none decides, or none draws."""
-    part_of: dict[Path, EnsemblePart] = {path.resolve(): "both" for path in paths}
+    usual: EnsemblePart = "whether" if where else "both"
+    part_of: dict[Path, EnsemblePart] = {path.resolve(): usual for path in paths}
     named: list[tuple[Path, EnsemblePart]] = [(path, "whether") for path in whether]
     named += [(path, "where") for path in where]
     for path, part in named:
@@ -163,8 +164,10 @@ def _parts(
             raise RunError(f"{path} is none of the run directories to join")
         part_of[path.resolve()] = part
     parts = [part_of[path.resolve()] for path in paths]
-    if {*parts} in ({"whether"}, {"where"}):
-        raise RunError("one run directory must decide and one must draw the map: name fewer")
+    if whether and {*parts} != {"whether", "where"}:
+        raise RunError("if some only decide, all others must be named with --where")
+    if {*parts} == {"where"}:
+        raise RunError("one run directory must decide: name fewer with --where")
     return parts
 
 

@@ -21,11 +21,10 @@ from training.model.backbone import Backbone
 from training.model.efficientnet_lite import MOMENTUM, Lite
 from training.model.eva_x import EvaXBackbone
 from training.model.intensity_normalisation import OwnIntensityNormalisation
-from training.model.joined_parts import Where, Whether
 from training.model.parallel_backbones import AtSize, ParallelBackbone
 from training.model.pyramid import LitePyramid, Pyramid
 from training.model.small_resnet import SmallResNetBackbone
-from training.recipe.schema import EnsembleMember, IntensityNormalisation, NetworkName, Pool
+from training.recipe.schema import EnsembleMember, IntensityNormalisation, NetworkName
 
 
 class EfficientNetBackbone(EfficientNetBN, Backbone):
@@ -130,22 +129,22 @@ def make_backbone(name: NetworkName, normalisation: Sequence[IntensityNormalisat
     return backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones)
 
 
-def join_backbones(parts: Sequence[EnsembleMember], pool: Pool) -> ParallelBackbone:
-    """Make the backbones of run directories that were joined: given the largest of their sizes,
-    with maps of as many cells.
+def join_backbones(members: Sequence[EnsembleMember], given: int) -> ParallelBackbone:
+    """Make the backbones of run directories that were joined, for images of `given` pixels, with
+    maps of as many cells.
     """
-    given = max(part.size for part in parts)
-    cells = lcm(*(part.cells for part in parts if part.part != "whether"))
-    return ParallelBackbone([_joined_part(part, given, cells, pool) for part in parts])
-
-
-def _joined_part(member: EnsembleMember, given: int, cells: int, pool: Pool) -> Backbone:
-    finer = 1 if member.part == "whether" else cells // member.cells
-    backbone = make_backbone(member.network, member.normalisation)
-    sized = AtSize(backbone, given=given, size=member.size, finer=finer)
-    if member.part == "whether":
-        return Whether(sized, pool=pool, cells=cells)
-    return Where(sized, pool=pool) if member.part == "where" else sized
+    cells = lcm(*(member.cells for member in members))
+    return ParallelBackbone(
+        [
+            AtSize(
+                make_backbone(member.network, member.normalisation),
+                given=given,
+                size=member.size,
+                finer=cells // member.cells,
+            )
+            for member in members
+        ]
+    )
 
 
 class PyramidBackbone(Pyramid, Backbone):

@@ -10,7 +10,7 @@ columns, M metadata columns, D values that describe an image to the novelty head
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Self, cast
+from typing import Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cxr.metadata_features import COLUMNS
 from training.model.backbone import Backbone
 from training.model.backbones import join_backbones, make_backbone
-from training.model.joined_parts import Whether, WholeNetwork
+from training.model.joined_parts import DrawnMap
 from training.model.novelty_head import NoveltyHead
 from training.model.parallel_backbones import AtSize, ParallelBackbone
 from training.model.pooling import pool_map
@@ -27,6 +27,8 @@ from training.recipe.schema import IntensityNormalisation, NetworkName, Pool, Re
 GREY_MEAN, GREY_STD = 0.48, 0.23
 """About the mean and spread of chest radiographs on a 0..1 grey scale; the first batch norm does
 the rest."""
+
+Item = TypeVar("Item")
 
 _LATE_PACE = 5.0
 """How much faster than others the few weights of the metadata move: a step of AdamW moves each by
@@ -45,10 +47,13 @@ class ChestNet(nn.Module):
         dropout: float = 0.2,
         pool: Pool = "mean",
         metadata: bool = False,
+        drawing: DrawnMap | None = None,
     ) -> None:
+        """Take a backbone; `drawing` is another network's, that gives the map instead."""
         super().__init__()
         self.pool = pool
         self.backbone = backbone
+        self.drawing = drawing
         channels = backbone.channels
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(channels, 1, kernel_size=1, bias=False)
@@ -77,12 +82,21 @@ class ChestNet(nn.Module):
     @classmethod
     def of(cls, recipe: Recipe) -> Self:
         """Make a recipe's network, with random weights."""
-        backbone = (
-            join_backbones(recipe.joined, recipe.pool)
-            if recipe.joined
-            else make_backbone(recipe.network, recipe.normalisation)
-        )
+        if recipe.joined:
+            return cls._of_joined(recipe)
+        backbone = make_backbone(recipe.network, recipe.normalisation)
         return cls(backbone, dropout=recipe.dropout, pool=recipe.pool, metadata=recipe.metadata)
+
+    @classmethod
+    def _of_joined(cls, recipe: Recipe) -> Self:
+        given = max(member.size for member in recipe.joined)
+        deciding, drawing = _by_part(recipe, recipe.joined)
+        return cls(
+            join_backbones(deciding, given),
+            dropout=recipe.dropout,
+            pool=recipe.pool,
+            drawing=DrawnMap(join_backbones(drawing, given), pool=recipe.pool) if drawing else None,
+        )
 
     @classmethod
     @torch.no_grad()
@@ -99,36 +113,30 @@ class ChestNet(nn.Module):
             dropout=0.0,
             pool=members[0].pool,
         )
-        ensemble.answer_with_mean([LinearHead.of(member) for member in members])
+        ensemble.answer_with_mean(members)
         return ensemble.eval()
 
     @classmethod
     @torch.no_grad()
     def joined(cls, networks: Sequence["ChestNet"], recipe: Recipe) -> Self:
         """Put the trained networks of joined run directories side by side, in the order of
-        `recipe.joined`; as `ensemble` else.
+        `recipe.joined`; as `ensemble` else. Those that only draw have a mean of their own.
         """
         joined = cls.of(recipe)
-        places = cast("ParallelBackbone", joined.backbone).members
-        for place, network in zip(places, networks, strict=True):
-            _take_over(place, network)
-        joined.answer_with_mean(
-            [LinearHead.on(*pair) for pair in zip(places, networks, strict=True)]
-        )
+        deciding, drawing = _by_part(recipe, networks)
+        _take_over(joined.backbone, deciding)
+        joined.answer_with_mean(deciding)
+        if joined.drawing is not None:
+            _take_over(joined.drawing.backbone, drawing)
+            joined.drawing.head.weight.copy_(_mean_head(drawing))
         return joined.eval()
 
-    def answer_with_mean(self, heads: Sequence["LinearHead"]) -> None:
+    def answer_with_mean(self, networks: Sequence["ChestNet"]) -> None:
         """Make the head the mean of others', whose features stand one after the other in this
-        one's. Heads that only draw have a mean of their own.
+        one's.
         """
-        deciding = sum(head.decides for head in heads)
-        drawing = len(heads) - deciding
-        shares = [1.0 / (deciding if head.decides else drawing) for head in heads]
-        pairs = list(zip(heads, shares, strict=True))
-        self.head.weight.copy_(
-            torch.cat([head.weight_1C11 * share for head, share in pairs], dim=1)
-        )
-        self.bias.copy_(torch.stack([head.bias_1 * share for head, share in pairs]).sum(dim=0))
+        self.head.weight.copy_(_mean_head(networks))
+        self.bias.copy_(torch.stack([network.bias for network in networks]).mean(dim=0))
 
     @property
     def num_facts(self) -> int:
@@ -162,6 +170,8 @@ class ChestNet(nn.Module):
         image_N1HW = image_NHW[:, None].to(torch.float32) / 255.0
         feature_NChw = self.forward_features(image_N1HW)
         logit_N, cam_Nhw = self.read(feature_NChw, metadata_NM)
+        if self.drawing is not None:
+            cam_Nhw = self.drawing(_normalised(image_N1HW), logit_N - self.cam_bias)
         novelty_N = self.novelty(image_N1HW, feature_NChw.mean(dim=(2, 3)))
         if self.late is None or metadata_NM is None:
             return logit_N, cam_Nhw, novelty_N
@@ -170,14 +180,15 @@ class ChestNet(nn.Module):
 
     def forward_features(self, image_N1HW: Tensor) -> Tensor:
         """Return the last feature maps `feature_NChw` of float images on a 0..1 grey scale."""
-        feature_NChw: Tensor = self.backbone((image_N1HW - GREY_MEAN) / GREY_STD)
+        feature_NChw: Tensor = self.backbone(_normalised(image_N1HW))
         return feature_NChw
 
     def read(
         self, feature_NChw: Tensor, metadata_NM: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return `logit_N` and `cam_Nhw` of feature maps; in training, whole channels are dropped.
-        Metadata features add to the logit, not to the map.
+        Metadata features add to the logit, not to the map. The map is that of the networks that
+        decide, also if others draw.
         """
         logit_N, cam_Nhw = self._read_image(feature_NChw)
         if self.late is None or metadata_NM is None:
@@ -205,35 +216,30 @@ class ChestNet(nn.Module):
         """Leave training mode, and swap in the backbone what ONNX does not know."""
         self.eval()
         self.backbone.prepare_for_export()
+        if self.drawing is not None:
+            self.drawing.backbone.prepare_for_export()
 
 
-class LinearHead(NamedTuple):
-    """A head on the features of one network among several."""
-
-    weight_1C11: Tensor
-    bias_1: Tensor
-    decides: bool = True
-    """Whether it adds to the logit."""
-
-    @classmethod
-    def of(cls, network: ChestNet) -> Self:
-        """Return a network's own."""
-        return cls(network.head.weight, network.bias)
-
-    @classmethod
-    def on(cls, place: nn.Module, network: ChestNet) -> Self:
-        """Return the head that reads a joined backbone as its network would."""
-        if not isinstance(place, WholeNetwork):
-            return cls.of(network)
-        weight_1C11 = torch.zeros(1, place.channels, 1, 1)
-        weight_1C11[:, -1] = 1.0
-        return cls(weight_1C11, torch.zeros(1), decides=isinstance(place, Whether))
+def _normalised(image_N1HW: Tensor) -> Tensor:
+    return (image_N1HW - GREY_MEAN) / GREY_STD
 
 
-def _take_over(place: nn.Module, network: ChestNet) -> None:
-    """Copy a trained network into its place among joined backbones."""
-    if isinstance(place, WholeNetwork):
-        place.head.load_state_dict(network.head.state_dict())
-        place.bias.copy_(network.bias)
-        place = place.backbone
-    cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())
+def _by_part(recipe: Recipe, items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """Divide what stands in the order of `recipe.joined` into what decides and what only draws."""
+    pairs = list(zip(recipe.joined, items, strict=True))
+    return (
+        [item for member, item in pairs if member.part != "where"],
+        [item for member, item in pairs if member.part == "where"],
+    )
+
+
+def _mean_head(networks: Sequence[ChestNet]) -> Tensor:
+    """Return the head that reads features one after the other, as the mean of the networks'."""
+    return torch.cat([network.head.weight for network in networks], dim=1) / len(networks)
+
+
+def _take_over(places: Backbone, networks: Sequence[ChestNet]) -> None:
+    """Copy trained networks into their places among joined backbones."""
+    members = cast("ParallelBackbone", places).members
+    for place, network in zip(members, networks, strict=True):
+        cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())

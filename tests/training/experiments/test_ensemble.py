@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from cxr.bundle import file_sha256, read_bundle
+from cxr.graph.map_part import divide
 from training.__main__ import main
 from training.bundle.export import export
 from training.fit.batches import open_cache
@@ -78,11 +80,31 @@ def test_a_joined_run_is_exported_through_every_gate_and_says_what_it_is_made_of
     assert " join " in bundle.manifest.command
 
 
-def test_one_run_decides_and_another_draws(run_dir: Path, small_dir: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    words = ["join", str(run_dir), str(small_dir), "--whether", str(run_dir)]
-    assert main([*words, "--where", str(small_dir), "--out", str(out)]) == 0
-    joined, small, large = load_run(out), load_run(small_dir), load_run(run_dir)
+@pytest.fixture(scope="module")
+def second_small_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "second-small"
+    words = ["train", "smoke", "--data", str(films_dir), "--out", str(out)]
+    settings = (*SMALL[:-1], "seed=4")
+    assert main([*words, *(word for setting in settings for word in ("--set", setting))]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def drawn_dir(
+    run_dir: Path, small_dir: Path, second_small_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run directory whose map is drawn by the two small ones."""
+    out = tmp_path_factory.mktemp("runs") / "drawn"
+    runs = [str(run_dir), str(small_dir), str(second_small_dir)]
+    words = ["join", *runs, "--whether", runs[0], "--where", runs[1], "--where", runs[2]]
+    assert main([*words, "--out", str(out)]) == 0
+    return out
+
+
+def test_one_run_decides_and_others_draw(
+    drawn_dir: Path, run_dir: Path, small_dir: Path, second_small_dir: Path
+) -> None:
+    joined, large = load_run(drawn_dir), load_run(run_dir)
     image_NHW = torch.from_numpy(np.array(open_cache(joined)[:6]))
     shrunk_NHW = averaging(64, 40) @ (image_NHW.float() / 255.0) @ averaging(64, 40).T
 
@@ -90,27 +112,46 @@ def test_one_run_decides_and_another_draws(run_dir: Path, small_dir: Path, tmp_p
         network = load_network(joined.final_weights, joined.recipe)
         logit_N, cam_Nhw, _ = network(image_NHW)
         of_large = load_network(large.final_weights, large.recipe)(image_NHW)[0]
-        drawing = load_network(small.final_weights, small.recipe)
-        _, drawn_Nhw = drawing.read(drawing.forward_features(shrunk_NHW[:, None]))
+        drawn = []
+        for run in (load_run(small_dir), load_run(second_small_dir)):
+            drawing = load_network(run.final_weights, run.recipe)
+            drawn.append(drawing.read(drawing.forward_features(shrunk_NHW[:, None]))[1])
 
+    mean_Nhw = (drawn[0] + drawn[1]) / 2
     torch.testing.assert_close(logit_N, of_large)
     torch.testing.assert_close(cam_Nhw.mean(dim=(1, 2)) + network.cam_bias, logit_N)
     torch.testing.assert_close(
         cam_Nhw - cam_Nhw.mean(dim=(1, 2), keepdim=True),
-        drawn_Nhw - drawn_Nhw.mean(dim=(1, 2), keepdim=True),
+        mean_Nhw - mean_Nhw.mean(dim=(1, 2), keepdim=True),
     )
-    card = read_bundle(export(out, tmp_path, "both", 1)).card
-    assert "- the part `smoke` only draws the map" in card
 
 
-def test_one_run_decides_and_one_draws_at_least(
+def test_the_networks_that_draw_are_a_part_of_the_graph_that_others_do_not_need(
+    drawn_dir: Path, tmp_path: Path
+) -> None:
+    bundle = read_bundle(export(drawn_dir, tmp_path, "both", 1, precisions=["fp16"]))
+    parts = divide(bundle.graph_path.read_bytes())
+
+    assert parts is not None
+    answer, drawing = (onnx.load_from_string(part) for part in parts)
+    weights = {tensor.name for tensor in answer.graph.initializer}
+    own = {tensor.name for tensor in drawing.graph.initializer} - weights
+    assert not [name for name in weights if name.startswith("drawing")]
+    assert [name for name in own if name.startswith("drawing")]
+    assert "- the part `smoke` only draws the map" in bundle.card
+
+
+def test_one_run_decides_at_least(
     run_dir: Path, small_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["join", str(run_dir), str(small_dir), "--out", str(tmp_path / "x"), "--whether"]
+    runs = [str(run_dir), str(small_dir)]
+    words = ["join", *runs, "--out", str(tmp_path / "x")]
 
-    assert main([*words, str(run_dir), "--whether", str(small_dir)]) == 1
-    assert "one must draw the map" in capsys.readouterr().err
-    assert main([*words, str(tmp_path)]) == 1
+    assert main([*words, "--where", runs[0], "--where", runs[1]]) == 1
+    assert "one run directory must decide" in capsys.readouterr().err
+    assert main([*words, "--whether", runs[0]]) == 1
+    assert "all others must be named with --where" in capsys.readouterr().err
+    assert main([*words, "--where", str(tmp_path)]) == 1
     assert "none of the run directories to join" in capsys.readouterr().err
 
 
