@@ -18,6 +18,9 @@ One step is enough for that. Five left them a third of a core beside any busy ne
 priority, and refusals went before answers.
 """
 
+PICTURE_NICENESS = 5
+"""Of the thread that draws previews, of which one may take as long as fifty answers."""
+
 
 def usable_cores() -> int:
     """Return the number of cores that may be kept busy, at least one.

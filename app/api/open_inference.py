@@ -32,6 +32,9 @@ bytes of memory on the event loop, and one more if it is wrong."""
 MAX_FAULTS = 10
 """Faults that a refusal names."""
 
+_COUNTED_BYTES = 64 * 1024
+"""Bytes whose parts are counted at once, so that a body of many parts is refused by its start."""
+
 _BEFORE_A_VALUE = (b",", b"[", b"{")
 """One of these stands before each value of a list and each member of an object; base64 has none."""
 
@@ -125,8 +128,7 @@ class Inference:
         end = _json_end(json_length, len(body))
         if end > MAX_JSON_BYTES:
             raise MalformedRequest("A large file belongs behind the JSON (binary tensor data).")
-        if sum(body.count(mark, 0, end) for mark in _BEFORE_A_VALUE) > MAX_JSON_PARTS:
-            raise MalformedRequest("The JSON has more parts than a request needs.")
+        _check_parts(body, end)
         try:
             request = InferRequest.model_validate_json(body[:end])
         except ValidationError as exc:
@@ -202,6 +204,16 @@ class InferAnswer:
             "content-type": "application/octet-stream",
             JSON_LENGTH_HEADER: str(len(self.json)),
         }
+
+
+def _check_parts(body: bytes, end: int) -> None:
+    """Refuse JSON of more values and members than any request needs."""
+    num_parts = 0
+    for start in range(0, end, _COUNTED_BYTES):
+        stop = min(start + _COUNTED_BYTES, end)
+        num_parts += sum(body.count(mark, start, stop) for mark in _BEFORE_A_VALUE)
+        if num_parts > MAX_JSON_PARTS:
+            raise MalformedRequest("The JSON has more parts than a request needs.")
 
 
 def _json_end(json_length: str | None, num_bytes: int) -> int:

@@ -208,7 +208,7 @@ class Classifier:
                 )
                 self._metrics.observe_stage("decode", prepared.decode_s)
                 assert prepared.preview_HW is not None
-                return await self._decoders.run_in_thread(write_png, prepared.preview_HW)
+                return await self._decoders.run_in_picture_thread(write_png, prepared.preview_HW)
 
     @contextmanager
     def _working(self, data: bytes, admitted: AdmittedRequest) -> Iterator[InFlight]:

@@ -19,7 +19,7 @@ from types import FrameType
 
 import uvicorn
 
-from app.server.shared_port import SharedPort
+from app.server.port import Port
 
 _FAREWELL_S = 0.5
 """Seconds after the port has closed in which open connections may still send requests.
@@ -49,7 +49,7 @@ class DrainingServer(uvicorn.Server):
         self._shares_port = shares_port
         self._alongside = alongside
         self._closes_at = math.inf
-        self._ports: tuple[SharedPort, ...] = ()
+        self._ports: tuple[Port, ...] = ()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, and run the coroutines `alongside`."""
@@ -63,14 +63,17 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load the models, then listen on the sockets, alone or with other processes."""
-        await super().startup([] if self._shares_port else sockets)
-        if self._shares_port:
-            self._ports = tuple(
-                SharedPort(
-                    listener, self._make_protocol, self._count_open, backlog=self.config.backlog
-                )
-                for listener in sockets or ()
+        await super().startup([])
+        self._ports = tuple(
+            Port(
+                listener,
+                self._make_protocol,
+                self._count_open,
+                backlog=self.config.backlog,
+                is_shared=self._shares_port,
             )
+            for listener in sockets or ()
+        )
 
     @contextmanager
     def _on_hangup(self) -> Iterator[None]:

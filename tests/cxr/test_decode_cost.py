@@ -19,8 +19,8 @@ from tests.worst_files import many_scans_jpeg, noise_jpeg, png
 MAX_SIDE = 4472
 """Rows and columns of an image of 20 megapixels."""
 
-MAX_THREAD_S = 1.0
-"""Processor time on a busy machine for what is estimated at 0.3 s."""
+MAX_THREAD_S = 0.5
+"""Processor time on a busy machine for what is estimated at 0.06 s."""
 
 
 def decode_in_thread(data: bytes) -> None:
@@ -51,6 +51,7 @@ def behind_a_text(data: bytes) -> bytes:
         pytest.param(
             lambda: in_dicom(many_scans_jpeg(MAX_SIDE, 100, refine=True), MAX_SIDE), id="in DICOM"
         ),
+        pytest.param(lambda: noise_jpeg(3000), id="a JPEG of noise"),
         pytest.param(lambda: png(4400, 4400, 16, 6, 4), id="four channels of 16 bits"),
         pytest.param(lambda: png(4400, 4400, 8, 2, 4), id="three channels"),
         pytest.param(lambda: png(4400, 4400, 16, 0, 4, interlaced=True), id="interlaced"),
@@ -71,13 +72,13 @@ def test_what_may_take_long_needs_a_worker(make: Callable[[], bytes]) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda: many_scans_jpeg(MAX_SIDE, 6, refine=True), id="6 scans"),
-        pytest.param(lambda: many_scans_jpeg(1400, 90, refine=True), id="90 scans of 2 Mpx"),
-        pytest.param(lambda: noise_jpeg(2000, progressive=True), id="a progressive JPEG of noise"),
-        pytest.param(lambda: noise_jpeg(3000), id="a JPEG of noise"),
-        pytest.param(lambda: png(3000, 3000, 16, 0, 4), id="a deep grey PNG"),
-        pytest.param(lambda: png(2000, 2000, 8, 2, 4, noise=True), id="a PNG of coloured noise"),
-        pytest.param(lambda: make_dicom(np.zeros((4000, 4000), np.uint16)), id="native"),
+        pytest.param(lambda: many_scans_jpeg(2200, 5, refine=True), id="5 scans"),
+        pytest.param(lambda: many_scans_jpeg(600, 90, refine=True), id="90 scans"),
+        pytest.param(lambda: noise_jpeg(1000, progressive=True), id="a progressive JPEG of noise"),
+        pytest.param(lambda: noise_jpeg(1800), id="a JPEG of noise"),
+        pytest.param(lambda: png(2100, 2100, 16, 0, 4), id="a deep grey PNG"),
+        pytest.param(lambda: png(900, 900, 8, 2, 4, noise=True), id="a PNG of coloured noise"),
+        pytest.param(lambda: make_dicom(np.zeros((2300, 2300), np.uint16)), id="native"),
     ],
 )
 def test_what_a_thread_decodes_does_not_take_long(make: Callable[[], bytes]) -> None:
@@ -89,8 +90,8 @@ def test_what_a_thread_decodes_does_not_take_long(make: Callable[[], bytes]) -> 
     assert time.thread_time() - started < MAX_THREAD_S
 
 
-def test_a_detectors_jpeg_of_19_megapixels_stays_in_its_thread() -> None:
-    side = 4350
+def test_a_detectors_jpeg_of_9_megapixels_stays_in_its_thread() -> None:
+    side = 3000
     flat = many_scans_jpeg(side, 1)
 
     decode_in_thread(flat)

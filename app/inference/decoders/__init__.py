@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, ParamSpec, TypeVar
 
-from app.cpu import COMPUTE_NICENESS, step_back
+from app.cpu import COMPUTE_NICENESS, PICTURE_NICENESS, step_back
 from app.errors import DeadlineExceeded
 from app.inference.decoders.pool import WorkerPool
 from app.inference.latency import DecodeTimes
@@ -44,6 +44,12 @@ class Decoders:
             initializer=step_back,
             initargs=(COMPUTE_NICENESS,),
         )
+        self._picture_thread = ThreadPoolExecutor(
+            1,
+            thread_name_prefix="picture",
+            initializer=step_back,
+            initargs=(PICTURE_NICENESS,),
+        )
         self._pool = WorkerPool(
             num_workers, max_seconds=max_seconds, max_memory_bytes=max_memory_bytes
         )
@@ -67,7 +73,9 @@ class Decoders:
         return self._times.seconds(num_bytes)
 
     async def prepare(self, data: bytes, preparation: Preparation, *, start_by: float) -> Prepared:
-        """Prepare one upload, in a thread or a worker process.
+        """Prepare one upload for a picture, in the picture thread or a worker process.
+
+        Uploads that want an answer are not held up by it.
 
         Args:
             data: the file.
@@ -78,9 +86,10 @@ class Decoders:
             ImageError: what is wrong with the file.
             NotReady: the worker processes are gone.
             Overloaded: so many files wait for a worker process that this one would be late.
-            DeadlineExceeded: no thread was free in time.
+            DeadlineExceeded: the thread was not free in time.
         """
-        done = await self.prepare_in_thread(_nothing, data, preparation, start_by=start_by)
+        task = _DecodeTask(_nothing, data, preparation, start_by, _forget)
+        done = await self.run_in_picture_thread(task.run)
         if done is not None:
             return done[0]
         return await self.prepare_in_worker(data, preparation, start_by=start_by)
@@ -135,9 +144,18 @@ class Decoders:
             self._threads, lambda: step(*args, **kwargs)
         )
 
+    async def run_in_picture_thread(
+        self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a step on a large picture in a thread that stands back."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._picture_thread, lambda: step(*args, **kwargs)
+        )
+
     async def close(self) -> None:
         """Stop the processes and let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._picture_thread.shutdown(wait=False, cancel_futures=True)
         await self._pool.close()
 
 
@@ -168,4 +186,8 @@ class _DecodeTask(Generic[T]):
 
 
 def _nothing(_prepared: Prepared) -> None:
+    return None
+
+
+def _forget(_seconds: float) -> None:
     return None

@@ -32,6 +32,10 @@ _MEMORY = 0.9
 _START_ATTEMPTS = 3
 """Vain starts after which senders are told; a frozen or crowded machine may need more of them."""
 
+_REFUSAL_S = 0.1
+"""Seconds before a refusal. Its file was read already, so it costs more than others, and a sender
+that tries again at once would take a core."""
+
 _LONGEST_PAUSE_S = 30.0
 _NO_START = "Worker processes for decoding do not start."
 
@@ -98,8 +102,10 @@ class WorkerPool:
         """
         if self._fault or self._closing:
             raise NotReady(self._fault or "The service is going down.")
-        late_s = time.monotonic() + self.wait_s - deadline
+        left_s = deadline - time.monotonic()
+        late_s = self.wait_s - left_s
         if late_s > 0:
+            await asyncio.sleep(min(_REFUSAL_S, max(0.0, left_s / 2)))
             raise Overloaded(
                 "Too many files wait for this decoder.", retry_after_s=max(1, math.ceil(late_s))
             )

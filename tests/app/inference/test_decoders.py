@@ -302,10 +302,30 @@ async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
     data.go_on.set()
-    await decoders.prepare(make_png(chest()), PLAIN, start_by=math.inf)
+    await decoders.prepare_in_thread(repr, make_png(chest()), PLAIN, start_by=math.inf)
     await decoders.close()
 
     assert steps == []
+
+
+async def test_a_picture_that_takes_long_holds_up_no_upload_that_wants_an_answer() -> None:
+    picture = slow_png()
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    pictures = [
+        asyncio.create_task(decoders.prepare(picture, PLAIN, start_by=math.inf)) for _ in range(8)
+    ]
+    await until(picture.begun.is_set)
+    done = await decoders.prepare_in_thread(
+        lambda prepared: prepared.image_HW.shape, make_png(chest()), PLAIN, start_by=math.inf
+    )
+    are_drawn = [one.done() for one in pictures]
+    picture.go_on.set()
+    await asyncio.gather(*pictures)
+    await decoders.close()
+
+    assert done is not None
+    assert done[1] == (32, 32)
+    assert not any(are_drawn)
 
 
 async def test_a_file_that_no_thread_could_take_in_time_is_not_decoded() -> None:

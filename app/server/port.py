@@ -1,8 +1,9 @@
-"""A listening socket from which several worker processes accept connections.
+"""A listening socket, from which one process or several accept connections.
 
-Each process accepts one at a time, and the idler one is quicker. An event loop's own server accepts
-all waiting connections as soon as it wakes. So one process would often get all connections that a
-client opens together.
+Of several processes each accepts one connection at a time, so that the idler one is quicker: else
+one of them would often get all connections that a client opens together. A process that is alone
+accepts all that wait. uvloop's own server accepts one in each turn of the event loop; in a crowd of
+greedy clients a new one waited ten seconds for its turn.
 """
 
 import asyncio
@@ -19,11 +20,14 @@ _STAND_BACK_S = 0.0002
 _LONGEST_S = 0.002
 """Longest such wait: clients may open a connection for each request, and all processes be busy."""
 
+_MOST_AT_ONCE = 128
+"""Connections that are accepted in one turn, so that other work has its turn too."""
+
 _PAUSE_S = 1.0
 """Seconds to wait if there are no file descriptors. Trying again at once would keep a core busy."""
 
 
-class SharedPort:
+class Port:
     """Accept connections while open; belongs to one event loop.
 
     `count_open` returns the number of connections of this process.
@@ -36,10 +40,12 @@ class SharedPort:
         count_open: Callable[[], int],
         *,
         backlog: int,
+        is_shared: bool,
     ) -> None:
         self._listener = listener
         self._make_protocol = make_protocol
         self._count_open = count_open
+        self._is_shared = is_shared
         self._loop = asyncio.get_running_loop()
         self._beginning = set[asyncio.Task[object]]()
         self._pause: asyncio.TimerHandle | None = None
@@ -71,7 +77,17 @@ class SharedPort:
         self._pause = self._loop.call_later(seconds, self._open)
 
     def _take(self) -> None:
-        """Accept one connection, and leave further ones to idler processes."""
+        """Accept what waits, or one connection if idler processes may take the others."""
+        if not self._is_shared:
+            for _ in range(_MOST_AT_ONCE):
+                if not self._take_one():
+                    return
+        elif self._take_one():
+            num_open = self._count_open() + len(self._beginning)
+            self._open_later(min(_STAND_BACK_S * num_open, _LONGEST_S))
+
+    def _take_one(self) -> bool:
+        """Accept one connection, and tell whether there was one."""
         try:
             connection, _ = self._listener.accept()
         except (
@@ -79,15 +95,13 @@ class SharedPort:
             InterruptedError,
             ConnectionAbortedError,
         ):  # another process was quicker, or the client left
-            return
+            return False
         except OSError as error:
             logger.error("a connection can't be taken", extra={"kind": type(error).__name__})  # noqa: TRY400 - its stack says no more
             self._open_later(_PAUSE_S)
-            return
+            return False
         self._begin_soon(connection)
-        self._open_later(
-            min(_STAND_BACK_S * (self._count_open() + len(self._beginning)), _LONGEST_S)
-        )
+        return True
 
     def _begin_soon(self, connection: socket.socket) -> None:
         task = self._loop.create_task(self._begin(connection))

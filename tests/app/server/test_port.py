@@ -1,4 +1,4 @@
-"""How one process takes connections from a socket that others listen on too."""
+"""How a process takes connections from its socket, alone or with others."""
 
 import asyncio
 import resource
@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.server.shared_port import SharedPort
+from app.server.port import Port
 from tests.app.serving import until
 
 pytestmark = pytest.mark.anyio
@@ -34,12 +34,39 @@ async def test_a_process_with_connections_leaves_the_next_one_to_others_for_a_mo
         def connection_made(self, _transport: asyncio.BaseTransport) -> None:
             taken.append(asyncio.get_running_loop().time())
 
-    port = SharedPort(listener, Taker, lambda: 10, backlog=16)
+    port = Port(listener, Taker, lambda: 10, backlog=16, is_shared=True)
     clients = connect(listener, 4)
     await until(lambda: len(taken) == len(clients))
     port.close()
 
     assert all(later - earlier >= 0.0015 for earlier, later in pairwise(taken))
+    for client in clients:
+        client.close()
+
+
+async def test_a_process_that_is_alone_takes_all_that_wait_in_one_turn(
+    listener: socket.socket,
+) -> None:
+    loop = asyncio.get_running_loop()
+    taken: list[int] = []
+    turn = 0
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(count_turns)
+
+    class Taker(asyncio.Protocol):
+        def connection_made(self, _transport: asyncio.BaseTransport) -> None:
+            taken.append(turn)
+
+    port = Port(listener, Taker, lambda: 10, backlog=64, is_shared=False)
+    clients = connect(listener, 50)
+    count_turns()
+    await until(lambda: len(taken) == len(clients))
+    port.close()
+
+    assert max(taken) - min(taken) <= 2
     for client in clients:
         client.close()
 
@@ -54,7 +81,7 @@ async def test_who_waits_when_it_closes_is_taken_and_who_comes_later_is_refused(
             taken.append(transport)
 
     address = listener.getsockname()
-    port = SharedPort(listener, Taker, lambda: len(taken), backlog=16)
+    port = Port(listener, Taker, lambda: len(taken), backlog=16, is_shared=True)
     clients = connect(listener, 4)
     port.close()
     with pytest.raises(ConnectionRefusedError):
@@ -73,7 +100,7 @@ async def test_a_process_without_file_descriptors_tries_again_later(
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             taken.append(transport)
 
-    port = SharedPort(listener, Taker, lambda: len(taken), backlog=16)
+    port = Port(listener, Taker, lambda: len(taken), backlog=16, is_shared=True)
     (client,) = connect(listener, 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
