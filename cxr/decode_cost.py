@@ -10,7 +10,11 @@ from cxr.errors import NeedsWorker
 
 MAX_THREAD_SECONDS = 0.06
 """Longer work is left to a process that can be stopped, and that stands back behind ordinary files.
-An uncompressed DICOM of 5 megapixels takes less, as does a JPEG of 9 megapixels from a detector."""
+A JPEG of 9 megapixels from a detector takes less."""
+
+MAX_NATIVE_THREAD_SECONDS = 0.3
+"""The same for uncompressed pixels: they can't be slow for their size, detectors write them, and
+another process would have to be sent all of them."""
 
 MAX_THREAD_PIXELS = 20_000_000
 """Larger images are decoded where memory is bounded; detectors make up to 19 megapixels."""
@@ -44,8 +48,14 @@ _COLOR_BYTE_S = 9e-9
 
 
 def check_thread(seconds: float, pixels: int) -> None:
-    """Raise `NeedsWorker` for what a thread should not decode, as nobody can stop it."""
+    """Raise `NeedsWorker` for a compressed image that a thread should not decode."""
     if seconds > MAX_THREAD_SECONDS or pixels > MAX_THREAD_PIXELS:
+        raise NeedsWorker
+
+
+def check_thread_of_native(seconds: float) -> None:
+    """Raise `NeedsWorker` for uncompressed pixels that a thread should not read."""
+    if seconds > MAX_NATIVE_THREAD_SECONDS:
         raise NeedsWorker
 
 

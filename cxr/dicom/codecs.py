@@ -15,7 +15,12 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from cxr.codestream import JpegStructure, read_jpeg_outline
-from cxr.decode_cost import check_thread, jpeg_seconds, stored_seconds
+from cxr.decode_cost import (
+    check_thread,
+    check_thread_of_native,
+    jpeg_seconds,
+    stored_seconds,
+)
 from cxr.dicom.encapsulation import only_fragment, single_frame
 from cxr.dicom.header import element, transfer_syntax
 from cxr.dicom.layout import PixelLayout
@@ -180,7 +185,10 @@ def check_frame(dataset: Dataset, layout: PixelLayout) -> JpegStructure | None:
         is_color=not layout.is_grey,
     )
     # The file's own length bounds the memory that native pixels need.
-    check_thread(seconds, 0 if codec is _NATIVE else pixels)
+    if codec is _NATIVE:
+        check_thread_of_native(seconds)
+    else:
+        check_thread(seconds, pixels)
     return None
 
 

@@ -78,7 +78,7 @@ def test_what_may_take_long_needs_a_worker(make: Callable[[], bytes]) -> None:
         pytest.param(lambda: noise_jpeg(1800), id="a JPEG of noise"),
         pytest.param(lambda: png(2100, 2100, 16, 0, 4), id="a deep grey PNG"),
         pytest.param(lambda: png(900, 900, 8, 2, 4, noise=True), id="a PNG of coloured noise"),
-        pytest.param(lambda: make_dicom(np.zeros((2300, 2300), np.uint16)), id="native"),
+        pytest.param(lambda: make_dicom(np.zeros((4000, 4000), np.uint16)), id="native"),
     ],
 )
 def test_what_a_thread_decodes_does_not_take_long(make: Callable[[], bytes]) -> None:
