@@ -92,7 +92,7 @@ prove-bulk: .venv/.test  ## Score 20,000 made files on two Ray nodes, killing a 
 	$(BIN)/python -m bench.bulk kill .bulk-proof/files --out .bulk-proof/scores
 	$(BIN)/python -m bench.bulk check .bulk-proof/files --out .bulk-proof/scores
 
-try-replicas: .venv/.test  ## Restart, kill and freeze replicas behind Debian's nginx and HAProxy
+try-replicas: .venv/.test  ## Restart, kill and freeze replicas (processes) behind Debian's nginx and HAProxy
 	$(BIN)/python -m bench.replicas nginx
 	$(BIN)/python -m bench.replicas haproxy
 
