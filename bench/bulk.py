@@ -9,15 +9,9 @@ import argparse
 import json
 import os
 import signal
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 
 import httpx
@@ -25,24 +19,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from bench.bulk_files import make_files
-from bulk.archive_parts import Item
-from bulk.score import Scorer
-from bulk.scoring_job import Options, choose_bundle
-from cxr.decode import quiet_libraries
+from bench.bulk_pace import ROOT, STORE, command, pace_test, two_nodes
 from tests.server import running_server
 
-ROOT = Path(__file__).parent.parent
-STORE = ROOT / "model_store"
-MODEL = "pneumothorax"
 FIRST_KILL = 0.2
 SECOND_KILL = 0.4
 THIRD_KILL = 0.8
 """Shares of the files after which a worker, the driver and a node are killed."""
-
-
-def command(folder: Path, out: Path, *more: str) -> list[str]:
-    options = ["--model", MODEL, "--store", str(STORE), "--out", str(out)]
-    return [sys.executable, "-m", "bulk", str(folder), *options, *more]
 
 
 def kill_test(folder: Path, out: Path) -> None:
@@ -117,96 +100,6 @@ def predict(url: str, path: Path) -> dict[str, object]:
     return dict(response.json())
 
 
-def pace_test(folder: Path, num_files: int, rounds: int) -> None:
-    """Compare files a second with bare loops, one process or worker a core; taken in turns."""
-    chosen = sorted(folder.iterdir())[:num_files]
-    with tempfile.TemporaryDirectory() as scratch:
-        listed = Path(scratch) / "list.txt"
-        listed.write_text("\n".join(map(str, chosen)))
-        for num_workers in (1, 2):
-            ratios = []
-            for number in range(rounds):
-                bare = bare_loops(chosen, num_workers)
-                out = Path(scratch) / f"out-{num_workers}-{number}"
-                seconds = ray_run(listed, out, num_workers)
-                ratios.append(bare / seconds)
-                print(
-                    f"{num_workers} at once: bare {num_files / bare:.1f}/s,",
-                    f"Ray {num_files / seconds:.1f}/s, ratio {ratios[-1]:.3f}",
-                    flush=True,
-                )
-            print(
-                f"{num_workers} at once: median {statistics.median(ratios):.3f},",
-                f"from {min(ratios):.3f} to {max(ratios):.3f}",
-                flush=True,
-            )
-
-
-def bare_loops(paths: list[Path], num_processes: int) -> float:
-    """Return the seconds of the slowest of some bare loops that share the files."""
-    shares = [paths[number::num_processes] for number in range(num_processes)]
-    with ProcessPoolExecutor(num_processes, get_context("spawn")) as pool:
-        return max(pool.map(bare_loop, shares))
-
-
-def bare_loop(paths: list[Path]) -> float:
-    """Return the seconds that decode and run take in one plain loop."""
-    quiet_libraries()
-    scorer = Scorer(choose_bundle(STORE, MODEL, None), Options())
-    for path in paths[:6]:
-        scorer.score(Item(str(path), ""), path.read_bytes())
-    started = time.perf_counter()
-    for path in paths:
-        scorer.score(Item(str(path), ""), path.read_bytes())
-    seconds = time.perf_counter() - started
-    scorer.close()
-    return seconds
-
-
-def ray_run(listed: Path, out: Path, num_workers: int) -> float:
-    """Return the seconds from the first part's begin to the last one's commit."""
-    driver = subprocess.Popen(
-        command(listed, out, "--workers", str(num_workers)),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    folder = None
-    begun = None
-    while driver.poll() is None:
-        time.sleep(0.1)  # the machine belongs to those that are measured
-        folder = next(out.glob("model=*/version=*"), None)
-        if begun is None and folder and list(folder.glob(".begun-*")):
-            begun = time.perf_counter()
-        manifest = folder / "_manifest.jsonl" if folder else None
-        if manifest and manifest.exists():
-            last = manifest.stat().st_mtime
-    assert begun is not None
-    return last - (time.time() - (time.perf_counter() - begun))
-
-
-@contextmanager
-def two_nodes() -> Iterator[object]:
-    """Run a Ray cluster of two nodes with one core each; the head has none to give."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster  # noqa: PLC0415 - reads the variable
-
-    cluster = Cluster()
-    memory = 128 * 2**20
-    # A busy machine answers late; that is no dead node.
-    patience = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 10}
-    cluster.add_node(
-        num_cpus=0, include_dashboard=False, object_store_memory=memory, _system_config=patience
-    )
-    cluster.add_node(num_cpus=1, object_store_memory=memory)
-    cluster.add_node(num_cpus=1, object_store_memory=memory)
-    cluster.wait_for_nodes()
-    try:
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
 def start(words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -261,6 +154,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--out", type=Path, default=Path("bulk-proof"))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2], choices=(1, 2))
     options = parser.parse_args()
     if options.what == "make":
         make_files(options.folder, options.files)
@@ -269,7 +163,7 @@ def main() -> None:
     elif options.what == "check":
         check(options.folder, options.out)
     else:
-        pace_test(options.folder, options.files, options.rounds)
+        pace_test(options.folder, options.files, options.rounds, options.at_once)
 
 
 if __name__ == "__main__":

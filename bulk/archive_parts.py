@@ -54,6 +54,12 @@ def sample(items: Sequence[Item], count: int) -> list[Item]:
     return [by_size[int((index + 0.5) * step)] for index in range(count)]
 
 
+def mix(items: Sequence[Item], part_files: int) -> list[Item]:
+    """Order files so that each part of `part_files` has small ones and large ones."""
+    num_parts = max(1, -(-len(items) // part_files))
+    return [item for start in range(num_parts) for item in items[start::num_parts]]
+
+
 def _name(items: Sequence[Item], identity: str) -> str:
     digest = hashlib.sha256(identity.encode())
     for item in items:

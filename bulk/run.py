@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from tqdm import tqdm
 
-from bulk.archive_parts import ArchivePart, Item, divide, sample
+from bulk.archive_parts import ArchivePart, Item, divide, mix, sample
 from bulk.errors import BulkError
 from bulk.estimate import SAMPLE_FILES, Estimate, predicted_bytes
 from bulk.manifest import ArchiveManifest, Entry, JobFile, hold
@@ -66,7 +66,7 @@ def estimate(job: Job, cluster: Cluster) -> Estimate:
         started = time.monotonic()
         with ray_job.connected(cluster.address, cluster.num_workers) as num_workers:
             size = max(1, len(chosen) // (num_workers * _SAMPLE_TASKS_A_CORE))
-            parts = list(divide(chosen, size, job.identity))
+            parts = list(divide(mix(chosen, size), size, job.identity))
             results = list(ray_job.run_sample(job, parts, num_workers))
         passed_s = time.monotonic() - started
         predicted = _predict(results, len(items), known.part_files, num_workers, passed_s)

@@ -1,4 +1,4 @@
-from bulk.archive_parts import Item, divide, sample
+from bulk.archive_parts import Item, divide, mix, sample
 
 
 def items(count: int) -> list[Item]:
@@ -47,3 +47,15 @@ def test_a_sample_has_each_kind_of_file_as_often_as_it_occurs() -> None:
 
 def test_a_sample_of_few_files_is_all_of_them() -> None:
     assert sample(items(5), 200) == items(5)
+
+
+def test_each_part_of_a_mixed_sample_has_small_and_large_files() -> None:
+    mixed = mix(items(200), 25)
+    parts = [mixed[start : start + 25] for start in range(0, 200, 25)]
+
+    assert sorted(mixed) == items(200)
+    for part in parts:
+        sizes = [item.num_bytes for item in part]
+        assert sizes == sorted(sizes)
+        assert min(sizes) < 1000
+        assert max(sizes) > 19000

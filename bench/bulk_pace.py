@@ -1,0 +1,177 @@
+"""Files a second of `bulk` against bare loops, taken in turns, and who used the processor.
+
+One at once is Ray of its own with one worker. Two at once are two nodes of one core each. A bare
+loop decodes and runs in one plain process with the same functions.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from bulk.archive_parts import Item
+from bulk.score import Scorer
+from bulk.scoring_job import Options, choose_bundle
+from cxr.decode import quiet_libraries
+
+ROOT = Path(__file__).parent.parent
+STORE = ROOT / "model_store"
+MODEL = "pneumothorax"
+_NUM_FIRST = 6
+"""Files before the time of a bare loop counts: two of each kind."""
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    """Return the words that score a folder with `bulk`."""
+    options = ["--model", MODEL, "--store", str(STORE), "--out", str(out)]
+    return [sys.executable, "-m", "bulk", str(folder), *options, *more]
+
+
+@contextmanager
+def two_nodes() -> Iterator[Any]:
+    """Run a Ray cluster of two nodes with one core each; the head has none to give."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster  # noqa: PLC0415 - reads the variable
+
+    cluster = Cluster()
+    memory = 128 * 2**20
+    # A busy machine answers late; that is no dead node.
+    patience = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 10}
+    cluster.add_node(
+        num_cpus=0, include_dashboard=False, object_store_memory=memory, _system_config=patience
+    )
+    cluster.add_node(num_cpus=1, object_store_memory=memory)
+    cluster.add_node(num_cpus=1, object_store_memory=memory)
+    cluster.wait_for_nodes()
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def pace_test(folder: Path, num_files: int, rounds: int, at_once: Sequence[int]) -> None:
+    """Compare files a second with bare loops, one process or worker a core; taken in turns."""
+    chosen = sorted(folder.iterdir())[:num_files]
+    with tempfile.TemporaryDirectory() as scratch:
+        listed = Path(scratch) / "list.txt"
+        listed.write_text("\n".join(map(str, chosen)))
+        for num_workers in at_once:
+            ratios = []
+            with two_nodes() if num_workers == 2 else nullcontext() as cluster:
+                where = ["--ray", cluster.address] if cluster else ["--workers", "1"]
+                for number in range(rounds):
+                    bare_s = bare_loops(chosen, num_workers)
+                    out = Path(scratch) / f"out-{num_workers}-{number}"
+                    watch = RunWatch(out)
+                    seconds = watch.run(command(listed, out, *where))
+                    ratios.append(bare_s / seconds)
+                    print(
+                        f"{num_workers} at once: bare {num_files / bare_s:.1f}/s,",
+                        f"Ray {num_files / seconds:.1f}/s, ratio {ratios[-1]:.3f};",
+                        f"core seconds {watch.shares(seconds)}",
+                        flush=True,
+                    )
+            print(
+                f"{num_workers} at once: median {statistics.median(ratios):.3f},",
+                f"from {min(ratios):.3f} to {max(ratios):.3f}",
+                flush=True,
+            )
+
+
+def bare_loops(paths: list[Path], num_processes: int) -> float:
+    """Return the seconds of the slowest of some bare loops that share the files."""
+    shares = [paths[number::num_processes] for number in range(num_processes)]
+    with ProcessPoolExecutor(num_processes, get_context("spawn")) as pool:
+        return max(pool.map(bare_loop, shares))
+
+
+def bare_loop(paths: list[Path]) -> float:
+    """Return the seconds that decode and run take in one plain loop."""
+    quiet_libraries()
+    scorer = Scorer(choose_bundle(STORE, MODEL, None), Options())
+    for path in paths[:_NUM_FIRST]:
+        scorer.score(Item(str(path), ""), path.read_bytes())
+    started = time.perf_counter()
+    for path in paths:
+        scorer.score(Item(str(path), ""), path.read_bytes())
+    seconds = time.perf_counter() - started
+    scorer.close()
+    return seconds
+
+
+@dataclass
+class RunWatch:
+    """One run of `bulk`: from the first part's begin to the last one's commit."""
+
+    out: Path
+    _before: dict[int, float] = field(default_factory=dict)
+    _used: dict[int, tuple[str, float]] = field(default_factory=dict)
+
+    def run(self, words: Sequence[str]) -> float:
+        """Return the seconds; a run that commits nothing raises `RuntimeError`."""
+        driver = subprocess.Popen(
+            words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        began = ended = None
+        while driver.poll() is None:
+            time.sleep(0.25)  # the machine belongs to those that are measured
+            folder = next(self.out.glob("model=*/version=*"), None)
+            if began is None:
+                began = _first_begin(folder)
+                self._before = {pid: used for pid, (_, used) in processes().items()}
+                continue
+            self._used |= processes()
+            with suppress(OSError):
+                ended = (folder / "_manifest.jsonl").stat().st_mtime if folder else None
+        if began is None or ended is None:
+            raise RuntimeError("the run committed nothing")
+        return ended - began
+
+    def shares(self, seconds: float) -> str:
+        """Say how many cores each kind of process used on average."""
+        kinds: dict[str, float] = {}
+        for pid, (kind, used) in self._used.items():
+            kinds[kind] = kinds.get(kind, 0.0) + used - self._before.get(pid, 0.0)
+        return ", ".join(f"{kind} {used:.1f} ({used / seconds:.2f} cores)"
+                         for kind, used in sorted(kinds.items()))  # fmt: skip
+
+
+def _first_begin(folder: Path | None) -> float | None:
+    """Return when the first part was begun; None if none was."""
+    times = []
+    for path in folder.glob(".begun-*") if folder else ():
+        with suppress(OSError):
+            times.append(path.stat().st_ctime)
+    return min(times, default=None)
+
+
+def processes() -> dict[int, tuple[str, float]]:
+    """Map each process of this session but this one to its kind and the seconds that it used."""
+    session = os.getsid(0)
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, ValueError):
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and path.name != str(os.getpid()):
+                words = (path / "cmdline").read_bytes().decode(errors="replace")
+                used = (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+                found[int(path.name)] = (_kind(words), used)
+    return found
+
+
+def _kind(words: str) -> str:
+    if words.startswith("ray::Map") or "cxr.decoder_process" in words or "multiprocessing" in words:
+        return "scoring"
+    if "-m\0bulk" in words:
+        return "driver"
+    return "Ray's own"
