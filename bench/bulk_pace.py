@@ -4,6 +4,7 @@ One at once is Ray of its own with one worker. Two at once are two nodes of one 
 loop decodes and runs in one plain process with the same functions.
 """
 
+import json
 import os
 import statistics
 import subprocess
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from cxr.decode import quiet_libraries
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "model_store"
 MODEL = "pneumothorax"
+SCORING = "scoring"
 _NUM_FIRST = 6
 """Files before the time of a bare loop counts: two of each kind."""
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
@@ -70,15 +72,15 @@ def pace_test(folder: Path, num_files: int, rounds: int, at_once: Sequence[int])
             with two_nodes() if num_workers == 2 else nullcontext() as cluster:
                 where = ["--ray", cluster.address] if cluster else ["--workers", "1"]
                 for number in range(rounds):
-                    bare_s = bare_loops(chosen, num_workers)
-                    out = Path(scratch) / f"out-{num_workers}-{number}"
-                    watch = RunWatch(out)
-                    seconds = watch.run(command(listed, out, *where))
-                    ratios.append(bare_s / seconds)
+                    bare = num_files / bare_loops(chosen, num_workers)
+                    watch = RunWatch(Path(scratch) / f"out-{num_workers}-{number}")
+                    watch.run(command(listed, watch.out, *where))
+                    whole, warm = watch.rates()
+                    ratios.append(warm / bare)
                     print(
-                        f"{num_workers} at once: bare {num_files / bare_s:.1f}/s,",
-                        f"Ray {num_files / seconds:.1f}/s, ratio {ratios[-1]:.3f};",
-                        f"core seconds {watch.shares(seconds)}",
+                        f"{num_workers} at once: bare {bare:.1f}/s, Ray {warm:.1f}/s, ratio",
+                        f"{ratios[-1]:.3f}; with the start {whole:.1f}/s, {whole / bare:.3f};",
+                        f"core seconds: {watch.shares()}",
                         flush=True,
                     )
             print(
@@ -109,50 +111,73 @@ def bare_loop(paths: list[Path]) -> float:
     return seconds
 
 
-@dataclass
+@dataclass(frozen=True)
+class Part:
+    """One part of a run, with its begin and end on the clock of its file."""
+
+    rows: int
+    began: float
+    ended: float
+
+    def rows_after(self, time_s: float) -> float:
+        """Return how many of its rows were scored after a time, if all take equally long."""
+        late_s = self.ended - max(time_s, self.began)
+        return self.rows * max(0.0, late_s / (self.ended - self.began))
+
+
 class RunWatch:
-    """One run of `bulk`: from the first part's begin to the last one's commit."""
+    """One run of `bulk`, and which of its processes used the processor."""
 
-    out: Path
-    _before: dict[int, float] = field(default_factory=dict)
-    _used: dict[int, tuple[str, float]] = field(default_factory=dict)
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._before: dict[int, float] = {}
+        self._used: dict[int, tuple[str, float]] = {}
 
-    def run(self, words: Sequence[str]) -> float:
-        """Return the seconds; a run that commits nothing raises `RuntimeError`."""
+    def run(self, words: Sequence[str]) -> None:
+        """Run the command, and watch its processes from the first part's begin on."""
         driver = subprocess.Popen(
             words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        began = ended = None
         while driver.poll() is None:
             time.sleep(0.25)  # the machine belongs to those that are measured
-            folder = next(self.out.glob("model=*/version=*"), None)
-            if began is None:
-                began = _first_begin(folder)
-                self._before = {pid: used for pid, (_, used) in processes().items()}
-                continue
-            self._used |= processes()
-            with suppress(OSError):
-                ended = (folder / "_manifest.jsonl").stat().st_mtime if folder else None
-        if began is None or ended is None:
-            raise RuntimeError("the run committed nothing")
-        return ended - began
+            for pid, (kind, used) in processes().items():
+                known, _ = self._used.get(pid, (kind, used))
+                is_scoring = SCORING in (kind, known)  # a worker between two parts is idle
+                self._used[pid] = (SCORING if is_scoring else kind or known, used)
+            if not self._before and any(self.out.glob("model=*/version=*/.begun-*")):
+                self._before = {pid: used for pid, (_, used) in self._used.items()}
 
-    def shares(self, seconds: float) -> str:
-        """Say how many cores each kind of process used on average."""
+    def rates(self) -> tuple[float, float]:
+        """Return files a second: of the whole run, and after each worker's first part.
+
+        The first is from the first part's begin to the last one's end. A new worker needs some
+        seconds to open its model, and more for its first answers; the second leaves them out, as
+        bare loops do.
+        """
+        parts = self._parts()
+        first_end = min(part.ended for part in parts)
+        start = min(part.began for part in parts)
+        warm = max(part.ended for part in parts if part.began < first_end)
+        last = max(part.ended for part in parts)
+        whole = sum(part.rows for part in parts) / (last - start)
+        return whole, sum(part.rows_after(warm) for part in parts) / (last - warm)
+
+    def _parts(self) -> list[Part]:
+        (folder,) = self.out.glob("model=*/version=*")
+        lines = (folder / "_manifest.jsonl").read_text().splitlines()
+        entries = [entry for entry in map(json.loads, lines) if "part" in entry]
+        parts = []
+        for entry in entries:
+            ended = (folder / f"part-{entry['part']}.parquet").stat().st_mtime
+            parts.append(Part(entry["rows"], ended - entry["seconds"], ended))
+        return parts
+
+    def shares(self) -> str:
+        """Say how many seconds of a core each kind of process used."""
         kinds: dict[str, float] = {}
         for pid, (kind, used) in self._used.items():
             kinds[kind] = kinds.get(kind, 0.0) + used - self._before.get(pid, 0.0)
-        return ", ".join(f"{kind} {used:.1f} ({used / seconds:.2f} cores)"
-                         for kind, used in sorted(kinds.items()))  # fmt: skip
-
-
-def _first_begin(folder: Path | None) -> float | None:
-    """Return when the first part was begun; None if none was."""
-    times = []
-    for path in folder.glob(".begun-*") if folder else ():
-        with suppress(OSError):
-            times.append(path.stat().st_ctime)
-    return min(times, default=None)
+        return ", ".join(f"{kind} {used:.1f}" for kind, used in sorted(kinds.items()))
 
 
 def processes() -> dict[int, tuple[str, float]]:
@@ -171,7 +196,7 @@ def processes() -> dict[int, tuple[str, float]]:
 
 def _kind(words: str) -> str:
     if words.startswith("ray::Map") or "cxr.decoder_process" in words or "multiprocessing" in words:
-        return "scoring"
+        return SCORING
     if "-m\0bulk" in words:
         return "driver"
-    return "Ray's own"
+    return "Ray's own" if words else ""
