@@ -38,13 +38,16 @@ class Outcome:
     name: str
     statuses: Counter[int]
     """Answers by status; 0 for none."""
+    errors: Counter[str]
+    """What happened to requests without an answer."""
 
     @property
     def num_lost(self) -> int:
         return sum(count for status, count in self.statuses.items() if not 0 < status < 500)
 
     def __str__(self) -> str:
-        return f"{self.name}: lost {self.num_lost} of {self.statuses.total()} {dict(self.statuses)}"
+        seen = [*self.statuses.items(), *self.errors.items()]
+        return f"{self.name}: lost {self.num_lost} of {self.statuses.total()} {seen}"
 
 
 @dataclass(frozen=True)
@@ -68,18 +71,19 @@ class Storm:
 
 
 @asynccontextmanager
-async def load(port: int, rate: float) -> AsyncIterator[Counter[int]]:
-    """Send requests at a steady rate while the block runs; count answers by status, 0 for none."""
-    statuses: Counter[int] = Counter()
+async def load(port: int, rate: float, name: str) -> AsyncIterator[Outcome]:
+    """Send requests at a steady rate while the block runs; count their answers."""
+    outcome = Outcome(name, Counter(), Counter())
     sent: set[asyncio.Task[None]] = set()
     stop = asyncio.Event()
 
     async def send(client: httpx.AsyncClient) -> None:
         try:
             answer = await client.post(f"http://127.0.0.1:{port}/predict", content=RADIOGRAPH)
-            statuses[answer.status_code] += 1
-        except httpx.HTTPError:
-            statuses[0] += 1
+            outcome.statuses[answer.status_code] += 1
+        except httpx.HTTPError as error:
+            outcome.statuses[0] += 1
+            outcome.errors[type(error).__name__] += 1
 
     async def pump() -> None:
         async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=64)) as client:
@@ -93,7 +97,7 @@ async def load(port: int, rate: float) -> AsyncIterator[Counter[int]]:
 
     pumping = asyncio.create_task(pump())
     try:
-        yield statuses
+        yield outcome
     finally:
         stop.set()
         await pumping
@@ -188,9 +192,9 @@ async def experiments(fleet: Fleet, rate: float) -> AsyncIterator[Outcome | Stor
     await asyncio.gather(*(replica.start() for replica in fleet.replicas))
     await fleet.proxy.start(fleet.replicas)
     for name, step in STEPS.items():
-        async with load(fleet.proxy.port, rate) as statuses:
+        async with load(fleet.proxy.port, rate, name) as outcome:
             await step(fleet.proxy, fleet.replicas)
-        yield Outcome(name, statuses)
+        yield outcome
     for refusal in ("429", "503"):
         yield await storm(fleet, refusal)
 
