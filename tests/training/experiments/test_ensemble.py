@@ -15,6 +15,7 @@ from training.bundle.export import export
 from training.fit.batches import open_cache
 from training.fit.run_dir import Run, load_network, load_run
 from training.model.area_pooling import averaging
+from training.model.backbone import Backbone
 from training.model.parallel_backbones import AtSize
 from training.model.small_resnet import SmallResNetBackbone
 
@@ -26,6 +27,15 @@ SMALL = (
     "split_seed=1",
     "seed=2",
 )
+
+
+class Untouched(Backbone):
+    """A backbone that gives back what it is given."""
+
+    channels = 1
+
+    def forward(self, image_N1HW: torch.Tensor) -> torch.Tensor:
+        return image_N1HW
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +230,16 @@ def test_averaging_counts_parts_of_a_pixel_in_part(side: int, cells: int) -> Non
         cells
     )  # of which each pixel has `cells`, and each cell `side`
     torch.testing.assert_close(weight_sH @ pixel_H, finest.reshape(cells, side).mean(dim=1))
+
+
+@pytest.mark.parametrize(("given", "size"), [(320, 256), (64, 40), (80, 80), (50, 7)])
+def test_averaging_by_blocks_is_averaging_over_the_whole_image(given: int, size: int) -> None:
+    image_N1HW = torch.rand(2, 1, given, given)
+    weight_sH = averaging(given, size)
+
+    shrunk_N1HW = AtSize(Untouched(), given=given, size=size, finer=1)(image_N1HW)
+
+    torch.testing.assert_close(shrunk_N1HW, weight_sH @ image_N1HW @ weight_sH.T)
 
 
 def test_repeated_cells_change_no_mean_and_no_mean_exponential() -> None:
