@@ -48,17 +48,20 @@ def small_dir(films_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def joined(run_dir: Path, small_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def joined(
+    efficientnet_run_dir: Path, small_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     out = tmp_path_factory.mktemp("runs") / "joined"
-    assert main(["join", str(small_dir), str(run_dir), "--out", str(out), "--name", "both"]) == 0
+    words = ["join", str(small_dir), str(efficientnet_run_dir), "--out", str(out)]
+    assert main([*words, "--name", "both"]) == 0
     return load_run(out)
 
 
 def test_the_answer_is_the_mean_of_both_answers_and_its_map_adds_up(
-    joined: Run, run_dir: Path, small_dir: Path
+    joined: Run, efficientnet_run_dir: Path, small_dir: Path
 ) -> None:
     image_NHW = torch.from_numpy(np.array(open_cache(joined)[:6]))
-    small, large = load_run(small_dir), load_run(run_dir)
+    small, large = load_run(small_dir), load_run(efficientnet_run_dir)
     shrunk_NHW = averaging(64, 40) @ (image_NHW.float() / 255.0) @ averaging(64, 40).T
 
     with torch.inference_mode():
@@ -210,12 +213,14 @@ def test_another_split_is_refused(
     assert "split otherwise" in capsys.readouterr().err
 
 
-def test_the_joined_run_keeps_the_data_of_the_larger_one(joined: Run, run_dir: Path) -> None:
+def test_the_joined_run_keeps_the_data_of_the_larger_one(
+    joined: Run, efficientnet_run_dir: Path
+) -> None:
     assert (joined.path / "cache" / "images.u8").read_bytes() == (
-        run_dir / "cache" / "images.u8"
+        efficientnet_run_dir / "cache" / "images.u8"
     ).read_bytes()
     facts = json.loads((joined.path / "run.json").read_text())
-    assert facts["data"] == load_run(run_dir).facts["data"]
+    assert facts["data"] == load_run(efficientnet_run_dir).facts["data"]
     assert [part["recipe"]["seed"] for part in facts["joined"]] == [2, 1]
 
 
