@@ -10,12 +10,13 @@ PORT ?= 8000
 DEVICE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TEST_DATA ?= ../shared/data
 BIN := .venv/bin
-WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
+# One more process than cores: many tests wait for a service to start.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 COVERAGE ?=
 
-.PHONY: help serve test test-env lint check sample lock clean image test-containers test-pacs prove-bulk try-replicas load bench lock-bench audit sbom fuzz
-.PHONY: help serve test test-fast tests-fast test-env check check-page docs sample lock clean image test-containers test-pacs load bench bench-quiet lock-bench audit sbom fuzz
-.PHONY: differential
+.PHONY: help serve test test-fast tests tests-fast test-env check check-page docs sample lock clean
+.PHONY: image test-containers test-pacs prove-bulk try-replicas load bench bench-quiet lock-bench
+.PHONY: audit sbom fuzz differential
 
 help:  ## List what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,12 +24,15 @@ help:  ## List what can be made
 serve: .venv/.serve-$(DEVICE)  ## Start the service on http://HOST:PORT (127.0.0.1:8000; DEVICE=cpu|gpu)
 	CXR_HOST=$(HOST) CXR_PORT=$(PORT) CXR_DEVICE=$(DEVICE) $(BIN)/python -m app
 
-test: .venv/.test check  ## Lint, check types and layers, run every test (COVERAGE=yes: measure coverage)
-	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-report=) $(PYTEST)
-	$(if $(COVERAGE),$(BIN)/python tests/coverage_floors.py)
+test: .venv/.test  ## Lint, check types and layers, run every test (COVERAGE=yes: measure coverage)
+	$(MAKE) --no-print-directory --jobs 2 check tests
 
 test-fast: .venv/.test  ## Lint, check types, and run the tests that need no browser, container or training
 	$(MAKE) --no-print-directory --jobs 2 check tests-fast
+
+tests:
+	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-report=) $(PYTEST)
+	$(if $(COVERAGE),$(BIN)/python tests/coverage_floors.py)
 
 tests-fast:
 	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST)

@@ -16,12 +16,14 @@ SKIPS = {
 
 
 SLOW = {
+    "app/server/test_device_process.py",
+    "app/server/test_process.py",
     "app/server/test_supervisor.py",
-    "app/test_load_report.py",
     "app/test_main.py",
     "bulk/test_run.py",
     "containers",
     "contract/test_dicom_results.py",
+    "contract/test_field.py",
     "contract/test_hostile_senders.py",
     "contract/test_openapi.py",
     "contract/test_phi_leaks.py",

@@ -43,7 +43,7 @@ def test_a_model_is_trained_exported_evaluated_and_served(
     made_images: Path, tmp_path: Path
 ) -> None:
     run, store, out = tmp_path / "run", tmp_path / "store", tmp_path / "out"
-    training("train", "smoke", "--data", made_images, "--out", run)
+    training("train", "smoke", "--data", made_images, "--out", run, "--set", "network=resnet-tiny")
     training("export", run, "--store", store, "--model", "smoke", "--version", 1)
     training("evaluate", store / "smoke/1", "--data", made_images, "--out", out)
 

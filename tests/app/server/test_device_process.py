@@ -19,10 +19,9 @@ from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 from tests.server import ROOT, Server, running_server
 
-pytestmark = [
-    pytest.mark.timeout(900),  # each starts several processes, for which a busy machine takes long
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.timeout(
+    900
+)  # each starts several processes, for which a busy machine takes long
 
 PNG = make_png(chest(64, 64))
 WAYS = {"workers": 2, "device_process": "on", "engine_lanes": 1, "engine_threads": 1}

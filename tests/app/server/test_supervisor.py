@@ -1,6 +1,5 @@
 """Several worker processes on one port: they count together, are replaced, and end as one."""
 
-import asyncio
 import json
 import os
 import re
@@ -19,6 +18,7 @@ import pytest
 from app.server.supervisor import SupervisionLimits, Supervisor
 from app.server.worker_slot import WorkerSlot
 from app.settings import Settings
+from tests.app.server.failing_workers import beat_once, complain, end_at_once
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_png
 from tests.server import Server, running_server
@@ -90,49 +90,68 @@ def senders(url: str, number: int = 4) -> Iterator[Counter[str]]:
             thread.join()
 
 
-@pytest.fixture
-def server(store: Path, tmp_path: Path) -> Iterator[Server]:
-    """A service of two workers."""
+@contextmanager
+def two_workers(store: Path, folder: Path) -> Iterator[Server]:
     with running_server(
-        store, tmp_path / "log", default_model="bright", workers=2, drain_seconds=0.5
+        store, folder / "log", default_model="bright", workers=2, drain_seconds=0.5
     ) as server:
         until(lambda: sample(server, "cxr_workers") == 2)
         yield server
 
 
+@pytest.fixture(scope="module")
+def lasting(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service of two workers; whoever takes one away waits for the next."""
+    with two_workers(store, tmp_path_factory.mktemp("lasting")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(store: Path, tmp_path: Path) -> Iterator[Server]:
+    """The same, for a test that ends it."""
+    with two_workers(store, tmp_path) as server:
+        yield server
+
+
+@contextmanager
+def one_is_replaced(server: Server) -> Iterator[int]:
+    """Give the process of the oldest worker, and wait until another one works in its place."""
+    before = process_ids(server)
+    replaced = sample(server, "cxr_replaced_workers_total")
+    yield next(pid for pid in before if Path(f"/proc/{pid}").exists())
+    until(lambda: len(process_ids(server)) == len(before) + 1)
+    until(lambda: sample(server, "cxr_replaced_workers_total") == replaced + 1)
+    until(lambda: sample(server, "cxr_workers") == 2)
+
+
 def test_any_worker_shows_the_sum_of_all_and_a_killed_one_is_replaced_without_counters_falling(
-    server: Server,
+    lasting: Server,
 ) -> None:
+    before = sample(lasting, "cxr_predictions_total")
     for _ in range(12):
-        assert post(server.url).status_code == 200
-    counted = [sample(server, "cxr_predictions_total") for _ in range(6)]
-    os.kill(process_ids(server)[0], signal.SIGKILL)
-    until(lambda: len(process_ids(server)) == 3)
-    until(
-        lambda: (
-            sample(server, "cxr_workers") == 2 and sample(server, "cxr_replaced_workers_total") == 1
-        )
-    )
+        assert post(lasting.url).status_code == 200
+    counted = [sample(lasting, "cxr_predictions_total") - before for _ in range(6)]
+    with one_is_replaced(lasting) as worker:
+        os.kill(worker, signal.SIGKILL)
 
     assert counted == [12] * 6
-    assert {post(server.url).status_code for _ in range(6)} == {200}
-    assert sample(server, "cxr_predictions_total") == 18
-    assert sample(server, "cxr_model_info") == 1
+    assert {post(lasting.url).status_code for _ in range(6)} == {200}
+    assert sample(lasting, "cxr_predictions_total") == before + 18
+    assert sample(lasting, "cxr_model_info") == 1
 
 
-def test_a_worker_whose_event_loop_is_stuck_is_killed_and_replaced(server: Server) -> None:
-    os.kill(process_ids(server)[0], signal.SIGSTOP)
-    until(lambda: len(process_ids(server)) == 3)
-    until(lambda: sample(server, "cxr_replaced_workers_total") == 1)
+def test_a_worker_whose_event_loop_is_stuck_is_killed_and_replaced(lasting: Server) -> None:
+    with one_is_replaced(lasting) as worker:
+        os.kill(worker, signal.SIGSTOP)
 
-    assert "hangs" in server.log.read_text()
-    assert post(server.url).status_code == 200
+    assert "hangs" in lasting.log.read_text()
+    assert post(lasting.url).status_code == 200
 
 
-def test_connections_that_come_together_are_shared_among_the_workers(server: Server) -> None:
-    until(lambda: min(shares(server)) > 0)  # both listen
+def test_connections_that_come_together_are_shared_among_the_workers(lasting: Server) -> None:
+    until(lambda: min(shares(lasting)) > 0)  # both listen
 
-    rounds = [min(shares(server)) for _ in range(ROUNDS)]
+    rounds = [min(shares(lasting)) for _ in range(ROUNDS)]
     assert sum(smaller_share >= 2 for smaller_share in rounds) >= ROUNDS / 4
 
 
@@ -160,7 +179,8 @@ def open_connections(server: Server) -> list[int]:
     sockets = {
         f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port}") and line[3] == "01"
     }  # established
-    return [len(sockets & set(opened_files(pid))) for pid in process_ids(server)]
+    workers = [pid for pid in process_ids(server) if Path(f"/proc/{pid}").exists()]
+    return [len(sockets & set(opened_files(pid))) for pid in workers]
 
 
 def opened_files(pid: int) -> Iterator[str]:
@@ -222,23 +242,6 @@ def test_all_workers_swap_to_a_new_version(tmp_path: Path) -> None:
 
     assert re.search(r'^cxr_model_info{.*version="1"} 0.0$', info, re.MULTILINE)
     assert re.search(r'^cxr_model_info{.*version="2"} 1.0$', info, re.MULTILINE)
-
-
-def end_at_once(settings: Settings, worker_slot: WorkerSlot) -> None:
-    """Be a worker that can't even start."""
-    os._exit(3)
-
-
-def beat_once(settings: Settings, worker_slot: WorkerSlot) -> None:
-    """Be a worker whose event loop sticks after its first beat."""
-    os.write(worker_slot.heartbeat.fileno(), b".")
-    time.sleep(60)
-
-
-def complain(settings: Settings, worker_slot: WorkerSlot) -> None:
-    """Be a worker of which a part has died."""
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(worker_slot.send_heartbeats(lambda: False))
 
 
 IMPATIENT = SupervisionLimits(silence_s=0.3, backoff_s=0.05, max_failures=2)
