@@ -8,6 +8,7 @@ never read, and a deflated data set is inflated within a bound.
 import re
 import zlib
 from dataclasses import dataclass
+from datetime import date
 from io import BytesIO
 from typing import Any, Literal
 
@@ -23,7 +24,9 @@ _MAX_INFLATED_BYTES = 64 * 2**20
 _MAX_TEXT_BYTES = 256
 
 _UID = re.compile(r"[0-9.]{1,64}")
-_AGE = re.compile(r"(\d{1,3})([DWMY]?)")
+_AGE = re.compile(r"(\d{1,3})([DWMY]?)", re.ASCII)
+_DATE = re.compile(r"(\d{4})(\.?)(\d\d)\2(\d\d)", re.ASCII)
+_MAX_AGE_YEARS = 130
 _YEARS_PER = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
 """Public data sets leave the unit of years out."""
 
@@ -39,7 +42,8 @@ View = Literal["PA", "AP", "LATERAL"]
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber",
     "Modality", "BodyPartExamined", "ViewPosition", "ViewCodeSequence", "PatientAge", "PatientSex",
-    "Manufacturer", "SeriesNumber", "ContributingEquipmentSequence",
+    "PatientBirthDate", "StudyDate", "AcquisitionDate", "Manufacturer", "SeriesNumber",
+    "ContributingEquipmentSequence",
 )  # fmt: skip
 
 
@@ -83,7 +87,7 @@ def read_facts(data: bytes) -> Facts:
         modality=_text(dataset, "Modality").upper(),
         body_part=_text(dataset, "BodyPartExamined").upper(),
         view=_view(dataset),
-        age_years=_age_years(_text(dataset, "PatientAge").upper()),
+        age_years=_age_years(dataset),
         sex=sex if sex in ("M", "F", "O") else None,
         manufacturer=_text(dataset, "Manufacturer"),
         series_number=_text(dataset, "SeriesNumber"),
@@ -180,6 +184,23 @@ def _view(dataset: Dataset) -> View | None:
     return next((_VIEW_CODES[code] for code in codes if code in _VIEW_CODES), None)
 
 
-def _age_years(value: str) -> float | None:
-    match = _AGE.fullmatch(value)
-    return int(match[1]) * _YEARS_PER[match[2]] if match else None
+def _age_years(dataset: Dataset) -> float | None:
+    """Return the stated age, or else the years from birth to study: many rooms state no age."""
+    match = _AGE.fullmatch(_text(dataset, "PatientAge").upper())
+    if match:
+        return int(match[1]) * _YEARS_PER[match[2]]
+    born = _date(_text(dataset, "PatientBirthDate"))
+    studied = _date(_text(dataset, "StudyDate")) or _date(_text(dataset, "AcquisitionDate"))
+    if born is None or studied is None:
+        return None
+    years = (studied - born).days * _YEARS_PER["D"]
+    return years if 0 <= years <= _MAX_AGE_YEARS else None
+
+
+def _date(value: str) -> date | None:
+    """Read a date of VR DA, or of ACR-NEMA with its dots."""
+    match = _DATE.fullmatch(value)
+    try:
+        return date(int(match[1]), int(match[3]), int(match[4])) if match else None
+    except ValueError:
+        return None

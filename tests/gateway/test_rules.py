@@ -41,6 +41,11 @@ def chosen(rules: list[dict[str, Any]], source_ae: str = "ROOM1", **tags: Any) -
         ({"age_years": {"min": 18}}, {"PatientAge": "018Y"}, {"PatientAge": "017Y"}),
         ({"age_years": {"max": 5}}, {"PatientAge": "059M"}, {"PatientAge": "061M"}),
         ({"age_years": {"unstated": False}}, {"PatientAge": "041Y"}, {"PatientAge": None}),
+        (
+            {"age_years": {"max": 17.9, "unstated": False}},
+            {"PatientAge": None, "PatientBirthDate": "20200131", "StudyDate": "20261129"},
+            {"PatientAge": None, "PatientBirthDate": "19600131", "StudyDate": "20261129"},
+        ),
     ],
 )
 def test_a_condition_decides(
