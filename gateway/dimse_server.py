@@ -46,6 +46,7 @@ class DimseServer:
         """Prepare the node; nothing listens yet."""
         self._node, self._receiver, self._metrics = settings.node, receiver, metrics
         self._peers = {peer.ae_title: peer for peer in settings.peers}
+        self._named = settings.named_callers
         self._lock = threading.Lock()
         self._by_peer: defaultdict[tuple[str, str], set[Association]] = defaultdict(set)
         self._unanswered_bytes: dict[Association, int] = {}
@@ -176,7 +177,7 @@ class DimseServer:
         if event.assoc in self._too_large:
             return OUT_OF_RESOURCES  # never read: the association is being aborted
         try:
-            incoming = _incoming(event, caller if caller in self._peers else "other")
+            incoming = _incoming(event, caller if caller in self._named else "other")
             self._receiver.admit(incoming)
         except RefusedInstance as refused:
             return refused.status

@@ -108,7 +108,7 @@ class Http(_Table):
 class ServiceSettings(_Table):
     """The service that answers."""
 
-    url: str = "http://127.0.0.1:8000"
+    url: str = Field("http://127.0.0.1:8000", pattern=r"^https?://[^/]")
     key_file: Path | None = None
     workers: int = Field(4, ge=1, le=32)
     timeout_seconds: float = Field(60, gt=0)
@@ -125,7 +125,7 @@ class Destination(_Table):
     """An archive: by STOW-RS (`stow_url`) or by C-STORE (`ae_title`, `host`, `port`)."""
 
     name: Name
-    stow_url: str | None = Field(None, pattern=r"^https?://")
+    stow_url: str | None = Field(None, pattern=r"^https?://[^/]")
     key_file: Path | None = None
     user_file: Path | None = None
     ae_title: AeTitle | None = None
@@ -192,6 +192,12 @@ class GatewaySettings(_Table):
     destinations: tuple[Destination, ...] = ()
     rules: tuple[Rule, ...] = Field(min_length=1)
 
+    @property
+    def named_callers(self) -> frozenset[str]:
+        """AE titles that peers or rules name; all others are one to metrics and tables."""
+        titles = {peer.ae_title for peer in self.peers}
+        return frozenset(titles.union(*(rule.calling_ae for rule in self.rules)))
+
 
 def load_settings(path: Path) -> GatewaySettings:
     """Read and check the file; raises `GatewayConfigError`."""
@@ -238,9 +244,11 @@ def _cross_faults(settings: GatewaySettings) -> list[tuple[tuple[Any, ...], str]
     for table, names in (
         ("rules", [rule.name for rule in settings.rules]),
         ("destinations", [destination.name for destination in settings.destinations]),
+        ("peers", [peer.ae_title for peer in settings.peers]),
     ):
+        key = "ae_title" if table == "peers" else "name"
         faults += [
-            ((table, index, "name"), f"the name {name} is used twice")
+            ((table, index, key), f"the name {name} is used twice")
             for index, name in enumerate(names)
             if name in names[:index]
         ]

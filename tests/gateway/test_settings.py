@@ -52,6 +52,8 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         ("silent = true", "", 18, "silent"),
         ("silent = true", 'calling_ae = ["ROOM2"]\nsilent = true', 20, "ROOM2"),
         ("[node]", "[node", 1, "line 1"),
+        ("[[destinations]]", '[[peers]]\nae_title = "ROOM1"\n\n[[destinations]]', 9, "twice"),
+        ("[node]", '[service]\nurl = "127.0.0.1:8000"\n[node]', 2, "url"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_line(
