@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 _ONE_ANSWER_A_DAY_S = 24 * 3600.0
+_REASONS_OF_RULES = ("no_rule", "rule")
+"""Why an image was skipped without a look at it: other settings may decide otherwise."""
 
 
 class InstanceAdmission(Enum):
@@ -46,7 +48,7 @@ class Waiting:
 def look_up(connection: sqlite3.Connection, sop_uid: str, digest: str) -> InstanceAdmission:
     """Tell whether an instance is known, before anything of it is written."""
     row = connection.execute("SELECT * FROM instances WHERE sop_uid = ?", (sop_uid,)).fetchone()
-    if row is None or (row["digest"] == digest and _has_an_outdated_answer(connection, row)):
+    if row is None or (row["digest"] == digest and _is_asked_anew(connection, row)):
         return InstanceAdmission.NEW
     return InstanceAdmission.DUPLICATE if row["digest"] == digest else InstanceAdmission.CONFLICT
 
@@ -139,13 +141,21 @@ def forget(connection: sqlite3.Connection, instance: int) -> None:
     connection.execute("DELETE FROM instances WHERE id = ?", (instance,))
 
 
+def _is_asked_anew(connection: sqlite3.Connection, row: sqlite3.Row) -> bool:
+    """Tell whether a known image is looked at again: the rules or the model may be others now."""
+    if row["file"] is not None:
+        return False
+    is_unruled = row["state"] == "skipped" and row["reason"] in _REASONS_OF_RULES
+    return is_unruled or _has_an_outdated_answer(connection, row)
+
+
 def _has_an_outdated_answer(connection: sqlite3.Connection, row: sqlite3.Row) -> bool:
     """Tell whether a known image may be answered anew.
 
     That is so if the bundle that answered it has been replaced since, as a newer answer of the
     same rule shows, and its own answer is more than a day old.
     """
-    if row["state"] != "scored" or row["file"] is not None:
+    if row["state"] != "scored":
         return False
     found = connection.execute(
         "SELECT 1 FROM answers AS old JOIN answers AS new ON new.rule = old.rule "

@@ -10,6 +10,7 @@ import pytest
 from pydicom.uid import JPEGBaseline8Bit
 from pynetdicom.dsutils import encode
 
+from gateway import instances
 from gateway.header import find_data_set
 from gateway.spool import Spool
 from tests.gateway.certificates import make_certificates
@@ -136,6 +137,38 @@ def test_who_is_not_on_the_list_gets_no_association(
 ) -> None:
     association = small_node.associate(caller, called)
     assert association.is_rejected
+
+
+def test_a_caller_that_a_rule_names_keeps_its_name_if_any_peer_may_send(tmp_path: Path) -> None:
+    rules = [{"name": "room", "calling_ae": ["ROOM7"], "silent": True}]
+    node = start_reception(tmp_path / "node", node={"accept_any_peer": True}, rules=rules)
+    for number, caller in ((12, "ROOM7"), (13, "STRANGER")):
+        association = node.associate(caller)
+        assert association.send_c_store(film(number)).Status == SUCCESS
+        association.release()
+    assert [row["source_ae"] for row in node.rows()] == ["ROOM7", "other"]
+    node.server.stop()
+    node.database.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "rows"), [("no_rule", "received"), ("corrupt_image", "skipped")]
+)
+def test_an_image_that_no_rule_took_is_looked_at_again_if_it_comes_again(
+    reception: Reception, reason: str, rows: str
+) -> None:
+    association = reception.associate()
+    assert association.send_c_store(film(14)).Status == SUCCESS
+    (row,) = reception.rows()
+    reception.database.write(
+        "test", lambda connection: instances.skip(connection, row["id"], reason)
+    )
+    reception.database.write(
+        "test", lambda connection: connection.execute("UPDATE instances SET file = NULL")
+    )
+    assert association.send_c_store(film(14)).Status == SUCCESS
+    association.release()
+    assert [one["state"] for one in reception.rows()] == [rows]
 
 
 def test_one_peer_gets_its_share_of_associations_and_no_more(small_node: Reception) -> None:
