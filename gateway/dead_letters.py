@@ -1,8 +1,11 @@
 """What was given up: listed, and sent again if somebody says so."""
 
+import re
 import sqlite3
 import time
 from dataclasses import dataclass
+
+_NUMBER = re.compile(r"[id][0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,9 @@ def revive(connection: sqlite3.Connection, number: str) -> bool:
 
     A result may have reached the archive at an earlier try, so it is asked for first.
     """
-    table = {"i": "instances", "d": "deliveries"}.get(number[:1])
-    if table is None or not number[1:].isdigit():
+    if not _NUMBER.fullmatch(number):
         return False
+    table = {"i": "instances", "d": "deliveries"}[number[0]]
     alive = "received" if table == "instances" else "scored"
     clock = "" if table == "instances" else ", uncertain = 1, created_at = ?"
     values = (alive, *(() if table == "instances" else (time.time(),)), int(number[1:]))

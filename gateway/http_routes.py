@@ -80,11 +80,13 @@ class HttpRoutes:
 
     async def verdict(self, request: Request) -> Response:
         """Note what a reader says of an answer."""
-        body = await request.body()
-        if len(body) > _MAX_VERDICT_BYTES:
-            return _problem(413, "too_large")
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MAX_VERDICT_BYTES:
+                return _problem(413, "too_large")
         try:
-            asked = VerdictRequest.model_validate_json(body)
+            asked = VerdictRequest.model_validate_json(bytes(body))
         except ValidationError as exc:
             fields = sorted({".".join(map(str, error["loc"])) for error in exc.errors()})
             return _problem(400, "malformed_request", fields=fields)

@@ -9,6 +9,7 @@ from pydicom.uid import UID
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from gateway.failpoints import failpoint
@@ -55,12 +56,15 @@ class _Parts:
         self._max_bytes = max_bytes
         self._open = bytearray()
         self.whole: list[bytes] = []
+        self.has_ended = False
+        """Whether the closing boundary has come: without it the body was cut short."""
         self._parser = MultipartParser(
             boundary,
             {
                 "on_part_begin": self._open.clear,
                 "on_part_data": self._on_data,
-                "on_part_end": self._on_end,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
             },
         )
 
@@ -76,9 +80,12 @@ class _Parts:
         if len(self._open) > self._max_bytes:
             raise BadBody(413)
 
-    def _on_end(self) -> None:
+    def _on_part_end(self) -> None:
         self.whole.append(bytes(self._open))
         self._open.clear()
+
+    def _on_end(self) -> None:
+        self.has_ended = True
 
 
 async def receive_study(
@@ -95,7 +102,9 @@ async def receive_study(
                 outcomes.append(await run_in_threadpool(_take, data, request, receiver))
     except BadBody as bad:
         return Response(status_code=bad.status)
-    if not outcomes:
+    except ClientDisconnect:
+        return Response(status_code=400)  # nobody reads it; the sender has no answer, and repeats
+    if not (outcomes and parts.has_ended):
         return Response(status_code=400)
     return _response(outcomes)
 

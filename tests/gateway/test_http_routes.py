@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import subprocess
 import sys
 import time
@@ -102,6 +103,15 @@ def test_a_body_that_is_none_is_refused(
 ) -> None:
     response = web.post("/dicomweb/studies", content=body, headers={"content-type": kind})
     assert response.status_code == status
+
+
+def test_a_body_that_was_cut_short_is_not_called_a_success(web: httpx.Client) -> None:
+    whole = multipart(dicom(film(9)), dicom(film(10)))
+    cut = httpx.post(
+        f"{web.base_url}/dicomweb/studies", content=whole[:-2000], headers={"content-type": TYPE}
+    )
+    assert cut.status_code == 400
+    assert store(web, dicom(film(9)), dicom(film(10))).status_code == 200
 
 
 def test_a_full_disk_asks_stow_to_come_again(tmp_path: Path) -> None:
@@ -232,6 +242,31 @@ def test_a_verdict_about_nothing_is_refused(
     web: httpx.Client, body: dict[str, str], status: int
 ) -> None:
     assert web.post("/gateway/verdict", json=body).status_code == status
+
+
+def test_a_verdict_without_end_is_not_read_to_its_end(web: httpx.Client) -> None:
+    place = (web.base_url.host, web.base_url.port or 0)
+    head = b"POST /gateway/verdict HTTP/1.1\r\nHost: gateway\r\nContent-Length: 9000000000\r\n\r\n"
+    with socket.create_connection(place, timeout=30) as sender:
+        sender.sendall(head + bytes(20_000))
+        assert sender.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_an_upload_that_breaks_off_leaves_no_trace_of_a_fault(
+    web: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = (web.base_url.host, web.base_url.port or 0)
+    head = f"POST /dicomweb/studies HTTP/1.1\r\nHost: gateway\r\nContent-Type: {TYPE}\r\n"
+    with socket.create_connection(place, timeout=30) as sender:
+        sender.sendall(f"{head}Content-Length: 9000\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert sender.recv(100).startswith(b"HTTP/1.1 100")  # its body is being waited for
+    assert store(web, dicom(film(13))).status_code == 200
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("number", ["d1", "d", "x1", "d\u00b2", f"d{10**30}"])
+def test_a_dead_letter_that_is_none_is_not_found(web: httpx.Client, number: str) -> None:
+    assert web.post(f"/gateway/dead/{number}/resend").status_code == 404
 
 
 def test_intervals_are_wilsons() -> None:
