@@ -6,6 +6,9 @@ from typing import Protocol
 _TEMPORARY = range(0xA700, 0xA800)
 """Out of resources (PS3.4 B.2.3): the same object may be taken later."""
 
+DUPLICATE = 0x0111
+"""The archive has an object of this UID (PS3.7 C.5.6); our UIDs name one content each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

@@ -9,7 +9,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
-from gateway.archive import ArchiveDown, Rejected, Stored, rejected
+from gateway.archive import DUPLICATE, ArchiveDown, Rejected, Stored, rejected
 from gateway.associations import only_ask
 from gateway.failpoints import failpoint
 from gateway.settings import Destination
@@ -55,7 +55,7 @@ class DimseArchive:
         failpoint("send.answered")
         if "Status" not in answer:
             raise self._down("no_response")
-        if answer.Status != 0 and answer.Status not in _WARNINGS:
+        if answer.Status not in (0, DUPLICATE, *_WARNINGS):
             raise rejected(answer.Status)
 
     def holds(self, what: Stored) -> bool:

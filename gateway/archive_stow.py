@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from gateway.archive import ArchiveDown, Rejected, Stored, rejected
+from gateway.archive import DUPLICATE, ArchiveDown, Rejected, Stored, rejected
 from gateway.failpoints import failpoint
 from gateway.settings import Destination
 from gateway.tls import client_context
@@ -59,6 +59,8 @@ class StowArchive:
         )
         failpoint("send.answered")
         reason = _failure_reason(response)
+        if reason == DUPLICATE:
+            return
         if reason is not None:
             raise rejected(reason)
         if not response.is_success:
@@ -93,10 +95,13 @@ class StowArchive:
             response = self._http.request(method, url, **options)
         except (httpx.ConnectError, httpx.ConnectTimeout) as exc:
             raise ArchiveDown(type(exc).__name__, nothing_sent=True) from exc
-        except (httpx.TransportError, OSError) as exc:
+        except (httpx.RequestError, OSError) as exc:
             raise ArchiveDown(type(exc).__name__) from exc
         if response.status_code in _DOWN:
             raise ArchiveDown(f"http_{response.status_code}")
+        is_page = response.headers.get("content-type", "").startswith("text/html")
+        if response.is_success and is_page:
+            raise ArchiveDown("no_dicomweb")  # a log-in or error page of a proxy
         return response
 
 

@@ -24,6 +24,7 @@ from gateway.settings import Destination
 
 _LONGEST_PAUSE_S = 20.0
 _LONGEST_WAIT_S = 900.0
+_AFTER_DISK_FAULT_S = 1.0
 _MAX_ASKS = 5
 """Times that an archive is asked for a result that it accepted, before it is sent again."""
 
@@ -73,17 +74,28 @@ class Deliverer:
             if self._stopped.wait(self._pause.left_s):
                 break
             seen = database.commits
-            delivery = self._take()
-            if delivery is None:
+            try:
+                has_tried = self._try_next(archive)
+            except Exception as exc:  # the disk is full or gone; it may come back
+                logger.error("nothing can be noted: %s", type(exc).__name__)  # noqa: TRY400
+                self._stopped.wait(_AFTER_DISK_FAULT_S)
+                continue
+            if not has_tried:
                 archive.rest()
                 database.wait_for_change(seen, timeout_s=0.5)
-                continue
-            try:
-                self._handle(archive, delivery)
-            finally:
-                with self._lock:
-                    self._taken.discard(delivery.id)
         archive.close()
+
+    def _try_next(self, archive: Archive) -> bool:
+        """Try the result that is due; returns whether there is one."""
+        delivery = self._take()
+        if delivery is None:
+            return False
+        try:
+            self._handle(archive, delivery)
+        finally:
+            with self._lock:
+                self._taken.discard(delivery.id)
+        return True
 
     def _take(self) -> Delivery | None:
         with self._lock, self._parts.database.reading() as connection:
@@ -144,14 +156,20 @@ class Deliverer:
 
     def _ask_later(self, delivery: Delivery) -> None:
         """Ask again for a result that the archive accepted; in the end send it again."""
+        now = time.time()
+        age_s = now - delivery.created_at
         tries = delivery.tries + 1 if delivery.state == "sent" else 1
-        next_at = time.time() + wait_s(tries, first_s=self._destination.settle_seconds)
+        pause_s = wait_s(tries, first_s=self._destination.settle_seconds)
         if tries < _MAX_ASKS:
             change = partial(
-                deliveries.count_try, delivery=delivery.id, reason="not_held", next_at=next_at
+                deliveries.count_try, delivery=delivery.id, reason="not_held", next_at=now + pause_s
             )
-        else:
-            change = partial(deliveries.mark_lost, delivery=delivery.id, next_at=next_at)
+        elif age_s > self._destination.give_up_days * 86_400:
+            self._bury(delivery, "not_held")
+            return
+        else:  # as long again as it has waited: an archive that forgets is not sent it every minute
+            pause_s = max(pause_s, min(age_s, _LONGEST_WAIT_S))
+            change = partial(deliveries.mark_lost, delivery=delivery.id, next_at=now + pause_s)
         self._commit("postponed", change)
         self._parts.metrics.retried.labels(self._destination.name).inc()
 

@@ -14,6 +14,7 @@ _WORDS = {
     "not_held": "accepted it, and does not show it when asked",
     "http_401": "does not accept our key",
     "http_403": "does not accept our key",
+    "no_dicomweb": "answers with a page for people: look at stow_url and at the proxy before it",
     "overloaded": "has too much to do",
     "not_ready": "is starting or stopping",
     "no_rule": "no rule matches it",

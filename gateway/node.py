@@ -1,5 +1,6 @@
 """The whole gateway: what it is made of, how it starts, and how it ends without losing anything."""
 
+import fcntl
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from pathlib import Path
 from cxr_client import Client
 from gateway.audit import Audit
 from gateway.backpressure import Backpressure
-from gateway.database import Database
+from gateway.database import Database, DatabaseError
 from gateway.deliver import Deliverer
 from gateway.dimse_server import DimseServer
 from gateway.hashing import SiteKey
@@ -64,10 +65,27 @@ def running_node(settings: GatewaySettings) -> Iterator[Node]:
 
     Raises:
         OSError: a port is taken, or a file is missing.
-        DatabaseError: the database can't be opened.
+        DatabaseError: the database can't be opened, or another gateway runs on the folder.
     """
     folder = settings.node.folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _holding(folder), _node_on(folder, settings) as node:
+        yield node
+
+
+@contextmanager
+def _holding(folder: Path) -> Iterator[None]:
+    """Keep a second gateway away: its start would delete what the first is receiving."""
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise DatabaseError(f"{folder}: another gateway runs on this folder") from exc
+        yield
+
+
+@contextmanager
+def _node_on(folder: Path, settings: GatewaySettings) -> Iterator[Node]:
     key = SiteKey.load(site_key_path(settings))
     database, spool, metrics = (
         Database(database_path(settings)),

@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 
-from gateway.database import Database
+from gateway.database import Database, DatabaseError
 from gateway.failpoints import failpoint
 from gateway.metrics import GatewayMetrics
 from gateway.settings import NodeSettings
@@ -65,7 +65,7 @@ class Housekeeper:
                 self.release()
                 self.forget()
                 self.measure()
-            except (OSError, sqlite3.Error) as exc:
+            except (OSError, sqlite3.Error, DatabaseError) as exc:
                 logger.error("housekeeping failed: %s", type(exc).__name__)  # noqa: TRY400
             self._stopped.wait(_EVERY_S)
 

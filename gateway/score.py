@@ -34,6 +34,10 @@ _MAX_FAILURES = 5
 
 _LONGEST_PAUSE_S = 10.0
 _LONGEST_WAIT_S = 30.0
+_MOST_OBEYED_S = 900.0
+"""A Retry-After beyond this is a mistake of somebody on the way: images would wait for days."""
+
+_AFTER_DISK_FAULT_S = 1.0
 
 logger = logging.getLogger("gateway.score")
 
@@ -79,18 +83,29 @@ class ScoringLoop:
             if self._stopped.wait(self._pause.left_s):
                 break
             seen = database.commits
-            waiting = self._take()
-            if waiting is None:
-                database.wait_for_change(seen, timeout_s=0.5)
-                continue
             try:
-                self._score(waiting)
-            except Exception as exc:
-                logger.error("an image could not be handled: %s", type(exc).__name__)  # noqa: TRY400
-                self._postpone(waiting, "internal", wait_s(waiting.tries + 1))
-            finally:
-                with self._lock:
-                    self._taken.discard(waiting.id)
+                has_tried = self._try_next()
+            except Exception as exc:  # the disk is full or gone; it may come back
+                logger.error("nothing can be noted: %s", type(exc).__name__)  # noqa: TRY400
+                self._stopped.wait(_AFTER_DISK_FAULT_S)
+                continue
+            if not has_tried:
+                database.wait_for_change(seen, timeout_s=0.5)
+
+    def _try_next(self) -> bool:
+        """Try the image that is due; returns whether there is one."""
+        waiting = self._take()
+        if waiting is None:
+            return False
+        try:
+            self._score(waiting)
+        except Exception as exc:
+            logger.error("an image could not be handled: %s", type(exc).__name__)  # noqa: TRY400
+            self._postpone(waiting, "internal", wait_s(waiting.tries + 1))
+        finally:
+            with self._lock:
+                self._taken.discard(waiting.id)
+        return True
 
     def _take(self) -> Waiting | None:
         with self._lock, self._parts.database.reading() as connection:
@@ -219,6 +234,8 @@ class ScoringLoop:
 
     def _on_silence(self, waiting: Waiting, reason: str, retry_after_s: float | None) -> None:
         """Wait, everybody; the image lets others go first, in case it is the cause."""
+        if retry_after_s is not None:
+            retry_after_s = min(retry_after_s, _MOST_OBEYED_S)
         self._pause.failed(retry_after_s)
         self._parts.metrics.service_up.set(int(reason != "unreachable"))
         wait = wait_s(waiting.tries + 1, longest_s=_LONGEST_WAIT_S)

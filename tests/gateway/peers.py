@@ -15,12 +15,14 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from tests.gateway.conftest import wait_until
 
-Manner = Literal["store", "refuse", "reject", "store and hang up", "hang up", "lose"]
+Manner = Literal[
+    "store", "refuse", "reject", "store and hang up", "hang up", "lose", "duplicate", "page"
+]  # fmt: skip
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -44,9 +46,9 @@ class Shelf:
             return 0xA700
         if self.manner == "reject":
             return 0xC001
-        if self.manner in ("store", "store and hang up"):
+        if self.manner in ("store", "store and hang up", "duplicate"):
             self.held[uid] = dataset
-        return 0
+        return 0x0111 if self.manner == "duplicate" else 0
 
 
 class _Broken(Response):
@@ -69,6 +71,8 @@ def stow_archive(shelf: Shelf, *, port: int = 0, **tls: Any) -> Iterator[str]:
             status = shelf.take(dcmread(BytesIO(content)))  # type: ignore[arg-type]
         if shelf.manner in ("store and hang up", "hang up"):
             return _Broken()
+        if shelf.manner == "page":
+            return HTMLResponse("<p>Please log in.</p>")
         if status:
             failed = {"00081198": {"Value": [{"00081197": {"Value": [status]}}]}}
             return JSONResponse(failed, status_code=409)

@@ -3,6 +3,7 @@
 import json
 import logging
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,21 +15,27 @@ import httpx
 import pytest
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from gateway import dead_letters
+from gateway.database import DatabaseError
 from gateway.node import Node, running_node
 from gateway.settings import GatewaySettings, Tls
 from gateway.tls import server_context, server_options
 from tests.bundles import write_made_bundle
 from tests.gateway.certificates import make_certificates, tls_of
 from tests.gateway.conftest import film, make_settings, wait_until
-from tests.gateway.peers import CAPTURE, REPORT, Shelf, dimse_archive, stow_archive
+from tests.gateway.peers import CAPTURE, REPORT, Shelf, dimse_archive, serving, stow_archive
 from tests.pacs.node import Gateway
 from tests.pacs.service import RunningService
 from tests.server import Server, free_port, running_server
 
 RULE = {"name": "all", "model": "bright", "destinations": ["archive"]}
 LABELS = {"positive", "negative"}
+LONGEST_OBEYED_S = 900
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +209,95 @@ def test_a_report_that_was_accepted_and_is_not_held_is_sent_again(hospital: Hosp
     hospital.shelf.manner = "store"
     wait_until(lambda: hospital.states() == ["confirmed"])
     assert hospital.shelf.asked >= 5
+
+
+def test_an_archive_that_forgets_for_days_gets_a_dead_letter_and_no_more(
+    hospital: Hospital,
+) -> None:
+    hospital.shelf.manner = "lose"
+    url = hospital.stack.enter_context(stow_archive(hospital.shelf))
+    hospital.run(hospital.settings({"stow_url": url, "give_up_days": 1e-9}))
+    hospital.send(film(31))
+    wait_until(lambda: hospital.states() == ["dead"])
+    assert hospital.rows("SELECT reason FROM deliveries") == [{"reason": "not_held"}]
+    assert len(hospital.shelf.sent) == 1
+
+
+@pytest.mark.parametrize("confirm", ["query", "none"])
+def test_a_page_for_people_is_not_taken_for_an_archives_yes(
+    hospital: Hospital, confirm: str
+) -> None:
+    hospital.shelf.manner = "page"
+    url = hospital.stack.enter_context(stow_archive(hospital.shelf))
+    hospital.run(hospital.settings({"stow_url": url, "confirm": confirm}))
+    hospital.send(film(32))
+    reasons = "SELECT state, reason FROM deliveries"
+    wait_until(lambda: hospital.rows(reasons) == [{"state": "scored", "reason": "no_dicomweb"}])
+    hospital.shelf.manner = "store"
+    wait_until(lambda: hospital.states() == ["confirmed"])
+
+
+@pytest.mark.parametrize("way", ["STOW-RS", "C-STORE"])
+def test_a_report_that_the_archive_calls_a_duplicate_is_there(hospital: Hospital, way: str) -> None:
+    hospital.shelf.manner = "duplicate"
+    if way == "STOW-RS":
+        hospital.open()
+    else:
+        port = hospital.stack.enter_context(dimse_archive(hospital.shelf))
+        hospital.run(hospital.settings({"ae_title": "ARCHIVE", "host": "127.0.0.1", "port": port}))
+    hospital.send(film(33))
+    wait_until(lambda: hospital.states() == ["confirmed"])
+
+
+def test_everything_goes_on_after_the_disk_took_nothing_for_a_while(
+    hospital: Hospital, caplog: pytest.LogCaptureFixture
+) -> None:
+    hospital.shelf.manner = "refuse"
+    rules = [{"name": "wrong", "view": ["AP"], "silent": True, "model": "nobody"}, RULE]
+    node = hospital.open(rules=rules)
+    hospital.send(film(34), film(35, ViewPosition="AP"))
+    wait_until(lambda: len(hospital.shelf.sent) >= 1)
+    wait_until(lambda: ("received", "unknown_model") in hospital.reasons())
+    writer = node.parts.database._writer_connection
+    writer.execute("PRAGMA query_only = 1")  # each commit fails, as on a disk that is full
+    troubled = {"gateway.score", "gateway.deliver"}
+    wait_until(lambda: troubled <= {one.name for one in caplog.records}, seconds=60)
+    writer.execute("PRAGMA query_only = 0")
+    hospital.shelf.manner = "store"
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    hospital.send(film(36))
+    wait_until(lambda: hospital.states() == ["confirmed"] * 2)
+    assert node.faults == []
+
+
+def test_a_service_that_asks_for_a_year_of_patience_is_asked_again_sooner(
+    hospital: Hospital,
+) -> None:
+    async def refuse(_request: Request) -> Response:
+        return JSONResponse({}, status_code=503, headers={"retry-after": "9" * 400})
+
+    route = Route("/predict/dicom", refuse, methods=["POST"])
+    url = hospital.stack.enter_context(serving(Starlette(routes=[route])))
+    node = hospital.open(service={"url": url})
+    hospital.send(film(37))
+    wait_until(lambda: hospital.reasons() == [("received", "http_503")])
+    (row,) = hospital.rows("SELECT next_at FROM instances")
+    assert 0 < row["next_at"] - time.time() <= LONGEST_OBEYED_S
+    assert node.faults == []
+
+
+def test_a_second_gateway_on_the_same_folder_is_refused_and_deletes_nothing(
+    hospital: Hospital,
+) -> None:
+    node = hospital.open()
+    held = hospital.folder / "spool/held.dcm"
+    held.write_bytes(b"an instance whose row is being committed")
+    with (
+        pytest.raises(DatabaseError, match="another gateway"),
+        running_node(node.parts.settings),
+    ):
+        pass
+    assert held.exists()
 
 
 def test_an_archive_without_room_is_tried_again(hospital: Hospital) -> None:
