@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.models.execution_plan import ExecutionPlan, Overrides, PlanCache
+from app.models.freed_memory import return_freed_memory
 from app.models.run_times import (
     Clocks,
     RunTimes,
@@ -95,6 +96,7 @@ class Tuner:
         graph = self._opener(bundle, self._runtime_of(plan.run_slots, plan.threads, plan.max_batch))
         for size in self._sizes(plan.max_batch):
             warm(graph, black(size, bundle.manifest.input_size), plan.run_slots)
+        return_freed_memory()
         self._plans[model] = plan  # the next version is not measured beside live traffic
         logger.info(
             "graph opened",
