@@ -11,9 +11,8 @@ from functools import partial
 
 from gateway import deliveries, instances
 from gateway.database import Database
-from gateway.header import UnreadableHeader, find_data_set
 from gateway.settings import Destination
-from gateway.spool import Spool, digest_of
+from gateway.spool import Spool, digest_of_spooled
 
 logger = logging.getLogger("gateway.recovery")
 
@@ -39,7 +38,6 @@ def recover(database: Database, spool: Spool, destinations: tuple[Destination, .
 
 def _is_whole(spool: Spool, row: sqlite3.Row) -> bool:
     try:
-        data = spool.read(row["file"])
-        return digest_of(data[find_data_set(data) :]) == str(row["digest"])
-    except (FileNotFoundError, UnreadableHeader):
+        return digest_of_spooled(spool.read(row["file"])) == str(row["digest"])
+    except FileNotFoundError:
         return False

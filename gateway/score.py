@@ -16,14 +16,14 @@ from gateway.audit import Transfer
 from gateway.backoff import Pause, wait_s
 from gateway.deliveries import NewDelivery
 from gateway.failpoints import failpoint
-from gateway.header import Facts, UnreadableHeader, find_data_set, read_facts
+from gateway.header import Facts, UnreadableHeader, read_facts
 from gateway.instances import Waiting
 from gateway.loop_guard import is_own_result
 from gateway.open_resources import OpenResources
 from gateway.results_table import Answered, add_answer, rank_of
 from gateway.rules import choose
 from gateway.settings import ResultKind, Rule
-from gateway.spool import digest_of
+from gateway.spool import digest_of_spooled
 from gateway.structured_report import ResultObject, ServiceAnswer, UnreadableAnswer, read_report
 
 _OF_THE_FILE = frozenset({413, 415, 422})
@@ -140,7 +140,7 @@ class ScoringLoop:
             facts = read_facts(data)
         except (FileNotFoundError, UnreadableHeader) as exc:
             raise _Skipped("unreadable") from exc
-        if digest_of(data[find_data_set(data) :]) != waiting.digest:
+        if digest_of_spooled(data) != waiting.digest:
             raise _Skipped("damaged")
         self._parts.audit.note(
             Transfer(

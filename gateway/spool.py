@@ -14,6 +14,8 @@ from pathlib import Path
 from gateway.failpoints import failpoint
 
 _MODE = 0o600
+_META_BEGINS = 144
+"""Bytes of preamble, prefix and group length, whose value is the last four (PS3.10 7.1)."""
 
 
 class Spool:
@@ -95,6 +97,16 @@ class Spool:
 def digest_of(data_set: bytes) -> str:
     """Return the SHA-256 of an encoded data set, in hexadecimal."""
     return hashlib.sha256(data_set).hexdigest()
+
+
+def digest_of_spooled(data: bytes) -> str:
+    """Return the SHA-256 of the data set in a spooled file.
+
+    The data set begins where the File Meta Information of our own ends, by its group length
+    (0002,0000): some senders repeat elements of that group at the head of the data set.
+    """
+    length = int.from_bytes(data[_META_BEGINS - 4 : _META_BEGINS], "little")
+    return digest_of(data[_META_BEGINS + length :])
 
 
 def _write_all(descriptor: int, content: memoryview) -> None:

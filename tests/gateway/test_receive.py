@@ -7,11 +7,15 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import JPEGBaseline8Bit
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
 from gateway import instances
 from gateway.header import find_data_set
+from gateway.receive import CANNOT_UNDERSTAND, Incoming
+from gateway.recovery import recover
 from gateway.spool import Spool
 from tests.gateway.certificates import make_certificates
 from tests.gateway.conftest import CT, Reception, film, in_threads, start_reception, wait_until
@@ -169,6 +173,44 @@ def test_an_image_that_no_rule_took_is_looked_at_again_if_it_comes_again(
     assert association.send_c_store(film(14)).Status == SUCCESS
     association.release()
     assert [one["state"] for one in reception.rows()] == [rows]
+
+
+def test_meta_elements_at_the_head_of_a_data_set_do_not_cost_the_image(
+    reception: Reception,
+) -> None:
+    meta = Dataset()
+    meta.add_new(0x00020010, "UI", "1.2.840.10008.1.2.1")
+    dataset = film(15)
+    encoded = [
+        encode(one, is_implicit_vr=False, is_little_endian=True) or b"" for one in (meta, dataset)
+    ]
+    syntax = dataset.file_meta.TransferSyntaxUID
+    reception.receiver.admit(
+        Incoming(dataset.SOPClassUID, dataset.SOPInstanceUID, syntax, b"".join(encoded), "SENDER")
+    )
+    recover(reception.database, reception.spool, ())
+    assert [row["state"] for row in reception.rows()] == ["received"]
+
+
+def test_a_store_request_without_a_data_set_is_answered_by_a_code(reception: Reception) -> None:
+    association = reception.associate()
+    request = C_STORE()
+    request.MessageID = 1
+    request.AffectedSOPClassUID = film(16).SOPClassUID
+    request.AffectedSOPInstanceUID = "1.2.3.16.1.1"
+    request.Priority = 2
+    context = next(
+        one.context_id
+        for one in association.accepted_contexts
+        if one.abstract_syntax == request.AffectedSOPClassUID
+    )
+    assert context is not None
+    association.dimse.send_msg(request, context)
+    _, answer = association.dimse.get_msg(block=True)
+    assert isinstance(answer, C_STORE)
+    assert answer.Status == CANNOT_UNDERSTAND
+    assert association.send_c_store(film(16)).Status == SUCCESS
+    association.release()
 
 
 def test_one_peer_gets_its_share_of_associations_and_no_more(small_node: Reception) -> None:
