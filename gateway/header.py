@@ -12,6 +12,7 @@ from datetime import date
 from io import BytesIO
 from typing import Any, Literal
 
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread, read_dataset
 from pydicom.tag import BaseTag
@@ -43,7 +44,7 @@ _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "AccessionNumber",
     "Modality", "BodyPartExamined", "ViewPosition", "ViewCodeSequence", "PatientAge", "PatientSex",
     "PatientBirthDate", "StudyDate", "AcquisitionDate", "Manufacturer", "SeriesNumber",
-    "ContributingEquipmentSequence",
+    "ContributingEquipmentSequence", "SpecificCharacterSet",
 )  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def read_facts(data: bytes) -> Facts:
         sop_uid=_uid(dataset, "SOPInstanceUID"),
         study_uid=_uid(dataset, "StudyInstanceUID"),
         series_uid=_uid(dataset, "SeriesInstanceUID"),
-        accession=_text(dataset, "AccessionNumber"),
+        accession=_accession(dataset),
         modality=_text(dataset, "Modality").upper(),
         body_part=_text(dataset, "BodyPartExamined").upper(),
         view=_view(dataset),
@@ -157,6 +158,17 @@ def _text(dataset: Dataset, keyword: str) -> str:
         value = value[:_MAX_TEXT_BYTES].decode("latin-1")
     first = "" if value is None else str(value).split("\\", 1)[0]
     return first.strip(" \0\t\r\n")
+
+
+def _accession(dataset: Dataset) -> str:
+    """Read the number in its own letters: the site hashes what it reads, to find an answer."""
+    text = _text(dataset, "AccessionNumber")
+    codec = python_encoding.get(_text(dataset, "SpecificCharacterSet"), "latin-1")
+    return (
+        text
+        if text.isascii()
+        else text.encode("latin-1", "replace").decode(codec, errors="replace")
+    )
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:

@@ -55,6 +55,13 @@ def test_a_condition_decides(
     assert chosen([{"name": "one", **condition}], **no) is None
 
 
+@pytest.mark.parametrize("charset", ["ISO_IR 192", "ISO_IR 100", "ISO_IR 144"])
+def test_an_accession_number_is_read_in_its_own_letters(charset: str) -> None:
+    number = "Ж12" if charset == "ISO_IR 144" else "Å12"
+    data = data_of(film(SpecificCharacterSet=charset, AccessionNumber=number))
+    assert read_facts(data).accession == number
+
+
 def test_the_first_rule_that_matches_decides() -> None:
     rules: list[dict[str, Any]] = [
         {"name": "children", "age_years": {"max": 17.9, "unstated": False}},
