@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     quieten_libraries()
     try:
-        settings = load_settings(options.config)
+        needs_files = options.run in (_serve, _check)
+        settings = load_settings(options.config, needs_files=needs_files)
         return int(options.run(settings, options))
     except (GatewayConfigError, DatabaseError) as exc:
         _say(str(exc))

@@ -5,6 +5,7 @@ The file is checked whole at the start; a message names the line that is wrong.
 
 import re
 import tomllib
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -199,8 +200,13 @@ class GatewaySettings(_Table):
         return frozenset(titles.union(*(rule.calling_ae for rule in self.rules)))
 
 
-def load_settings(path: Path) -> GatewaySettings:
-    """Read and check the file; raises `GatewayConfigError`."""
+def load_settings(path: Path, *, needs_files: bool = False) -> GatewaySettings:
+    """Read and check the file; raises `GatewayConfigError`.
+
+    Args:
+        path: the TOML file.
+        needs_files: whether the keys and certificates that it names must be there.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         document = tomllib.loads(text)
@@ -214,9 +220,23 @@ def load_settings(path: Path) -> GatewaySettings:
         faults = [(error["loc"], error["msg"]) for error in exc.errors(include_url=False)]
         raise GatewayConfigError(_report(path, text, faults)) from exc
     crossed = list(_cross_faults(settings))
+    if needs_files:
+        crossed += _missing_files(settings.model_dump(exclude={"node": {"folder"}}), ())
     if crossed:
         raise GatewayConfigError(_report(path, text, crossed))
     return settings
+
+
+def _missing_files(value: object, place: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], str]]:
+    """List the files that the settings name and that are not there."""
+    if isinstance(value, Path):
+        return [] if value.is_file() else [(place, f"there is no file {value}")]
+    inner: Iterable[tuple[Any, object]] = ()
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, tuple):
+        inner = enumerate(value)
+    return [fault for key, one in inner for fault in _missing_files(one, (*place, key))]
 
 
 def _report(path: Path, text: str, faults: list[tuple[tuple[Any, ...], str]]) -> str:

@@ -66,6 +66,16 @@ def test_a_wrong_file_is_refused_with_the_line(
     assert word in str(caught.value)
 
 
+def test_a_file_that_is_missing_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(f'{GOOD}\n[http]\nport = 1\nkey_file = "{tmp_path}/key"\n')
+    load_settings(path)
+    with pytest.raises(GatewayConfigError, match=r":24: http\.key_file: there is no file"):
+        load_settings(path, needs_files=True)
+    (tmp_path / "key").write_text("secret")
+    load_settings(path, needs_files=True)
+
+
 def test_a_node_without_peers_says_so_or_is_refused(tmp_path: Path) -> None:
     text = GOOD.replace('[[peers]]\nae_title = "ROOM1"\naddresses = ["10.1.0.0/16"]\n', "")
     with pytest.raises(GatewayConfigError, match="accept_any_peer"):
