@@ -21,10 +21,11 @@ from training.model.backbone import Backbone
 from training.model.efficientnet_lite import MOMENTUM, Lite
 from training.model.eva_x import EvaXBackbone
 from training.model.intensity_normalisation import OwnIntensityNormalisation
+from training.model.joined_parts import Drawing, DrawnMap
 from training.model.parallel_backbones import AtSize, ParallelBackbone
 from training.model.pyramid import LitePyramid, Pyramid
 from training.model.small_resnet import SmallResNetBackbone
-from training.recipe.schema import EnsembleMember, IntensityNormalisation, NetworkName
+from training.recipe.schema import EnsembleMember, IntensityNormalisation, NetworkName, Pool
 
 
 class EfficientNetBackbone(EfficientNetBN, Backbone):
@@ -129,22 +130,33 @@ def make_backbone(name: NetworkName, normalisation: Sequence[IntensityNormalisat
     return backbones[0] if len(backbones) == 1 else ParallelBackbone(backbones)
 
 
+def join_drawings(members: Sequence[EnsembleMember], given: int, pool: Pool) -> DrawnMap:
+    """Make the networks that only draw, for images of `given` pixels; the finest map decides the
+    cells.
+    """
+    cells = max(member.cells for member in members)
+    return DrawnMap(
+        [
+            Drawing(_sized(member, given, finer=1), own_cells=member.cells, cells=cells)
+            for member in members
+        ],
+        pool=pool,
+    )
+
+
 def join_backbones(members: Sequence[EnsembleMember], given: int) -> ParallelBackbone:
     """Make the backbones of run directories that were joined, for images of `given` pixels, with
     maps of as many cells.
     """
     cells = lcm(*(member.cells for member in members))
     return ParallelBackbone(
-        [
-            AtSize(
-                make_backbone(member.network, member.normalisation),
-                given=given,
-                size=member.size,
-                finer=cells // member.cells,
-            )
-            for member in members
-        ]
+        [_sized(member, given, finer=cells // member.cells) for member in members]
     )
+
+
+def _sized(member: EnsembleMember, given: int, *, finer: int) -> AtSize:
+    backbone = make_backbone(member.network, member.normalisation)
+    return AtSize(backbone, given=given, size=member.size, finer=finer)
 
 
 class PyramidBackbone(Pyramid, Backbone):

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from cxr.metadata_features import COLUMNS
 from training.model.backbone import Backbone
-from training.model.backbones import join_backbones, make_backbone
-from training.model.joined_parts import DrawnMap
+from training.model.backbones import join_backbones, join_drawings, make_backbone
+from training.model.joined_parts import Drawing, DrawnMap
 from training.model.novelty_head import NoveltyHead
 from training.model.parallel_backbones import AtSize, ParallelBackbone
 from training.model.pooling import pool_map
@@ -95,7 +95,7 @@ class ChestNet(nn.Module):
             join_backbones(deciding, given),
             dropout=recipe.dropout,
             pool=recipe.pool,
-            drawing=DrawnMap(join_backbones(drawing, given), pool=recipe.pool) if drawing else None,
+            drawing=join_drawings(drawing, given, recipe.pool) if drawing else None,
         )
 
     @classmethod
@@ -124,18 +124,22 @@ class ChestNet(nn.Module):
         """
         joined = cls.of(recipe)
         deciding, drawing = _by_part(recipe, networks)
-        _take_over(joined.backbone, deciding)
+        members = cast("ParallelBackbone", joined.backbone).members
+        for place, network in zip(members, deciding, strict=True):
+            _take_over(place, network)
         joined.answer_with_mean(deciding)
-        if joined.drawing is not None:
-            _take_over(joined.drawing.backbone, drawing)
-            joined.drawing.head.weight.copy_(_mean_head(drawing))
+        places = [] if joined.drawing is None else list(joined.drawing.drawings)
+        for place, network in zip(cast("list[Drawing]", places), drawing, strict=True):
+            _take_over(place.backbone, network)
+            place.head.load_state_dict(network.head.state_dict())
         return joined.eval()
 
     def answer_with_mean(self, networks: Sequence["ChestNet"]) -> None:
         """Make the head the mean of others', whose features stand one after the other in this
         one's.
         """
-        self.head.weight.copy_(_mean_head(networks))
+        weights = [network.head.weight for network in networks]
+        self.head.weight.copy_(torch.cat(weights, dim=1) / len(networks))
         self.bias.copy_(torch.stack([network.bias for network in networks]).mean(dim=0))
 
     @property
@@ -217,7 +221,7 @@ class ChestNet(nn.Module):
         self.eval()
         self.backbone.prepare_for_export()
         if self.drawing is not None:
-            self.drawing.backbone.prepare_for_export()
+            self.drawing.prepare_for_export()
 
 
 def _normalised(image_N1HW: Tensor) -> Tensor:
@@ -233,13 +237,6 @@ def _by_part(recipe: Recipe, items: Sequence[Item]) -> tuple[list[Item], list[It
     )
 
 
-def _mean_head(networks: Sequence[ChestNet]) -> Tensor:
-    """Return the head that reads features one after the other, as the mean of the networks'."""
-    return torch.cat([network.head.weight for network in networks], dim=1) / len(networks)
-
-
-def _take_over(places: Backbone, networks: Sequence[ChestNet]) -> None:
-    """Copy trained networks into their places among joined backbones."""
-    members = cast("ParallelBackbone", places).members
-    for place, network in zip(members, networks, strict=True):
-        cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())
+def _take_over(place: nn.Module, network: ChestNet) -> None:
+    """Copy a trained backbone into its place among joined ones."""
+    cast("AtSize", place).backbone.load_state_dict(network.backbone.state_dict())
