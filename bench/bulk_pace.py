@@ -74,13 +74,17 @@ def pace_test(folder: Path, num_files: int, rounds: int, at_once: Sequence[int])
                 for number in range(rounds):
                     bare = num_files / bare_loops(chosen, num_workers)
                     watch = RunWatch(Path(scratch) / f"out-{num_workers}-{number}")
-                    watch.run(command(listed, watch.out, *where))
-                    whole, warm = watch.rates()
+                    subprocess.run(
+                        command(listed, watch.out, *where, "--estimate"),
+                        cwd=ROOT, capture_output=True, check=True,
+                    )  # fmt: skip
+                    summary = watch.run(command(listed, watch.out, *where))
+                    warm, whole = watch.rates(num_workers)
                     ratios.append(warm / bare)
                     print(
                         f"{num_workers} at once: bare {bare:.1f}/s, Ray {warm:.1f}/s, ratio",
-                        f"{ratios[-1]:.3f}; with the start {whole:.1f}/s, {whole / bare:.3f};",
-                        f"core seconds: {watch.shares()}",
+                        f"{ratios[-1]:.3f}; with start and end {whole:.1f}/s, {whole / bare:.3f};",
+                        f"core seconds: {watch.shares()}\n{summary}",
                         flush=True,
                     )
             print(
@@ -119,10 +123,10 @@ class Part:
     began: float
     ended: float
 
-    def rows_after(self, time_s: float) -> float:
-        """Return how many of its rows were scored after a time, if all take equally long."""
-        late_s = self.ended - max(time_s, self.began)
-        return self.rows * max(0.0, late_s / (self.ended - self.began))
+    def rows_between(self, start: float, end: float) -> float:
+        """Return how many of its rows were scored then, if all take equally long."""
+        seconds = min(end, self.ended) - max(start, self.began)
+        return self.rows * max(0.0, seconds / (self.ended - self.began))
 
 
 class RunWatch:
@@ -133,10 +137,14 @@ class RunWatch:
         self._before: dict[int, float] = {}
         self._used: dict[int, tuple[str, float]] = {}
 
-    def run(self, words: Sequence[str]) -> None:
-        """Run the command, and watch its processes from the first part's begin on."""
+    def run(self, words: Sequence[str]) -> str:
+        """Run the command, and watch its processes from the first part's begin on.
+
+        Returns:
+            The command's own summary; its last line says how right the estimate was.
+        """
         driver = subprocess.Popen(
-            words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         while driver.poll() is None:
             time.sleep(0.25)  # the machine belongs to those that are measured
@@ -146,21 +154,24 @@ class RunWatch:
                 self._used[pid] = (SCORING if is_scoring else kind or known, used)
             if not self._before and any(self.out.glob("model=*/version=*/.begun-*")):
                 self._before = {pid: used for pid, (_, used) in self._used.items()}
+        return driver.communicate()[0].strip()
 
-    def rates(self) -> tuple[float, float]:
-        """Return files a second: of the whole run, and after each worker's first part.
+    def rates(self, num_workers: int) -> tuple[float, float]:
+        """Return files a second: while all workers had work, and of the whole run.
 
-        The first is from the first part's begin to the last one's end. A new worker needs some
-        seconds to open its model, and more for its first answers; the second leaves them out, as
-        bare loops do.
+        A new worker needs some seconds to open its model, and more for its first answers, and at
+        the end one waits for the other. The first rate leaves all of this out, from each worker's
+        first part to the end of the first that finds no part any more. Bare loops leave out their
+        first answers too, and all have equally many files.
         """
         parts = self._parts()
-        first_end = min(part.ended for part in parts)
+        ends = sorted(part.ended for part in parts)
         start = min(part.began for part in parts)
-        warm = max(part.ended for part in parts if part.began < first_end)
-        last = max(part.ended for part in parts)
-        whole = sum(part.rows for part in parts) / (last - start)
-        return whole, sum(part.rows_after(warm) for part in parts) / (last - warm)
+        warm = max(part.ended for part in parts if part.began < ends[0])
+        busy_until = ends[-num_workers]
+        rows = sum(part.rows_between(warm, busy_until) for part in parts)
+        whole = sum(part.rows for part in parts) / (ends[-1] - start)
+        return rows / (busy_until - warm), whole
 
     def _parts(self) -> list[Part]:
         (folder,) = self.out.glob("model=*/version=*")

@@ -68,7 +68,7 @@ def write_proxy_config(file: Path, kind: str, listen: str, replicas: Sequence[Re
     """Write the configuration of deploy/proxy/ with another address and other replicas."""
     text = (PROXIES / ("nginx.conf" if kind == "nginx" else "haproxy.cfg")).read_text()
     line = {
-        "nginx": "        server {address} max_fails=1 fail_timeout=2s;",
+        "nginx": "        server {address} max_fails=3 fail_timeout=2s;",
         "haproxy": "    server r{number} {address}",
     }[kind]
     servers = "\n".join(

@@ -46,8 +46,8 @@ class Outcome:
         return sum(count for status, count in self.statuses.items() if not 0 < status < 500)
 
     def __str__(self) -> str:
-        seen = [*self.statuses.items(), *self.errors.items()]
-        return f"{self.name}: lost {self.num_lost} of {self.statuses.total()} {seen}"
+        seen = [f"{num} x {what}" for what, num in (*self.statuses.items(), *self.errors.items())]
+        return f"{self.name}: lost {self.num_lost} of {self.statuses.total()}: {', '.join(seen)}"
 
 
 @dataclass(frozen=True)
