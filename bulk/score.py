@@ -15,7 +15,7 @@ from bulk.rows import Row
 from bulk.scoring_job import Options
 from cxr.bundle import Bundle
 from cxr.decode_and_preprocess import Preparation, Prepared, prepare
-from cxr.errors import GraphError, ImageError, NeedsWorker
+from cxr.errors import DecodeLimit, GraphError, ImageError, NeedsWorker
 from cxr.graph import Graph, Runtime, open_graph
 from cxr.interpret import Finding, Outputs, interpret, scope_warnings
 from cxr.metadata_features import encode_metadata_features
@@ -101,7 +101,11 @@ class Scorer:
         if not is_suspect:
             with suppress(NeedsWorker):
                 return prepare(data, self._preparation, can_be_stopped=False)
-        return self._stoppable().prepare(data, self._preparation, self._options.decode_seconds)
+        seconds = self._options.decode_seconds
+        try:
+            return self._stoppable().prepare(data, self._preparation, seconds)
+        except DecodeLimit:  # a machine that stood still meanwhile looks like a slow file
+            return self._stoppable().prepare(data, self._preparation, seconds)
 
     def _stoppable(self) -> StoppableDecoder:
         """Return a decoding process that lives; raises `NoDecoderError`."""

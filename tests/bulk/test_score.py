@@ -1,3 +1,6 @@
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -87,6 +90,23 @@ def test_a_decoder_that_takes_too_long_costs_its_file_and_no_other(bundle: Bundl
 
     assert slow.problem == "decode_limit"
     assert after.problem is None
+
+
+def test_a_file_whose_decoder_stood_still_is_decoded_again(bundle: Bundle) -> None:
+    file = FILES["jpeg 2000"]
+    expected = score(bundle, file)
+    scorer = Scorer(bundle, replace(Options(), decode_seconds=15.0))
+    try:
+        scorer.score(Item("first", "1"), file)
+        (decoder,) = multiprocessing.active_children()
+        assert decoder.pid is not None
+        os.kill(decoder.pid, signal.SIGSTOP)
+        row = scorer.score(Item("second", "1"), file)
+    finally:
+        scorer.close()
+
+    assert row.problem is None
+    assert row.probability == expected.probability
 
 
 def test_a_table_has_a_column_for_each_field_of_a_row() -> None:
