@@ -6,8 +6,9 @@ Answers come from the manifest: what was measured, what the recipe says, and wha
 data. The topics are in words of our own; the two checklists have the exact ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cxr.manifest import Manifest
 from cxr.study_schema import DataStatement, PartitionFigures
@@ -86,10 +87,7 @@ def _model_items(manifest: Manifest) -> Iterator[ChecklistItem]:
         "choice of the final model",
         "mean of the weights after the last epochs; nothing is chosen on held-out images",
     )
-    members = [
-        len(part["recipe"].get("normalisation") or part["recipe"]["greys"]) for part in parts
-    ]
-    yield ChecklistItem("ensembling", f"mean of {sum(members)}" if sum(members) > 1 else "none")
+    yield ChecklistItem("ensembling", _ensembling(parts))
     tools = ", ".join(f"{name} {version}" for name, version in manifest.tools.items())
     yield ChecklistItem("software", tools)
     yield ChecklistItem("code", f"Apache-2.0, commit {manifest.git_commit}")
@@ -127,6 +125,18 @@ def _result_items(manifest: Manifest) -> Iterator[ChecklistItem]:
     yield ChecklistItem("failure cases and groups", _failures(manifest))
     yield ChecklistItem("limitations", manifest.limits)
     yield ChecklistItem("registration, protocol, funding", statement.registration_and_funding)
+
+
+def _ensembling(parts: Sequence[Mapping[str, Any]]) -> str:
+    """Tell how many networks decide, and how many only draw the map."""
+    counts = {"decides": 0, "draws": 0}
+    for part in parts:
+        normalisations = part["recipe"].get("normalisation") or part["recipe"]["greys"]
+        counts["draws" if part.get("part") == "where" else "decides"] += len(normalisations)
+    deciding = f"mean of {counts['decides']}" if counts["decides"] > 1 else "none"
+    if not counts["draws"]:
+        return deciding
+    return f"{deciding} for the logit; {counts['draws']} others draw the map"
 
 
 def _missing_data(manifest: Manifest) -> str | None:

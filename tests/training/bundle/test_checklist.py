@@ -91,3 +91,10 @@ def test_the_shipped_card_warns_of_other_hospitals_on_its_first_page() -> None:
     first_page = read_bundle(newest).card.partition("## Intended use")[0]
 
     assert "from an AUROC of 0.95 to 0.54" in first_page
+
+
+def test_networks_that_only_draw_are_no_part_of_the_mean() -> None:
+    (version,) = (STORE / "pneumothorax").glob("[0-9]*")
+    items = {item.topic: item.answer for item in checklist(read_bundle(version).manifest)}
+
+    assert items["ensembling"] == "none for the logit; 4 others draw the map"
