@@ -10,6 +10,13 @@ This package needs httpx and nothing of the service: no FastAPI, no model runtim
 """
 
 from cxr_client.answers import PredictionDict
-from cxr_client.client import Client, ClientError, ServiceProblem, Unreachable
+from cxr_client.client import Client, ClientError, ServiceProblem, TimedOut, Unreachable
 
-__all__ = ["Client", "ClientError", "PredictionDict", "ServiceProblem", "Unreachable"]
+__all__ = [
+    "Client",
+    "ClientError",
+    "PredictionDict",
+    "ServiceProblem",
+    "TimedOut",
+    "Unreachable",
+]

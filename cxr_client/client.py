@@ -2,6 +2,7 @@
 
 ClientError
 ├── Unreachable     no answer that HTTP knows, however long we waited
+│   └── TimedOut    the service took the request, and had not answered when the time was over
 └── ServiceProblem  the service said why not: status, code, detail, request_id
 
 Requests are tried again where a later try may succeed; Retry-After is obeyed.
@@ -53,6 +54,10 @@ class Unreachable(ClientError):
     """The service could not be reached, or hung up."""
 
     may_pass = True
+
+
+class TimedOut(Unreachable):
+    """The service took the request, and did not answer within `timeout_s`."""
 
 
 class ServiceProblem(ClientError):
@@ -176,7 +181,8 @@ class Client:
                     return response
                 error, asked_s = _problem(response), _retry_after_s(response)
             except httpx.TransportError as exc:
-                error, asked_s = Unreachable(f"{request.url.host}: {type(exc).__name__}"), None
+                kind = TimedOut if isinstance(exc, httpx.ReadTimeout) else Unreachable
+                error, asked_s = kind(f"{request.url.host}: {type(exc).__name__}"), None
             error.retry_after_s = asked_s
             pause_s = asked_s if asked_s is not None else wait_s * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             if not error.may_pass or time.monotonic() + pause_s > until:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.failpoints import failpoint
-from gateway.schema import SCHEMA, VERSION, append_only_triggers
+from gateway.schema import SCHEMA, UPGRADES, VERSION, append_only_triggers
 
 _MAX_GROUP = 64
 """Changes that share one commit."""
@@ -190,11 +190,17 @@ class Database:
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    """Make the tables in a new file; raises `DatabaseError` if the file has others."""
+    """Make the tables, or bring older ones up to date; raises `DatabaseError` if it can't."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:
         connection.executescript(
             f"BEGIN;{SCHEMA}{append_only_triggers()}PRAGMA user_version = {VERSION};COMMIT;"
         )
-    elif version != VERSION:
+        return
+    while version in UPGRADES:
+        connection.executescript(
+            f"BEGIN;{UPGRADES[version]}PRAGMA user_version = {version + 1};COMMIT;"
+        )
+        version += 1
+    if version != VERSION:
         raise DatabaseError(f"the database has version {version}, this program wants {VERSION}")

@@ -43,6 +43,8 @@ class Waiting:
     file: str
     received_at: float
     tries: int
+    timeouts: int
+    """Tries of which the service gave no answer in time, while it answered other images."""
 
 
 def look_up(connection: sqlite3.Connection, sop_uid: str, digest: str) -> InstanceAdmission:
@@ -63,7 +65,7 @@ def add(connection: sqlite3.Connection, new: NewInstance) -> InstanceAdmission:
             "received_at, state, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'received', ?) "
             "ON CONFLICT (sop_uid) DO UPDATE SET file = excluded.file, state = 'received', "
             "received_at = excluded.received_at, source_ae = excluded.source_ae, reason = NULL, "
-            "tries = 0, next_at = 0, changed_at = excluded.changed_at",
+            "tries = 0, timeouts = 0, next_at = 0, changed_at = excluded.changed_at",
             (new.sop_uid, new.class_uid, new.digest, new.bytes, new.source_ae, new.file, now, now),
         )
     return admission
@@ -89,7 +91,7 @@ def next_due(
 ) -> Waiting | None:
     """Return the instance that has waited longest and may be tried, None if there is none."""
     rows = connection.execute(
-        "SELECT id, sop_uid, digest, source_ae, file, received_at, tries FROM instances "
+        "SELECT id, sop_uid, digest, source_ae, file, received_at, tries, timeouts FROM instances "
         "WHERE state = 'received' AND next_at <= ? ORDER BY next_at, id LIMIT ?",
         (now, len(taken) + 1),
     )
@@ -121,12 +123,28 @@ def bury(connection: sqlite3.Connection, instance: int, reason: str) -> None:
     )
 
 
-def postpone(connection: sqlite3.Connection, instance: int, reason: str, next_at: float) -> None:
-    """Try an instance again later."""
+def postpone(
+    connection: sqlite3.Connection,
+    instance: int,
+    reason: str,
+    next_at: float,
+    *,
+    timeouts: int,
+) -> None:
+    """Try an instance again later; `timeouts` is how often it alone had no answer in time."""
     connection.execute(
-        "UPDATE instances SET tries = tries + 1, next_at = ?, reason = ? WHERE id = ?",
-        (next_at, reason, instance),
+        "UPDATE instances SET tries = tries + 1, next_at = ?, reason = ?, timeouts = ? "
+        "WHERE id = ?",
+        (next_at, reason, timeouts, instance),
     )
+
+
+def bring_near(connection: sqlite3.Connection, furthest_at: float) -> int:
+    """Let instances be tried now whose next try lies too far ahead; returns how many."""
+    return connection.execute(
+        "UPDATE instances SET next_at = 0 WHERE state = 'received' AND next_at > ?",
+        (furthest_at,),
+    ).rowcount
 
 
 def count_waiting(connection: sqlite3.Connection) -> int:

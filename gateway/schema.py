@@ -5,8 +5,13 @@ in the end. Answers, their events and verdicts are the results table: rows are o
 and hold no text of the patient. Their UIDs are hashed with the site's key.
 """
 
-VERSION = 1
-"""Counts up if the tables change; a file of another version is not opened."""
+VERSION = 2
+"""Counts up if the tables change; a file of a version that has no upgrade is not opened."""
+
+UPGRADES = {
+    1: "ALTER TABLE instances ADD COLUMN timeouts INTEGER NOT NULL DEFAULT 0;",
+}
+"""Statements that bring the tables of an older version to the next one."""
 
 SCHEMA = """
 CREATE TABLE instances (
@@ -21,6 +26,7 @@ CREATE TABLE instances (
     state TEXT NOT NULL CHECK (state IN ('received', 'scored', 'skipped', 'dead')),
     reason TEXT,
     tries INTEGER NOT NULL DEFAULT 0,
+    timeouts INTEGER NOT NULL DEFAULT 0,
     next_at REAL NOT NULL DEFAULT 0,
     changed_at REAL NOT NULL
 );

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 
-from cxr_client import Client, ClientError, ServiceProblem
+from cxr_client import Client, ClientError, ServiceProblem, TimedOut
 from cxr_client.client import Asking
 from gateway import deliveries, instances
 from gateway.audit import Transfer
@@ -25,12 +25,15 @@ from gateway.rules import choose
 from gateway.settings import ResultKind, Rule
 from gateway.spool import digest_of_spooled
 from gateway.structured_report import ResultObject, ServiceAnswer, UnreadableAnswer, read_report
+from gateway.timeouts import FIRST_WAIT_S, MAX_TIMEOUTS, TimeoutWatch
 
 _OF_THE_FILE = frozenset({413, 415, 422})
 """Statuses with which the service says that it will never answer this file."""
 
 _MAX_FAILURES = 5
 """Tries of a file on which the service itself fails (500)."""
+
+_DEADLINE_EXCEEDED = 504
 
 _LONGEST_PAUSE_S = 10.0
 _LONGEST_WAIT_S = 30.0
@@ -53,6 +56,7 @@ class ScoringLoop:
         """Ask a service through its client, which tries each request once."""
         self._parts, self._client = parts, client
         self._pause = Pause(_LONGEST_PAUSE_S)
+        self._watch = TimeoutWatch()
         self._lock = threading.Lock()
         self._taken: set[int] = set()
         self._stopped = threading.Event()
@@ -116,6 +120,7 @@ class ScoringLoop:
 
     def _score(self, waiting: Waiting) -> None:
         failpoint("score.claimed")
+        started = time.monotonic()
         try:
             data, facts, rule = self._read(waiting)
             failpoint("score.read")
@@ -126,8 +131,13 @@ class ScoringLoop:
                 "skipped", lambda connection: instances.skip(connection, waiting.id, reason)
             )
             self._parts.metrics.skipped.labels(reason).inc()
+        except TimedOut:
+            self._on_timeout(waiting, "unreachable", started)
         except ServiceProblem as problem:
-            self._on_problem(waiting, problem)
+            if problem.status == _DEADLINE_EXCEEDED:
+                self._on_timeout(waiting, problem.code, started)
+            else:
+                self._on_problem(waiting, problem)
         except ClientError as error:
             self._on_silence(waiting, "unreachable", error.retry_after_s)
         except UnreadableAnswer:
@@ -171,8 +181,7 @@ class ScoringLoop:
         kinds: tuple[ResultKind, ...] = ("sr",) if rule.silent else rule.results
         results = {kind: self._fetch(kind, data, rule, trace_id) for kind in kinds}
         failpoint("score.answered")
-        self._pause.succeeded()
-        self._parts.metrics.service_up.set(1)
+        self._note_answer(waiting)
         if len({result.model_sha256 for result in results.values()}) > 1:
             raise UnreadableAnswer("the model was replaced between two results")
         answer = read_report(results["sr"].content)
@@ -219,8 +228,7 @@ class ScoringLoop:
     def _on_problem(self, waiting: Waiting, problem: ServiceProblem) -> None:
         """Skip what the service refuses, wait for what may pass, and report what is our fault."""
         if problem.status in _OF_THE_FILE:
-            self._pause.succeeded()
-            self._parts.metrics.service_up.set(1)
+            self._note_answer(waiting)
             self._parts.database.write(
                 "skipped", lambda connection: instances.skip(connection, waiting.id, problem.code)
             )
@@ -231,6 +239,23 @@ class ScoringLoop:
             self._on_failure(waiting, problem.code)
         else:  # a wrong key, model or parameter: it stays so until somebody changes the settings
             self._postpone(waiting, problem.code, wait_s(waiting.tries + 1, longest_s=60))
+
+    def _note_answer(self, waiting: Waiting) -> None:
+        self._watch.note_answer(waiting.id)
+        self._pause.succeeded()
+        self._parts.metrics.service_up.set(1)
+
+    def _on_timeout(self, waiting: Waiting, reason: str, started: float) -> None:
+        """Give a file up in the end if it has no answer while others have; else wait, everybody."""
+        if not self._watch.is_fault_of(waiting.id, started):
+            self._on_silence(waiting, reason, None)
+            return
+        timeouts = waiting.timeouts + 1
+        if timeouts >= MAX_TIMEOUTS:
+            self._bury(waiting, "no_answer_in_time")
+            return
+        wait = wait_s(timeouts, first_s=FIRST_WAIT_S)
+        self._postpone(waiting, "no_answer_in_time", wait, timeouts=timeouts)
 
     def _on_silence(self, waiting: Waiting, reason: str, retry_after_s: float | None) -> None:
         """Wait, everybody; the image lets others go first, in case it is the cause."""
@@ -245,17 +270,26 @@ class ScoringLoop:
         """Try an image on which the service fails a few times, then give it up."""
         if waiting.tries + 1 < _MAX_FAILURES:
             self._postpone(waiting, reason, wait_s(waiting.tries + 1))
-            return
+        else:
+            self._bury(waiting, reason)
+
+    def _bury(self, waiting: Waiting, reason: str) -> None:
+        self._watch.forget(waiting.id)
         self._parts.database.write(
             "dead", lambda connection: instances.bury(connection, waiting.id, reason)
         )
         self._parts.metrics.dead.labels("service").inc()
 
-    def _postpone(self, waiting: Waiting, reason: str, seconds: float) -> None:
+    def _postpone(
+        self, waiting: Waiting, reason: str, seconds: float, *, timeouts: int | None = None
+    ) -> None:
         next_at = time.time() + seconds
+        count = waiting.timeouts if timeouts is None else timeouts
         self._parts.database.write(
             "postponed",
-            lambda connection: instances.postpone(connection, waiting.id, reason, next_at),
+            lambda connection: instances.postpone(
+                connection, waiting.id, reason, next_at, timeouts=count
+            ),
         )
         self._parts.metrics.retried.labels("service").inc()
 
