@@ -12,7 +12,7 @@ from datetime import date
 from io import BytesIO
 from typing import Any, Literal
 
-from pydicom.charset import python_encoding
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread, read_dataset
 from pydicom.tag import BaseTag
@@ -23,6 +23,8 @@ MAGIC_END = 132
 
 _MAX_INFLATED_BYTES = 64 * 2**20
 _MAX_TEXT_BYTES = 256
+
+_PADDING = " \0\t\r\n"
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _AGE = re.compile(r"(\d{1,3})([DWMY]?)", re.ASCII)
@@ -149,26 +151,41 @@ def _is_pixel_data(tag: BaseTag, _vr: str | None, _length: int) -> bool:
 
 def _text(dataset: Dataset, keyword: str) -> str:
     """Return an element's first value as text, "" if it is absent; never raises."""
-    try:
-        raw: Any = dataset.get_item(keyword)
-    except Exception:
-        return ""
-    value = getattr(raw, "value", None)
+    value = _raw_value(dataset, keyword)
     if isinstance(value, bytes):
         value = value[:_MAX_TEXT_BYTES].decode("latin-1")
     first = "" if value is None else str(value).split("\\", 1)[0]
-    return first.strip(" \0\t\r\n")
+    return first.strip(_PADDING)
 
 
 def _accession(dataset: Dataset) -> str:
-    """Read the number in its own letters: the site hashes what it reads, to find an answer."""
-    text = _text(dataset, "AccessionNumber")
-    codec = python_encoding.get(_text(dataset, "SpecificCharacterSet"), "latin-1")
-    return (
-        text
-        if text.isascii()
-        else text.encode("latin-1", "replace").decode(codec, errors="replace")
-    )
+    """Read the number in its own letters: the site hashes what it reads, to find an answer.
+
+    It is decoded before it is divided: a backslash may be half of a letter (PS3.5 6.1.2.3).
+    """
+    raw = _raw_value(dataset, "AccessionNumber")
+    if not isinstance(raw, bytes):
+        return _text(dataset, "AccessionNumber")
+    raw = raw[:_MAX_TEXT_BYTES]
+    stated = _raw_value(dataset, "SpecificCharacterSet") or ""
+    if isinstance(stated, bytes):
+        stated = stated.decode("latin-1")
+    names = stated.split("\\") if isinstance(stated, str) else list(map(str, stated))
+    stripped = [name.strip(_PADDING) for name in names]
+    known = convert_encodings([name if name in python_encoding else "" for name in stripped])
+    try:
+        text = decode_bytes(raw, known, set())
+    except (LookupError, ValueError):  # of the lists of names that the standard does not know
+        text = raw.decode("latin-1")
+    return text.split("\\", 1)[0].strip(_PADDING)
+
+
+def _raw_value(dataset: Dataset, keyword: str) -> Any:
+    """Return an element's value as it was read, None if it is absent; never raises."""
+    try:
+        return getattr(dataset.get_item(keyword), "value", None)
+    except Exception:
+        return None
 
 
 def _uid(dataset: Dataset, keyword: str) -> str:

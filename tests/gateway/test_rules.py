@@ -83,6 +83,20 @@ def test_facts_come_from_a_code_or_a_deflated_header_too() -> None:
     assert (facts.view, facts.age_years, facts.sex, facts.modality) == ("AP", 41, "F", "CR")
 
 
+@pytest.mark.parametrize(
+    ("charset", "number"),
+    [
+        (["", "ISO 2022 IR 87"], "A1-\u4fd1能"),  # a byte 5C is half of the first
+        (["", "ISO 2022 IR 149"], "A1-홍길동"),
+        ("GB18030", "A1-\u661e"),
+    ],
+)
+def test_an_accession_number_is_read_by_all_character_sets(charset: Any, number: str) -> None:
+    data = data_of(film(SpecificCharacterSet=charset, AccessionNumber=number))
+    assert number.isascii() or number.encode() not in data
+    assert read_facts(data).accession == number
+
+
 @pytest.mark.parametrize("data", [b"", b"no file", b"\0" * 128 + b"DICM" + b"\xff" * 99])
 def test_what_is_no_dicom_file_is_called_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableHeader):
