@@ -31,7 +31,7 @@ _PDU_HEAD_BYTES = 64
 _SUCCESS = 0x0000
 _PERMANENT, _TRANSIENT = 1, 2
 _BY_USER, _BY_PRESENTATION = 1, 3
-_CALLER_UNKNOWN, _LIMIT_EXCEEDED = 3, 2
+_CALLER_UNKNOWN, _CALLED_UNKNOWN, _LIMIT_EXCEEDED = 3, 7, 2
 """Results, sources and reasons of A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
 
 logger = logging.getLogger("gateway.dimse")
@@ -89,7 +89,6 @@ class DimseServer:
 
     def _entity(self) -> AE:
         entity = AE(self._node.ae_title)
-        entity.require_called_aet = True
         entity.maximum_pdu_size = 0
         entity.maximum_associations = 10_000  # our own limits are checked when one is asked for
         entity.network_timeout = self._node.idle_seconds
@@ -105,19 +104,25 @@ class DimseServer:
         association = event.assoc
         request = association.requestor.primitive
         caller = str(request.calling_ae_title or "").strip() if request else ""
+        called = str(request.called_ae_title or "").strip() if request else ""
         address = str(association.requestor.address or "")
-        verdict = self._verdict(caller, address)
+        verdict = self._verdict(caller, called, address)
         if verdict is None and not self._take_place(association, caller, address):
             verdict = (_TRANSIENT, _BY_PRESENTATION, _LIMIT_EXCEEDED), "limit"
         if verdict is not None:
             (result, source, reason), word = verdict
             self._metrics.associations_refused.labels(word).inc()
+            logger.warning("an association was rejected: %s", word)
             association.acse.send_reject(result, source, reason)
             evt.trigger(association, evt.EVT_REJECTED, {})
             association.is_rejected = True
             association.kill()
 
-    def _verdict(self, caller: str, address: str) -> tuple[tuple[int, int, int], str] | None:
+    def _verdict(
+        self, caller: str, called: str, address: str
+    ) -> tuple[tuple[int, int, int], str] | None:
+        if called != self._node.ae_title:
+            return (_PERMANENT, _BY_USER, _CALLED_UNKNOWN), "called"
         peer = self._peers.get(caller)
         if peer is None:
             if self._node.accept_any_peer:

@@ -20,8 +20,8 @@ class ReceivingMetrics:
             "unreadable.", ("reason",), registry=registry,
         )  # fmt: skip
         self.associations_refused = Counter(
-            "cxr_gateway_associations_refused", "Associations rejected: caller, address, limit, "
-            "peer_limit.", ("reason",), registry=registry,
+            "cxr_gateway_associations_refused", "Associations rejected: called, caller, "
+            "address, limit.", ("reason",), registry=registry,
         )  # fmt: skip
         self.associations = Gauge(
             "cxr_gateway_associations", "Open associations.", registry=registry

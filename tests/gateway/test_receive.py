@@ -143,6 +143,27 @@ def test_who_is_not_on_the_list_gets_no_association(
     assert association.is_rejected
 
 
+@pytest.mark.parametrize(
+    ("caller", "called", "reason"),
+    [
+        ("SENDER", "SECRET-NODE", "called"),
+        ("SECRET-PEER", "CXRGATE", "caller"),
+        ("FAR", "CXRGATE", "address"),
+    ],
+)
+def test_a_rejected_association_is_counted_and_logged_by_its_reason(
+    small_node: Reception,
+    caplog: pytest.LogCaptureFixture,
+    caller: str,
+    called: str,
+    reason: str,
+) -> None:
+    assert small_node.associate(caller, called).is_rejected
+    assert small_node.metrics.associations_refused.labels(reason)._value.get() == 1
+    said = [one.getMessage() for one in caplog.records if one.name == "gateway.dimse"]
+    assert said == [f"an association was rejected: {reason}"]
+
+
 def test_a_caller_that_a_rule_names_keeps_its_name_if_any_peer_may_send(tmp_path: Path) -> None:
     rules = [{"name": "room", "calling_ae": ["ROOM7"], "silent": True}]
     node = start_reception(tmp_path / "node", node={"accept_any_peer": True}, rules=rules)
