@@ -50,11 +50,16 @@ class _Outcome:
 
 
 class _Parts:
-    """Collects the bytes of parts as they come."""
+    """Collects the bytes of parts as they come.
+
+    Text before the first boundary is to be ignored (RFC 2046 5.1.1). The parser knows of no such
+    text, so it is told of a part that begins before the body; what that part holds is dropped.
+    """
 
     def __init__(self, boundary: bytes, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._open = bytearray()
+        self._is_preamble = True
         self.whole: list[bytes] = []
         self.has_ended = False
         """Whether the closing boundary has come: without it the body was cut short."""
@@ -67,6 +72,7 @@ class _Parts:
                 "on_end": self._on_end,
             },
         )
+        self.feed(b"--" + boundary + b"\r\n\r\n\r\n")
 
     def feed(self, chunk: bytes) -> None:
         """Read on; raises `BadBody`."""
@@ -76,12 +82,16 @@ class _Parts:
             raise BadBody(400) from exc
 
     def _on_data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_preamble:
+            return
         self._open += data[start:end]
         if len(self._open) > self._max_bytes:
             raise BadBody(413)
 
     def _on_part_end(self) -> None:
-        self.whole.append(bytes(self._open))
+        if not self._is_preamble:
+            self.whole.append(bytes(self._open))
+        self._is_preamble = False
         self._open.clear()
 
     def _on_end(self) -> None:
