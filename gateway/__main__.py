@@ -8,21 +8,25 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pydicom.config
 import uvicorn
 
-from gateway import dead_letters
+from gateway import dead_letters, deliveries
 from gateway.database import Database, DatabaseError
 from gateway.explain import explain
 from gateway.hashing import SiteKey
-from gateway.html_templates import render_report
+from gateway.html_templates import describe, render_report
 from gateway.http_routes import create_app
 from gateway.node import database_path, running_node, site_key_path
 from gateway.period_report import lines_of, make_report
 from gateway.settings import GatewayConfigError, GatewaySettings, load_settings
 from gateway.tls import server_options
+
+_DRAIN_S = 5
+"""How long an upload may take to end after SIGTERM; its sender sends again what is cut off."""
 
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
 
@@ -76,6 +80,7 @@ def _serve(settings: GatewaySettings, _options: argparse.Namespace) -> int:
             server_header=False,
             proxy_headers=False,
             lifespan="off",
+            timeout_graceful_shutdown=_DRAIN_S,
             **(server_options(http.tls) if http.tls else {}),
         )
         server = uvicorn.Server(config)
@@ -85,6 +90,12 @@ def _serve(settings: GatewaySettings, _options: argparse.Namespace) -> int:
 
 def _check(settings: GatewaySettings, options: argparse.Namespace) -> int:
     _print(f"{options.config}: {len(settings.rules)} rules, no fault")
+    path = database_path(settings)
+    if path.exists():
+        with closing(Database(path)) as database, database.reading() as connection:
+            waiting = deliveries.count_for_removed(connection, settings.destination_names)
+        for name, count in sorted(waiting.items()):
+            _print(f"destination {name} is no longer configured: {count} results wait for it")
     return 0
 
 
@@ -99,24 +110,30 @@ def _dead(settings: GatewaySettings, _options: argparse.Namespace) -> int:
         for letter in dead_letters.list_dead(connection):
             key = SiteKey.load(site_key_path(settings))
             record = {"number": letter.number, "hash": key.hash(letter.uid)}
-            _print(json.dumps(record | {"target": letter.target, "reason": letter.reason}))
+            record |= {"target": letter.target, "reason": letter.reason}
+            _print(json.dumps(record | {"meaning": describe(letter.reason, letter.target)}))
     return 0
 
 
 def _resend(settings: GatewaySettings, options: argparse.Namespace) -> int:
+    names, faults = settings.destination_names, []
+    if options.to is not None and options.to not in names:
+        raise ValueError(f"there is no destination {options.to}")
     with closing(Database(database_path(settings))) as database:
         numbers = options.number
         if numbers == ["all"]:
             with database.reading() as connection:
                 numbers = [letter.number for letter in dead_letters.list_dead(connection)]
-        unknown = [number for number in numbers if not _revive(database, number)]
-    for number in unknown:
-        _say(f"gateway: there is no dead letter {number}")
-    return 1 if unknown else 0
-
-
-def _revive(database: Database, number: str) -> bool:
-    return database.write("revived", lambda connection: dead_letters.revive(connection, number))
+        for number in numbers:
+            change = partial(dead_letters.revive, number=number, destinations=names, to=options.to)
+            try:
+                if not database.write("revived", change):
+                    faults.append(f"there is no dead letter {number}")
+            except dead_letters.RemovedDestination as exc:
+                faults.append(f"{number}: {exc}; name it again, or add --to NAME")
+    for fault in faults:
+        _say(f"gateway: {fault}")
+    return 1 if faults else 0
 
 
 def _hash(settings: GatewaySettings, options: argparse.Namespace) -> int:
@@ -150,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("dead", help="list what was given up").set_defaults(run=_dead)
     resending = commands.add_parser("resend", help="send dead letters again")
     resending.add_argument("number", nargs="+")
+    resending.add_argument("--to", metavar="NAME", help="another destination, for results")
     resending.set_defaults(run=_resend)
     hashing = commands.add_parser("hash", help="hash a UID or accession number")
     hashing.add_argument("value")

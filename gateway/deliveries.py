@@ -1,5 +1,6 @@
 """Rows of results on their way to an archive: scored, sent, confirmed."""
 
+import json
 import sqlite3
 import time
 from collections.abc import Collection
@@ -10,6 +11,10 @@ from gateway.results_table import add_event
 from gateway.structured_report import ResultObject
 
 State = Literal["scored", "sent", "confirmed", "superseded", "dead"]
+
+
+REMOVED = "destination_removed"
+"""Reason of a dead letter whose destination the settings no longer name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,55 @@ def bury(connection: sqlite3.Connection, delivery: Delivery, reason: str) -> Non
         "UPDATE deliveries SET state = 'dead', reason = ? WHERE id = ?", (reason, delivery.id)
     )
     add_event(connection, delivery.answer, delivery.destination, delivery.kind, "dead")
+
+
+def set_aside_removed(connection: sqlite3.Connection, destinations: Collection[str]) -> int:
+    """Give up results for destinations that the settings do not name; take up what came back.
+
+    Returns:
+        How many results were given up: dead letters, kept until somebody decides.
+    """
+    names = json.dumps(list(destinations))
+    rows = connection.execute(
+        "SELECT id, answer, destination, kind FROM deliveries WHERE state IN ('scored', 'sent') "
+        "AND destination NOT IN (SELECT value FROM json_each(?))",
+        (names,),
+    ).fetchall()
+    for row in rows:
+        connection.execute(
+            "UPDATE deliveries SET uncertain = MAX(uncertain, state = 'sent'), state = 'dead', "
+            "reason = ? WHERE id = ?",
+            (REMOVED, row["id"]),
+        )
+        add_event(connection, row["answer"], row["destination"], row["kind"], "dead")
+    connection.execute(
+        "UPDATE deliveries SET state = 'scored', reason = NULL, tries = 0, next_at = 0, "
+        "created_at = ? WHERE state = 'dead' AND reason = ? "
+        "AND destination IN (SELECT value FROM json_each(?))",
+        (time.time(), REMOVED, names),
+    )
+    return len(rows)
+
+
+def count_for_removed(
+    connection: sqlite3.Connection, destinations: Collection[str]
+) -> dict[str, int]:
+    """Count unfinished results by destination, for those that the settings do not name."""
+    rows = connection.execute(
+        "SELECT destination, COUNT(*) FROM deliveries WHERE state IN ('scored', 'sent', 'dead') "
+        "AND destination NOT IN (SELECT value FROM json_each(?)) GROUP BY destination",
+        (json.dumps(list(destinations)),),
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def bring_near(connection: sqlite3.Connection, destination: str, furthest_at: float) -> int:
+    """Let results be tried now whose next try lies too far ahead; returns how many."""
+    return connection.execute(
+        "UPDATE deliveries SET next_at = 0 WHERE destination = ? "
+        "AND state IN ('scored', 'sent') AND next_at > ?",
+        (destination, furthest_at),
+    ).rowcount
 
 
 def settle(connection: sqlite3.Connection, next_at: dict[str, float]) -> None:

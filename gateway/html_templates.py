@@ -11,6 +11,8 @@ _WORDS = {
     "association_lost": "ended the association",
     "no_response": "took it and did not answer in time",
     "no_context": "accepts no such objects",
+    "no_answer_in_time": "gives no answer about this image, and answers about others",
+    "destination_removed": "destination {target} is no longer configured",
     "not_held": "accepted it, and does not show it when asked",
     "http_401": "does not accept our key",
     "http_403": "does not accept our key",
@@ -39,9 +41,9 @@ def environment() -> Environment:
     return made
 
 
-def describe(reason: str) -> str:
+def describe(reason: str, target: str = "") -> str:
     """Write a reason in words, with its code; a code without words stays as it is."""
-    return f"{_WORDS[reason]} ({reason})" if reason in _WORDS else reason
+    return f"{_WORDS[reason].format(target=target)} ({reason})" if reason in _WORDS else reason
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import dead_letters
+from gateway import dead_letters, deliveries
 from gateway.node import Node
 from gateway.queue_page import render_page
 from gateway.results_table import UnknownAnswer, add_verdict
@@ -119,11 +119,15 @@ class HttpRoutes:
     async def resend(self, request: Request) -> Response:
         """Let a dead letter be tried again."""
         number = str(request.path_params["number"])
-        revived = await run_in_threadpool(
-            self._node.parts.database.write,
-            "revived",
-            lambda connection: dead_letters.revive(connection, number),
-        )
+        names = self._node.parts.settings.destination_names
+        try:
+            revived = await run_in_threadpool(
+                self._node.parts.database.write,
+                "revived",
+                lambda connection: dead_letters.revive(connection, number, names),
+            )
+        except dead_letters.RemovedDestination:
+            return _problem(409, deliveries.REMOVED)
         return Response(status_code=204) if revived else _problem(404, "not_found")
 
     async def metrics(self, _request: Request) -> Response:

@@ -108,7 +108,7 @@ def _node_on(folder: Path, settings: GatewaySettings) -> Iterator[Node]:
         server=DimseServer(settings, receiver, metrics),
         scorer=ScoringLoop(parts, client),
         deliverers=tuple(Deliverer(parts, one) for one in settings.destinations),
-        housekeeper=Housekeeper(settings.node, database, spool, metrics),
+        housekeeper=Housekeeper(settings, database, spool, metrics),
     )
     try:
         _start(node)

@@ -32,6 +32,12 @@ def recover(database: Database, spool: Spool, destinations: tuple[Destination, .
     now = time.time()
     settled = {one.name: now + one.settle_seconds for one in destinations}
     database.write("settled", lambda connection: deliveries.settle(connection, settled))
+    names = frozenset(settled)
+    homeless = database.write(
+        "settled", lambda connection: deliveries.set_aside_removed(connection, names)
+    )
+    if homeless:
+        logger.warning("%d results wait for destinations that are not configured", homeless)
     if torn or orphans:
         logger.warning("dropped %d torn rows and %d files without a row", len(torn), orphans)
 

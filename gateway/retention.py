@@ -6,10 +6,12 @@ import sqlite3
 import threading
 import time
 
+from gateway import deliveries, instances
+from gateway.backoff import FURTHEST_S
 from gateway.database import Database, DatabaseError
 from gateway.failpoints import failpoint
 from gateway.metrics import GatewayMetrics
-from gateway.settings import NodeSettings
+from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 
 _EVERY_S = 1.0
@@ -31,6 +33,12 @@ _FORGETTABLE = """
 
 _SPOOLED_BYTES = "SELECT COALESCE(SUM(bytes), 0) FROM instances WHERE file IS NOT NULL"
 
+_LATEST_INSTANCE = "SELECT 1 FROM instances WHERE state = 'received' AND next_at > ? LIMIT 1"
+_LATEST_DELIVERY = (
+    "SELECT 1 FROM deliveries WHERE destination = ? AND state IN ('scored', 'sent') "
+    "AND next_at > ? LIMIT 1"
+)
+
 logger = logging.getLogger("gateway.retention")
 
 
@@ -38,10 +46,11 @@ class Housekeeper:
     """A thread that deletes what is not needed, and measures what waits."""
 
     def __init__(
-        self, node: NodeSettings, database: Database, spool: Spool, metrics: GatewayMetrics
+        self, settings: GatewaySettings, database: Database, spool: Spool, metrics: GatewayMetrics
     ) -> None:
         """Keep house for one spool and table."""
-        self._node, self._database, self._spool, self._metrics = node, database, spool, metrics
+        self._node, self._destinations = settings.node, settings.destinations
+        self._database, self._spool, self._metrics = database, spool, metrics
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
@@ -64,6 +73,7 @@ class Housekeeper:
             try:
                 self.release()
                 self.forget()
+                self.bring_near()
                 self.measure()
             except (OSError, sqlite3.Error, DatabaseError) as exc:
                 logger.error("housekeeping failed: %s", type(exc).__name__)  # noqa: TRY400
@@ -105,6 +115,25 @@ class Housekeeper:
                 ),
             )
 
+    def bring_near(self) -> None:
+        """Mend the times of next tries after the clock was set back."""
+        now = time.time()
+        furthest = {
+            one.name: now + max(FURTHEST_S, one.settle_seconds) for one in self._destinations
+        }
+        with self._database.reading() as connection:
+            latest = [
+                *connection.execute(_LATEST_INSTANCE, (now + FURTHEST_S,)),
+                *(
+                    row
+                    for place in furthest.items()
+                    for row in connection.execute(_LATEST_DELIVERY, place)
+                ),
+            ]
+        if latest:
+            self._database.write("settled", lambda connection: _bring_near(connection, furthest))
+            logger.warning("the clock was set back: what waits is tried again now")
+
     def measure(self) -> None:
         """Set the gauges of what waits."""
         with self._database.reading() as connection:
@@ -117,6 +146,12 @@ class Housekeeper:
         self._metrics.spool_bytes.set(spooled)
         usage = shutil.disk_usage(self._spool.folder)
         self._metrics.disk_free_ratio.set(usage.free / usage.total)
+
+
+def _bring_near(connection: sqlite3.Connection, furthest: dict[str, float]) -> None:
+    instances.bring_near(connection, time.time() + FURTHEST_S)
+    for destination, at in furthest.items():
+        deliveries.bring_near(connection, destination, at)
 
 
 def count_waiting(connection: sqlite3.Connection) -> dict[str, int]:

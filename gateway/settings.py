@@ -194,6 +194,11 @@ class GatewaySettings(_Table):
     rules: tuple[Rule, ...] = Field(min_length=1)
 
     @property
+    def destination_names(self) -> frozenset[str]:
+        """Names of all destinations."""
+        return frozenset(destination.name for destination in self.destinations)
+
+    @property
     def named_callers(self) -> frozenset[str]:
         """AE titles that peers or rules name; all others are one to metrics and tables."""
         titles = {peer.ae_title for peer in self.peers}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ import httpx
 import pytest
 from pydicom.dataset import Dataset
 
-from gateway.header import read_facts
+from gateway.header import find_data_set, read_facts, read_meta
 from gateway.http_routes import create_app
 from gateway.instances import Waiting, next_due
 from gateway.node import Node, running_node
 from gateway.period_report import Share
+from gateway.receive import Incoming
 from gateway.results_table import Answered, add_answer, add_event
 from gateway.structured_report import ServiceAnswer
-from tests.gateway.conftest import CT, film, make_settings
+from tests.gateway.conftest import CT, film, make_settings, wait_until
 from tests.gateway.peers import serving
+from tests.pacs.node import Gateway
 from tests.phi_marked_files import find_marks, marked_dicom
 from tests.server import ROOT, free_port
 
@@ -70,6 +73,17 @@ def test_instances_come_by_stow_too(node: Node, web: httpx.Client) -> None:
     with node.parts.database.reading() as connection:
         kept = connection.execute("SELECT sop_uid, source_ae FROM instances ORDER BY id").fetchall()
     assert [tuple(row) for row in kept] == [("1.2.3.1.1.1", "STOW-RS"), ("1.2.3.2.1.1", "STOW-RS")]
+
+
+@pytest.mark.parametrize("preamble", [b"\r\n", b"This is a message in parts.\r\n"])
+def test_text_before_the_first_boundary_is_ignored(
+    node: Node, web: httpx.Client, preamble: bytes
+) -> None:
+    body = preamble + multipart(dicom(film(14)))
+    response = web.post("/dicomweb/studies", content=body, headers={"content-type": TYPE})
+    assert response.status_code == 200
+    assert len(response.json()["00081199"]["Value"]) == 1
+    assert sop_uid(node) == "1.2.3.14.1.1"
 
 
 def test_a_part_that_cannot_be_taken_is_named_with_its_reason(web: httpx.Client) -> None:
@@ -180,7 +194,7 @@ def test_a_key_is_asked_for_where_there_is_one(tmp_path: Path) -> None:
 def answer_in(node: Node, number: int, *, positive: bool, seconds: float, view: str = "PA") -> None:
     """Add an answer about a film, and when its report was confirmed."""
     facts = read_facts(dicom(film(number, ViewPosition=view, AccessionNumber=f"A{number}")))
-    waiting = Waiting(0, facts.sop_uid, "0" * 64, "ROOM1", "", time.time() - seconds, 0)
+    waiting = Waiting(0, facts.sop_uid, "0" * 64, "ROOM1", "", time.time() - seconds, 0, 0)
     answer = ServiceAnswer(
         "pneumothorax", 0.7, 0.5, positive, "pneumothorax", "3", "f" * 64, "b", ("w",)
     )
@@ -264,6 +278,21 @@ def test_an_upload_that_breaks_off_leaves_no_trace_of_a_fault(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+def test_an_upload_that_stalls_does_not_keep_the_gateway_from_ending(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    gateway = Gateway(tmp_path / "run", url, [], [{"name": "all", "silent": True}])
+    gateway.start()
+    try:
+        head = f"POST /dicomweb/studies HTTP/1.1\r\nHost: gateway\r\nContent-Type: {TYPE}\r\n"
+        with socket.create_connection(("127.0.0.1", gateway.http_port), timeout=30) as sender:
+            sender.sendall(f"{head}Content-Length: 9000\r\nExpect: 100-continue\r\n\r\n".encode())
+            assert sender.recv(100).startswith(b"HTTP/1.1 100")
+            gateway.stop()
+        assert "Traceback" not in gateway.log.read_text()
+    finally:
+        gateway.kill()
+
+
 @pytest.mark.parametrize("number", ["d1", "d", "x1", "d\u00b2", f"d{10**30}"])
 def test_a_dead_letter_that_is_none_is_not_found(web: httpx.Client, number: str) -> None:
     assert web.post(f"/gateway/dead/{number}/resend").status_code == 404
@@ -279,6 +308,39 @@ def test_health_says_when_a_part_has_died(node: Node, web: httpx.Client) -> None
     node.housekeeper.stop()
     response = web.get("/readyz")
     assert (response.status_code, response.json()) == (503, {"faults": ["housekeeper"]})
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_waiting(tmp_path: Path) -> None:
+    gone = f"http://127.0.0.1:{free_port()}"
+    settings = make_settings(
+        tmp_path / "node",
+        service={"url": gone},
+        destinations=[{"name": "archive", "stow_url": gone}],
+    )
+    with running_node(settings) as node:
+        answer_in(node, 1, positive=True, seconds=1)
+        data = dicom(film(1))
+        class_uid, uid, syntax = read_meta(data)
+        data_set = data[find_data_set(data) :]
+        node.receiver.admit(Incoming(class_uid, uid, syntax, data_set, "SENDER"))
+        node.parts.database.write("test", lambda connection: connection.execute(DELIVERY))
+        far = time.time() + 6 * 3600
+        for table in ("instances", "deliveries"):
+            change = f"UPDATE {table} SET next_at = {far}"
+            node.parts.database.write("test", methodcaller("execute", change))
+            wait_until(lambda: latest(node, table) < far - 3600)  # noqa: B023
+
+
+DELIVERY = (
+    "INSERT INTO deliveries (instance, answer, destination, kind, class_uid, sop_uid, series_uid, "
+    "study_uid, rule, rank, content, state, created_at) VALUES (1, 1, 'archive', 'sr', '1', '2', "
+    "'3', '4', 'all', 0, x'00', 'scored', 4e9)"
+)
+
+
+def latest(node: Node, table: str) -> float:
+    with node.parts.database.reading() as connection:
+        return float(connection.execute(f"SELECT MAX(next_at) FROM {table}").fetchone()[0])
 
 
 def test_what_is_postponed_lets_others_go_first(node: Node, web: httpx.Client) -> None:

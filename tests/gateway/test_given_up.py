@@ -1,0 +1,140 @@
+"""What waits for a part that does not answer, or is no longer there, is given up in the end."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from operator import methodcaller
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.node import running_node
+from gateway.queue_page import render_page
+from gateway.timeouts import MAX_TIMEOUTS
+from tests.bundles import write_made_bundle
+from tests.gateway.conftest import film, wait_until
+from tests.gateway.peers import serving, stow_archive
+from tests.gateway.test_flow import RULE, Hospital
+from tests.server import ROOT, free_port, running_server
+
+
+@pytest.fixture(scope="module")
+def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real service with a made model."""
+    folder = tmp_path_factory.mktemp("service")
+    write_made_bundle(folder / "store", "bright", 1)
+    with running_server(folder / "store", folder / "log", default_model="bright") as server:
+        yield server.url
+
+
+@pytest.fixture
+def hospital(tmp_path: Path, service_url: str) -> Iterator[Hospital]:
+    """A gateway's folder beside the service; the test opens the rest."""
+    hospital = Hospital(tmp_path / "node", service_url)
+    with hospital.stack:
+        yield hospital
+
+
+def make_stalling_service(*stalling: bytes) -> Starlette:
+    """A service that never answers about files with these bytes, and refuses all others."""
+
+    async def answer(request: Request) -> Response:
+        body = await request.body()
+        if any(one in body for one in stalling):
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+        problem = {"code": "not_a_chest", "detail": "", "request_id": ""}
+        return JSONResponse(problem, status_code=422)
+
+    return Starlette(routes=[Route("/predict/dicom", answer, methods=["POST"])])
+
+
+def test_a_film_on_which_the_service_stalls_is_given_up_if_others_are_answered(
+    hospital: Hospital,
+) -> None:
+    url = hospital.stack.enter_context(serving(make_stalling_service(b"1.2.3.41.1.1")))
+    node = hospital.open(service={"url": url, "timeout_seconds": 1})
+    hospital.send(film(41))
+    pauses = []
+    for tried in range(1, MAX_TIMEOUTS + 1):
+        hospital.send(film(41 + tried))
+        found = "SELECT next_at FROM instances WHERE id = 1 AND (timeouts = ? OR state = 'dead')"
+        wait_until(lambda: bool(hospital.rows(found.replace("?", str(tried)))))  # noqa: B023
+        pauses.append(hospital.rows("SELECT next_at FROM instances")[0]["next_at"] - time.time())
+        node.parts.database.write(
+            "test", methodcaller("execute", "UPDATE instances SET next_at = 0 WHERE id = 1")
+        )
+    assert hospital.reasons()[0] == ("dead", "no_answer_in_time")
+    assert pauses[:3] == sorted(pauses[:3])
+    assert pauses[0] > 1
+
+
+def test_a_service_that_answers_nobody_costs_no_film(hospital: Hospital) -> None:
+    url = hospital.stack.enter_context(serving(make_stalling_service(b"1.2.3.")))
+    node = hospital.open(service={"url": url, "timeout_seconds": 0.5})
+    node.parts.database.write(
+        "test",
+        methodcaller(
+            "execute",
+            "CREATE TRIGGER test AFTER INSERT ON instances BEGIN "
+            f"UPDATE instances SET timeouts = {MAX_TIMEOUTS - 1}; END",
+        ),
+    )
+    hospital.send(film(49), film(50))
+    tries = "SELECT COUNT(*) AS n FROM instances WHERE tries >= 2 AND state = 'received'"
+    wait_until(lambda: hospital.rows(tries) == [{"n": 2}], seconds=60)
+
+
+def run_command(hospital: Hospital, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the gateway on settings with the destination "second" alone."""
+    config = hospital.folder.with_suffix(".toml")
+    config.write_text(
+        f'[node]\nfolder = "{hospital.folder}"\naccept_any_peer = true\n'
+        '[[destinations]]\nname = "second"\nstow_url = "http://127.0.0.1:1"\n'
+        '[[rules]]\nname = "all"\ndestinations = ["second"]\n'
+    )
+    command = [sys.executable, "-m", "gateway", "--config", str(config), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def test_results_for_a_destination_that_was_renamed_are_listed_and_can_go_elsewhere(
+    hospital: Hospital,
+) -> None:
+    gone = hospital.settings({"stow_url": f"http://127.0.0.1:{free_port()}"})
+    with running_node(gone) as hospital.node:
+        hospital.send(film(51))
+        wait_until(lambda: hospital.states() == ["scored"])
+    said = "destination archive is no longer configured"
+    assert f"{said}: 1 results wait for it" in run_command(hospital, "check").stdout
+
+    url = hospital.stack.enter_context(stow_archive(hospital.shelf))
+    place = {"name": "second", "stow_url": url}
+    renamed = hospital.settings(place, rules=[RULE | {"destinations": ["second"]}])
+    node = hospital.run(renamed)
+    assert hospital.rows("SELECT state, reason FROM deliveries") == [
+        {"state": "dead", "reason": "destination_removed"}
+    ]
+    assert said in render_page(node)
+    assert said in run_command(hospital, "dead").stdout
+    refused = run_command(hospital, "resend", "d1")
+    assert (refused.returncode, said in refused.stderr) == (1, True)
+    assert run_command(hospital, "resend", "all", "--to", "second").returncode == 0
+    wait_until(lambda: hospital.states() == ["confirmed"])
+    assert len(hospital.shelf.held) == 1
+
+
+def test_results_go_on_if_their_destination_is_named_again(hospital: Hospital) -> None:
+    gone = hospital.settings({"stow_url": f"http://127.0.0.1:{free_port()}"})
+    with running_node(gone) as hospital.node:
+        hospital.send(film(52))
+        wait_until(lambda: hospital.states() == ["scored"])
+    without = hospital.settings({}, destinations=[], rules=[{"name": "all", "silent": True}])
+    with running_node(without) as hospital.node:
+        assert hospital.states() == ["dead"]
+    hospital.open()
+    wait_until(lambda: hospital.states() == ["confirmed"])
