@@ -5,7 +5,6 @@ own type (ages without a unit), and pydicom's complaints would quote them.
 """
 
 import unicodedata
-import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -23,7 +22,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from cxr.bounded_reads import BoundedReads
+from cxr.bounded_reads import MAX_PART_READS, BoundedReads, ThreadReads, inflate
 from cxr.dicom.one_pass_reader import scan, scan_meta, shared_tag
 from cxr.dicom.open_ended import BehindPixels, read_open_ended
 from cxr.errors import CorruptImage, TooLarge, UnsupportedFormat
@@ -43,6 +42,10 @@ _PLAIN_CHARACTER_SETS = ("", "ISO_IR 6", "ISO_IR 100", "ISO_IR 192")
 MAX_TEXT_BYTES = 4096
 """Longest text that is looked at.  The standard's own limits are far lower, and some of Python's
 decoders, which a file may choose by its character set, take time by the square of the length. """
+
+MAX_NUMBER_BYTES = 64
+"""Longest value that is read as one number. pydicom would make an object of each number in a list,
+and a few megabytes of them take it half a minute."""
 
 
 def is_dicom(data: bytes) -> bool:
@@ -81,7 +84,7 @@ def _scan_meta(data: bytes) -> tuple[FileMetaDataset, int] | None:
 
 def _parse_meta(data: bytes) -> tuple[FileMetaDataset, int]:
     """Read the File Meta Information by pydicom, whatever it is like."""
-    stream = BoundedReads(data)
+    stream = BoundedReads(data, MAX_PART_READS)
     stream.seek(_META_START)
     meta = read_dataset(
         stream, is_implicit_VR=False, is_little_endian=True, stop_when=_after_group_2
@@ -101,7 +104,11 @@ def _uid(value: str) -> UID:
 
 
 def read_header(
-    data: bytes, *, max_inflated_bytes: int, meta: tuple[FileMetaDataset, int] | None = None
+    data: bytes,
+    *,
+    max_inflated_bytes: int,
+    meta: tuple[FileMetaDataset, int] | None = None,
+    in_thread: bool = False,
 ) -> Dataset:
     """Read the whole data set, values still raw; a deflated one is inflated up to the limit.
 
@@ -109,28 +116,32 @@ def read_header(
         data: the file.
         max_inflated_bytes: limit on a deflated data set.
         meta: what `read_meta` returned, if it was called already.
+        in_thread: whether the caller can't be stopped.
 
     Raises:
         UnsupportedFormat: no transfer syntax is named.
         TooLarge: the data set would inflate over the limit, or has more elements than are read.
         CorruptImage: it can't be read to its end.
+        NeedsWorker: it is read `in_thread` and may take long.
     """
     file_meta, end = meta or read_meta(data)
     scanned = _scan_header(data, end, transfer_syntax(file_meta))
     if scanned is not None:
         scanned.file_meta = file_meta
         return scanned
+    stream = ThreadReads(data) if in_thread else BoundedReads(data)
     try:
         if transfer_syntax(file_meta) == DeflatedExplicitVRLittleEndian:
-            stream = BoundedReads(_inflate(data[end:], max_inflated_bytes))
+            stream = BoundedReads(inflate(data[end:], max_inflated_bytes))
             dataset = read_dataset(
                 stream, is_implicit_VR=False, is_little_endian=True, stop_when=BehindPixels()
             )
         else:
-            dataset = read_partial(BoundedReads(data), stop_when=BehindPixels())
+            dataset = read_partial(stream, stop_when=BehindPixels())
     except (TooLarge, MemoryError):
         raise
     except Exception as exc:  # as above; RecursionError if sequences nest without end
+        stream.check()  # pydicom may hide why it could not read on
         raise CorruptImage("The DICOM data set can't be read to its end.") from exc
     if not dataset:  # pydicom drops everything if pixels or items of undefined length have no end
         dataset = read_open_ended(data)
@@ -224,22 +235,18 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         TooLarge: it has more elements than are read.
         CorruptImage: it can't be read.
     """
+    stored = element(dataset, keyword)
+    value = getattr(stored, "value", None) or b""
+    stream = BoundedReads(value if isinstance(value, bytes) else b"", MAX_PART_READS)
     try:
-        stored = element(dataset, keyword)
-        if stored is None:
-            return []
-        if isinstance(stored.value, bytes):
-            implicit = stored.is_implicit_VR or stored.VR == "UN"
-            stream = BoundedReads(stored.value)
-            return list(
-                read_sequence(
-                    stream, implicit, stored.is_little_endian, len(stored.value), "iso8859"
-                )
-            )
-        return list(stored.value or [])
+        if not value or not isinstance(value, bytes):
+            return list(value)
+        implicit = stored.is_implicit_VR or stored.VR == "UN"
+        return list(read_sequence(stream, implicit, stored.is_little_endian, len(value), "iso8859"))
     except (TooLarge, MemoryError):
         raise
     except Exception as exc:
+        stream.check()
         raise CorruptImage("A sequence of the DICOM header can't be read.") from exc
 
 
@@ -251,10 +258,11 @@ def whole_number(dataset: Dataset, keyword: str, *, default: int | None = None) 
         return default
     try:
         raw = element(dataset, keyword)
-        if isinstance(raw, RawDataElement) and raw.VR == "US" and raw.is_little_endian:
-            value = raw.value
-            if value is not None and len(value) == _US_BYTES:
-                return int.from_bytes(value, "little")
+        if isinstance(raw, RawDataElement) and raw.value is not None:
+            if len(raw.value) > MAX_NUMBER_BYTES:
+                raise ValueError(keyword)
+            if raw.VR == "US" and raw.is_little_endian and len(raw.value) == _US_BYTES:
+                return int.from_bytes(raw.value, "little")
         return int(dataset[_tag(keyword)].value)
     except Exception as exc:  # pydicom converts on access and lets any error through
         raise CorruptImage(f"{keyword} is missing or no whole number.") from exc
@@ -280,12 +288,3 @@ def _tag(keyword: str) -> BaseTag:
 
 def _after_group_2(tag: Any, _vr: str | None, _length: int) -> bool:
     return bool(tag.group != 2)
-
-
-def _inflate(deflated: bytes, max_bytes: int) -> bytes:
-    """Inflate a raw deflate stream (PS3.5 A.5), never making more than the limit."""
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = inflater.decompress(deflated, max_bytes)
-    if inflater.unconsumed_tail:
-        raise TooLarge(f"The deflated DICOM file would inflate to more than {max_bytes} bytes.")
-    return inflated

@@ -49,7 +49,12 @@ def read_dicom(
         raise NotARadiograph("The file is a DICOM directory, not an image.")
     if limits.in_thread and _is_slow(transfer_syntax(meta)):
         raise NeedsWorker
-    dataset = read_header(data, max_inflated_bytes=limits.max_inflated_bytes, meta=(meta, end))
+    dataset = read_header(
+        data,
+        max_inflated_bytes=limits.max_inflated_bytes,
+        meta=(meta, end),
+        in_thread=limits.in_thread,
+    )
     check_image(dataset, max_pixels=limits.max_pixels)
     metadata, warnings = read_metadata(dataset)
     subject_warnings = tuple(check_subject(dataset, metadata.view_position, refuse=refuse_scope))

@@ -8,6 +8,10 @@ from pydicom.dataset import Dataset
 
 from cxr.dicom.header import MAX_TEXT_BYTES, element, text, words
 
+MAX_LIST_BYTES = 2**17
+"""Longest list of numbers that is read: a polygon of 4096 corners, each number of 12 digits and a
+backslash, is shorter."""
+
 
 def possible_words(dataset: Dataset, keyword: str) -> list[str]:
     """Return a text in the file's character set, and in others that it might be in.
@@ -30,12 +34,14 @@ def numbers(dataset: Dataset, keyword: str, count: int | None) -> list[int]:
     """Return the whole numbers of an integer string, `count` of them or as many as there are.
 
     Raises:
-        ValueError: a value is no number, or their count is another.
+        ValueError: a value is no number, their count is another, or the list is too long.
     """
     raw = getattr(element(dataset, keyword), "value", None)
     if raw is None:
         raise ValueError(keyword)
     if isinstance(raw, bytes):
+        if len(raw) > MAX_LIST_BYTES:
+            raise ValueError(keyword)
         values: list[Any] = raw.decode("ascii").strip(" \0").split("\\")
     else:
         values = list(raw) if isinstance(raw, Iterable) and not isinstance(raw, str) else [raw]
