@@ -18,7 +18,7 @@ from app.api.cached_metrics import CachedMetrics
 from app.api.head_requests import HeadMiddleware
 from app.api.origin import AllowedHosts, OriginMiddleware
 from app.api.pace import PaceMiddleware
-from app.api.problems import install_problems
+from app.api.problems import CrashMiddleware, install_problems
 from app.api.routes import install_routes
 from app.api.routes.dependencies import Service
 from app.api.routes.openapi import install_openapi
@@ -142,13 +142,14 @@ def _add_middlewares(
     """Wrap the routes; the last middleware that is added is the first one to run."""
     status = int(settings.overload_status)
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(PaceMiddleware)
+    app.add_middleware(PaceMiddleware, metrics=metrics, overload_status=status)
     app.add_middleware(AnswerMiddleware, budget=answers, metrics=metrics, overload_status=status)
     keys = ApiKeys.of(settings)
     if keys.is_open:
         app.add_middleware(OriginMiddleware, hosts=AllowedHosts.of(settings), metrics=metrics)
     else:
         app.add_middleware(AccessMiddleware, api_keys=keys, metrics=metrics)
+    app.add_middleware(CrashMiddleware, metrics=metrics)
     app.add_middleware(TelemetryMiddleware, metrics=metrics, span_export=span_export)
 
 

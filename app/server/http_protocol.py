@@ -11,12 +11,14 @@
 
 import asyncio
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.answer_budget import ABORT
+from app.api.pace import IS_HERE
 from app.server.backpressure import PipelineFlow
 from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
 from app.server.refusal import Refusal, Refused, body_length, check_headers
@@ -32,6 +34,9 @@ has closed it."""
 
 _MAX_HEAD_BYTES = 64 * 1024
 """Limit for the bytes of a request besides its body: headers, trailers, framing of chunks."""
+
+_MAX_TARGET_BYTES = 8 * 1024
+"""Limit for a request's target. Tens of thousands of parameters would hold the event loop up."""
 
 _TOO_LONG = Refusal("malformed_request", f"The headers have more than {_MAX_HEAD_BYTES} bytes.")
 
@@ -143,7 +148,10 @@ class ProblemProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait a limited time for the headers of each further request."""
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
+        self.scope["extensions"] = {  # type: ignore[typeddict-item]
+            ABORT: self.transport.abort,
+            IS_HERE: partial(_is_here, self.transport),
+        }
         self._is_message_open = True
         self._are_headers_read = False
         self._num_head_bytes = 0
@@ -154,6 +162,10 @@ class ProblemProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Collect the request's target."""
         self._count_head(len(url))
+        if self._num_head_bytes > _MAX_TARGET_BYTES:
+            raise Refused(
+                "malformed_request", f"The target has more than {_MAX_TARGET_BYTES} bytes."
+            )
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -275,6 +287,10 @@ class ProblemProtocol(HttpToolsProtocol):
 def make_protocol(limits: ConnectionLimits, metrics: Metrics) -> type[ProblemProtocol]:
     """Return the protocol with limits for its connections, and with the metrics to count in."""
     return type("ProblemProtocol", (ProblemProtocol,), {"limits": limits, "metrics": metrics})
+
+
+def _is_here(transport: asyncio.Transport) -> bool:
+    return not (transport.is_closing() or _has_left(transport))
 
 
 def _has_left(transport: asyncio.Transport) -> bool:

@@ -149,3 +149,13 @@ async def test_a_connection_that_is_never_used_counts_as_no_request(store: Path)
         assert status == 408
         assert count("cxr_rejections_total", {"reason": "slow_client"}) is None
         await until(reader.at_eof)
+
+
+async def test_a_target_of_thousands_of_parameters_is_refused_unread(store: Path) -> None:
+    query = b"&".join(b"%d=1" % number for number in range(2000))
+    async with listening(store) as served, connected(served) as (reader, writer):
+        writer.write(b"GET /models?%s HTTP/1.1\r\nhost: [::1]\r\n\r\n" % query)
+        status, _, body = await answer_of(reader)
+
+    assert status == 400
+    assert b"The target has more than 8192 bytes" in body
