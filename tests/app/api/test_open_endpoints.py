@@ -107,6 +107,13 @@ async def test_of_many_unknown_parameters_the_first_ten_are_named(store: Path, p
     assert answer.json()["detail"].endswith("and 2990 more")
 
 
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+
+
 class Counting(Metrics):
     """Metrics that count how often they are rendered."""
 
@@ -151,3 +158,41 @@ async def test_each_format_of_metrics_is_kept_for_itself() -> None:
     assert plain_type != other_type
     assert plain != other
     assert other.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    "version", ["1.0.1", "2.0.0", "1.0.0.0", "999.0.0", "a.b.c", "1.0.0; escaping=no-such"]
+)
+async def test_a_scrapers_own_words_make_no_text_of_their_own(version: str) -> None:
+    metrics = Counting()
+    cached = CachedMetrics(metrics, lambda: 0.0)
+    for kind in ("text/plain", "application/openmetrics-text; version=1.0.0"):
+        await cached.text(kind)
+    num_rendered = metrics.num_rendered
+    for number in range(50):
+        for kind in ("text/plain", "application/openmetrics-text"):
+            _, media_type = await cached.text(f"{kind}; version={version}{number}")
+            assert version not in media_type
+
+    assert metrics.num_rendered <= num_rendered + 5  # the burst that is left, for both together
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_open_metrics"),
+    [
+        (PROMETHEUS_3, True),
+        ("application/openmetrics-text; version=1.0.0,text/plain;version=0.0.4;q=0.5", True),
+        ("text/plain;version=0.0.4, application/openmetrics-text", True),
+        ("application/openmetrics-text; version=0.0.1", False),
+        ("text/plain;version=0.0.4;q=1,*/*;q=0.1", False),
+        ("*/*", False),
+    ],
+)  # fmt: skip
+async def test_prometheus_gets_the_format_that_it_asks_for(
+    accept: str,
+    is_open_metrics: bool,  # noqa: FBT001 -- a column of the table
+) -> None:
+    body, media_type = await CachedMetrics(Metrics()).text(accept)
+
+    assert media_type.startswith("application/openmetrics-text") is is_open_metrics
+    assert body.endswith(b"# EOF\n") is is_open_metrics
