@@ -8,6 +8,7 @@ https://github.com/kserve/open-inference-protocol
 
 import base64
 import binascii
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ _COUNTED_BYTES = 64 * 1024
 
 _BEFORE_A_VALUE = (b",", b"[", b"{")
 """One of these stands before each value of a list and each member of an object; base64 has none."""
+
+_LENGTH_TEXT = re.compile(r"\d{1,20}", re.ASCII)
+"""A length in a header. Python makes no number of thousands of digits."""
 
 _LENGTH = struct.Struct("<I")
 """Each element of a BYTES tensor follows its length."""
@@ -219,7 +223,7 @@ def _check_parts(body: bytes, end: int) -> None:
 def _json_end(json_length: str | None, num_bytes: int) -> int:
     if json_length is None:
         return num_bytes
-    if not (json_length.isascii() and json_length.isdigit()) or int(json_length) > num_bytes:
+    if not _LENGTH_TEXT.fullmatch(json_length) or int(json_length) > num_bytes:
         raise MalformedRequest(f"{JSON_LENGTH_HEADER}: must be a length within the body")
     return int(json_length)
 

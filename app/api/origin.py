@@ -105,7 +105,10 @@ def _is_same_host(origin: str, host: str) -> bool:
 
 def _address_of(origin: str) -> str:
     """Return host and port of an Origin header, "" if it has more than these or other ones."""
-    address = urlsplit(origin).netloc.lower()
+    try:
+        address = urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets without an address of IPv6
+        return ""
     return address if _ADDRESS.fullmatch(address) else ""
 
 

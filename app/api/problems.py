@@ -130,7 +130,6 @@ def install_problems(app: FastAPI, metrics: Metrics, *, overload_status: int = 5
     app.add_exception_handler(ImageError, problems.on_error)
     app.add_exception_handler(RequestValidationError, problems.on_bad_parameters)
     app.add_exception_handler(HTTPException, problems.on_http)
-    app.add_middleware(CrashMiddleware, metrics=metrics)
 
 
 class _ProblemHandlers:

@@ -33,6 +33,9 @@ MULTIPART = "multipart/form-data"
 _FRAMING_BYTES = 64 * 1024
 """Bytes that the boundaries and headers of a multipart body may add to its files."""
 
+_MAX_TYPE_LETTERS = 1024
+"""Letters of a Content-Type. It is taken apart on the event loop, letter by letter."""
+
 
 async def read_upload(request: Request, limits: UploadLimits, reservation: Reservation) -> bytes:
     """Read the one file of a request: a multipart part `file`, or a raw body.
@@ -168,7 +171,10 @@ def _content_type(request: Request) -> tuple[str, bytes]:
     """Return media type and boundary. A body without a type counts as octets (RFC 9110, 8.3)."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedFormat("Send the file as it is, without a Content-Encoding.")
-    media_type, options = parse_options_header(request.headers.get("content-type") or RAW_TYPES[-1])
+    stated = request.headers.get("content-type") or RAW_TYPES[-1]
+    if len(stated) > _MAX_TYPE_LETTERS:
+        raise MalformedRequest("The Content-Type is longer than any media type and boundary.")
+    media_type, options = parse_options_header(stated)
     return media_type.decode("latin-1").lower(), options.get(b"boundary", b"")
 
 

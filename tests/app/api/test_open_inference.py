@@ -174,6 +174,7 @@ BAD_REQUESTS = {
     "two elements": (json.dumps(json_request(b"", data=["", ""])).encode(), {}),
     "neither way": (json.dumps(json_request(b"", data=None)).encode(), {}),
     "a length that is none": (b"{}", {"inference-header-content-length": "-1"}),
+    "a length of thousands of digits": (b"{}", {"inference-header-content-length": "1" * 5000}),
     "a length over the body": (b"{}", {"inference-header-content-length": "3"}),
     "too much behind": (binary_request(b"x")[0] + b"y", binary_request(b"x")[1]),
     "too little behind": (binary_request(b"x")[0][:-1], binary_request(b"x")[1]),

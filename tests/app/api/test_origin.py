@@ -74,6 +74,8 @@ async def test_a_service_on_all_addresses_answers_to_any_of_them_and_to_its_name
         {"origin": "http://localhost:8000@evil.example", "host": "localhost:8000"},
         {"origin": "null"},
         {"origin": "file://"},
+        {"origin": "http://["},
+        {"origin": "http://[localhost]"},
     ],
 )
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/dicom", "/preview"])

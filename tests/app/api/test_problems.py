@@ -9,7 +9,8 @@ import httpx
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
-from app.api.problems import PROBLEM_KINDS
+from app.api.problems import PROBLEM_KINDS, CrashMiddleware
+from app.telemetry import TelemetryMiddleware
 from cxr.errors import GraphError
 from tests.app.fake_graph import FakeGraph
 from tests.app.serving import Served, listening, serving, until
@@ -169,6 +170,13 @@ async def test_a_crash_outside_every_route_is_a_problem_too(store: Path) -> None
         response = await get("/models")(served)
 
     assert_problem(response, "inference_failed")
+
+
+async def test_a_crash_of_any_layer_but_the_log_is_a_problem_too(store: Path) -> None:
+    async with serving(store) as served:
+        layers = [layer.cls for layer in served.app.user_middleware]
+
+    assert layers[:2] == [TelemetryMiddleware, CrashMiddleware]
 
 
 async def test_what_does_not_fit_is_refused_with_a_time_to_come_back(

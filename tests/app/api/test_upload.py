@@ -247,3 +247,9 @@ async def test_what_a_request_held_is_let_go_when_it_ends() -> None:
             with pytest.raises(Overloaded):
                 await read_upload(request([b"x" * 3000], DICOM), LIMITS, other)
         assert budget.held_bytes == 0
+
+
+async def test_a_content_type_longer_than_any_is_refused_before_it_is_taken_apart() -> None:
+    headers = {"content-type": "image/png" + ";" * 60_000}
+    with UploadBudget(5000).reserve() as reservation, pytest.raises(MalformedRequest):
+        await read_upload(request([b"x"], headers), LIMITS, reservation)
