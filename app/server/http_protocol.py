@@ -10,9 +10,8 @@
 """
 
 import asyncio
-import socket
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -20,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.api.answer_budget import ABORT
 from app.api.pace import IS_HERE
 from app.server.backpressure import PipelineFlow
+from app.server.departure import has_left, is_here
 from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
 from app.server.refusal import Refusal, Refused, body_length, check_headers
 from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics
@@ -27,10 +27,6 @@ from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics
 if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-
-_LEFT = frozenset({7, 8})
-"""States CLOSE and CLOSE_WAIT of a TCP connection (Linux, include/net/tcp_states.h): the other end
-has closed it."""
 
 _MAX_HEAD_BYTES = 64 * 1024
 """Limit for the bytes of a request besides its body: headers, trailers, framing of chunks."""
@@ -80,7 +76,7 @@ class ProblemProtocol(HttpToolsProtocol):
         self.unread = UnreadAnswer()
         self._waits_since = self.loop.time()
         self.metrics.open_connections.inc()
-        if _has_left(transport):  # the client did not wait for the connection to be accepted
+        if has_left(transport):  # the client did not wait for the connection to be accepted
             self._drop()
             return
         is_full = len(self.connections) > self.limits.max_connections
@@ -148,10 +144,9 @@ class ProblemProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Wait a limited time for the headers of each further request."""
         super().on_message_begin()
-        self.scope["extensions"] = {  # type: ignore[typeddict-item]
-            ABORT: self.transport.abort,
-            IS_HERE: partial(_is_here, self.transport),
-        }
+        transport = self.transport
+        extensions: Any = {ABORT: transport.abort, IS_HERE: partial(is_here, transport)}
+        self.scope["extensions"] = extensions
         self._is_message_open = True
         self._are_headers_read = False
         self._num_head_bytes = 0
@@ -235,7 +230,7 @@ class ProblemProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: "RequestResponseCycle", app: "ASGI3Application") -> None:
         """Begin no work for a request whose client left while it waited to be read."""
         self._running = cycle
-        if _has_left(self.transport):
+        if has_left(self.transport):
             self._drop()
         else:
             super()._start_asgi_task(cycle, app)
@@ -287,18 +282,3 @@ class ProblemProtocol(HttpToolsProtocol):
 def make_protocol(limits: ConnectionLimits, metrics: Metrics) -> type[ProblemProtocol]:
     """Return the protocol with limits for its connections, and with the metrics to count in."""
     return type("ProblemProtocol", (ProblemProtocol,), {"limits": limits, "metrics": metrics})
-
-
-def _is_here(transport: asyncio.Transport) -> bool:
-    return not (transport.is_closing() or _has_left(transport))
-
-
-def _has_left(transport: asyncio.Transport) -> bool:
-    """Return whether the client has closed its end, though bytes of it are still unread."""
-    connection = transport.get_extra_info("socket")
-    if connection is None or not hasattr(socket, "TCP_INFO"):  # only Linux tells
-        return False
-    try:
-        return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in _LEFT
-    except OSError:
-        return True

@@ -174,7 +174,7 @@ async def test_a_crash_outside_every_route_is_a_problem_too(store: Path) -> None
 
 async def test_a_crash_of_any_layer_but_the_log_is_a_problem_too(store: Path) -> None:
     async with serving(store) as served:
-        layers = [layer.cls for layer in served.app.user_middleware]
+        layers: list[object] = [layer.cls for layer in served.app.user_middleware]
 
     assert layers[:2] == [TelemetryMiddleware, CrashMiddleware]
 
