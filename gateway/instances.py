@@ -30,6 +30,8 @@ class NewInstance:
     bytes: int
     source_ae: str
     file: str
+    rules: str
+    """Fingerprint of the rules that hold now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +47,46 @@ class Waiting:
     tries: int
     timeouts: int
     """Tries of which the service gave no answer in time, while it answered other images."""
+    question: str | None
+    """What it was answered before, if that answer still counts; see `rules.question_of`."""
 
 
-def look_up(connection: sqlite3.Connection, sop_uid: str, digest: str) -> InstanceAdmission:
+def look_up(
+    connection: sqlite3.Connection, sop_uid: str, digest: str, rules: str
+) -> InstanceAdmission:
     """Tell whether an instance is known, before anything of it is written."""
     row = connection.execute("SELECT * FROM instances WHERE sop_uid = ?", (sop_uid,)).fetchone()
-    if row is None or (row["digest"] == digest and _is_asked_anew(connection, row)):
+    if row is None or (row["digest"] == digest and _is_asked_anew(connection, row, rules)):
         return InstanceAdmission.NEW
     return InstanceAdmission.DUPLICATE if row["digest"] == digest else InstanceAdmission.CONFLICT
 
 
 def add(connection: sqlite3.Connection, new: NewInstance) -> InstanceAdmission:
-    """Add an instance to those that wait; one that is known is left as it is."""
-    admission = look_up(connection, new.sop_uid, new.digest)
-    if admission is InstanceAdmission.NEW:
-        now = time.time()
-        connection.execute(
-            "INSERT INTO instances (sop_uid, class_uid, digest, bytes, source_ae, file, "
-            "received_at, state, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'received', ?) "
-            "ON CONFLICT (sop_uid) DO UPDATE SET file = excluded.file, state = 'received', "
-            "received_at = excluded.received_at, source_ae = excluded.source_ae, reason = NULL, "
-            "tries = 0, timeouts = 0, next_at = 0, changed_at = excluded.changed_at",
-            (new.sop_uid, new.class_uid, new.digest, new.bytes, new.source_ae, new.file, now, now),
-        )
-    return admission
+    """Add an instance to those that wait; one that is known is left as it is.
+
+    One that is to be answered anew and has a file keeps that file: its new one is a duplicate.
+    """
+    admission = look_up(connection, new.sop_uid, new.digest, new.rules)
+    if admission is not InstanceAdmission.NEW:
+        return admission
+    row = connection.execute("SELECT * FROM instances WHERE sop_uid = ?", (new.sop_uid,)).fetchone()
+    is_outdated = row is None or _has_an_outdated_answer(connection, row)
+    question = None if is_outdated else row["question"]
+    now = time.time()
+    connection.execute(
+        "INSERT INTO instances (sop_uid, class_uid, digest, bytes, source_ae, file, "
+        "received_at, state, question, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'received', ?, ?) "
+        "ON CONFLICT (sop_uid) DO UPDATE SET file = COALESCE(file, excluded.file), "
+        "state = 'received', received_at = excluded.received_at, source_ae = excluded.source_ae, "
+        "reason = NULL, tries = 0, timeouts = 0, next_at = 0, question = excluded.question, "
+        "changed_at = excluded.changed_at",
+        (
+            new.sop_uid, new.class_uid, new.digest, new.bytes, new.source_ae, new.file, now,
+            question, now,
+        ),
+    )  # fmt: skip
+    is_held = row is not None and row["file"] is not None
+    return InstanceAdmission.DUPLICATE if is_held else InstanceAdmission.NEW
 
 
 def add_conflict(connection: sqlite3.Connection, sop_uid: str, digest: str, source_ae: str) -> None:
@@ -91,27 +109,34 @@ def next_due(
 ) -> Waiting | None:
     """Return the instance that has waited longest and may be tried, None if there is none."""
     rows = connection.execute(
-        "SELECT id, sop_uid, digest, source_ae, file, received_at, tries, timeouts FROM instances "
-        "WHERE state = 'received' AND next_at <= ? ORDER BY next_at, id LIMIT ?",
+        "SELECT id, sop_uid, digest, source_ae, file, received_at, tries, timeouts, "
+        "question FROM instances WHERE state = 'received' AND next_at <= ? "
+        "ORDER BY next_at, id LIMIT ?",
         (now, len(taken) + 1),
     )
     row = next((row for row in rows if row["id"] not in taken), None)
     return None if row is None else Waiting(*row)
 
 
-def skip(connection: sqlite3.Connection, instance: int, reason: str) -> None:
-    """Leave an instance unanswered for good, and say why."""
+def skip(
+    connection: sqlite3.Connection, instance: int, reason: str, rules: str | None = None
+) -> None:
+    """Leave an instance unanswered, and say why; `rules` are those that held."""
     connection.execute(
-        "UPDATE instances SET state = 'skipped', reason = ?, changed_at = ? WHERE id = ?",
-        (reason, time.time(), instance),
+        "UPDATE instances SET state = 'skipped', reason = ?, rules = ?, changed_at = ? "
+        "WHERE id = ?",
+        (reason, rules, time.time(), instance),
     )
 
 
-def mark_scored(connection: sqlite3.Connection, instance: int) -> None:
-    """Note that an instance has its answer."""
+def mark_scored(
+    connection: sqlite3.Connection, instance: int, rules: str, question: str | None
+) -> None:
+    """Note that an instance has its answer, under which rules, and to which question."""
     connection.execute(
-        "UPDATE instances SET state = 'scored', reason = NULL, changed_at = ? WHERE id = ?",
-        (time.time(), instance),
+        "UPDATE instances SET state = 'scored', reason = NULL, rules = ?, question = ?, "
+        "changed_at = ? WHERE id = ?",
+        (rules, question, time.time(), instance),
     )
 
 
@@ -159,8 +184,11 @@ def forget(connection: sqlite3.Connection, instance: int) -> None:
     connection.execute("DELETE FROM instances WHERE id = ?", (instance,))
 
 
-def _is_asked_anew(connection: sqlite3.Connection, row: sqlite3.Row) -> bool:
+def _is_asked_anew(connection: sqlite3.Connection, row: sqlite3.Row, rules: str) -> bool:
     """Tell whether a known image is looked at again: the rules or the model may be others now."""
+    is_decided = row["state"] in ("scored", "skipped") and row["rules"] is not None
+    if is_decided and row["rules"] != rules:
+        return True
     if row["file"] is not None:
         return False
     is_unruled = row["state"] == "skipped" and row["reason"] in _REASONS_OF_RULES

@@ -19,6 +19,7 @@ from gateway.open_resources import OpenResources
 from gateway.receive import Receiver
 from gateway.recovery import recover
 from gateway.retention import Housekeeper
+from gateway.rules import fingerprint
 from gateway.score import ScoringLoop
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool
@@ -101,7 +102,9 @@ def _node_on(folder: Path, settings: GatewaySettings) -> Iterator[Node]:
     client = open_client(settings)
     parts = OpenResources(settings, database, spool, metrics, audit, key)
     recover(database, spool, settings.destinations)
-    receiver = Receiver(database, spool, Backpressure(settings.node, spool, database), metrics)
+    backpressure = Backpressure(settings.node, spool, database)
+    rules = fingerprint(settings.rules)
+    receiver = Receiver(database, spool, backpressure, metrics, rules=rules)
     node = Node(
         parts=parts,
         receiver=receiver,

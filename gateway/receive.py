@@ -51,9 +51,16 @@ class Receiver:
     """Takes instances from C-STORE and STOW-RS alike."""
 
     def __init__(
-        self, database: Database, spool: Spool, backpressure: Backpressure, metrics: GatewayMetrics
+        self,
+        database: Database,
+        spool: Spool,
+        backpressure: Backpressure,
+        metrics: GatewayMetrics,
+        *,
+        rules: str,
     ) -> None:
-        """Take instances into a spool and a table."""
+        """Take instances into a spool and a table; `rules` is the fingerprint of the rules."""
+        self._rules = rules
         self._database, self._spool = database, spool
         self._backpressure, self._metrics = backpressure, metrics
 
@@ -86,7 +93,7 @@ class Receiver:
             raise RefusedInstance(OUT_OF_RESOURCES, reason)
         digest = digest_of(incoming.data_set)
         with self._database.reading() as connection:
-            admission = instances.look_up(connection, incoming.sop_uid, digest)
+            admission = instances.look_up(connection, incoming.sop_uid, digest, self._rules)
         if admission is InstanceAdmission.NEW:
             admission = self._store(incoming, digest)
         if admission is InstanceAdmission.DUPLICATE:
@@ -108,9 +115,14 @@ class Receiver:
         acknowledged: the start drops it, and the sender sends it again.
         """
         name = self._spool.create((_file_head(incoming), incoming.data_set))
-        size = len(incoming.data_set)
         new = NewInstance(
-            incoming.sop_uid, incoming.class_uid, digest, size, incoming.source_ae, name
+            sop_uid=incoming.sop_uid,
+            class_uid=incoming.class_uid,
+            digest=digest,
+            bytes=len(incoming.data_set),
+            source_ae=incoming.source_ae,
+            file=name,
+            rules=self._rules,
         )
 
         def add(connection: sqlite3.Connection) -> InstanceAdmission:

@@ -89,18 +89,12 @@ class Housekeeper:
             found = connection.execute(_RELEASABLE, (_GROUP,)).fetchall()
         if not found:
             return 0
-        self._database.write(
-            "released",
-            lambda connection: connection.executemany(
-                "UPDATE instances SET file = NULL, changed_at = ? WHERE id = ?",
-                [(time.time(), row["id"]) for row in found],
-            ),
-        )
+        released = self._database.write("released", lambda connection: _release(connection, found))
         failpoint("retain.before_delete")
-        for row in found:
-            self._spool.delete(row["file"])
+        for name in released:
+            self._spool.delete(name)
             failpoint("retain.deleted")
-        return len(found)
+        return len(released)
 
     def forget(self) -> None:
         """Drop rows of the queue that are older than duplicates are remembered for."""
@@ -146,6 +140,19 @@ class Housekeeper:
         self._metrics.spool_bytes.set(spooled)
         usage = shutil.disk_usage(self._spool.folder)
         self._metrics.disk_free_ratio.set(usage.free / usage.total)
+
+
+def _release(connection: sqlite3.Connection, found: list[sqlite3.Row]) -> list[str]:
+    """Let rows give up their files, unless they came again meanwhile; return the files."""
+    return [
+        row["file"]
+        for row in found
+        if connection.execute(
+            "UPDATE instances SET file = NULL, changed_at = ? WHERE id = ? AND file = ? "
+            "AND state IN ('scored', 'skipped')",
+            (time.time(), row["id"], row["file"]),
+        ).rowcount
+    ]
 
 
 def _bring_near(connection: sqlite3.Connection, furthest: dict[str, float]) -> None:

@@ -1,8 +1,11 @@
 """Which rule of the settings an image falls under, and why not under another one."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 
+from cxr_client.client import Asking
 from gateway.header import Facts
 from gateway.settings import Rule
 
@@ -31,6 +34,36 @@ class Trial:
     def matches(self) -> bool:
         """Whether every condition holds."""
         return all(condition.holds for condition in self.conditions)
+
+
+def fingerprint(rules: tuple[Rule, ...]) -> str:
+    """Return a hash that is another one if anything in the rules is."""
+    text = json.dumps([rule.model_dump(mode="json") for rule in rules], sort_keys=True)
+    return sha256(text.encode()).hexdigest()
+
+
+def question_of(rule: Rule, *, silent: bool) -> str:
+    """Return what a rule asks the service, and whether the answer stays here."""
+    return json.dumps([rule.model, rule.operating_point, rule.prevalence, silent])
+
+
+def asking_of(rule: Rule) -> Asking:
+    """Return what a rule asks of the service; the service's defaults hold for the rest."""
+    asking: Asking = {}
+    if rule.model is not None:
+        asking["model"] = rule.model
+    if rule.operating_point is not None:
+        asking["operating_point"] = rule.operating_point
+    if rule.prevalence is not None:
+        asking["prevalence"] = rule.prevalence
+    return asking
+
+
+def is_answered(rule: Rule, question: str | None) -> bool:
+    """Tell whether the answer to an earlier question is the one that a rule asks for."""
+    if question == question_of(rule, silent=False):
+        return True
+    return rule.silent and question == question_of(rule, silent=True)
 
 
 def try_rules(rules: tuple[Rule, ...], facts: Facts, source_ae: str) -> list[Trial]:

@@ -9,7 +9,11 @@ VERSION = 2
 """Counts up if the tables change; a file of a version that has no upgrade is not opened."""
 
 UPGRADES = {
-    1: "ALTER TABLE instances ADD COLUMN timeouts INTEGER NOT NULL DEFAULT 0;",
+    1: (
+        "ALTER TABLE instances ADD COLUMN timeouts INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE instances ADD COLUMN rules TEXT;"
+        "ALTER TABLE instances ADD COLUMN question TEXT;"
+    ),
 }
 """Statements that bring the tables of an older version to the next one."""
 
@@ -28,6 +32,8 @@ CREATE TABLE instances (
     tries INTEGER NOT NULL DEFAULT 0,
     timeouts INTEGER NOT NULL DEFAULT 0,
     next_at REAL NOT NULL DEFAULT 0,
+    rules TEXT,
+    question TEXT,
     changed_at REAL NOT NULL
 );
 CREATE INDEX instances_by_state ON instances (state, next_at);

@@ -10,7 +10,6 @@ import threading
 import time
 
 from cxr_client import Client, ClientError, ServiceProblem, TimedOut
-from cxr_client.client import Asking
 from gateway import deliveries, instances
 from gateway.audit import Transfer
 from gateway.backoff import Pause, wait_s
@@ -21,7 +20,7 @@ from gateway.instances import Waiting
 from gateway.loop_guard import is_own_result
 from gateway.open_resources import OpenResources
 from gateway.results_table import Answered, add_answer, rank_of
-from gateway.rules import choose
+from gateway.rules import asking_of, choose, fingerprint, is_answered, question_of
 from gateway.settings import ResultKind, Rule
 from gateway.spool import digest_of_spooled
 from gateway.structured_report import ResultObject, ServiceAnswer, UnreadableAnswer, read_report
@@ -57,6 +56,7 @@ class ScoringLoop:
         self._parts, self._client = parts, client
         self._pause = Pause(_LONGEST_PAUSE_S)
         self._watch = TimeoutWatch()
+        self._rules = fingerprint(parts.settings.rules)
         self._lock = threading.Lock()
         self._taken: set[int] = set()
         self._stopped = threading.Event()
@@ -124,13 +124,12 @@ class ScoringLoop:
         try:
             data, facts, rule = self._read(waiting)
             failpoint("score.read")
-            self._ask(waiting, data, facts, rule)
+            if is_answered(rule, waiting.question):
+                self._keep_answer(waiting)
+            else:
+                self._ask(waiting, data, facts, rule)
         except _Skipped as skipped:
-            reason = str(skipped)
-            self._parts.database.write(
-                "skipped", lambda connection: instances.skip(connection, waiting.id, reason)
-            )
-            self._parts.metrics.skipped.labels(reason).inc()
+            self._skip(waiting, str(skipped))
         except TimedOut:
             self._on_timeout(waiting, "unreachable", started)
         except ServiceProblem as problem:
@@ -190,15 +189,10 @@ class ScoringLoop:
         self._note(answered, rule, results)
 
     def _fetch(self, kind: ResultKind, data: bytes, rule: Rule, trace_id: str) -> ResultObject:
-        asking: Asking = {}
-        if rule.model is not None:
-            asking["model"] = rule.model
-        if rule.operating_point is not None:
-            asking["operating_point"] = rule.operating_point
-        if rule.prevalence is not None:
-            asking["prevalence"] = rule.prevalence
         traceparent = f"00-{trace_id}-{secrets.token_hex(8)}-01"
-        content = self._client.predict_dicom(data, result=kind, traceparent=traceparent, **asking)
+        content = self._client.predict_dicom(
+            data, result=kind, traceparent=traceparent, **asking_of(rule)
+        )
         return ResultObject.read(content)
 
     def _note(
@@ -208,10 +202,11 @@ class ScoringLoop:
         instance, study_uid = answered.waiting.id, answered.facts.study_uid
         rank = rank_of(answered.facts)
         destinations = () if rule.silent else rule.destinations
+        question = question_of(rule, silent=rule.silent)
 
         def note(connection: sqlite3.Connection) -> int:
             number = add_answer(connection, answered, self._parts.key)
-            instances.mark_scored(connection, instance)
+            instances.mark_scored(connection, instance, self._rules, question)
             for destination in destinations:
                 for kind, result in results.items():
                     new = NewDelivery(instance, number, destination, kind, result, rule.name, rank)
@@ -229,16 +224,26 @@ class ScoringLoop:
         """Skip what the service refuses, wait for what may pass, and report what is our fault."""
         if problem.status in _OF_THE_FILE:
             self._note_answer(waiting)
-            self._parts.database.write(
-                "skipped", lambda connection: instances.skip(connection, waiting.id, problem.code)
-            )
-            self._parts.metrics.skipped.labels(problem.code).inc()
+            self._skip(waiting, problem.code)
         elif problem.may_pass:
             self._on_silence(waiting, problem.code, problem.retry_after_s)
         elif problem.status >= 500:
             self._on_failure(waiting, problem.code)
         else:  # a wrong key, model or parameter: it stays so until somebody changes the settings
             self._postpone(waiting, problem.code, wait_s(waiting.tries + 1, longest_s=60))
+
+    def _skip(self, waiting: Waiting, reason: str) -> None:
+        self._parts.database.write(
+            "skipped", lambda db: instances.skip(db, waiting.id, reason, self._rules)
+        )
+        self._parts.metrics.skipped.labels(reason).inc()
+
+    def _keep_answer(self, waiting: Waiting) -> None:
+        """Leave an image with its answer: other rules hold now, and they ask the same."""
+        self._parts.database.write(
+            "scored",
+            lambda db: instances.mark_scored(db, waiting.id, self._rules, waiting.question),
+        )
 
     def _note_answer(self, waiting: Waiting) -> None:
         self._watch.note_answer(waiting.id)
@@ -275,9 +280,7 @@ class ScoringLoop:
 
     def _bury(self, waiting: Waiting, reason: str) -> None:
         self._watch.forget(waiting.id)
-        self._parts.database.write(
-            "dead", lambda connection: instances.bury(connection, waiting.id, reason)
-        )
+        self._parts.database.write("dead", lambda db: instances.bury(db, waiting.id, reason))
         self._parts.metrics.dead.labels("service").inc()
 
     def _postpone(
@@ -287,9 +290,7 @@ class ScoringLoop:
         count = waiting.timeouts if timeouts is None else timeouts
         self._parts.database.write(
             "postponed",
-            lambda connection: instances.postpone(
-                connection, waiting.id, reason, next_at, timeouts=count
-            ),
+            lambda db: instances.postpone(db, waiting.id, reason, next_at, timeouts=count),
         )
         self._parts.metrics.retried.labels("service").inc()
 

@@ -22,6 +22,7 @@ from gateway.dimse_server import DimseServer
 from gateway.metrics import GatewayMetrics
 from gateway.presentation_contexts import RADIOGRAPHS, SYNTAXES
 from gateway.receive import Receiver
+from gateway.rules import fingerprint
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 from tests.factories import chest, make_dicom
@@ -98,7 +99,9 @@ def start_reception(folder: Path, **tables: Any) -> Reception:
         Spool(folder / "spool"),
         GatewayMetrics(),
     )
-    receiver = Receiver(database, spool, Backpressure(settings.node, spool, database), metrics)
+    backpressure = Backpressure(settings.node, spool, database)
+    rules = fingerprint(settings.rules)
+    receiver = Receiver(database, spool, backpressure, metrics, rules=rules)
     server = DimseServer(settings, receiver, metrics)
     server.start()
     return Reception(settings, database, spool, metrics, receiver, server)

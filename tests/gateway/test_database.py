@@ -8,7 +8,7 @@ import pytest
 
 from gateway.database import Database, DatabaseError
 
-ADDED_SINCE_1 = ("timeouts",)
+ADDED_SINCE_1 = ("timeouts", "rules", "question")
 INSTANCE = (
     "INSERT INTO instances (sop_uid, class_uid, digest, bytes, source_ae, received_at, state, "
     "changed_at) VALUES ('1.2.3', '1.2', 'd', 1, 'SENDER', 1, 'received', 1)"
