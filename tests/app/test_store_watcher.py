@@ -73,6 +73,7 @@ class Load:
                 self.wrong.append((before, named, version(self.served)))
 
 
+@pytest.mark.slow
 async def test_twenty_swaps_under_load_lose_no_request_and_name_the_version_that_served(
     shelf: Path, png: bytes
 ) -> None:

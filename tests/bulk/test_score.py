@@ -50,6 +50,7 @@ def score(bundle: Bundle, data: bytes, **options: object) -> Row:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_a_row_equals_the_answer_of_the_service(bundle: Bundle) -> None:
     async with serving(STORE, default_model="pneumothorax", engine_lanes=1) as served:
         for (name, data), tta in product(FILES.items(), (False, True)):

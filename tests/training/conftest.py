@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from cxr.phantom import draw_phantom
 from tests.factories import make_png
 from tests.made_once import made_once
-from training.bundle.release_gates.graph_gates import edge_images
 
 if TYPE_CHECKING:
     from training.model.network import ChestNet
@@ -136,6 +135,7 @@ def _fitted_network(
     thousands."""
     import torch
 
+    from training.bundle.release_gates.graph_gates import edge_images
     from training.model.network import ChestNet
 
     torch.set_num_threads(

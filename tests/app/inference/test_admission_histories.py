@@ -45,6 +45,7 @@ def gap_between_chances(endings: list[Ending], begin: float, end: float) -> floa
     return max(later - sooner for sooner, later in pairwise(times))
 
 
+@pytest.mark.slow
 def test_a_request_that_finds_nothing_in_flight_is_admitted_whatever_happened_before() -> None:
     num_lucky = 0
     for seed in range(1000):
