@@ -10,8 +10,8 @@ PORT ?= 8000
 DEVICE ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 TEST_DATA ?= ../shared/data
 BIN := .venv/bin
-# One more process than cores: many tests wait for a service to start.
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# Two more processes than cores: many tests wait for a service to start.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 COVERAGE ?=
 
 .PHONY: help serve test test-fast tests tests-fast test-env check check-page docs sample lock clean

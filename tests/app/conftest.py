@@ -1,15 +1,17 @@
 """A store with one made model, and files to send to it."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.app.fake_graph import FakeGraph
+from tests.app.serving import Served, serving
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom, make_png
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """The service runs on asyncio, and so do its tests."""
     return "asyncio"
@@ -41,3 +43,10 @@ def dicom() -> bytes:
     return make_dicom(
         chest(), PatientAge="058Y", PatientSex="M", ViewPosition="PA", PatientName="SECRET^PATIENT"
     )
+
+
+@pytest.fixture(scope="module")
+async def served(store: Path) -> AsyncIterator[Served]:
+    """The service with its default settings, for tests of one file that leave it as it was."""
+    async with serving(store) as served:
+        yield served

@@ -7,7 +7,7 @@ import pytest
 
 from app.api.cached_metrics import CachedMetrics
 from app.telemetry import Metrics
-from tests.app.serving import listening, serving
+from tests.app.serving import Served, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -33,18 +33,16 @@ async def test_head_is_answered_as_get_without_a_body(store: Path, path: str) ->
      ("/openapi.json", {"GET", "HEAD"}), ("/", {"GET", "HEAD"})],
 )  # fmt: skip
 async def test_another_method_is_told_all_that_are_allowed(
-    store: Path, path: str, allowed: set[str]
+    served: Served, path: str, allowed: set[str]
 ) -> None:
-    async with serving(store) as served:
-        answer = await served.client.delete(path)
+    answer = await served.client.delete(path)
 
     assert answer.status_code == 405
     assert set(answer.headers["allow"].replace(" ", "").split(",")) == allowed
 
 
-async def test_head_of_what_takes_post_alone_is_not_allowed(store: Path) -> None:
-    async with serving(store) as served:
-        answer = await served.client.head("/predict")
+async def test_head_of_what_takes_post_alone_is_not_allowed(served: Served) -> None:
+    answer = await served.client.head("/predict")
 
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
@@ -52,26 +50,25 @@ async def test_head_of_what_takes_post_alone_is_not_allowed(store: Path) -> None
 @pytest.mark.parametrize(
     "file", ["", "index.html", "swagger-initializer.js", "oauth2-redirect.html", "../__init__.py"]
 )
-async def test_no_further_file_of_swagger_ui_is_served(store: Path, file: str) -> None:
-    async with serving(store) as served:
-        answer = await served.client.get(f"/docs/assets/{file}")
+async def test_no_further_file_of_swagger_ui_is_served(served: Served, file: str) -> None:
+    answer = await served.client.get(f"/docs/assets/{file}")
 
     assert answer.status_code == 404
 
 
 @pytest.mark.parametrize("file", ["swagger-ui.css", "swagger-ui-bundle.js"])
-async def test_files_of_swagger_ui_carry_the_headers_of_every_page(store: Path, file: str) -> None:
-    async with serving(store) as served:
-        answer = await served.client.get(f"/docs/assets/{file}")
+async def test_files_of_swagger_ui_carry_the_headers_of_every_page(
+    served: Served, file: str
+) -> None:
+    answer = await served.client.get(f"/docs/assets/{file}")
 
     assert answer.status_code == 200
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_swagger_ui_is_of_its_fifth_edition(store: Path) -> None:
-    async with serving(store) as served:
-        script = (await served.client.get("/docs/assets/swagger-ui-bundle.js")).text
+async def test_swagger_ui_is_of_its_fifth_edition(served: Served) -> None:
+    script = (await served.client.get("/docs/assets/swagger-ui-bundle.js")).text
 
     assert 'PACKAGE_VERSION:"5.' in script
 
@@ -79,28 +76,29 @@ async def test_swagger_ui_is_of_its_fifth_edition(store: Path) -> None:
 @pytest.mark.parametrize("name", ["age_years", "prevalence"])
 @pytest.mark.parametrize("value", ["5_0", "-0", "+5", "%205", "5%20", "1e1", "٥", "0x5", "5f"])
 async def test_a_number_is_written_in_decimal_digits(
-    store: Path, png: bytes, name: str, value: str
+    served: Served, png: bytes, name: str, value: str
 ) -> None:
-    async with serving(store) as served:
-        answer = await served.client.post(f"/predict?{name}={value}", content=png)
+    answer = await served.client.post(f"/predict?{name}={value}", content=png)
 
     assert answer.status_code == 400
     assert "must be a decimal number" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("value", ["1_0", "-0", "+5", "1e1"])
-async def test_a_deadline_is_written_in_decimal_digits(store: Path, png: bytes, value: str) -> None:
+async def test_a_deadline_is_written_in_decimal_digits(
+    served: Served, png: bytes, value: str
+) -> None:
     headers = {"x-request-timeout-seconds": value}
-    async with serving(store) as served:
-        answer = await served.client.post("/predict", content=png, headers=headers)
+    answer = await served.client.post("/predict", content=png, headers=headers)
 
     assert answer.status_code == 400
 
 
-async def test_of_many_unknown_parameters_the_first_ten_are_named(store: Path, png: bytes) -> None:
+async def test_of_many_unknown_parameters_the_first_ten_are_named(
+    served: Served, png: bytes
+) -> None:
     query = "&".join(f"p{number}=1" for number in range(3000))
-    async with serving(store) as served:
-        answer = await served.client.post(f"/predict?{query}", content=png)
+    answer = await served.client.post(f"/predict?{query}", content=png)
 
     assert answer.status_code == 400
     assert len(answer.text) < 1000

@@ -61,10 +61,9 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     }
 
 
-async def test_an_answer_in_json_is_that_of_predict(store: Path, dicom: bytes) -> None:
-    async with serving(store) as served:
-        wanted = await predict(served, dicom)
-        response = await served.client.post(INFER, json=json_request(dicom))
+async def test_an_answer_in_json_is_that_of_predict(served: Served, dicom: bytes) -> None:
+    wanted = await predict(served, dicom)
+    response = await served.client.post(INFER, json=json_request(dicom))
 
     answer = response.json()
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("bright", "1", "one")
@@ -76,11 +75,10 @@ async def test_an_answer_in_json_is_that_of_predict(store: Path, dicom: bytes) -
     assert same(json.loads(values["answer"]), wanted)
 
 
-async def test_a_binary_answer_is_that_of_predict(store: Path, dicom: bytes) -> None:
-    async with serving(store) as served:
-        wanted = await predict(served, dicom)
-        body, headers = binary_request(dicom, parameters={"binary_data_output": True})
-        response = await served.client.post(INFER, content=body, headers=headers)
+async def test_a_binary_answer_is_that_of_predict(served: Served, dicom: bytes) -> None:
+    wanted = await predict(served, dicom)
+    body, headers = binary_request(dicom, parameters={"binary_data_output": True})
+    response = await served.client.post(INFER, content=body, headers=headers)
 
     values = read_binary(response)
     assert list(values) == OUTPUTS
@@ -89,39 +87,35 @@ async def test_a_binary_answer_is_that_of_predict(store: Path, dicom: bytes) -> 
     assert same(json.loads(values["answer"]), wanted)
 
 
-async def test_only_the_outputs_that_are_asked_for_are_given(store: Path, png: bytes) -> None:
+async def test_only_the_outputs_that_are_asked_for_are_given(served: Served, png: bytes) -> None:
     request = {
         **json_request(png),
         "outputs": [{"name": "label", "parameters": {"binary_data": True}}],
     }
-    async with serving(store) as served:
-        response = await served.client.post(INFER, json=request)
+    response = await served.client.post(INFER, json=request)
 
     assert list(read_binary(response)) == ["label"]
 
 
-async def test_the_query_asks_as_that_of_predict_does(store: Path, png: bytes) -> None:
+async def test_the_query_asks_as_that_of_predict_does(served: Served, png: bytes) -> None:
     query = {"tta": "true", "operating_point": "screen", "age_years": "40"}
-    async with serving(store) as served:
-        wanted = await predict(served, png, **query)
-        response = await served.client.post(INFER, json=json_request(png), params=query)
+    wanted = await predict(served, png, **query)
+    response = await served.client.post(INFER, json=json_request(png), params=query)
 
     assert same(json.loads(response.json()["outputs"][3]["data"][0]), wanted)
 
 
 @pytest.mark.parametrize("path", ["", "/health/live", "/health/ready", "/models/bright/ready"])
-async def test_a_sound_server_says_so(store: Path, path: str) -> None:
-    async with serving(store) as served:
-        response = await served.client.get(f"/v2{path}")
+async def test_a_sound_server_says_so(served: Served, path: str) -> None:
+    response = await served.client.get(f"/v2{path}")
 
     assert response.status_code == 200
     assert "error" not in response.json()
 
 
-async def test_a_model_says_what_it_takes_and_gives(store: Path) -> None:
-    async with serving(store) as served:
-        of_model = (await served.client.get("/v2/models/bright")).json()
-        of_version = (await served.client.get("/v2/models/bright/versions/1")).json()
+async def test_a_model_says_what_it_takes_and_gives(served: Served) -> None:
+    of_model = (await served.client.get("/v2/models/bright")).json()
+    of_version = (await served.client.get("/v2/models/bright/versions/1")).json()
 
     assert of_version == of_model
     assert (of_model["name"], of_model["versions"]) == ("bright", ["1"])
@@ -133,32 +127,25 @@ async def test_a_model_says_what_it_takes_and_gives(store: Path) -> None:
     "path",
     ["/models/none", "/models/none/ready", "/models/bright/versions/2/ready", "/nothing"],
 )
-async def test_what_is_not_there_is_404_in_the_protocols_form(store: Path, path: str) -> None:
-    async with serving(store) as served:
-        response = await served.client.get(f"/v2{path}")
+async def test_what_is_not_there_is_404_in_the_protocols_form(served: Served, path: str) -> None:
+    response = await served.client.get(f"/v2{path}")
 
     assert response.status_code == 404
     assert set(response.json()) == {"error"}
 
 
 async def test_another_version_than_the_current_one_does_not_answer(
-    store: Path, png: bytes
+    served: Served, png: bytes
 ) -> None:
-    async with serving(store) as served:
-        right = await served.client.post(
-            "/v2/models/bright/versions/1/infer", json=json_request(png)
-        )
-        wrong = await served.client.post(
-            "/v2/models/bright/versions/2/infer", json=json_request(png)
-        )
+    right = await served.client.post("/v2/models/bright/versions/1/infer", json=json_request(png))
+    wrong = await served.client.post("/v2/models/bright/versions/2/infer", json=json_request(png))
 
     assert right.status_code == 200
     assert wrong.status_code == 404
 
 
-async def test_a_bad_file_has_the_status_and_code_of_predict(store: Path) -> None:
-    async with serving(store) as served:
-        response = await served.client.post(INFER, json=json_request(b"GIF89a"))
+async def test_a_bad_file_has_the_status_and_code_of_predict(served: Served) -> None:
+    response = await served.client.post(INFER, json=json_request(b"GIF89a"))
 
     assert response.status_code == 415
     assert response.json()["error"].startswith("unsupported_format: ")
@@ -187,10 +174,9 @@ BAD_REQUESTS = {
 
 
 @pytest.mark.parametrize("name", BAD_REQUESTS)
-async def test_a_request_that_breaks_the_protocol_is_400(store: Path, name: str) -> None:
+async def test_a_request_that_breaks_the_protocol_is_400(served: Served, name: str) -> None:
     body, headers = BAD_REQUESTS[name]
-    async with serving(store) as served:
-        response = await served.client.post(INFER, content=body, headers=headers)
+    response = await served.client.post(INFER, content=body, headers=headers)
 
     assert response.status_code == 400
     assert response.json()["error"].startswith("malformed_request: ")
@@ -211,11 +197,10 @@ async def test_a_request_that_breaks_the_protocol_is_400(store: Path, name: str)
     ],
 )
 async def test_a_json_of_many_parts_is_refused_before_it_is_parsed(
-    store: Path, body: bytes
+    served: Served, body: bytes
 ) -> None:
     """Parsing held the event loop for a minute, and took a kilobyte for each byte."""
-    async with serving(store) as served:
-        response = await served.client.post(INFER, content=body)
+    response = await served.client.post(INFER, content=body)
 
     assert response.status_code == 400
     assert response.json()["error"] == (
@@ -223,19 +208,17 @@ async def test_a_json_of_many_parts_is_refused_before_it_is_parsed(
     )
 
 
-async def test_a_refusal_names_the_first_ten_faults(store: Path) -> None:
+async def test_a_refusal_names_the_first_ten_faults(served: Served) -> None:
     body = json.dumps({"inputs": [], "outputs": [1] * 900}).encode()
-    async with serving(store) as served:
-        response = await served.client.post(INFER, content=body)
+    response = await served.client.post(INFER, content=body)
 
     assert response.json()["error"].count(";") == 9
 
 
-async def test_an_elements_length_must_be_what_follows(store: Path) -> None:
+async def test_an_elements_length_must_be_what_follows(served: Served) -> None:
     body, headers = binary_request(b"four")
     body = body.replace(struct.pack("<I", 4), struct.pack("<I", 2**31))
-    async with serving(store) as served:
-        response = await served.client.post(INFER, content=body, headers=headers)
+    response = await served.client.post(INFER, content=body, headers=headers)
 
     assert response.status_code == 400
 
@@ -259,8 +242,7 @@ async def test_a_wrong_key_is_401_in_the_protocols_form_and_health_needs_none(
     assert health.status_code == 200
 
 
-async def test_the_wrong_method_is_405_in_the_protocols_form(store: Path) -> None:
-    async with serving(store) as served:
-        response = await served.client.get(INFER)
+async def test_the_wrong_method_is_405_in_the_protocols_form(served: Served) -> None:
+    response = await served.client.get(INFER)
 
     assert (response.status_code, set(response.json())) == (405, {"error"})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.serving import serving
+from tests.app.serving import Served, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -27,10 +27,9 @@ PORT = 8000
 )
 @pytest.mark.parametrize("path", ["/models", "/metrics", "/readyz", "/", "/nowhere"])
 async def test_a_host_that_is_not_this_machine_is_misdirected(
-    store: Path, host: str, path: str
+    served: Served, host: str, path: str
 ) -> None:
-    async with serving(store) as served:
-        answer = await served.client.get(path, headers={"host": host})
+    answer = await served.client.get(path, headers={"host": host})
 
     assert (answer.status_code, answer.json()["code"]) == (421, "misdirected_request")
 
@@ -80,11 +79,10 @@ async def test_a_service_on_all_addresses_answers_to_any_of_them_and_to_its_name
 )
 @pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/dicom", "/preview"])
 async def test_a_page_of_another_origin_may_send_nothing(
-    store: Path, png: bytes, path: str, headers: dict[str, str]
+    served: Served, png: bytes, path: str, headers: dict[str, str]
 ) -> None:
-    async with serving(store) as served:
-        answer = await served.client.post(path, files={"file": png}, headers=headers)
-        metrics = (await served.client.get("/metrics")).text
+    answer = await served.client.post(path, files={"file": png}, headers=headers)
+    metrics = (await served.client.get("/metrics")).text
 
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
     assert "cxr_predictions_total{" not in metrics

@@ -20,7 +20,7 @@ POST = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\
 CHUNKS = b"%x\r\n%s\r\n0\r\n\r\n" % (len(PNG), PNG)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def served(store: Path) -> AsyncIterator[Served]:
     async with listening(store, limits=ConnectionLimits(header_timeout_s=300.0)) as served:
         yield served

@@ -18,7 +18,7 @@ CHUNK = b"%x\r\n%s\r\n0\r\n" % (len(PNG), PNG)
 SMALL = b"1\r\n.\r\n0\r\n\r\n"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def served(store: Path) -> AsyncIterator[Served]:
     async with listening(store) as served:
         yield served

@@ -37,37 +37,33 @@ async def preview(served: Served, data: bytes) -> NDArray[np.uint8]:
     ids=["jpeg 2000", "jpeg", "monochrome1", "window", "png of 16 bits"],
 )
 async def test_a_picture_is_the_radiograph_as_the_service_reads_it(
-    store: Path, data: bytes
+    served: Served, data: bytes
 ) -> None:
     read_HW = decode(data, limits=DecodeLimits(), size=None, scope="refuse").pixels_HW
-    async with serving(store) as served:
-        np.testing.assert_array_equal(await preview(served, data), read_HW)
+    np.testing.assert_array_equal(await preview(served, data), read_HW)
 
 
-async def test_a_picture_is_bounded(store: Path) -> None:
-    async with serving(store) as served:
-        assert (await preview(served, make_png(chest(100, PREVIEW_SIDE + 1000)))).shape[
-            1
-        ] == PREVIEW_SIDE
+async def test_a_picture_is_bounded(served: Served) -> None:
+    assert (await preview(served, make_png(chest(100, PREVIEW_SIDE + 1000)))).shape[
+        1
+    ] == PREVIEW_SIDE
 
 
-async def test_what_can_not_be_classified_can_not_be_shown(store: Path) -> None:
-    async with serving(store) as served:
-        refused = await served.client.post(
-            "/preview", content=make_dicom(chest(), BodyPartExamined="KNEE")
-        )
-        unread = await served.client.post("/preview", content=b"%PDF-1.7")
+async def test_what_can_not_be_classified_can_not_be_shown(served: Served) -> None:
+    refused = await served.client.post(
+        "/preview", content=make_dicom(chest(), BodyPartExamined="KNEE")
+    )
+    unread = await served.client.post("/preview", content=b"%PDF-1.7")
     assert [answer.json()["code"] for answer in (refused, unread)] == [
         "not_a_chest",
         "unsupported_format",
     ]
 
 
-async def test_a_client_that_reads_no_png_is_told_so(store: Path, png: bytes) -> None:
-    async with serving(store) as served:
-        answer = await served.client.post(
-            "/preview", content=png, headers={"accept": "application/json"}
-        )
+async def test_a_client_that_reads_no_png_is_told_so(served: Served, png: bytes) -> None:
+    answer = await served.client.post(
+        "/preview", content=png, headers={"accept": "application/json"}
+    )
     assert answer.json()["code"] == "not_acceptable"
 
 
