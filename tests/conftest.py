@@ -43,31 +43,40 @@ SLOW = {
 """Folders and files whose tests train, start many processes, or a browser, an archive, a
 container or a notebook."""
 QUICK = {"training/recipe", "training/stats"}
-LONGEST = {
-    "app/inference/test_admission.py",
-    "app/inference/test_decoders.py",
-    "app/server/test_device_process.py",
-    "app/server/test_open_connections.py",
-    "app/server/test_process.py",
-    "app/server/test_supervisor.py",
-    "app/test_store_watcher.py",
-    "bulk/test_run.py",
-    "contract/test_openapi.py",
-    "e2e/test_page.py",
-    "examples",
-    "gateway/test_flow.py",
-    "training/bundle",
+LONGEST = (
+    "examples/test_notebook.py",
     "training/experiments",
+    "app/server/test_device_process.py",
+    "app/server/test_supervisor.py",
+    "training/bundle",
+    "e2e/test_page.py",
+    "app/server/test_process.py",
     "training/fit",
+    "app/inference/test_admission.py",
+    "app/test_span_export.py",
+    "e2e",
+    "app/test_main.py",
+    "gateway/test_flow.py",
+    "gateway/test_http_routes.py",
+    "gateway/test_receive.py",
     "training/model",
-}
-"""Files whose tests take longest in all. They come first, so that none of them is begun last while
+    "training/evaluation",
+    "contract/test_openapi.py",
+    "contract/test_field.py",
+    "bulk/test_run.py",
+    "app/inference/test_decoders.py",
+    "app/server/test_open_connections.py",
+    "app/test_store_watcher.py",
+    "cxr_client/test_client.py",
+    "site",
+)
+"""Files whose tests take longest in all, the longest first. So none of them is begun last, while
 the other processes have nothing left to do."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first, and mark the tests that `make test-fast` leaves out."""
-    items.sort(key=lambda item: _names(item.path).isdisjoint(LONGEST))
+    items.sort(key=lambda item: _rank(item.path))
     for item in items:
         if _names(item.path) & SLOW and not _names(item.path) & QUICK:
             item.add_marker("slow")
@@ -84,6 +93,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def _name(path: Path) -> str:
     return path.relative_to(ROOT / "tests").as_posix()
+
+
+def _rank(path: Path) -> int:
+    """Return the place of a file's first name in `LONGEST`; all others come behind."""
+    names = _names(path)
+    return next((at for at, name in enumerate(LONGEST) if name in names), len(LONGEST))
 
 
 def _names(path: Path) -> set[str]:

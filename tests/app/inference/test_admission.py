@@ -74,6 +74,7 @@ async def test_who_would_be_late_is_refused_before_the_body_is_read(
     assert {answer.status_code for answer in answers} == {200}
 
 
+@pytest.mark.slow
 async def test_views_that_would_be_late_are_refused_if_a_plain_image_would_be_in_time(
     store: Path, graph: FakeGraph, png: bytes
 ) -> None:
@@ -128,6 +129,7 @@ async def test_runs_that_end_after_their_deadline_are_learned_from(
     assert refused.json()["code"] == "overloaded"
 
 
+@pytest.mark.slow
 async def test_a_service_with_nothing_in_flight_admits_even_if_it_learned_that_it_is_slow(
     store: Path, graph: FakeGraph, png: bytes
 ) -> None:
@@ -140,6 +142,7 @@ async def test_a_service_with_nothing_in_flight_admits_even_if_it_learned_that_i
     assert answer.status_code == 200
 
 
+@pytest.mark.slow
 async def test_slow_bodies_hold_up_nobody(store: Path, graph: FakeGraph, png: bytes) -> None:
     begun = 0
 
