@@ -2,6 +2,9 @@
 
 `WeightAverage` runs along with the steps of a training; `EpochMean` is the plain mean of
 what it was after each of the last epochs, and what is kept.
+
+torch's `AveragedModel` takes the first network whole. Here the average begins at the initial
+weights, so that its decay warms up; with the other start the same recipe gives other weights.
 """
 
 from copy import deepcopy
