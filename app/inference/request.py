@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from app.errors import MalformedRequest
 from app.inference.admission import InFlight
 from app.models.store import ServedVersion
-from cxr.interpret import PrevalenceShift
 from cxr.manifest import Manifest
+from cxr.prevalence_shift import PrevalenceShift
 from cxr.radiograph import Metadata
 from cxr.tta import PLAIN, POLICIES, TtaView
 

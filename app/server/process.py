@@ -57,11 +57,7 @@ def make_server(
     if worker_slot is not None:
         metrics.replaced_workers.inc(worker_slot.replaces)
         alongside.append(worker_slot.send_heartbeats(lambda: not service.classifier.faults()))
-    limits = ConnectionLimits(
-        settings.header_timeout_seconds,
-        settings.send_timeout_seconds,
-        usable_connections(settings.max_connections),
-    )
+    limits = _connection_limits(settings)
     config = uvicorn.Config(
         app,
         loop="auto",  # uvloop where it is installed
@@ -85,3 +81,11 @@ def make_server(
         watch_unread_answers(server.server_state.connections, limits.send_timeout_s, metrics)
     )
     return server
+
+
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        settings.header_timeout_seconds,
+        settings.send_timeout_seconds,
+        usable_connections(settings.max_connections),
+    )

@@ -9,10 +9,10 @@ from cxr.heatmap import draw_heatmap
 from cxr.interpret import (
     Calibration,
     Outputs,
-    PrevalenceShift,
     interpret,
     scope_warnings,
 )
+from cxr.prevalence_shift import PrevalenceShift
 from cxr.radiograph import Metadata
 from cxr.tta import POLICIES, make_views
 from cxr.warning_codes import WarningCode

@@ -27,7 +27,8 @@ from cxr.decode_and_preprocess import prepare
 from cxr.errors import CorruptImage, UnsupportedFormat
 from cxr.graph import open_graph
 from cxr.heatmap import draw_heatmap
-from cxr.interpret import PrevalenceShift, interpret, scope_warnings
+from cxr.interpret import interpret, scope_warnings
+from cxr.prevalence_shift import PrevalenceShift
 from cxr.tta import PLAIN, POLICIES, make_views
 from tests.factories import chest, make_dicom, make_jpeg, make_png, saved
 
