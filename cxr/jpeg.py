@@ -1,4 +1,4 @@
-"""From a JPEG stream to its samples, whole or not at all.
+"""Decode a JPEG stream to its samples, whole or not at all; its markers are in `cxr.codestream`.
 
 libjpeg fills what is missing of a damaged scan, and reports a warning. simplejpeg raises an error
 for each of these warnings. It reads 8-bit streams only. For 12-bit and lossless ones imagecodecs

@@ -1,4 +1,4 @@
-"""By how much answers are later than the work before them says, learned from the latest answers.
+"""How late answers come against what was predicted: learned from the latest ones, then forgotten.
 
     expected = pace * work + margin
 
