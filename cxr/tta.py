@@ -1,4 +1,4 @@
-"""Test-time augmentation: the views of one image, and the way back for their maps.
+"""Test-time augmentation: the views of one image, and the mean of their logits and maps.
 
 A view is a small similarity transform about the centre: mirror, then rotate,
 then scale.  None is flipped upside down or moved so far that an apex or a

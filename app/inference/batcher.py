@@ -29,9 +29,9 @@ from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.graph_runner import STOPPED, GraphRunner
 from app.inference.inline import InlineRun, inline_run
-from app.inference.latency import RunEstimate
 from app.inference.pending_request import InferenceResult, Item, PendingRequest
 from app.inference.queue_capacity import QueueCapacity
+from app.inference.step_times import RunEstimate
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.errors import GraphError

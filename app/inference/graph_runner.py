@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.latency import LinearTime
 from app.inference.pending_request import run_rows
 from app.inference.run_slots import RunSlots
+from app.inference.step_times import LinearTime
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
 from cxr.graph import Graph

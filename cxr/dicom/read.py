@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydicom import Dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from cxr.dicom.codecs import CODECS, check_frame
@@ -44,17 +45,7 @@ def read_dicom(
         ImageError: any of its kinds.
         NeedsWorker: the file is read `in_thread` and may take long.
     """
-    meta, end = read_meta(data)
-    if text(meta, "MediaStorageSOPClassUID") == DIRECTORY_UID:
-        raise NotARadiograph("The file is a DICOM directory, not an image.")
-    if limits.in_thread and _is_slow(transfer_syntax(meta)):
-        raise NeedsWorker
-    dataset = read_header(
-        data,
-        max_inflated_bytes=limits.max_inflated_bytes,
-        meta=(meta, end),
-        in_thread=limits.in_thread,
-    )
+    dataset = _read_image_header(data, limits)
     check_image(dataset, max_pixels=limits.max_pixels)
     metadata, warnings = read_metadata(dataset)
     subject_warnings = tuple(check_subject(dataset, metadata.view_position, refuse=refuse_scope))
@@ -76,13 +67,28 @@ def read_dicom(
         rows=rows,
         columns=columns,
         orientation=orientation,
-        transfer_syntax=str(transfer_syntax(meta)),
+        transfer_syntax=str(transfer_syntax(dataset.file_meta)),
         inverted=rendering.inverted,
         intensity=rendering.intensity,
     )
     all_warnings = (*warnings, *subject_warnings, *rendering.warnings, *orientation_warnings)
     pixels_HW = upright(rendering.pixels_HW, orientation)
     return Radiograph(pixels_HW, metadata, processing, all_warnings, rendering.reduction)
+
+
+def _read_image_header(data: bytes, limits: DicomLimits) -> Dataset:
+    """Read everything but the pixels; raises as `read_dicom`."""
+    meta, end = read_meta(data)
+    if text(meta, "MediaStorageSOPClassUID") == DIRECTORY_UID:
+        raise NotARadiograph("The file is a DICOM directory, not an image.")
+    if limits.in_thread and _is_slow(transfer_syntax(meta)):
+        raise NeedsWorker
+    return read_header(
+        data,
+        max_inflated_bytes=limits.max_inflated_bytes,
+        meta=(meta, end),
+        in_thread=limits.in_thread,
+    )
 
 
 def _is_slow(syntax: UID) -> bool:

@@ -15,7 +15,7 @@ from typing import Generic, ParamSpec, TypeVar
 from app.cpu import COMPUTE_NICENESS, PICTURE_NICENESS, step_back
 from app.errors import DeadlineExceeded
 from app.inference.decoders.pool import WorkerPool
-from app.inference.latency import DecodeTimes
+from app.inference.step_times import DecodeTimes
 from cxr.decode_and_preprocess import HEATMAP_SIDE, Preparation, Prepared, prepare
 from cxr.errors import NeedsWorker
 

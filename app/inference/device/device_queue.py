@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from app.inference.device.records import SECONDS_BEFORE_RETRY
 from app.inference.device.remote_graph import RemoteGraph
-from app.inference.latency import LinearTime, RunEstimate
 from app.inference.pending_request import InferenceResult, join_rows
 from app.inference.queue_capacity import QueueCapacity
 from app.inference.run_slots import WaitingImage
+from app.inference.step_times import LinearTime, RunEstimate
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
 

@@ -17,8 +17,8 @@ from functools import partial
 
 from app.errors import DeadlineExceeded, Overloaded
 from app.inference.admission import Admission, InFlight, Work
-from app.inference.latency import DecodeTimes, LinearTime
 from app.inference.queue_capacity import QueueCapacity
+from app.inference.step_times import DecodeTimes, LinearTime
 
 OVERHEAD_S = 0.003
 """From the end of a run to its answer."""

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from app.inference.latency import DecodeTimes, LinearTime
+from app.inference.step_times import DecodeTimes, LinearTime
 
 
 def test_a_line_is_learned_from_batches_of_several_sizes_despite_noise() -> None:
