@@ -28,7 +28,12 @@ async def readyz(service: ServiceOf) -> ReadinessAnswer:
     return ReadinessAnswer(notes=service.classifier.store.notes)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    responses=problem_responses("overloaded"),
+)
 async def metrics(request: Request, service: ServiceOf) -> Response:
     """Write the metrics of all worker processes."""
     report(service.classifier, service.metrics)

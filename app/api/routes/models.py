@@ -16,7 +16,7 @@ router = APIRouter(prefix="/models", tags=["models"])
     "",
     summary="List the models",
     dependencies=[AcceptsJson],
-    responses=problem_responses("unauthorized", "not_acceptable", "rate_limited"),
+    responses=problem_responses("unauthorized", "not_acceptable", "rate_limited", "overloaded"),
 )
 async def list_models(service: ServiceOf) -> ModelsAnswer:
     """List every model of the store: versions, finding, scope, metrics, thresholds, engine."""
@@ -25,7 +25,8 @@ async def list_models(service: ServiceOf) -> ModelsAnswer:
 
 @router.get(
     "/{name}", summary="Describe a model", dependencies=[AcceptsJson],
-    responses=problem_responses("unauthorized", "unknown_model", "not_acceptable", "rate_limited"),
+    responses=problem_responses("unauthorized", "unknown_model", "not_acceptable", "rate_limited",
+    "overloaded"),
 )  # fmt: skip
 async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
     """Describe one model: the version that answers, and why others do not."""
@@ -36,7 +37,7 @@ async def describe_model(name: str, service: ServiceOf) -> ModelAnswer:
     "/{name}/card", summary="Show a model's card",
     response_class=HTMLResponse,
     responses=problem_responses("unauthorized", "unknown_model", "not_found", "rate_limited",
-    "not_ready"),
+    "not_ready", "overloaded"),
 )  # fmt: skip
 async def show_card(name: str, service: ServiceOf) -> Response:
     """Show MODEL_CARD.md of the version that answers, as a page."""

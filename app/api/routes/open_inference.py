@@ -37,13 +37,13 @@ infer_router = APIRouter(
     route_class=FastRoute,
 )
 
-_MODEL_CODES = ("unauthorized", "unknown_model", "rate_limited", "not_ready")
+_MODEL_CODES = ("unauthorized", "unknown_model", "rate_limited", "not_ready", "overloaded")
 _INFER_CODES = tuple(code for code in PREDICT_CODES if code != "not_acceptable")
 
 Parameters = Annotated[ImageParameters, Query()]
 
 
-@router.get("", summary="Describe the server", responses=infer_responses())
+@router.get("", summary="Describe the server", responses=infer_responses("overloaded"))
 async def server_metadata(request: Request) -> ServerMetadata:
     """Name the server and the extensions of the protocol that it speaks."""
     return ServerMetadata(version=request.app.version)
