@@ -27,6 +27,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import headers_for, problem_of, problem_response
+from app.api.sender import KEY_NAME
 from app.errors import RateLimited, ServiceError, Unauthorized
 from app.settings import Settings
 from app.settings.exposure import KEY_LINE
@@ -81,14 +82,15 @@ class ApiKeys:
         """Return whether no key is asked for."""
         return not self._callers
 
-    def admit(self, authorization: str) -> None:
-        """Accept one call; raise `Unauthorized` or `RateLimited`."""
+    def admit(self, authorization: str) -> str:
+        """Accept one call and return the key's name; raise `Unauthorized` or `RateLimited`."""
         scheme, _, key = authorization.partition(" ")
         digest = hashlib.sha256(key.strip().encode()).digest()
         matches = [caller for caller in self._callers if hmac.compare_digest(caller.digest, digest)]
         if scheme.lower() != "bearer" or not matches:
             raise Unauthorized("Send an API key as Authorization: Bearer KEY.")
         matches[0].spend(self._per_minute)
+        return matches[0].name
 
 
 def parse_key(line: str) -> Caller:
@@ -118,7 +120,7 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            self._api_keys.admit(Headers(scope=scope).get("authorization", ""))
+            scope[KEY_NAME] = self._api_keys.admit(Headers(scope=scope).get("authorization", ""))
         except ServiceError as error:
             self._metrics.rejections.labels(error.code).inc()
             answer = problem_response(problem_of(error), headers_for(error), path=scope["path"])

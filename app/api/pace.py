@@ -2,13 +2,12 @@
 
 Their answers are cheap, but a client that asks again at once can keep the event loop busy with
 them, and uploads would wait for it. So only so many a second are answered; further ones wait.
-Addresses take turns, so that one that asks much makes few others wait. Who has left loses no turn
+Senders take turns, so that one that asks much makes few others wait. Who has left loses no turn
 for others, and no more requests wait than can be answered soon: they keep their connections.
 Probes are answered at once, and so is whatever is posted: uploads have their own admission.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.problems import headers_for, problem_of, problem_response
+from app.api.sender import sender_of
 from app.errors import Overloaded
+from app.fair_queue import FairQueue
 from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics
 
 IS_HERE = "cxr.is_here"
@@ -70,24 +71,25 @@ class Turns:
     def __init__(self, pace: Pace, max_waiting: int) -> None:
         """Take the pace, and how many requests may wait."""
         self._pace = pace
-        self._max_waiting = max_waiting
-        self._waiting: dict[str, deque[_Waiter]] = {}
+        self._waiting = FairQueue[_Waiter](max_waiting)
         self._timer: asyncio.TimerHandle | None = None
         self._looked = float("-inf")
 
-    async def take(self, address: str, is_here: Callable[[], bool]) -> bool:
-        """Wait for a turn among all addresses; return whether the client is still here.
+    async def take(self, sender: str, is_here: Callable[[], bool]) -> bool:
+        """Wait for a turn among all senders; return whether the client is still here.
 
         Raises:
-            Overloaded: too many wait, and no other address has more of them.
+            Overloaded: too many wait, and no other sender has more of them.
         """
         loop = asyncio.get_running_loop()
         if not self._waiting and not self._pace.wait_s(loop.time()):
             self._pace.take(loop.time())
             return True
-        self._make_room(address)
+        self._forget_who_left()
         waiter = _Waiter(loop.create_future(), is_here)
-        self._waiting.setdefault(address, deque()).append(waiter)
+        refused = self._waiting.put(sender, waiter)
+        if refused is not None and not refused.turn.done():
+            refused.turn.set_exception(Overloaded("Too many requests for pages and facts wait."))
         self._answer_some()
         return await waiter.turn
 
@@ -97,57 +99,25 @@ class Turns:
         if self._timer is not None:
             self._timer.cancel()
         while self._waiting and not self._pace.wait_s(loop.time()):
-            waiter = self._pop_next()
+            sender, waiter = self._waiting.pop()
             if waiter.turn.done():  # its request was cancelled
                 continue
             is_here = waiter.is_here()
             if is_here:
                 self._pace.take(loop.time())
+                self._waiting.charge(sender, 1)
             waiter.turn.set_result(is_here)
         wait_s = self._pace.wait_s(loop.time())
         self._timer = loop.call_later(wait_s, self._answer_some) if self._waiting else None
 
-    def _pop_next(self) -> _Waiter:
-        """Return the oldest request of the address whose turn it is; the address goes behind."""
-        address = next(iter(self._waiting))
-        queue = self._waiting.pop(address)
-        waiter = queue.popleft()
-        if queue:
-            self._waiting[address] = queue
-        return waiter
-
-    def _make_room(self, address: str) -> None:
-        """Refuse the newest request of the address that has most of them, if too many wait."""
-        self._forget_who_left()
-        if self._num_waiting < self._max_waiting:
-            return
-        crowd = max(self._waiting.values(), key=len)
-        refusal = Overloaded("Too many requests for pages and facts wait.")
-        if len(crowd) <= len(self._waiting.get(address, ())) + 1:
-            raise refusal
-        newest = crowd.pop()
-        if not newest.turn.done():
-            newest.turn.set_exception(refusal)
-
-    @property
-    def _num_waiting(self) -> int:
-        return sum(map(len, self._waiting.values()))
-
     def _forget_who_left(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._num_waiting < self._max_waiting or now - self._looked < _LOOK_S:
+        if not self._waiting.is_full or now - self._looked < _LOOK_S:
             return
         self._looked = now
-        for address, queue in tuple(self._waiting.items()):
-            here: deque[_Waiter] = deque()
-            for waiter in queue:
-                if waiter.is_here():
-                    here.append(waiter)
-                elif not waiter.turn.done():
-                    waiter.turn.set_result(False)
-            self._waiting[address] = here
-            if not here:
-                del self._waiting[address]
+        for waiter in self._waiting.take_out(lambda waiter: not waiter.is_here()):
+            if not waiter.turn.done():
+                waiter.turn.set_result(False)
 
 
 class PaceMiddleware:
@@ -164,10 +134,9 @@ class PaceMiddleware:
         if scope["type"] != "http" or scope["method"] == "POST" or scope["path"] in _PROBES:
             await self._app(scope, receive, send)
             return
-        address = (scope.get("client") or ("",))[0]
         is_here = scope.get("extensions", {}).get(IS_HERE, lambda: True)
         try:
-            stayed = await self._turns.take(address, is_here)
+            stayed = await self._turns.take(sender_of(scope), is_here)
         except Overloaded as error:
             self._metrics.rejections.labels(error.code).inc()
             problem = problem_of(error, overload_status=self._overload_status)

@@ -109,7 +109,13 @@ class Classifier:
 
     @contextmanager
     def choose(
-        self, name: str | None, request: PredictionRequest, *, num_bytes: int, deadline: float
+        self,
+        name: str | None,
+        request: PredictionRequest,
+        *,
+        sender: str,
+        num_bytes: int,
+        deadline: float,
     ) -> Iterator[AdmittedRequest]:
         """Hold the version that is to answer, if it can answer the request in time.
 
@@ -118,6 +124,7 @@ class Classifier:
         Args:
             name: the model, or None for the default one.
             request: what is asked.
+            sender: who asks.
             num_bytes: length of the body; 0 if it is not known.
             deadline: when the answer is worth nothing any more, on `time.monotonic`'s clock.
 
@@ -142,7 +149,7 @@ class Classifier:
                 raise MalformedRequest("The image has more views than this service can hold.")
             work = self._work(queue, len(views), num_bytes)
             with self.admission.arriving(queue.capacity, len(views), work, deadline) as upload:
-                yield AdmittedRequest(version, request, views, deadline, upload)
+                yield AdmittedRequest(version, request, views, deadline, upload, sender)
 
     async def classify(self, data: bytes, admitted: AdmittedRequest) -> Prediction:
         """Answer one request about one upload.
@@ -204,7 +211,7 @@ class Classifier:
             async with by_deadline(admitted.deadline):
                 preparation = self._preparation(admitted.version.manifest, PREVIEW_SIDE)
                 prepared = await self._decoders.prepare(
-                    data, preparation, start_by=admitted.deadline
+                    data, preparation, start_by=admitted.deadline, sender=admitted.sender
                 )
                 self._metrics.observe_stage("decode", prepared.decode_s)
                 assert prepared.preview_HW is not None

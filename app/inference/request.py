@@ -57,3 +57,5 @@ class AdmittedRequest:
     deadline: float
     """On `time.monotonic`'s clock."""
     upload: InFlight
+    sender: str
+    """Who takes turns with other senders, where files wait for a process."""

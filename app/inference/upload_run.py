@@ -60,7 +60,9 @@ class UploadRun:
         if done is not None:
             return done
         self.upload.is_typical = False
-        prepared = await self.decoders.prepare_in_worker(data, self.preparation, start_by=start_by)
+        prepared = await self.decoders.prepare_in_worker(
+            data, self.preparation, start_by=start_by, sender=self.admitted.sender
+        )
         return prepared, None
 
     def _run_inline(self, inline: InlineStep, prepared: Prepared) -> InferenceResult | None:

@@ -7,6 +7,7 @@ from fastapi import Request
 
 from app.api.multipart import UploadLimits
 from app.api.routes.dependencies import Service
+from app.api.sender import sender_of
 from app.api.upload import announced_bytes, read_upload
 from app.api.upload_budget import Reservation
 from app.inference.classifier import AdmittedRequest, by_deadline
@@ -30,7 +31,11 @@ def admit_upload(
     num_bytes = announced_bytes(request)
     with (
         service.classifier.choose(
-            model, prediction_request, num_bytes=num_bytes, deadline=deadline
+            model,
+            prediction_request,
+            sender=sender_of(request.scope),
+            num_bytes=num_bytes,
+            deadline=deadline,
         ) as admitted,
         service.upload_budget.reserve() as reservation,
     ):

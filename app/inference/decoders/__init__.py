@@ -72,7 +72,9 @@ class Decoders:
         """Estimate how long a file of this length is decoded; a length of 0 is unknown."""
         return self._times.seconds(num_bytes)
 
-    async def prepare(self, data: bytes, preparation: Preparation, *, start_by: float) -> Prepared:
+    async def prepare(
+        self, data: bytes, preparation: Preparation, *, start_by: float, sender: str = ""
+    ) -> Prepared:
         """Prepare one upload for a picture, in the picture thread or a worker process.
 
         Uploads that want an answer are not held up by it.
@@ -81,6 +83,7 @@ class Decoders:
             data: the file.
             preparation: how to prepare it.
             start_by: on `time.monotonic`'s clock; what has not begun by then is not begun.
+            sender: who takes turns with others for a worker process.
 
         Raises:
             ImageError: what is wrong with the file.
@@ -92,7 +95,7 @@ class Decoders:
         done = await self.run_in_picture_thread(task.run)
         if done is not None:
             return done[0]
-        return await self.prepare_in_worker(data, preparation, start_by=start_by)
+        return await self.prepare_in_worker(data, preparation, start_by=start_by, sender=sender)
 
     async def prepare_in_thread(
         self,
@@ -131,12 +134,12 @@ class Decoders:
         return done
 
     async def prepare_in_worker(
-        self, data: bytes, preparation: Preparation, *, start_by: float
+        self, data: bytes, preparation: Preparation, *, start_by: float, sender: str = ""
     ) -> Prepared:
         """Prepare one upload that needs a worker process; raises `ImageError`, `NotReady` or
         `Overloaded`, as `prepare`.
         """
-        return await self._pool.run(data, preparation, deadline=start_by)
+        return await self._pool.run(data, preparation, deadline=start_by, sender=sender)
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another step on pixels beside the event loop."""

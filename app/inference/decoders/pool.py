@@ -1,7 +1,9 @@
 """A small pool of worker processes, each of which does one file at a time and may be killed over
 it.
 
-    run(file) --> queue --> slot x n: keeps one process alive, and feeds it
+    run(file) --> fair queue --> slot x n: keeps one process alive, and feeds it
+
+Senders share the processes by time: who used them least is next.
 
 A process that takes too long is killed and replaced; one that dies costs only
 the file that it held.  A slot whose process won't start tries again, ever more
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from app.errors import NotReady, Overloaded
+from app.fair_queue import FairQueue
 from cxr.decode_and_preprocess import Preparation, Prepared
 from cxr.errors import ImageError
 from cxr.stoppable_decoder import StoppableDecoder
@@ -35,6 +38,10 @@ _START_ATTEMPTS = 3
 _REFUSAL_S = 0.1
 """Seconds before a refusal. Its file was read already, so it costs more than others, and a sender
 that tries again at once would take a core."""
+
+_MAX_WAITING = 64
+"""Files that wait for a process. They hold places in the models' queues, of which ordinary files
+need some. The sender with most of them is refused first."""
 
 _LONGEST_PAUSE_S = 30.0
 _NO_START = "Worker processes for decoding do not start."
@@ -59,7 +66,8 @@ class WorkerPool:
         self._num_workers = num_workers
         self._max_seconds = max_seconds
         self._max_memory_bytes = max_memory_bytes
-        self._jobs: asyncio.Queue[_Job] = asyncio.Queue()
+        self._jobs = FairQueue[_Job](_MAX_WAITING)
+        self._has_jobs = asyncio.Event()
         self._threads = ThreadPoolExecutor(num_workers, thread_name_prefix="decode-worker")
         self._processes: set[StoppableDecoder] = set()
         self._slots: list[asyncio.Task[None]] = []
@@ -67,7 +75,7 @@ class WorkerPool:
         self._closing = False
         self._num_started = 0
         self._seconds_per_file = _FIRST_GUESS_S
-        self._num_unsettled = 0
+        self._num_in_work = 0
 
     @property
     def fault(self) -> str | None:
@@ -86,33 +94,45 @@ class WorkerPool:
             slot.add_done_callback(self._on_slot_end)
             self._slots.append(slot)
 
-    @property
-    def wait_s(self) -> float:
-        """Seconds until a worker would take a file that comes now."""
-        return self._num_unsettled * self._seconds_per_file / self._num_workers
+    def wait_s(self, sender: str) -> float:
+        """Return the seconds until a worker would take a file of this sender that comes now."""
+        num_before = self._num_in_work + self._jobs.num_before(sender)
+        return num_before * self._seconds_per_file / self._num_workers
 
-    async def run(self, data: bytes, preparation: Preparation, *, deadline: float) -> Prepared:
-        """Prepare one file in a worker process.
+    async def run(
+        self, data: bytes, preparation: Preparation, *, deadline: float, sender: str
+    ) -> Prepared:
+        """Prepare one file in a worker process, in the sender's turn.
 
         Raises:
             ImageError: what is wrong with the file; `DecodeLimit` where it took too long or too
                 much memory.
             NotReady: the pool has died.
-            Overloaded: the file would wait beyond its deadline, on `time.monotonic`'s clock.
+            Overloaded: the file would wait beyond its deadline, on `time.monotonic`'s clock, or
+                too many files wait.
         """
         if self._fault or self._closing:
             raise NotReady(self._fault or "The service is going down.")
         left_s = deadline - time.monotonic()
-        late_s = self.wait_s - left_s
-        if late_s > 0:
-            await asyncio.sleep(min(_REFUSAL_S, max(0.0, left_s / 2)))
-            raise Overloaded(
-                "Too many files wait for this decoder.", retry_after_s=max(1, math.ceil(late_s))
-            )
         job = _Job(data, preparation, asyncio.get_running_loop().create_future())
-        self._jobs.put_nowait(job)
-        self._num_unsettled += 1
-        return await job.answer
+        try:
+            self._put(sender, job, left_s)
+            return await job.answer
+        except Overloaded:
+            await asyncio.sleep(min(_REFUSAL_S, max(0.0, left_s / 2)))
+            raise
+
+    def _put(self, sender: str, job: _Job, left_s: float) -> None:
+        """Let a job wait, or raise `Overloaded`; the newest of the largest sender gives way."""
+        late_s = self.wait_s(sender) - left_s
+        if late_s > 0:
+            raise _overloaded(late_s)
+        if self._jobs.is_full:
+            self._jobs.take_out(lambda job: job.answer.done())
+        refused = self._jobs.put(sender, job)
+        if refused is not None:
+            refused.fail(_overloaded(self.wait_s(sender)))
+        self._has_jobs.set()
 
     async def close(self) -> None:
         """Kill the processes, also those at work, and wait until they are gone."""
@@ -124,17 +144,21 @@ class WorkerPool:
         await asyncio.gather(*self._slots, return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def _run_job(self, job: _Job, process: StoppableDecoder) -> None:
+    async def _run_job(self, sender: str, job: _Job, process: StoppableDecoder) -> None:
         """Do one job, and learn from the time that it took, though its sender may have given up."""
         loop = asyncio.get_running_loop()
         started = loop.time()
+        expected_s = self._seconds_per_file
+        self._jobs.charge(sender, expected_s)
+        self._num_in_work += 1
         try:
             await loop.run_in_executor(
                 self._threads, _settle, loop, job, process, self._max_seconds
             )
         finally:
-            self._num_unsettled -= 1
+            self._num_in_work -= 1
             seconds = loop.time() - started
+            self._jobs.charge(sender, seconds - expected_s)
             self._seconds_per_file = _MEMORY * self._seconds_per_file + (1 - _MEMORY) * seconds
 
     async def _keep_slot(self) -> None:
@@ -143,18 +167,22 @@ class WorkerPool:
             self._num_started += 1
             self._fault = None
             try:
-                while process.is_alive:
-                    job = await self._jobs.get()
-                    if not process.is_alive:  # it died while idle, which is no fault of this file
-                        self._jobs.put_nowait(job)
-                    elif job.answer.done():  # its sender gave up while it waited
-                        self._num_unsettled -= 1
-                    else:
-                        await self._run_job(job, process)
+                await self._feed(process)
             finally:
                 self._num_started -= 1
                 process.kill()
                 self._processes.discard(process)
+
+    async def _feed(self, process: StoppableDecoder) -> None:
+        """Do jobs until the process is dead."""
+        while process.is_alive:
+            if not self._jobs:
+                self._has_jobs.clear()
+                await self._has_jobs.wait()
+                continue  # it may have died while idle, which is no fault of any file
+            sender, job = self._jobs.pop()
+            if not job.answer.done():  # else its sender gave up while it waited
+                await self._run_job(sender, job, process)
 
     async def _start_process(self) -> StoppableDecoder:
         """Try until a process is up, ever more seldom."""
@@ -186,9 +214,14 @@ class WorkerPool:
 
     def _fail_waiting(self) -> None:
         self._fault = _NO_START
-        while not self._jobs.empty():
-            self._jobs.get_nowait().fail(NotReady(self._fault))
-            self._num_unsettled -= 1
+        for job in self._jobs.take_out(lambda _: True):
+            job.fail(NotReady(self._fault))
+
+
+def _overloaded(wait_s: float) -> Overloaded:
+    return Overloaded(
+        "Too many files wait for this decoder.", retry_after_s=max(1, math.ceil(wait_s))
+    )
 
 
 def _settle(

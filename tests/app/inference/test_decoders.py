@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
-from app.errors import DeadlineExceeded, NotReady
-from app.inference.decoders import Decoders, Preparation
+from app.errors import DeadlineExceeded, NotReady, Overloaded
+from app.inference.decoders import Decoders, Preparation, Prepared
 from cxr.decode import DecodeLimits
 from cxr.decode_and_preprocess import HEATMAP_SIDE, prepare
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NotAChest, TooLarge
@@ -185,21 +185,63 @@ async def test_a_file_whose_sender_gave_up_is_counted_until_its_end_and_learned_
     async with decoding() as decoders:
         process_id = await worker_of(decoders)
         pool = decoders._pool
-        await until(lambda: pool.wait_s == 0)
+        await until(lambda: pool.wait_s("") == 0)
         learned = pool._seconds_per_file
         os.kill(process_id, signal.SIGSTOP)
         waiter = asyncio.create_task(
             decoders.prepare_in_worker(heavy_dicom(), PLAIN, start_by=math.inf)
         )
-        await until(lambda: pool.wait_s > 0 and pool._jobs.empty())
+        await until(lambda: pool.wait_s("") > 0 and not pool._jobs)
         waiter.cancel()
         await asyncio.gather(waiter, return_exceptions=True)
-        waited_s = pool.wait_s
+        waited_s = pool.wait_s("")
         os.kill(process_id, signal.SIGCONT)
-        await until(lambda: pool.wait_s == 0)
+        await until(lambda: pool.wait_s("") == 0)
 
     assert waited_s > 0
     assert pool._seconds_per_file != learned
+
+
+async def begin(decoders: Decoders, sender: str, number: int) -> list[asyncio.Task[Prepared]]:
+    """Let so many files of a sender wait for the worker process."""
+    tasks = [
+        asyncio.create_task(
+            decoders.prepare_in_worker(heavy_dicom(), PLAIN, start_by=math.inf, sender=sender)
+        )
+        for _ in range(number)
+    ]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_a_sender_of_one_file_waits_for_few_files_of_another() -> None:
+    async with decoding() as decoders:
+        process_id = await worker_of(decoders)
+        os.kill(process_id, signal.SIGSTOP)
+        crowd = await begin(decoders, "crowd", 12)
+        (single,) = await begin(decoders, "single", 1)
+        os.kill(process_id, signal.SIGCONT)
+        await single
+        done_before = sum(task.done() for task in crowd)
+        await asyncio.gather(*crowd)
+
+    assert done_before <= 2
+
+
+async def test_if_too_many_files_wait_the_sender_with_most_of_them_is_refused() -> None:
+    async with decoding() as decoders:
+        process_id = await worker_of(decoders)
+        os.kill(process_id, signal.SIGSTOP)
+        held = await begin(decoders, "crowd", 1)
+        await until(lambda: not decoders._pool._jobs)
+        crowd = await begin(decoders, "crowd", 66)
+        await until(lambda: sum(task.done() for task in crowd) == 2)
+        singles = [task for name in "ab" for task in await begin(decoders, name, 1)]
+        await until(lambda: sum(task.done() for task in crowd) == 4)
+        os.kill(process_id, signal.SIGCONT)
+        ends = await asyncio.gather(*held, *crowd, *singles, return_exceptions=True)
+
+    assert [type(end) for end in ends] == [Prepared] * 63 + [Overloaded] * 4 + [Prepared] * 2
 
 
 async def test_closing_leaves_no_process_behind() -> None:
