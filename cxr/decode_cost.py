@@ -50,13 +50,13 @@ _COLOR_BYTE_S = 9e-9
 def check_thread(seconds: float, pixels: int) -> None:
     """Raise `NeedsWorker` for a compressed image that a thread should not decode."""
     if seconds > MAX_THREAD_SECONDS or pixels > MAX_THREAD_PIXELS:
-        raise NeedsWorker
+        raise NeedsWorker(seconds)
 
 
 def check_thread_of_native(seconds: float) -> None:
     """Raise `NeedsWorker` for uncompressed pixels that a thread should not read."""
     if seconds > MAX_NATIVE_THREAD_SECONDS:
-        raise NeedsWorker
+        raise NeedsWorker(seconds)
 
 
 def jpeg_seconds(outline: JpegStructure) -> float:

@@ -78,6 +78,11 @@ class NeedsWorker(CxrError):
     nothing was decoded.
     """
 
+    def __init__(self, seconds: float | None = None) -> None:
+        """Take how long decoding may take by the headers, None if they were not read so far."""
+        super().__init__("only a process that can be stopped may decode this")
+        self.seconds = seconds
+
 
 class BundleError(CxrError):
     """A model bundle is incomplete, altered, or answers its golden inputs wrongly."""

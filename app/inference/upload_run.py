@@ -17,6 +17,7 @@ from app.inference.pending_request import InferenceResult
 from app.inference.prediction import merge_metadata
 from app.inference.request import AdmittedRequest
 from app.inference.step_spans import record_preparation, record_queued_run
+from cxr.errors import NeedsWorker
 from cxr.metadata_features import encode_metadata_features
 from cxr.tta import PLAIN, make_views
 
@@ -53,15 +54,20 @@ class UploadRun:
     async def _prepare(self, data: bytes) -> tuple[Prepared, InferenceResult | None]:
         """Decode and preprocess, and run at once if that is possible."""
         start_by = self.upload.start_by(self.upload.work.own_s)
-        with self.queue.inline() as inline:
-            done = await self.decoders.prepare_in_thread(
-                partial(self._run_inline, inline), data, self.preparation, start_by=start_by
-            )
-        if done is not None:
-            return done
+        try:
+            with self.queue.inline() as inline:
+                return await self.decoders.prepare_in_thread(
+                    partial(self._run_inline, inline), data, self.preparation, start_by=start_by
+                )
+        except NeedsWorker as needs:
+            seconds = needs.seconds
         self.upload.is_typical = False
         prepared = await self.decoders.prepare_in_worker(
-            data, self.preparation, start_by=start_by, sender=self.admitted.sender
+            data,
+            self.preparation,
+            start_by=start_by,
+            sender=self.admitted.sender,
+            seconds=seconds,
         )
         return prepared, None
 

@@ -26,25 +26,53 @@ def test_senders_of_items_of_one_cost_take_turns() -> None:
 def test_who_sends_expensive_items_has_fewer_turns() -> None:
     queue = FairQueue[str](100)
     for number in range(4):
-        queue.put("slow", f"slow{number}")
-        queue.put("quick", f"quick{number}")
+        queue.put("slow", f"slow{number}", cost=10)
+        queue.put("quick", f"quick{number}", cost=1)
 
     served = served_in_turn(queue, {"slow": 10, "quick": 1})
 
-    assert served[:6] == ["slow0", "quick0", "quick1", "slow1", "quick2", "quick3"]
+    assert served[:4] == ["quick0", "quick1", "quick2", "slow0"]  # the fourth by its age
+    assert served[4] == "quick3"
 
 
-def test_a_new_sender_comes_before_all_that_were_served_while_it_was_away() -> None:
+def test_what_items_really_cost_decides_though_less_was_expected() -> None:
+    queue = FairQueue[str](100)
+    for number in range(4):
+        queue.put("liar", f"liar{number}", cost=0.1)
+        queue.put("honest", f"honest{number}", cost=1)
+
+    served = served_in_turn(queue, {"liar": 10, "honest": 1})
+
+    assert served[:3] == ["liar0", "honest0", "honest1"]
+
+
+def test_a_cheap_item_comes_before_all_expensive_ones_that_wait() -> None:
     queue = FairQueue[str](100)
     for number in range(8):
-        queue.put(f"crowd{number}", "first")
-        queue.put(f"crowd{number}", "second")
-    for _ in range(10):  # each of them once, and two by their age
-        sender, _ = queue.pop()
-        queue.charge(sender, 1.5)
-    queue.put("new", "only")
+        queue.put(f"crowd{number}", "bomb", cost=1.5)
+    first, _ = queue.pop()
+    queue.charge(first, 1.5)
+    queue.put("single", "image", cost=0.1)
 
-    assert queue.pop() == ("new", "only")
+    assert queue.pop() == ("single", "image")
+
+
+def test_a_sender_within_its_share_waits_for_one_expensive_item_at_most() -> None:
+    queue = FairQueue[str](100)
+    waited = []
+    for number in range(8):
+        queue.put(f"crowd{number}", "bomb", cost=1.5)
+    for _ in range(10):
+        queue.put("single", "image", cost=0.1)
+        num_before = 0
+        while (sender := queue.pop()[0]) != "single":
+            queue.charge(sender, 1.5)
+            queue.put(sender, "bomb", cost=1.5)
+            num_before += 1
+        queue.charge("single", 0.1)
+        waited.append(num_before)
+
+    assert max(waited) == 1
 
 
 def test_idle_time_saves_nothing_up() -> None:
@@ -72,14 +100,15 @@ def test_a_full_queue_refuses_the_newest_item_of_the_largest_sender() -> None:
     assert len(queue) == 3
 
 
-def test_only_as_many_items_of_others_come_before_as_the_sender_has() -> None:
+def test_others_are_served_no_more_before_an_item_than_its_own_sender() -> None:
     queue = FairQueue[str](100)
     for item in ("a1", "a2", "a3", "b1", "c1"):
         queue.put(item[0], item)
 
-    assert queue.num_before("new") == 3
-    assert queue.num_before("b") == 4
-    assert queue.num_before("a") == 5
+    assert queue.cost_before("new", 1) == 3
+    assert queue.cost_before("new", 2) == 4
+    assert queue.cost_before("b", 1) == 4
+    assert queue.cost_before("a", 1) == 5
 
 
 def test_accounts_of_senders_that_came_once_are_forgotten() -> None:

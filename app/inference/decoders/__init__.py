@@ -92,10 +92,15 @@ class Decoders:
             DeadlineExceeded: the thread was not free in time.
         """
         task = _DecodeTask(_nothing, data, preparation, start_by, _forget)
-        done = await self.run_in_picture_thread(task.run)
-        if done is not None:
-            return done[0]
-        return await self.prepare_in_worker(data, preparation, start_by=start_by, sender=sender)
+        try:
+            prepared, _ = await self.run_in_picture_thread(task.run)
+        except NeedsWorker as needs:
+            seconds = needs.seconds
+        else:
+            return prepared
+        return await self.prepare_in_worker(
+            data, preparation, start_by=start_by, sender=sender, seconds=seconds
+        )
 
     async def prepare_in_thread(
         self,
@@ -104,17 +109,17 @@ class Decoders:
         preparation: Preparation,
         *,
         start_by: float,
-    ) -> tuple[Prepared, T | None] | None:
+    ) -> tuple[Prepared, T | None]:
         """Prepare one upload and take the next step with its image in the same thread.
 
         The decoded image still lies in the caches of its core, and no other thread need be woken.
 
         Returns:
-            The image and what `step` gave, or None for the step if nobody waits any more. None
-            if a worker process must prepare the upload.
+            The image and what `step` gave, or None for the step if nobody waits any more.
 
         Raises:
             ImageError: what is wrong with the file.
+            NeedsWorker: a worker process must prepare it.
             DeadlineExceeded: no thread was free in time.
             Exception: whatever `step` raises.
         """
@@ -129,17 +134,26 @@ class Decoders:
                 done = await loop.run_in_executor(self._threads, task.run)
         finally:
             task.is_wanted = False
-        if done is not None and preparation.preview_side is None:  # pictures take their own time
+        if preparation.preview_side is None:  # pictures take their own time
             self._times.observe(len(data), done[0].seconds)
         return done
 
     async def prepare_in_worker(
-        self, data: bytes, preparation: Preparation, *, start_by: float, sender: str = ""
+        self,
+        data: bytes,
+        preparation: Preparation,
+        *,
+        start_by: float,
+        sender: str = "",
+        seconds: float | None = None,
     ) -> Prepared:
-        """Prepare one upload that needs a worker process; raises `ImageError`, `NotReady` or
-        `Overloaded`, as `prepare`.
+        """Prepare one upload that needs a worker process, for so many seconds by its headers.
+
+        Raises `ImageError`, `NotReady` or `Overloaded`, as `prepare`.
         """
-        return await self._pool.run(data, preparation, deadline=start_by, sender=sender)
+        return await self._pool.run(
+            data, preparation, deadline=start_by, sender=sender, seconds=seconds
+        )
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another step on pixels beside the event loop."""
@@ -174,14 +188,11 @@ class _DecodeTask(Generic[T]):
     """Take the seconds of a file whose sender gave up: it cost as much as any other."""
     is_wanted: bool = True
 
-    def run(self) -> tuple[Prepared, T | None] | None:
-        """Prepare the upload and take the step, in a thread; None if a worker must prepare it."""
+    def run(self) -> tuple[Prepared, T | None]:
+        """Prepare the upload and take the step, in a thread; raise as `prepare_in_thread`."""
         if time.monotonic() >= self.start_by:
             raise DeadlineExceeded("The deadline passed before the file was decoded.")
-        try:
-            prepared = prepare(self.data, self.preparation, can_be_stopped=False)
-        except NeedsWorker:
-            return None
+        prepared = prepare(self.data, self.preparation, can_be_stopped=False)
         if not self.is_wanted:
             self.learn(prepared.seconds)
             return prepared, None

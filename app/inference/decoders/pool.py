@@ -26,11 +26,14 @@ from cxr.stoppable_decoder import StoppableDecoder
 
 logger = logging.getLogger("cxr.decoders")
 
-_FIRST_GUESS_S = 0.2
-"""Seconds that a file is taken to need before one was seen."""
+_SECONDS_PER_BYTE = 1e-7
+"""What a file is taken to need if its headers were not read: JPEG 2000 takes about as long."""
+
+_LEAST_SECONDS = 0.02
+"""What any file needs: it is sent to another process."""
 
 _MEMORY = 0.9
-"""Share of the past in the running mean of seconds that a file takes."""
+"""Share of the past in the running means of what files took and of what was estimated."""
 
 _START_ATTEMPTS = 3
 """Vain starts after which senders are told; a frozen or crowded machine may need more of them."""
@@ -52,6 +55,7 @@ class _Job:
     data: bytes
     preparation: Preparation
     answer: asyncio.Future[Prepared]
+    estimate_s: float
 
     def fail(self, error: Exception) -> None:
         """End the wait with an error, unless nobody waits any more."""
@@ -74,8 +78,9 @@ class WorkerPool:
         self._fault: str | None = None
         self._closing = False
         self._num_started = 0
-        self._seconds_per_file = _FIRST_GUESS_S
-        self._num_in_work = 0
+        self._in_work = set[_Job]()
+        self._took_s = 1.0
+        self._estimated_s = 1.0
 
     @property
     def fault(self) -> str | None:
@@ -94,42 +99,63 @@ class WorkerPool:
             slot.add_done_callback(self._on_slot_end)
             self._slots.append(slot)
 
-    def wait_s(self, sender: str) -> float:
+    def wait_s(self, sender: str, estimate_s: float = _LEAST_SECONDS) -> float:
         """Return the seconds until a worker would take a file of this sender that comes now."""
-        num_before = self._num_in_work + self._jobs.num_before(sender)
-        return num_before * self._seconds_per_file / self._num_workers
+        in_work_s = sum(job.estimate_s for job in self._in_work)
+        before_s = self._bias * in_work_s + self._jobs.cost_before(sender, self._bias * estimate_s)
+        return before_s / self._num_workers
+
+    @property
+    def _bias(self) -> float:
+        """How much longer files took than was estimated."""
+        return self._took_s / self._estimated_s
 
     async def run(
-        self, data: bytes, preparation: Preparation, *, deadline: float, sender: str
+        self,
+        data: bytes,
+        preparation: Preparation,
+        *,
+        deadline: float,
+        sender: str,
+        seconds: float | None,
     ) -> Prepared:
         """Prepare one file in a worker process, in the sender's turn.
+
+        Args:
+            data: the file.
+            preparation: how to prepare it.
+            deadline: on `time.monotonic`'s clock.
+            sender: who takes turns with others.
+            seconds: how long decoding may take by the file's headers, if they were read.
 
         Raises:
             ImageError: what is wrong with the file; `DecodeLimit` where it took too long or too
                 much memory.
             NotReady: the pool has died.
-            Overloaded: the file would wait beyond its deadline, on `time.monotonic`'s clock, or
-                too many files wait.
+            Overloaded: the file would wait beyond its deadline, or too many files wait.
         """
         if self._fault or self._closing:
             raise NotReady(self._fault or "The service is going down.")
         left_s = deadline - time.monotonic()
-        job = _Job(data, preparation, asyncio.get_running_loop().create_future())
+        answer: asyncio.Future[Prepared] = asyncio.get_running_loop().create_future()
+        if seconds is None:
+            seconds = len(data) * _SECONDS_PER_BYTE
+        job = _Job(data, preparation, answer, max(_LEAST_SECONDS, seconds))
         try:
             self._put(sender, job, left_s)
-            return await job.answer
+            return await answer
         except Overloaded:
             await asyncio.sleep(min(_REFUSAL_S, max(0.0, left_s / 2)))
             raise
 
     def _put(self, sender: str, job: _Job, left_s: float) -> None:
         """Let a job wait, or raise `Overloaded`; the newest of the largest sender gives way."""
-        late_s = self.wait_s(sender) - left_s
+        late_s = self.wait_s(sender, job.estimate_s) - left_s
         if late_s > 0:
             raise _overloaded(late_s)
         if self._jobs.is_full:
             self._jobs.take_out(lambda job: job.answer.done())
-        refused = self._jobs.put(sender, job)
+        refused = self._jobs.put(sender, job, self._bias * job.estimate_s)
         if refused is not None:
             refused.fail(_overloaded(self.wait_s(sender)))
         self._has_jobs.set()
@@ -148,18 +174,19 @@ class WorkerPool:
         """Do one job, and learn from the time that it took, though its sender may have given up."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        expected_s = self._seconds_per_file
+        expected_s = job.estimate_s * self._bias
         self._jobs.charge(sender, expected_s)
-        self._num_in_work += 1
+        self._in_work.add(job)
         try:
             await loop.run_in_executor(
                 self._threads, _settle, loop, job, process, self._max_seconds
             )
         finally:
-            self._num_in_work -= 1
+            self._in_work.discard(job)
             seconds = loop.time() - started
             self._jobs.charge(sender, seconds - expected_s)
-            self._seconds_per_file = _MEMORY * self._seconds_per_file + (1 - _MEMORY) * seconds
+            self._took_s = _MEMORY * self._took_s + (1 - _MEMORY) * seconds
+            self._estimated_s = _MEMORY * self._estimated_s + (1 - _MEMORY) * job.estimate_s
 
     async def _keep_slot(self) -> None:
         while True:
