@@ -1,7 +1,6 @@
 """A gateway's parts on a folder of the test's own, and peers that talk to it over real sockets."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -25,39 +24,14 @@ from gateway.receive import Receiver
 from gateway.rules import fingerprint
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool
+from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom
+from tests.gateway.hospital import Hospital
+from tests.gateway.settings import make_settings
+from tests.server import Server, running_server
 
 VERIFICATION = "1.2.840.10008.1.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"
-RULE = {"name": "all", "silent": True}
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
-    """Wait for an event of another thread or process, however busy the machine is."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.005)
-
-
-def make_settings(folder: Path, **tables: Any) -> GatewaySettings:
-    """Settings of a node on a free port of the loopback."""
-    node = {
-        "host": "127.0.0.1",
-        "port": 0,
-        "folder": folder,
-        "min_free_percent": 0,
-        "min_free_gb": 0,
-    }
-    return GatewaySettings.model_validate(
-        {
-            "peers": [{"ae_title": "SENDER"}],
-            "rules": [RULE],
-            **tables,
-            "node": node | tables.get("node", {}),
-            "http": {"port": 0} | tables.get("http", {}),
-        }
-    )
 
 
 @dataclass
@@ -114,6 +88,23 @@ def reception(tmp_path: Path) -> Iterator[Reception]:
     yield reception
     reception.server.stop()
     reception.database.close()
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real service with a made model, which all tests of a process share."""
+    folder = tmp_path_factory.mktemp("service")
+    write_made_bundle(folder / "store", "bright", 1)
+    with running_server(folder / "store", folder / "log", default_model="bright") as server:
+        yield server
+
+
+@pytest.fixture
+def hospital(tmp_path: Path, service: Server) -> Iterator[Hospital]:
+    """A gateway's folder beside the service; the test opens the rest."""
+    hospital = Hospital(tmp_path / "node", service.url)
+    with hospital.stack:
+        yield hospital
 
 
 def film(seed: int = 0, **tags: Any) -> Dataset:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from tests.gateway.conftest import wait_until
+from tests.waiting import wait_until
 
 Manner = Literal[
     "store", "refuse", "reject", "store and hang up", "hang up", "lose", "duplicate", "page"

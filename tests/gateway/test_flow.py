@@ -4,17 +4,12 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from pynetdicom import AE
-from pynetdicom.presentation import build_context
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -22,89 +17,21 @@ from starlette.routing import Route
 
 from gateway import dead_letters
 from gateway.database import DatabaseError
-from gateway.node import Node, running_node
-from gateway.settings import GatewaySettings, Tls
+from gateway.node import running_node
+from gateway.settings import Tls
 from gateway.tls import server_context, server_options
 from tests.bundles import write_made_bundle
 from tests.gateway.certificates import make_certificates, tls_of
-from tests.gateway.conftest import film, make_settings, wait_until
+from tests.gateway.conftest import film
+from tests.gateway.hospital import RULE, Hospital
 from tests.gateway.peers import CAPTURE, REPORT, Shelf, dimse_archive, serving, stow_archive
 from tests.pacs.node import Gateway
 from tests.pacs.service import RunningService
-from tests.server import Server, free_port, running_server
+from tests.server import Server, free_port
+from tests.waiting import wait_until
 
-RULE = {"name": "all", "model": "bright", "destinations": ["archive"]}
 LABELS = {"positive", "negative"}
 LONGEST_OBEYED_S = 900
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real service with a made model."""
-    folder = tmp_path_factory.mktemp("service")
-    write_made_bundle(folder / "store", "bright", 1)
-    with running_server(folder / "store", folder / "log", default_model="bright") as server:
-        yield server
-
-
-@dataclass
-class Hospital:
-    """A gateway and an archive that belong together."""
-
-    folder: Path
-    service_url: str
-    shelf: Shelf = field(default_factory=Shelf)
-    stack: ExitStack = field(default_factory=ExitStack)
-    node: Node | None = None
-
-    def open(self, **tables: Any) -> Node:
-        """Start an archive by STOW-RS and a gateway."""
-        url = self.stack.enter_context(stow_archive(self.shelf))
-        return self.run(self.settings({"stow_url": url}, **tables))
-
-    def settings(self, place: dict[str, Any], **tables: Any) -> GatewaySettings:
-        """Settings with one destination."""
-        archive = {"name": "archive", "settle_seconds": 0.05, "timeout_seconds": 10, **place}
-        whole = {"destinations": [archive], "rules": [RULE], "service": {"url": self.service_url}}
-        return make_settings(self.folder, **whole | tables)
-
-    def run(self, settings: GatewaySettings) -> Node:
-        """Start a gateway."""
-        self.node = self.stack.enter_context(running_node(settings))
-        return self.node
-
-    def send(self, *films: Any) -> None:
-        """Send films to the gateway."""
-        assert self.node is not None
-        entity = AE("SENDER")
-        contexts = [build_context(uid) for uid in sorted({one.SOPClassUID for one in films})]
-        place = ("127.0.0.1", self.node.server.port)
-        association = entity.associate(*place, contexts, "CXRGATE")
-        assert [association.send_c_store(one).Status for one in films] == [0] * len(films)
-        association.release()
-
-    def rows(self, query: str) -> list[dict[str, Any]]:
-        """Rows of the gateway's tables."""
-        assert self.node is not None
-        with self.node.parts.database.reading() as connection:
-            return [dict(row) for row in connection.execute(query)]
-
-    def states(self) -> list[str]:
-        """States of all deliveries."""
-        return [row["state"] for row in self.rows("SELECT state FROM deliveries ORDER BY id")]
-
-    def reasons(self) -> list[tuple[str, str | None]]:
-        """States and reasons of all instances."""
-        rows = self.rows("SELECT state, reason FROM instances ORDER BY id")
-        return [(row["state"], row["reason"]) for row in rows]
-
-
-@pytest.fixture
-def hospital(tmp_path: Path, service: Server) -> Iterator[Hospital]:
-    """A gateway's folder beside the service; the test opens the rest."""
-    hospital = Hospital(tmp_path / "node", service.url)
-    with hospital.stack:
-        yield hospital
 
 
 def test_a_film_has_its_report_in_the_archive_and_a_row_without_its_uids(

@@ -3,11 +3,8 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from operator import methodcaller
-from pathlib import Path
 
-import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -16,28 +13,11 @@ from starlette.routing import Route
 from gateway.node import running_node
 from gateway.queue_page import render_page
 from gateway.timeouts import MAX_TIMEOUTS
-from tests.bundles import write_made_bundle
-from tests.gateway.conftest import film, wait_until
+from tests.gateway.conftest import film
+from tests.gateway.hospital import RULE, Hospital
 from tests.gateway.peers import serving, stow_archive
-from tests.gateway.test_flow import RULE, Hospital
-from tests.server import ROOT, free_port, running_server
-
-
-@pytest.fixture(scope="module")
-def service_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real service with a made model."""
-    folder = tmp_path_factory.mktemp("service")
-    write_made_bundle(folder / "store", "bright", 1)
-    with running_server(folder / "store", folder / "log", default_model="bright") as server:
-        yield server.url
-
-
-@pytest.fixture
-def hospital(tmp_path: Path, service_url: str) -> Iterator[Hospital]:
-    """A gateway's folder beside the service; the test opens the rest."""
-    hospital = Hospital(tmp_path / "node", service_url)
-    with hospital.stack:
-        yield hospital
+from tests.server import ROOT, free_port
+from tests.waiting import wait_until
 
 
 def make_stalling_service(*stalling: bytes) -> Starlette:

@@ -25,11 +25,13 @@ from gateway.period_report import Share
 from gateway.receive import Incoming
 from gateway.results_table import Answered, add_answer, add_event
 from gateway.structured_report import ServiceAnswer
-from tests.gateway.conftest import CT, film, make_settings, wait_until
+from tests.gateway.conftest import CT, film
 from tests.gateway.peers import serving
+from tests.gateway.settings import make_settings
 from tests.pacs.node import Gateway
 from tests.phi_marked_files import find_marks, marked_dicom
 from tests.server import ROOT, free_port
+from tests.waiting import wait_until
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=part'
 

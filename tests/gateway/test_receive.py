@@ -18,7 +18,8 @@ from gateway.receive import CANNOT_UNDERSTAND, Incoming
 from gateway.recovery import recover
 from gateway.spool import Spool
 from tests.gateway.certificates import make_certificates
-from tests.gateway.conftest import CT, Reception, film, in_threads, start_reception, wait_until
+from tests.gateway.conftest import CT, Reception, film, in_threads, start_reception
+from tests.waiting import wait_until
 
 MAX_WAKINGS_A_SECOND = 100
 """pynetdicom alone looks about a thousand times a second in each of the two threads."""

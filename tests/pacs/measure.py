@@ -24,13 +24,14 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from gateway.associations import only_ask
-from tests.gateway.conftest import in_threads, wait_until
+from tests.gateway.conftest import in_threads
 from tests.pacs.archive import Archive
 from tests.pacs.films import Film, send, write_films
 from tests.pacs.node import Gateway
 from tests.pacs.reports import rows
 from tests.pacs.service import RunningService
 from tests.server import ROOT, free_port
+from tests.waiting import wait_until
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 VERIFICATION = "1.2.840.10008.1.1"

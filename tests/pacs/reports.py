@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from tests.pacs.archive import Archive
 from tests.pacs.films import Film
 from tests.pacs.node import Gateway
+from tests.waiting import wait_until
 
 TOLERANCE = 1e-5
 """Another batch may change the last digits of a probability."""
@@ -24,8 +25,6 @@ def wait_for_reports(
     archive: Archive, count: int, *, seconds: float, gateway: Gateway | None = None
 ) -> None:
     """Wait until the archive holds so many reports, however busy the machine is."""
-    from tests.gateway.conftest import wait_until
-
     try:
         wait_until(lambda: archive.count_reports() >= count, seconds=seconds)
     except AssertionError:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from cxr_client import Client
-from tests.gateway.conftest import in_threads, wait_until
+from tests.gateway.conftest import in_threads
 from tests.pacs.archive import Archive
 from tests.pacs.conftest import MakeGateway
 from tests.pacs.films import Film, send
@@ -25,6 +25,7 @@ from tests.pacs.reports import (
     wait_for_reports,
 )
 from tests.pacs.service import RunningService
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(6000)
 

@@ -16,7 +16,7 @@ from pynetdicom.association import Association
 
 from gateway.associations import only_ask
 from gateway.header import UnreadableHeader, read_meta
-from tests.gateway.conftest import in_threads, wait_until
+from tests.gateway.conftest import in_threads
 from tests.pacs.archive import Archive
 from tests.pacs.conftest import MakeGateway
 from tests.pacs.films import Film, send
@@ -24,6 +24,7 @@ from tests.pacs.node import Gateway
 from tests.pacs.reports import rows
 from tests.pacs.service import RunningService
 from tests.phi_marked_files import FOREIGN, MARK, find_marks
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(6000)
 

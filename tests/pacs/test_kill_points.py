@@ -10,13 +10,13 @@ import pytest
 from pydicom import dcmread
 
 from gateway.failpoints import POINTS
-from tests.gateway.conftest import wait_until
 from tests.pacs.archive import Archive
 from tests.pacs.conftest import MakeGateway
 from tests.pacs.films import Film, send
 from tests.pacs.node import Gateway
 from tests.pacs.reports import check_once, rows, wait_for_reports
 from tests.server import free_port
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(6000)
 

@@ -1,93 +1,31 @@
 """Several workers and one device process: the same answers, and nobody's end is anybody else's."""
 
-import json
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.app.server.senders import Tally, post, process_ids, senders
 from tests.app.serving import serving
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 from tests.server import ROOT, Server, running_server
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(
     900
 )  # each starts several processes, for which a busy machine takes long
 
-PNG = make_png(chest(64, 64))
 WAYS = {"workers": 2, "device_process": "on", "engine_lanes": 1, "engine_threads": 1}
-
-
-def until(happens: Callable[[], object], *, seconds: float = 300.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def process_ids(server: Server, kind: str) -> list[int]:
-    """The processes of a kind that the parent has ever started, in order."""
-    lines = [
-        json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
-    ]
-    return [line["pid"] for line in lines if line["message"] == f"{kind} started"]
 
 
 def device_process(server: Server) -> int:
     return process_ids(server, "device process")[-1]
-
-
-@dataclass
-class Tally:
-    """What senders were told: statuses, and requests that had no answer."""
-
-    answers: list[httpx.Response] = field(default_factory=list)
-    lost: int = 0
-
-    def count(self, status: int) -> int:
-        return sum(answer.status_code == status for answer in list(self.answers))
-
-
-@contextmanager
-def senders(server: Server, number: int = 4) -> Iterator[Tally]:
-    """Send images until the block ends or nobody listens, each over a connection of its own."""
-    tally = Tally()
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.is_set():
-            try:
-                tally.answers.append(post(server))
-            except httpx.ConnectError:
-                return
-            except httpx.TransportError:
-                tally.lost += 1
-            if tally.answers and tally.answers[-1].status_code == 503:
-                time.sleep(0.02)
-
-    threads = [threading.Thread(target=send) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield tally
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def post(server: Server) -> httpx.Response:
-    headers = {"content-type": "image/png", "connection": "close"}
-    return httpx.post(f"{server.url}/predict", content=PNG, headers=headers, timeout=120)
 
 
 def shared_memory_files() -> set[str]:
@@ -208,11 +146,11 @@ def test_a_killed_worker_loses_only_its_own_requests(lasting: Server) -> None:
     num_started = len(process_ids(lasting, "worker"))
     device_processes = process_ids(lasting, "device process")
     with senders(lasting, 6) as tally:
-        until(lambda: tally.count(200) > 20)
+        wait_until(lambda: tally.count(200) > 20)
         os.kill(process_ids(lasting, "worker")[0], signal.SIGKILL)
         answered = tally.count(200)
-        until(lambda: tally.count(200) > answered + 40)
-        until(lambda: len(process_ids(lasting, "worker")) == num_started + 1)
+        wait_until(lambda: tally.count(200) > answered + 40)
+        wait_until(lambda: len(process_ids(lasting, "worker")) == num_started + 1)
 
     assert tally.lost <= 6
     assert tally.count(200) == len(tally.answers)
@@ -225,12 +163,12 @@ def test_a_killed_device_process_is_replaced_and_its_requests_are_told_to_wait(
     num_replaced = replaced(lasting, "device_processes")
     workers = process_ids(lasting, "worker")
     with senders(lasting) as tally:
-        until(lambda: tally.count(200) > 20)
+        wait_until(lambda: tally.count(200) > 20)
         os.kill(device_process(lasting), signal.SIGKILL)
-        until(lambda: tally.count(503))
-        until(lambda: tally.answers[-1].status_code == 200)
+        wait_until(lambda: tally.count(503))
+        wait_until(lambda: tally.answers[-1].status_code == 200)
         answered = tally.count(200)
-        until(lambda: tally.count(200) > answered + 20)
+        wait_until(lambda: tally.count(200) > answered + 20)
 
     assert tally.lost == 0
     assert tally.count(200) + tally.count(503) == len(tally.answers)
@@ -245,8 +183,8 @@ def test_a_device_process_that_stands_still_is_killed_and_replaced(lasting: Serv
     stopped = device_process(lasting)
     os.kill(stopped, signal.SIGSTOP)
     with senders(lasting) as tally:
-        until(lambda: device_process(lasting) != stopped)
-        until(lambda: tally.count(200) > 20)
+        wait_until(lambda: device_process(lasting) != stopped)
+        wait_until(lambda: tally.count(200) > 20)
 
     assert "hangs" in lasting.log.read_text()
     assert tally.lost == 0
@@ -255,15 +193,15 @@ def test_a_device_process_that_stands_still_is_killed_and_replaced(lasting: Serv
 
 def test_a_new_version_takes_over_under_load_and_the_old_one_is_closed(lasting: Server) -> None:
     with senders(lasting) as tally:
-        until(lambda: tally.count(200) > 20)
+        wait_until(lambda: tally.count(200) > 20)
         write_made_bundle(lasting.log.parent / "store", "bright", 2)
-        until(lambda: newest_versions(tally) == {2})
+        wait_until(lambda: newest_versions(tally) == {2})
 
     assert tally.lost == 0
     assert tally.count(200) == len(tally.answers)
     assert {answer.json()["model"]["version"] for answer in tally.answers} == {1, 2}
     assert 'version="2"} 1.0' in model_info(lasting)
-    until(lambda: 'version="1"} 0.0' in model_info(lasting))
+    wait_until(lambda: 'version="1"} 0.0' in model_info(lasting))
 
 
 def newest_versions(tally: Tally) -> set[int]:
@@ -284,7 +222,7 @@ def test_a_drain_loses_no_request_and_leaves_nothing_behind(server: Server) -> N
     before = shared_memory_files()
     processes = process_ids(server, "worker") + process_ids(server, "device process")
     with senders(server) as tally:
-        until(lambda: tally.count(200) > 20)
+        wait_until(lambda: tally.count(200) > 20)
         server.process.send_signal(signal.SIGTERM)
         status = server.process.wait(120)
 
@@ -298,6 +236,6 @@ def test_all_processes_go_when_their_parent_is_killed(server: Server) -> None:
     before = shared_memory_files()
     processes = process_ids(server, "worker") + process_ids(server, "device process")
     server.process.kill()
-    until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
+    wait_until(lambda: not any(Path(f"/proc/{process}").exists() for process in processes))
 
     assert shared_memory_files() <= before

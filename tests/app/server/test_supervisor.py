@@ -1,13 +1,10 @@
 """Several worker processes on one port: they count together, are replaced, and end as one."""
 
-import json
 import os
 import re
 import signal
 import socket
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,22 +16,14 @@ from app.server.supervisor import SupervisionLimits, Supervisor
 from app.server.worker_slot import WorkerSlot
 from app.settings import Settings
 from tests.app.server.failing_workers import beat_once, complain, end_at_once
+from tests.app.server.senders import post, process_ids, senders
 from tests.bundles import write_made_bundle
-from tests.factories import chest, make_png
 from tests.server import Server, running_server
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(
     900
 )  # each starts several services, which a busy machine takes its time for
-
-PNG = make_png(chest(64, 64))
-
-
-def post(url: str) -> httpx.Response:
-    """Send an image over a connection of its own, which any worker may take."""
-    return httpx.post(
-        f"{url}/predict", content=PNG, headers={"content-type": "image/png"}, timeout=120
-    )
 
 
 def sample(server: Server, name: str) -> float:
@@ -44,58 +33,12 @@ def sample(server: Server, name: str) -> float:
     )
 
 
-def process_ids(server: Server) -> list[int]:
-    """The workers that the parent has ever started, in order."""
-    lines = [
-        json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")
-    ]
-    return [line["pid"] for line in lines if line["message"] == "worker started"]
-
-
-def until(happens: Callable[[], bool], *, seconds: float = 150.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not happens():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-@contextmanager
-def senders(url: str, number: int = 4) -> Iterator[Counter[str]]:
-    """Send images until the block ends, each over a connection of its own; one that is told to wait
-    stops."""
-    tally: Counter[str] = Counter()
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.is_set():
-            try:
-                answer = post(url)
-            except httpx.ConnectError:  # nobody listens any more: nothing was taken
-                return
-            except httpx.TransportError:
-                tally["lost"] += 1
-                return
-            tally[str(answer.status_code)] += 1
-            if answer.status_code == 503:
-                return
-
-    threads = [threading.Thread(target=send) for _ in range(number)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield tally
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
 @contextmanager
 def two_workers(store: Path, folder: Path) -> Iterator[Server]:
     with running_server(
         store, folder / "log", default_model="bright", workers=2, drain_seconds=0.5
     ) as server:
-        until(lambda: sample(server, "cxr_workers") == 2)
+        wait_until(lambda: sample(server, "cxr_workers") == 2)
         yield server
 
 
@@ -116,12 +59,12 @@ def server(store: Path, tmp_path: Path) -> Iterator[Server]:
 @contextmanager
 def one_is_replaced(server: Server) -> Iterator[int]:
     """Give the process of the oldest worker, and wait until another one works in its place."""
-    before = process_ids(server)
+    before = process_ids(server, "worker")
     replaced = sample(server, "cxr_replaced_workers_total")
     yield next(pid for pid in before if Path(f"/proc/{pid}").exists())
-    until(lambda: len(process_ids(server)) == len(before) + 1)
-    until(lambda: sample(server, "cxr_replaced_workers_total") == replaced + 1)
-    until(lambda: sample(server, "cxr_workers") == 2)
+    wait_until(lambda: len(process_ids(server, "worker")) == len(before) + 1)
+    wait_until(lambda: sample(server, "cxr_replaced_workers_total") == replaced + 1)
+    wait_until(lambda: sample(server, "cxr_workers") == 2)
 
 
 def test_any_worker_shows_the_sum_of_all_and_a_killed_one_is_replaced_without_counters_falling(
@@ -129,13 +72,13 @@ def test_any_worker_shows_the_sum_of_all_and_a_killed_one_is_replaced_without_co
 ) -> None:
     before = sample(lasting, "cxr_predictions_total")
     for _ in range(12):
-        assert post(lasting.url).status_code == 200
+        assert post(lasting).status_code == 200
     counted = [sample(lasting, "cxr_predictions_total") - before for _ in range(6)]
     with one_is_replaced(lasting) as worker:
         os.kill(worker, signal.SIGKILL)
 
     assert counted == [12] * 6
-    assert {post(lasting.url).status_code for _ in range(6)} == {200}
+    assert {post(lasting).status_code for _ in range(6)} == {200}
     assert sample(lasting, "cxr_predictions_total") == before + 18
     assert sample(lasting, "cxr_model_info") == 1
 
@@ -145,11 +88,11 @@ def test_a_worker_whose_event_loop_is_stuck_is_killed_and_replaced(lasting: Serv
         os.kill(worker, signal.SIGSTOP)
 
     assert "hangs" in lasting.log.read_text()
-    assert post(lasting.url).status_code == 200
+    assert post(lasting).status_code == 200
 
 
 def test_connections_that_come_together_are_shared_among_the_workers(lasting: Server) -> None:
-    until(lambda: min(shares(lasting)) > 0)  # both listen
+    wait_until(lambda: min(shares(lasting)) > 0)  # both listen
 
     rounds = [min(shares(lasting)) for _ in range(ROUNDS)]
     assert sum(smaller_share >= 2 for smaller_share in rounds) >= ROUNDS / 4
@@ -162,10 +105,10 @@ ROUNDS = 20
 def shares(server: Server) -> list[int]:
     """Return how many of eight connections that are opened together each worker has taken."""
     url = httpx.URL(server.url)
-    until(lambda: sum(open_connections(server)) == 0)
+    wait_until(lambda: sum(open_connections(server)) == 0)
     together = [socket.create_connection((url.host, url.port or 80)) for _ in range(8)]
     try:
-        until(lambda: sum(open_connections(server)) >= len(together))
+        wait_until(lambda: sum(open_connections(server)) >= len(together))
         return open_connections(server)
     finally:
         for connection in together:
@@ -179,7 +122,7 @@ def open_connections(server: Server) -> list[int]:
     sockets = {
         f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port}") and line[3] == "01"
     }  # established
-    workers = [pid for pid in process_ids(server) if Path(f"/proc/{pid}").exists()]
+    workers = [pid for pid in process_ids(server, "worker") if Path(f"/proc/{pid}").exists()]
     return [len(sockets & set(opened_files(pid))) for pid in workers]
 
 
@@ -191,16 +134,16 @@ def opened_files(pid: int) -> Iterator[str]:
 
 
 def test_a_drain_of_all_workers_loses_no_request(server: Server) -> None:
-    with senders(server.url) as tally:
-        until(lambda: tally["200"] > 10)
+    with senders(server) as tally:
+        wait_until(lambda: tally.count(200) > 10)
         server.process.send_signal(signal.SIGTERM)
         started = time.monotonic()
         status = server.process.wait(60)
 
     assert status == 0
     assert time.monotonic() - started < 15
-    assert tally["lost"] == 0
-    assert tally["503"] > 0
+    assert tally.lost == 0
+    assert tally.count(503) > 0
 
 
 def test_who_comes_after_a_drain_is_refused_and_not_taken_and_dropped(server: Server) -> None:
@@ -225,9 +168,8 @@ def test_who_comes_after_a_drain_is_refused_and_not_taken_and_dropped(server: Se
 
 def test_workers_go_down_when_their_parent_is_killed(server: Server) -> None:
     server.process.kill()
-    until(
-        lambda: not any(Path(f"/proc/{pid}").exists() for pid in process_ids(server)), seconds=120
-    )
+    workers = process_ids(server, "worker")
+    wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 def test_all_workers_swap_to_a_new_version(tmp_path: Path) -> None:
@@ -237,7 +179,7 @@ def test_all_workers_swap_to_a_new_version(tmp_path: Path) -> None:
         store, tmp_path / "log", default_model="bright", workers=2, store_poll_seconds=0.2
     ) as server:
         write_made_bundle(store, "bright", 2)
-        until(lambda: {post(server.url).json()["model"]["version"] for _ in range(8)} == {2})
+        wait_until(lambda: {post(server).json()["model"]["version"] for _ in range(8)} == {2})
         info = httpx.get(f"{server.url}/metrics").text
 
     assert re.search(r'^cxr_model_info{.*version="1"} 0.0$', info, re.MULTILINE)
