@@ -3,7 +3,7 @@
     model_store/<model>/<version>/
         bundle.json     the manifest (`cxr.manifest`)
         model.onnx      the graph, one file
-        golden.npz      phantoms and the answers to them (`cxr.golden`)
+        golden.npz      phantoms and the answers to them (`cxr.golden_answers`)
         metrics.json    what `training evaluate` measured
         MODEL_CARD.md   the same for people
         splits.csv      which training image lay in which fold
@@ -22,8 +22,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from cxr.errors import BundleError
-from cxr.golden import MAX_FILE_BYTES as GOLDEN_BYTES
-from cxr.golden import Golden
+from cxr.golden_answers import MAX_FILE_BYTES as GOLDEN_BYTES
+from cxr.golden_answers import Golden
 from cxr.manifest import GraphFile, Manifest, Slug, Version, read_manifest
 from cxr.regular_file import read_regular_file
 

@@ -16,7 +16,7 @@ import uvicorn
 
 from gateway import dead_letters, deliveries
 from gateway.database import Database, DatabaseError
-from gateway.explain import explain
+from gateway.explain_rules import explain
 from gateway.hashing import SiteKey
 from gateway.html_templates import describe, render_report
 from gateway.http_routes import create_app

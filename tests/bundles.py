@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cxr.bundle import file_sha256, write_bundle
-from cxr.golden import Golden
+from cxr.golden_answers import Golden
 from cxr.graph import OnnxGraph
 from cxr.interpret import Calibration, Cam, DecisionProfile, Labels, NoveltyLimits, Scope
 from cxr.manifest import GraphFile, Manifest, Parity, TrainingData, write_manifest

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cxr.bundle import Bundle
 from cxr.errors import BundleError, GraphError
-from cxr.golden import Golden
+from cxr.golden_answers import Golden
 from cxr.graph.onnx import OnnxGraph
 from cxr.graph.openvino import OpenVinoGraph
 from cxr.graph.runtime import Device, Engine, Precision, Runtime

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxr.golden import Golden
+from cxr.golden_answers import Golden
 from cxr.graph import Graph, OpenVinoGraph, Runtime
 from cxr.interpret import Outputs
 from cxr.manifest import FastPrecision

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from cxr.manifest import Manifest
 from cxr.metrics_schema import CalibrationFigures, Figures, Interval, PrecisionFigures
 from training.evaluation.ood import novelty_lines
-from training.stats.format import figure_text
+from training.stats.figure_texts import figure_text
 from training.stats.localisation import localisation_lines
 
 _POOLS = {"mean": "mean", "lse": "log of the mean exponential"}

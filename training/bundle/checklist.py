@@ -13,7 +13,7 @@ from typing import Any
 from cxr.manifest import Manifest
 from cxr.study_schema import DataStatement, PartitionFigures
 from training.bundle.data_statements import known_statement
-from training.stats.format import figure_text
+from training.stats.figure_texts import figure_text
 
 NOT_STATED = "not stated"
 

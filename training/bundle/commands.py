@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from training.data.arguments import Commands, add_groups, command_text
-from training.stats.format import figure_text
+from training.stats.figure_texts import figure_text
 
 
 def add(commands: Commands) -> None:

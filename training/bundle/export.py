@@ -30,7 +30,7 @@ from training.bundle.add_figures import write_texts
 from training.bundle.checklist import checklist_lines
 from training.bundle.convert_precision import StoredPrecision
 from training.bundle.data_statements import known_statement
-from training.bundle.golden import make_golden
+from training.bundle.golden_inputs import make_golden
 from training.bundle.held_out import HeldOut, fold_graphs, predict_held_out
 from training.bundle.manifest import Draft, graph_properties, write_manifest_of
 from training.bundle.onnx_export import MAX_BATCH, describe, trace

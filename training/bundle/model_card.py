@@ -17,7 +17,7 @@ from training.bundle.card_figures import (
 )
 from training.bundle.card_study import checklist_section, external_warning, study_section
 from training.recipe.schema import IMAGENET
-from training.stats.format import figure_text
+from training.stats.figure_texts import figure_text
 
 _USEFUL_AUROC = 0.7
 """If the interval begins below this, the card says so in its first lines."""

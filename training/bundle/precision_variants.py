@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.errors import BundleError
-from cxr.golden import Golden
+from cxr.golden_answers import Golden
 from cxr.graph import Graph, OnnxGraph, OpenVinoGraph
 from cxr.interpret import PLAIN_PROFILE, DecisionProfile, Outputs
 from cxr.manifest import FastPrecision

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from cxr.evaluation_schema import EvaluationMetrics
 from cxr.metrics_schema import Figures, NoveltyGate
-from training.stats.format import figure_text
+from training.stats.figure_texts import figure_text
 
 
 def summary_lines(metrics: EvaluationMetrics) -> Iterator[str]:

@@ -13,12 +13,12 @@ from training.data.groups import COLUMNS
 from training.data.index import read_table, write_table
 from training.data.split import SplitError, split_folds
 from training.data.system_files import count_stubs
+from training.explore.data_warnings import remarks
 from training.explore.duplicates import NearPair, clusters, near_pairs
 from training.explore.figures import Figures, figures_of
 from training.explore.lesions import Lesions, measure_lesions
 from training.explore.page import page
-from training.explore.remarks import remarks
-from training.explore.scan import Scan, scan_files
+from training.explore.read_files import Scan, scan_files
 from training.explore.survey_result import Survey
 from training.progress import progress_bar
 

@@ -13,7 +13,7 @@ from training.data.class_folders import PARTS
 from training.data.index import DataIndex, IndexRow
 from training.explore.duplicates import NearPair
 from training.explore.lesions import Lesions
-from training.explore.scan import Scan
+from training.explore.read_files import Scan
 
 Floats = NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from training.stats.format import figure_text, interval_text
+from training.stats.figure_texts import figure_text, interval_text
 
 
 def render(template: str, **values: object) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from cxr.metrics_schema import GuessFigures, Localisation, LocalisationGroup
-from training.stats.format import figure_text
+from training.stats.figure_texts import figure_text
 from training.stats.metrics import Floats, auroc, delong_interval, rate, wilson_interval
 
 _TOLERANCE = 0.02

@@ -15,7 +15,7 @@ from app.models.opening_watchdog import OpeningWatch
 from app.models.store import ModelStore
 from cxr.bundle import file_sha256, read_bundle
 from cxr.errors import BundleError
-from cxr.golden import Golden
+from cxr.golden_answers import Golden
 from cxr.graph import open_graph
 from tests.app.models.test_store import load
 from tests.app.serving import serving, until

@@ -18,7 +18,7 @@ from training.data.groups import read_groups
 from training.data.split import split_folds
 from training.explore.duplicates import clusters, near_pairs
 from training.explore.lesions import measure_lesions
-from training.explore.scan import scan_file
+from training.explore.read_files import scan_file
 from training.explore.survey import FOLDS, explore
 
 MASK = "6000 40 56 40"

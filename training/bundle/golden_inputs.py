@@ -7,7 +7,7 @@ rows and columns, M columns of metadata.
 import numpy as np
 from numpy.typing import NDArray
 
-from cxr.golden import Golden
+from cxr.golden_answers import Golden
 from cxr.graph import Graph
 from cxr.metadata_features import encode_metadata_features
 from cxr.phantom import draw_phantom

@@ -1,7 +1,7 @@
 import numpy as np
 
 from cxr.preprocess import PreprocessSpec
-from training.bundle.golden import golden_images
+from training.bundle.golden_inputs import golden_images
 from training.bundle.release_gates.gate import TOLERANCES
 
 
