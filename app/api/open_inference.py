@@ -6,9 +6,6 @@ behind the JSON as it is (binary tensor data extension). Outputs go back either 
 https://github.com/kserve/open-inference-protocol
 """
 
-import base64
-import binascii
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,30 +14,14 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from app.api.open_inference_body import JSON_LENGTH_HEADER, SplitBody, split_body
 from app.api.open_inference_metadata import OUTPUTS, Datatype, Tensor
 from app.api.schemas import PredictionAnswer
 from app.errors import MalformedRequest
 from app.inference.prediction import Prediction
 
-JSON_LENGTH_HEADER = "inference-header-content-length"
-MAX_JSON_BYTES = 16 * 2**20
-"""Base64 of a larger file would hold the event loop up; the binary extension takes any size."""
-
-MAX_JSON_PARTS = 1000
-"""Values in the JSON. A request has about twenty; each costs some microseconds and some hundred
-bytes of memory on the event loop, and one more if it is wrong."""
-
 MAX_FAULTS = 10
 """Faults that a refusal names."""
-
-_COUNTED_BYTES = 64 * 1024
-"""Bytes whose parts are counted at once, so that a body of many parts is refused by its start."""
-
-_BEFORE_A_VALUE = (b",", b"[", b"{")
-"""One of these stands before each value of a list and each member of an object; base64 has none."""
-
-_LENGTH_TEXT = re.compile(r"\d{1,20}", re.ASCII)
-"""A length in a header. Python makes no number of thousands of digits."""
 
 _LENGTH = struct.Struct("<I")
 """Each element of a BYTES tensor follows its length."""
@@ -129,12 +110,9 @@ class Inference:
         Raises:
             MalformedRequest: the body is not as the protocol says.
         """
-        end = _json_end(json_length, len(body))
-        if end > MAX_JSON_BYTES:
-            raise MalformedRequest("A large file belongs behind the JSON (binary tensor data).")
-        _check_parts(body, end)
+        split = split_body(body, json_length)
         try:
-            request = InferRequest.model_validate_json(body[:end])
+            request = InferRequest.model_validate_json(split.json)
         except ValidationError as exc:
             found = exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]
             faults = (_fault(fault["loc"], fault["msg"]) for fault in found)
@@ -142,7 +120,7 @@ class Inference:
         (tensor,) = request.inputs
         if tensor.shape != [1]:
             raise MalformedRequest("inputs.0.shape: must be [1]; send one file a request")
-        return cls(request, _read_file(tensor, body[end:]))
+        return cls(request, _read_file(tensor, split))
 
     def respond(self, prediction: Prediction, request_id: str) -> "InferAnswer":
         """Write the answer as it was asked for."""
@@ -210,42 +188,22 @@ class InferAnswer:
         }
 
 
-def _check_parts(body: bytes, end: int) -> None:
-    """Refuse JSON of more values and members than any request needs."""
-    num_parts = 0
-    for start in range(0, end, _COUNTED_BYTES):
-        stop = min(start + _COUNTED_BYTES, end)
-        num_parts += sum(body.count(mark, start, stop) for mark in _BEFORE_A_VALUE)
-        if num_parts > MAX_JSON_PARTS:
-            raise MalformedRequest("The JSON has more parts than a request needs.")
-
-
-def _json_end(json_length: str | None, num_bytes: int) -> int:
-    if json_length is None:
-        return num_bytes
-    if not _LENGTH_TEXT.fullmatch(json_length) or int(json_length) > num_bytes:
-        raise MalformedRequest(f"{JSON_LENGTH_HEADER}: must be a length within the body")
-    return int(json_length)
-
-
-def _read_file(tensor: RequestInput, binary: bytes) -> bytes:
+def _read_file(tensor: RequestInput, split: SplitBody) -> bytes:
     """Return the one element of the input; raises `MalformedRequest`."""
     size = tensor.parameters.binary_data_size
+    binary = split.binary
     if (size is None) == (tensor.data is None):
         raise MalformedRequest("inputs.0: needs either data or the parameter binary_data_size")
     if tensor.data is not None:
         if len(tensor.data) != 1 or binary:
             raise MalformedRequest("inputs.0.data: must hold one element, and nothing may follow")
-        try:
-            return base64.b64decode(tensor.data[0], validate=True)
-        except (binascii.Error, ValueError) as exc:
-            raise MalformedRequest("inputs.0.data: must be the file in base64") from exc
+        return split.file_of(tensor.data[0])
     if size != len(binary) or size < _LENGTH.size:
         raise MalformedRequest("inputs.0: binary_data_size is not what follows the JSON")
     (length,) = _LENGTH.unpack_from(binary)
     if length != size - _LENGTH.size:
         raise MalformedRequest("inputs.0: the element's length is not what follows it")
-    return binary[_LENGTH.size :]
+    return bytes(binary[_LENGTH.size :])
 
 
 def _to_binary(value: float | str) -> bytes:

@@ -4,7 +4,7 @@ Nothing is written to disk. A client's file name is only echoed to that client.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -66,14 +66,19 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Reser
 
 
 async def read_body(
-    request: Request, max_bytes: int, timeout_s: float, reservation: Reservation
+    request: Request,
+    max_bytes: int,
+    timeout_s: float,
+    reservation: Reservation,
+    check: Callable[[bytes], None],
 ) -> bytes:
-    """Read a body of any media type whole; raises as `read_upload`."""
+    """Read a body of any media type whole; raises as `read_upload`, or as `check` of a piece."""
     _check_announced_size(request, max_bytes, reservation)
     _content_type(request)  # refuses a Content-Encoding
     body = UploadedFile(None, max_bytes)
     async with _in_time(timeout_s):
         async for chunk in _chunks(request, max_bytes, reservation):
+            check(chunk)
             body.add(chunk)
     return body.read()
 

@@ -1,16 +1,13 @@
 """`/v2`: the Open Inference Protocol (KServe v2, REST), over the same path as `/predict`."""
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from app.api.open_inference import (
-    JSON_LENGTH_HEADER,
-    MAX_JSON_BYTES,
-    Inference,
-    InferResponse,
-)
+from app.api.open_inference import Inference, InferResponse
+from app.api.open_inference_body import JSON_LENGTH_HEADER, LONG_BYTES, MAX_JSON_BYTES, JsonParts
 from app.api.open_inference_metadata import (
     Live,
     ModelMetadata,
@@ -151,6 +148,7 @@ async def _infer(
 ) -> Response:
     prediction_request = parameters.prediction_request()
     settings = service.settings
+    json_length = request.headers.get(JSON_LENGTH_HEADER)
     with admit_upload(
         request, service, model=name, prediction_request=prediction_request, deadline=deadline
     ) as (admitted, reservation):
@@ -161,13 +159,21 @@ async def _infer(
                     settings.max_upload_bytes + MAX_JSON_BYTES,
                     settings.receive_timeout_seconds,
                     reservation,
+                    JsonParts(json_length).add,
                 )
-        inference = Inference.read(body, request.headers.get(JSON_LENGTH_HEADER))
+            inference = await read_inference(body, json_length)
         prediction = await while_connected(
             request, service.classifier.classify(inference.file, admitted)
         )
     answer = inference.respond(prediction, current_request_id())
     return Response(answer.body, headers=answer.headers)
+
+
+async def read_inference(body: bytes, json_length: str | None) -> Inference:
+    """Read a body, in a thread if it is long; raises as `Inference.read`."""
+    if len(body) < LONG_BYTES:
+        return Inference.read(body, json_length)
+    return await asyncio.to_thread(Inference.read, body, json_length)
 
 
 def _served(service: Service, name: str, version: str | None = None) -> ServedVersion:

@@ -1,6 +1,7 @@
 import base64
 import json
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,12 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.app.serving import Served, serving
+from app.api.open_inference import Inference
+from app.api.open_inference_body import LONG_BYTES
+from app.api.routes.open_inference import read_inference
+from tests.app.server.conversation import connected
+from tests.app.serving import Served, listening, serving
+from tests.factories import make_png
 
 pytestmark = pytest.mark.anyio
 
@@ -206,6 +212,90 @@ async def test_a_json_of_many_parts_is_refused_before_it_is_parsed(
     assert response.json()["error"] == (
         "malformed_request: The JSON has more parts than a request needs."
     )
+
+
+def large_request(text: bytes) -> bytes:
+    """A request whose file is a text that is cut out of the JSON."""
+    assert len(text) > LONG_BYTES
+    head = (
+        b'{"id": "one", "inputs": [{"name": "file", "shape": [1], "datatype": "BYTES", "data": ["'
+    )
+    return head + text + b'"]}], "outputs": [{"name": "probability"}]}'
+
+
+@pytest.fixture(scope="module")
+def large_png() -> bytes:
+    """A PNG whose base64 has each letter, and is longer than what is parsed with the JSON."""
+    random = np.random.default_rng(0)
+    return make_png(random.integers(0, 256, (500, 600), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "escapes", [{}, {"/": "\\/"}, {"+": "\\u002B"}, {"/": "\\/", "+": "\\u002b"}], ids=repr
+)
+async def test_a_large_file_is_read_from_json_however_its_letters_are_escaped(
+    served: Served, large_png: bytes, escapes: dict[str, str]
+) -> None:
+    text = base64.b64encode(large_png).decode()
+    for letter, escape in escapes.items():
+        assert letter in text
+        text = text.replace(letter, escape)
+    wanted = await predict(served, large_png)
+    response = await served.client.post(INFER, content=large_request(text.encode()))
+
+    assert response.json()["outputs"][0]["data"][0] == wanted["probability"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"A" * 2**20 + b"%", id="another letter"),
+        pytest.param(b"A" * (2**18 - 4) + b"AA==" + b"A" * 2**18, id="more behind its end"),
+        pytest.param(b"A" * (2**20 + 1), id="a letter too many"),
+        pytest.param(b"\\u0041" * 2**18, id="letters that need no escape"),
+    ],
+)
+async def test_a_large_text_that_is_no_base64_is_refused(served: Served, text: bytes) -> None:
+    response = await served.client.post(INFER, content=large_request(text))
+
+    assert response.json() == {
+        "error": "malformed_request: inputs.0.data: must be the file in base64"
+    }
+
+
+async def test_a_large_file_is_read_beside_the_event_loop(served: Served, large_png: bytes) -> None:
+    text = base64.b64encode(large_png + bytes(8 * 2**20))
+    body = large_request(text)
+    started = time.thread_time()
+    for _ in range(5):
+        Inference.read(body, None)
+    alone_s = time.thread_time() - started
+
+    started = time.thread_time()
+    for _ in range(5):
+        await read_inference(body, None)
+    loop_s = time.thread_time() - started
+
+    assert loop_s < 0.2 * alone_s
+
+
+@pytest.mark.parametrize("letter", [b" ", b"1", b"\\"], ids=repr)
+async def test_json_is_short_besides_its_file(served: Served, letter: bytes) -> None:
+    body = b'{"id": "' + letter * 2**21 + b'"}'
+    response = await served.client.post(INFER, content=body)
+
+    assert response.json() == {
+        "error": "malformed_request: The JSON has more bytes than a request needs."
+    }
+
+
+async def test_json_of_many_parts_is_refused_before_it_has_arrived(store: Path) -> None:
+    async with listening(store) as served, connected(served) as (reader, writer):
+        head = f"POST {INFER} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9000000\r\n\r\n"
+        writer.write(head.encode() + b'{"outputs":[' + b"1," * 50_000)
+        answer = await reader.readline()
+
+    assert b" 400 " in answer
 
 
 async def test_a_refusal_names_the_first_ten_faults(served: Served) -> None:
