@@ -33,6 +33,10 @@ MULTIPART = "multipart/form-data"
 _FRAMING_BYTES = 64 * 1024
 """Bytes that the boundaries and headers of a multipart body may add to its files."""
 
+_REFUSAL_S = 0.1
+"""Seconds before a body is refused that has not arrived whole. The rest of it still has to be
+received, and a sender that tries again at once would keep the event loop busy."""
+
 _MAX_TYPE_LETTERS = 1024
 """Letters of a Content-Type. It is taken apart on the event loop, letter by letter."""
 
@@ -78,7 +82,11 @@ async def read_body(
     body = UploadedFile(None, max_bytes)
     async with _in_time(timeout_s):
         async for chunk in _chunks(request, max_bytes, reservation):
-            check(chunk)
+            try:
+                check(chunk)
+            except MalformedRequest:
+                await asyncio.sleep(_REFUSAL_S)
+                raise
             body.add(chunk)
     return body.read()
 
