@@ -4,6 +4,7 @@ Shape suffixes: H rows, W columns.
 """
 
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ from PIL import Image
 from cxr.bounded_reads import BoundedReads
 from cxr.codestream import read_jpeg_outline
 from cxr.decode_cost import check_thread, jpeg_seconds, png_seconds
-from cxr.deep_png import DeepImage, decode_deep_png, is_deep_png, scale_depth
+from cxr.deep_png import MAX_CHUNKS, DeepImage, decode_deep_png, is_deep_png, scale_depth
 from cxr.errors import CorruptImage, ImageError, NeedsWorker, NotARadiograph, TooLarge
 from cxr.image_size import check_size, jpeg_reduction
 from cxr.jpeg import decode_jpeg
@@ -42,6 +43,7 @@ def read_png(data: bytes, *, max_pixels: int, in_thread: bool = False) -> Radiog
         NeedsWorker: it is read `in_thread` and may take long.
     """
     warnings: tuple[ImageWarning, ...] = ()
+    _check_one_header(data)
     with _opened(data, "PNG", max_pixels) as image:
         if in_thread:
             check_thread(_png_seconds(image, len(data)), image.height * image.width)
@@ -95,6 +97,18 @@ def read_jpeg(
     if has_lost_piece(outline) or looks_torn(samples, outline.block_rows // reduction):
         warnings = (*warnings, LOOKS_DAMAGED)
     return Radiograph(upright(samples, orientation), Metadata(), processing, warnings, reduction)
+
+
+def _check_one_header(data: bytes) -> None:
+    """Raise `CorruptImage` if a PNG states its size twice: decoders differ on which one holds."""
+    start = len(PNG_MAGIC)
+    for place in range(MAX_CHUNKS):
+        length, kind = struct.unpack(">L4s", data[start : start + 8].ljust(8, b"\0"))
+        if kind == b"IHDR" and place:
+            raise CorruptImage("The PNG has two headers.")
+        start += 12 + length
+        if kind == b"IDAT" or start > len(data):
+            return
 
 
 @contextmanager

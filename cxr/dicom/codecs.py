@@ -87,8 +87,8 @@ def codec_of(syntax: UID) -> Codec:
 class Frame:
     """One decoded frame: [H, W], or [H, W, 3] as RGB, or as YBR if `is_ybr`.
 
-    `is_repaired` tells that the codestream has other colours than the header states, `is_torn`
-    that a scan looks damaged.
+    `is_repaired` tells that the codestream has other colours or another sign than the header
+    states, `is_torn` that a scan looks damaged.
     """
 
     stored: Stored
@@ -200,7 +200,10 @@ def _decode_stream(
         main_header = read_jpeg_2000_outline(stream)
         _check_stated(main_header.rows, main_header.columns, layout, max_pixels)
         is_ybr = layout.is_ybr and not main_header.undoes_ybr
-        return Frame(imagecodecs.jpeg2k_decode(stream), is_compressed=True, is_ybr=is_ybr)
+        stored = imagecodecs.jpeg2k_decode(stream)
+        # Which of the two is right is unknown: writers leave either flag from another step.
+        contradicts = layout.is_grey and (stored.dtype.kind == "i") != layout.is_signed
+        return Frame(stored, is_compressed=True, is_ybr=is_ybr, is_repaired=contradicts)
     outline = _read_outline(pixel_data)
     _check_stated(outline.rows, outline.columns, layout, max_pixels)
     if codec is _JPEG_LS:

@@ -6,7 +6,7 @@ A single-frame image is all its fragments together, whatever the offset table li
 import struct
 
 from cxr.codestream import JPEG_START
-from cxr.errors import CorruptImage, TooLarge
+from cxr.errors import CorruptImage, NotARadiograph, TooLarge
 from cxr.jpeg_2000 import JP2_START, JPEG_2000_START
 
 MAX_FRAGMENTS = 50_000
@@ -25,6 +25,7 @@ def single_frame(pixel_data: bytes) -> bytes:
 
     Raises:
         CorruptImage: a fragment is cut short, or there is none.
+        NotARadiograph: there are several frames, whatever the header says.
         TooLarge: more fragments than are read.
     """
     if pixel_data.startswith(_STARTS):
@@ -37,6 +38,7 @@ def only_fragment(pixel_data: bytes) -> slice | None:
 
     Raises:
         CorruptImage: a fragment is cut short, or there is none.
+        NotARadiograph: there are several frames, whatever the header says.
         TooLarge: more fragments than are read.
     """
     if pixel_data.startswith(_STARTS):
@@ -51,7 +53,11 @@ def _fragments(pixel_data: bytes) -> list[slice]:
     if not items:
         raise CorruptImage("The pixel data has no frame.")
     has_table = len(items) > 1 and not pixel_data.startswith(_STARTS, items[0].start, items[0].stop)
-    return items[1:] if has_table else items
+    fragments = items[1:] if has_table else items
+    starts = (pixel_data.startswith(_STARTS, part.start, part.stop) for part in fragments)
+    if sum(starts) > 1:
+        raise NotARadiograph("The file holds several frames; one radiograph is expected.")
+    return fragments
 
 
 def _items(pixel_data: bytes) -> list[slice]:

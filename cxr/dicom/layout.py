@@ -46,6 +46,8 @@ def read_layout(dataset: Dataset) -> PixelLayout:
     photometric = photometric_interpretation(dataset)
     if photometric not in (text(dataset, "PhotometricInterpretation"), "PALETTECOLOR"):
         _write(dataset, "PhotometricInterpretation", photometric)  # pydicom compares it exactly
+    if not photometric.startswith(_READ):
+        raise CorruptImage("The pixels mean neither greys nor RGB, YBR or palette colours.")
     allocated = whole_number(dataset, "BitsAllocated")
     is_single = photometric.startswith("MONOCHROME") or photometric == "PALETTECOLOR"
     is_repaired = not all(is_stated(dataset, keyword) for keyword in _COMPLETED)
@@ -79,6 +81,9 @@ def photometric_interpretation(dataset: Dataset) -> str:
         raise CorruptImage("PhotometricInterpretation is missing.")
     return stated
 
+
+_READ = ("MONOCHROME", "PALETTECOLOR", "RGB", "YBR")
+"""Retired ones such as HSV or CMYK have three or four samples too, of another meaning."""
 
 _COMPLETED = ("SamplesPerPixel", "PixelRepresentation", "BitsStored")
 

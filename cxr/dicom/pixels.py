@@ -20,12 +20,12 @@ from cxr.dicom.header import texts, transfer_syntax
 from cxr.dicom.layout import PixelLayout
 from cxr.dicom.lut import read_lut
 from cxr.dicom.shutter import Shutter, read_shutter
+from cxr.dicom.stored_bits import Patterns, from_lowest_bit, stored_patterns
 from cxr.errors import CorruptImage, ImageError
 from cxr.radiograph import Intensity
 from cxr.warning_codes import LOOKS_DAMAGED, ImageWarning, WarningCode
 
 Grey = NDArray[np.uint8]
-Patterns = NDArray[np.uint16] | Grey
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """ITU-R BT.601, as JPEG uses it."""
@@ -101,19 +101,19 @@ def _render_grey(
     if not (scalable and is_plain and shutter.covered_HW is None):
         reduction = 1
     frame = read(reduction=reduction)
-    patterns_HW, bits = _patterns(frame, layout)
+    patterns_HW, bits, is_cut = stored_patterns(dataset, frame, layout)
     if bits != layout.bits_stored:
         scale = read_grey_scale(dataset, bits, is_signed=layout.is_signed)
     inverted = layout.photometric == "MONOCHROME1"
     grey_HW = _map_to_grey(scale, patterns_HW, bits, shutter, inverted=inverted)
-    is_deeper = bits != layout.bits_stored
+    has_other_depth = is_cut or bits != layout.bits_stored
     repairs = (scale, layout, frame, shutter)
     warnings = [LOOKS_DAMAGED] if frame.is_torn else []
     warnings += _warnings(
         dataset,
         scale.intensity,
         inverted=inverted,
-        repaired=is_deeper or any(part.is_repaired for part in repairs),
+        repaired=has_other_depth or any(part.is_repaired for part in repairs),
         sheared=not frame.is_compressed and are_sides_exchanged(patterns_HW),
     )
     pixels_HW = shutter.close(grey_HW)
@@ -132,33 +132,6 @@ def _map_to_grey(
         table_V = 255 - table_V
     table_V[scale.padding_V] = 0
     return _look_up(table_V, patterns_HW)
-
-
-def _patterns(frame: Frame, layout: PixelLayout) -> tuple[Patterns, int]:
-    """Stored values as unsigned bit patterns, and of how many bits they are.
-
-    Bits above and below the stored ones are overlays or junk (PS3.5 section 8.1.1).  A
-    compressed stream has no room for junk: if it is deeper than the header says, it is right.
-    """
-    stored_HW = frame.stored
-    bits = layout.bits_stored
-    if stored_HW.ndim != 2:
-        raise CorruptImage("The pixel data has other samples than the header states.")
-    unsigned_HW = (
-        stored_HW.view(f"u{stored_HW.itemsize}") if stored_HW.dtype.kind == "i" else stored_HW
-    )
-    depth = 8 * unsigned_HW.itemsize
-    if bits >= depth:
-        return unsigned_HW, bits
-    if frame.is_compressed and not layout.is_signed:
-        needed = int(unsigned_HW.max()).bit_length()
-        return unsigned_HW, max(bits, needed)
-    shift = layout.high_bit + 1 - bits
-    if 0 < shift <= depth - bits:
-        unsigned_HW = unsigned_HW >> unsigned_HW.dtype.type(shift)
-    if int(unsigned_HW.max()) < 2**bits:  # nothing above the stored bits, as in most files
-        return unsigned_HW, bits
-    return unsigned_HW & unsigned_HW.dtype.type(2**bits - 1), bits
 
 
 def _strips(image: NDArray[Any]) -> Iterator[slice]:
@@ -221,16 +194,21 @@ def _color_luma(dataset: Dataset, layout: PixelLayout, frame: Frame) -> tuple[Gr
     """Return the brightness of a colour frame, and whether it has other colours than stated."""
     samples = frame.stored
     if samples.ndim == 2 and layout.photometric == "PALETTECOLOR":
-        return _palette_luma(dataset, *_patterns(frame, layout))
+        patterns_HW, bits, is_cut = stored_patterns(dataset, frame, layout)
+        luma_HW, is_repaired = _palette_luma(dataset, patterns_HW, bits)
+        return luma_HW, is_repaired or is_cut
     top = 2 ** min(layout.bits_stored, 8 * samples.itemsize) - 1
     if samples.dtype.kind != "u" or (samples.ndim == 3 and samples.shape[2] != 3):
         raise CorruptImage("The colour image has neither three samples nor a palette.")
+    if not frame.is_compressed:
+        samples = from_lowest_bit(samples, layout)
+    is_cut = int(samples.max()) > top
     samples = samples & samples.dtype.type(top)
     if samples.ndim == 2:  # a grey codestream under a header that states colours
         return _luma(samples[..., None], np.array([1.0]), top), True
     is_neutral = not frame.is_ybr and _has_neutral_chroma(samples, top)
     weights = np.array([1.0, 0.0, 0.0]) if frame.is_ybr or is_neutral else LUMA
-    return _luma(samples, weights, top), is_neutral
+    return _luma(samples, weights, top), is_neutral or is_cut
 
 
 def _has_neutral_chroma(samples_HWS: NDArray[Any], top: int) -> bool:
