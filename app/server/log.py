@@ -5,11 +5,10 @@ limited length. Lines that find it full are dropped and counted.
 """
 
 import logging
-import queue
 import sys
 import threading
-import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -23,6 +22,9 @@ _MAX_LINES = 10_000
 
 _MAX_CHARACTERS = 16_384
 """Longest line."""
+
+_GATHER_S = 0.05
+"""Seconds for which lines are gathered before they are written."""
 
 _CLOSE_S = 1.0
 """Seconds for which the end of the process waits for a log that is not read."""
@@ -54,7 +56,11 @@ class SafeJsonFormatter(JsonFormatter):
 
 
 class QueuedHandler(logging.Handler):
-    """Hand lines to a thread that writes them; never wait for it."""
+    """Hand records to a thread that formats and writes them; never wait for it.
+
+    The thread takes up what a moment has brought, all at once. If it woke for each line, it would
+    ask for the interpreter between two steps of every answer.
+    """
 
     def __init__(self, stream: TextIO, *, max_lines: int = _MAX_LINES) -> None:
         """Take the stream that is written to, and how many lines may wait for it."""
@@ -63,33 +69,28 @@ class QueuedHandler(logging.Handler):
         self.on_drop: Callable[[], object] = lambda: None
         """Called for each line that is dropped."""
         self._stream = stream
-        self._lines: queue.Queue[str | None] = queue.Queue(max_lines)
+        self._max_lines = max_lines
+        self._records = deque[logging.LogRecord]()
+        self._has_records = threading.Event()
+        self._is_ending = threading.Event()
         self._num_reported = 0
         self._thread = threading.Thread(target=self._write_on, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue one line, or drop it if the queue is full."""
-        try:
-            line = self.format(record)
-        except Exception:  # a record that can't be written must not stop what it reports
+        """Queue one record, or drop it if the queue is full."""
+        if len(self._records) >= self._max_lines:
             self._drop()
             return
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self._drop()
+        self._records.append(record)
+        if not self._has_records.is_set():
+            self._has_records.set()
 
     def close(self) -> None:
         """Write what waits, for a limited time."""
-        deadline = time.monotonic() + _CLOSE_S
-        while time.monotonic() < deadline and self._thread.is_alive():
-            try:
-                self._lines.put(None, timeout=0.1)
-            except queue.Full:
-                continue
-            self._thread.join(max(0.0, deadline - time.monotonic()))
-            break
+        self._is_ending.set()
+        self._has_records.set()
+        self._thread.join(_CLOSE_S)
         super().close()
 
     def _drop(self) -> None:
@@ -97,17 +98,33 @@ class QueuedHandler(logging.Handler):
         self.on_drop()
 
     def _write_on(self) -> None:
-        while (line := self._lines.get()) is not None:
-            try:
-                self._stream.write(line[:_MAX_CHARACTERS] + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):  # nobody reads any more, or the stream is closed
+        while self._records or not self._is_ending.is_set():
+            self._has_records.wait()
+            self._is_ending.wait(_GATHER_S)
+            self._has_records.clear()
+            self._write([self._records.popleft() for _ in range(len(self._records))])
+
+    def _write(self, records: list[logging.LogRecord]) -> None:
+        """Write records as lines, and say how many were dropped since this was said last."""
+        text = "".join(map(self._line, records))
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # nobody reads any more, or the stream is closed
+            for _ in records:
                 self._drop()
-                continue
-            if self.num_dropped > self._num_reported and self._lines.empty():
-                num_new = self.num_dropped - self._num_reported
-                self._num_reported = self.num_dropped
-                logging.getLogger("cxr.log").warning("lines were dropped", extra={"count": num_new})
+            return
+        if self.num_dropped > self._num_reported and not self._records:
+            num_new = self.num_dropped - self._num_reported
+            self._num_reported = self.num_dropped
+            logging.getLogger("cxr.log").warning("lines were dropped", extra={"count": num_new})
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record)[:_MAX_CHARACTERS] + "\n"
+        except Exception:  # a record that can't be written must not stop what it reports
+            self._drop()
+            return ""
 
 
 def configure_logging(level: str) -> QueuedHandler:
