@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.graph_runner import STOPPED, GraphRunner
-from app.inference.inline import InlineRun, inline_run
+from app.inference.inline import MOST_INLINE, InlineRun, inline_run
 from app.inference.pending_request import InferenceResult, Item, PendingRequest
 from app.inference.queue_capacity import QueueCapacity
 from app.inference.step_times import RunEstimate
@@ -154,7 +154,8 @@ class Batcher:
     def _must_queue(self) -> bool:
         """Tell whether an image waits for a runner even if a run slot is free; in any thread."""
         runner = self._runner
-        would_fill_batches = runner.max_batch > 1 and self.capacity.num_held > self.num_run_slots
+        is_crowded = self.capacity.num_held > self.num_run_slots
+        would_fill_batches = runner.max_batch > MOST_INLINE and is_crowded
         return bool(runner.fault or self._num_waiting or would_fill_batches)
 
     async def close(self) -> None:

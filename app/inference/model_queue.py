@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.inference.batcher import Batcher
 from app.inference.device.device_queue import DeviceQueue
 from app.inference.device.remote_graph import RemoteGraph
+from app.inference.inline import InlineImage
 from app.inference.pending_request import InferenceResult
 from app.inference.queue_capacity import QueueCapacity
 from app.models.store import ServedVersion
@@ -19,15 +20,15 @@ from app.telemetry import Metrics
 
 
 class InlineStep(Protocol):
-    """Runs one image in the thread that decoded it, or lets it queue."""
+    """Lets one image run in the thread that decoded it, or lets it queue."""
 
-    def run(
+    def take(
         self,
         image_HW: NDArray[np.uint8],
         metadata_M: NDArray[np.float32] | None = None,
         *,
         with_map: bool = True,
-    ) -> InferenceResult | None:
+    ) -> InlineImage | None:
         """Return None if the image must queue."""
         ...
 

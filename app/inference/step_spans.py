@@ -21,11 +21,12 @@ def record_preparation(prepared: Prepared, *, since: float, inline: InferenceRes
     """
     now = time.perf_counter()
     ran_from = now - (inline.run_s if inline else 0.0)
-    decoded = ran_from - prepared.preprocess_s
+    ready = ran_from - (inline.queue_s if inline else 0.0)
+    decoded = ready - prepared.preprocess_s
     decode_began = decoded - prepared.decode_s
     record_span("queue", min(since, decode_began), decode_began)
     record_span("decode", decode_began, decoded)
-    record_span("preprocess", decoded, ran_from)
+    record_span("preprocess", decoded, ready)
     if inline is not None:
         record_span("run", ran_from, now)
 

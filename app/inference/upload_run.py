@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.inference.admission import InFlight
 from app.inference.decoders import Decoders, Preparation, Prepared
+from app.inference.inline import InlineImage
 from app.inference.model_queue import InlineStep, ModelQueue
 from app.inference.pending_request import InferenceResult
 from app.inference.prediction import merge_metadata
@@ -57,7 +58,11 @@ class UploadRun:
         try:
             with self.queue.inline() as inline:
                 return await self.decoders.prepare_in_thread(
-                    partial(self._run_inline, inline), data, self.preparation, start_by=start_by
+                    partial(self._take_inline, inline),
+                    data,
+                    self.preparation,
+                    start_by=start_by,
+                    run_s=self.queue.own_seconds(len(self.admitted.views)),
                 )
         except NeedsWorker as needs:
             seconds = needs.seconds
@@ -71,12 +76,12 @@ class UploadRun:
         )
         return prepared, None
 
-    def _run_inline(self, inline: InlineStep, prepared: Prepared) -> InferenceResult | None:
-        """Run one plain view here, unless fewer threads than run slots would leave some idle."""
+    def _take_inline(self, inline: InlineStep, prepared: Prepared) -> InlineImage | None:
+        """Let a plain view run here, unless fewer threads than run slots leave some idle."""
         is_plain = self.admitted.views == (PLAIN,)
         if not is_plain or self.decoders.num_threads < self.queue.num_run_slots:
             return None
-        return inline.run(
+        return inline.take(
             prepared.image_HW,
             self._metadata_features(prepared),
             with_map=self.admitted.request.heatmap,

@@ -18,6 +18,9 @@ from cxr.regular_file import read_regular_file
 
 logger = logging.getLogger("cxr.engine")
 
+_RULE = 2
+"""Counts up if another plan would be chosen by the same measurement."""
+
 _MAX_FILE_BYTES = 64 * 1024
 _MAX_BATCH = 64
 _MAX_RUN_S = 60.0
@@ -100,6 +103,7 @@ class PlanCache:
         if runtime.cache_dir is None:
             return None
         facts = (
+            _RULE,
             bundle.sha256,
             runtime.name,
             runtime.precision,

@@ -9,21 +9,29 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar
 
-from app.cpu import COMPUTE_NICENESS, PICTURE_NICENESS, step_back
+from app.cpu import PICTURE_NICENESS, step_back
 from app.errors import DeadlineExceeded
 from app.inference.decoders.pool import WorkerPool
+from app.inference.decoders.upload_threads import (
+    NOT_BEGUN,
+    Done,
+    StepTask,
+    UploadTask,
+    UploadThreads,
+)
+from app.inference.inline import MOST_INLINE, InlineImage
 from app.inference.step_times import DecodeTimes
 from cxr.decode_and_preprocess import HEATMAP_SIDE, Preparation, Prepared, prepare
 from cxr.errors import NeedsWorker
 
 __all__ = ["HEATMAP_SIDE", "Decoders", "Preparation", "Prepared"]
 
-_AT_HAND = 2
-"""Uploads that each thread has at hand, the one in work among them: so it need not wait for the
-event loop to find the next. More would keep the steps after decoding waiting behind them."""
+_AT_HAND = 2 * MOST_INLINE
+"""Uploads that each thread has at hand, those in work among them: so it need not wait for the
+event loop to find the next ones."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,12 +46,7 @@ class Decoders:
         self.num_threads = num_threads
         self._in_hand = asyncio.Semaphore(_AT_HAND * num_threads)
         self._times = DecodeTimes()
-        self._threads = ThreadPoolExecutor(
-            num_threads,
-            thread_name_prefix="decode",
-            initializer=step_back,
-            initargs=(COMPUTE_NICENESS,),
-        )
+        self._threads = UploadThreads(num_threads)
         self._picture_thread = ThreadPoolExecutor(
             1,
             thread_name_prefix="picture",
@@ -91,49 +94,59 @@ class Decoders:
             Overloaded: so many files wait for a worker process that this one would be late.
             DeadlineExceeded: the thread was not free in time.
         """
-        task = _DecodeTask(_nothing, data, preparation, start_by, _forget)
         try:
-            prepared, _ = await self.run_in_picture_thread(task.run)
+            return await self.run_in_picture_thread(_prepare_here, data, preparation, start_by)
         except NeedsWorker as needs:
             seconds = needs.seconds
-        else:
-            return prepared
         return await self.prepare_in_worker(
             data, preparation, start_by=start_by, sender=sender, seconds=seconds
         )
 
     async def prepare_in_thread(
         self,
-        step: Callable[[Prepared], T],
+        step: Callable[[Prepared], InlineImage | None],
         data: bytes,
         preparation: Preparation,
         *,
         start_by: float,
-    ) -> tuple[Prepared, T | None]:
-        """Prepare one upload and take the next step with its image in the same thread.
+        run_s: float = 0.0,
+    ) -> Done:
+        """Prepare one upload, and run its image in the same thread if `step` returns it.
 
         The decoded image still lies in the caches of its core, and no other thread need be woken.
 
+        Args:
+            step: called in the thread; returns None if the image is not to run there, or not now.
+            data: the file.
+            preparation: how to prepare it.
+            start_by: as in `prepare`.
+            run_s: how long the run will take. An upload that is decoded quicker than that may
+                share it with another.
+
         Returns:
-            The image and what `step` gave, or None for the step if nobody waits any more.
+            The image and what the run gave, or None for the run if there was none.
 
         Raises:
             ImageError: what is wrong with the file.
             NeedsWorker: a worker process must prepare it.
             DeadlineExceeded: no thread was free in time.
-            Exception: whatever `step` raises.
+            InferenceFailed: the graph failed on the image.
         """
         loop = asyncio.get_running_loop()
 
         def learn(seconds: float) -> None:
             loop.call_soon_threadsafe(self._times.observe, len(data), seconds)
 
-        task = _DecodeTask(step, data, preparation, start_by, learn)
-        try:
-            async with self._in_hand:
-                done = await loop.run_in_executor(self._threads, task.run)
-        finally:
-            task.is_wanted = False
+        async with self._in_hand:
+            task = UploadTask(
+                data, preparation, start_by, step, learn, self.seconds(len(data)), run_s,
+                loop.create_future(),
+            )  # fmt: skip
+            self._threads.submit(task)
+            try:
+                done = await task.answer
+            finally:
+                task.is_wanted = False
         if preparation.preview_side is None:  # pictures take their own time
             self._times.observe(len(data), done[0].seconds)
         return done
@@ -157,9 +170,9 @@ class Decoders:
 
     async def run_in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run another step on pixels beside the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: step(*args, **kwargs)
-        )
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._threads.submit(StepTask(partial(step, *args, **kwargs), answer))
+        return await answer
 
     async def run_in_picture_thread(
         self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -171,37 +184,13 @@ class Decoders:
 
     async def close(self) -> None:
         """Stop the processes and let the threads end."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         self._picture_thread.shutdown(wait=False, cancel_futures=True)
         await self._pool.close()
 
 
-@dataclass(eq=False, slots=True)
-class _DecodeTask(Generic[T]):
-    """The work of one thread on one upload, and whether anybody still waits for it."""
-
-    step: Callable[[Prepared], T]
-    data: bytes
-    preparation: Preparation
-    start_by: float
-    learn: Callable[[float], object]
-    """Take the seconds of a file whose sender gave up: it cost as much as any other."""
-    is_wanted: bool = True
-
-    def run(self) -> tuple[Prepared, T | None]:
-        """Prepare the upload and take the step, in a thread; raise as `prepare_in_thread`."""
-        if time.monotonic() >= self.start_by:
-            raise DeadlineExceeded("The deadline passed before the file was decoded.")
-        prepared = prepare(self.data, self.preparation, can_be_stopped=False)
-        if not self.is_wanted:
-            self.learn(prepared.seconds)
-            return prepared, None
-        return prepared, self.step(prepared)
-
-
-def _nothing(_prepared: Prepared) -> None:
-    return None
-
-
-def _forget(_seconds: float) -> None:
-    return None
+def _prepare_here(data: bytes, preparation: Preparation, start_by: float) -> Prepared:
+    """Prepare an upload in the calling thread."""
+    if time.monotonic() >= start_by:
+        raise DeadlineExceeded(NOT_BEGUN)
+    return prepare(data, preparation, can_be_stopped=False)

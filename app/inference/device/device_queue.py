@@ -116,14 +116,14 @@ class DeviceQueue:
 class NoInlineRun:
     """Stands where `InlineRun` does, and lets every image queue."""
 
-    def run(
+    def take(
         self,
         _image_HW: NDArray[np.uint8],
         _metadata_M: NDArray[np.float32] | None = None,
         *,
         with_map: bool = True,
     ) -> None:
-        """Run nothing."""
+        """Take nothing."""
 
 
 def _do_nothing() -> None:

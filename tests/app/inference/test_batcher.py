@@ -1,7 +1,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.batcher import Batcher
+from app.inference.inline import InlineImage, InlineRun, run_inline
 from app.inference.pending_request import InferenceResult
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics
@@ -299,7 +300,18 @@ def fail_on(error: BaseException) -> Any:
 async def in_thread(batcher: Batcher, grey: int) -> InferenceResult | None:
     """Answer an image as a thread that has just decoded it would."""
     with batcher.inline() as inline:
-        return await asyncio.to_thread(inline.run, views(grey)[0])
+        return await asyncio.to_thread(run_here, inline, views(grey)[0])
+
+
+def run_here(inline: InlineRun, image_HW: NDArray[np.uint8]) -> InferenceResult | None:
+    """Run one image in the calling thread; None if it must queue."""
+    image = inline.take(image_HW)
+    if image is None:
+        return None
+    (outcome,) = run_inline((image,))
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 async def test_an_image_is_answered_inline_in_the_thread_that_made_it(graph: FakeGraph) -> None:
@@ -308,7 +320,6 @@ async def test_an_image_is_answered_inline_in_the_thread_that_made_it(graph: Fak
 
     assert answer is not None
     np.testing.assert_allclose(answer.outputs.logit_N, [0.2], atol=1e-6)
-    assert answer.queue_s == 0
 
 
 async def test_images_that_may_go_together_wait_for_a_runner_and_one_alone_does_not(
@@ -343,7 +354,7 @@ async def test_an_image_does_not_overtake_those_that_wait_for_a_runner(graph: Fa
         waits = ask(batcher, 1)
         await asyncio.sleep(0)  # it queues now, and the runner has not come to it yet
         with batcher.inline() as inline:
-            assert inline.run(views(2)[0]) is None
+            assert inline.take(views(2)[0]) is None
         await waits
 
 
@@ -406,3 +417,47 @@ async def test_an_image_that_fails_inline_fails_alone_and_a_worse_error_stops_th
             await in_thread(batcher, 0)
         await until(lambda: batcher.fault)
         assert await in_thread(batcher, BAD) is None
+
+
+async def together(batcher: Batcher, *greys: int) -> list[InferenceResult | InferenceFailed | None]:
+    """Run images as a thread that has decoded them one after the other would."""
+    with ExitStack() as stack:
+        images: list[InlineImage] = []
+        for grey in greys:
+            image = stack.enter_context(batcher.inline()).take(views(grey)[0])
+            assert image is not None
+            images.append(image)
+        return await asyncio.to_thread(run_inline, images)
+
+
+async def test_two_images_of_one_thread_share_a_run_and_each_gets_its_own_outputs(
+    graph: FakeGraph,
+) -> None:
+    async with batching(graph, max_batch=2) as batcher:
+        answers = await together(batcher, 51, 102)
+
+    assert graph.batch_sizes == [2]
+    for answer, logit in zip(answers, (0.2, 0.4), strict=True):
+        assert isinstance(answer, InferenceResult)
+        np.testing.assert_allclose(answer.outputs.logit_N, [logit], atol=1e-6)
+
+
+async def test_of_two_images_that_share_a_run_only_the_bad_one_fails(graph: FakeGraph) -> None:
+    graph.failure = fail_on(GraphError("bad"))
+    async with batching(graph, max_batch=2) as batcher:
+        bad, good = await together(batcher, BAD, 51)
+
+    assert isinstance(bad, InferenceFailed)
+    assert isinstance(good, InferenceResult)
+    assert graph.batch_sizes == [2, 1, 1]
+
+
+async def test_images_of_two_models_never_share_a_run(graph: FakeGraph) -> None:
+    async with batching(graph, max_batch=2) as one, batching(graph, max_batch=2) as other:
+        with one.inline() as first, other.inline() as second:
+            images = (first.take(views(1)[0]), second.take(views(2)[0]))
+            assert images[0] is not None
+            assert images[1] is not None
+            await asyncio.to_thread(run_inline, (images[0], images[1]))
+
+    assert graph.batch_sizes == [1, 1]

@@ -11,14 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLELossless
 
 from app.errors import DeadlineExceeded, NotReady, Overloaded
+from app.inference.batcher import Batcher
 from app.inference.decoders import Decoders, Preparation, Prepared
+from app.inference.decoders.upload_threads import Done
+from app.models.execution_plan import ExecutionPlan
+from app.telemetry import Metrics
 from cxr.decode import DecodeLimits
 from cxr.decode_and_preprocess import HEATMAP_SIDE, prepare
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NeedsWorker, NotAChest, TooLarge
 from cxr.preprocess import PreprocessSpec
+from tests.app.fake_graph import FakeGraph
 from tests.app.serving import until
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 
@@ -55,6 +61,10 @@ async def worker_of(decoders: Decoders) -> int:
     await decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf)
     (process_id,) = decoders.worker_process_ids
     return process_id
+
+
+def nothing(_prepared: Prepared) -> None:
+    """Leave an image to the queue."""
 
 
 @pytest.mark.parametrize("preparation", [PLAIN, WITH_PREVIEW], ids=["plain", "preview"])
@@ -286,18 +296,20 @@ async def test_a_small_picture_is_not_enlarged_for_a_heat_map() -> None:
 
 
 async def test_the_next_step_is_taken_with_the_image_in_the_same_thread() -> None:
+    seen = list[tuple[str, NDArray[np.uint8]]]()
     async with decoding() as decoders:
         done = await decoders.prepare_in_thread(
-            lambda prepared: (threading.current_thread().name, prepared.image_HW.copy()),
+            lambda prepared: seen.append(
+                (threading.current_thread().name, prepared.image_HW.copy())
+            ),
             make_png(chest()),
             PLAIN,
             start_by=math.inf,
         )
 
-    prepared, seen = done
-    assert seen is not None
-    assert seen[0].startswith("decode")
-    np.testing.assert_array_equal(seen[1], prepared.image_HW)
+    ((thread, image_HW),) = seen
+    assert thread.startswith("decode")
+    np.testing.assert_array_equal(image_HW, done[0].image_HW)
 
 
 async def test_what_needs_a_worker_process_is_left_to_it_and_no_step_is_taken() -> None:
@@ -341,7 +353,7 @@ async def test_nobody_runs_the_model_for_who_has_left_while_the_file_was_decoded
     leaver.cancel()
     await asyncio.gather(leaver, return_exceptions=True)
     data.go_on.set()
-    await decoders.prepare_in_thread(repr, make_png(chest()), PLAIN, start_by=math.inf)
+    await decoders.prepare_in_thread(nothing, make_png(chest()), PLAIN, start_by=math.inf)
     await decoders.close()
 
     assert steps == []
@@ -354,15 +366,13 @@ async def test_a_picture_that_takes_long_holds_up_no_upload_that_wants_an_answer
         asyncio.create_task(decoders.prepare(picture, PLAIN, start_by=math.inf)) for _ in range(8)
     ]
     await until(picture.begun.is_set)
-    done = await decoders.prepare_in_thread(
-        lambda prepared: prepared.image_HW.shape, make_png(chest()), PLAIN, start_by=math.inf
-    )
+    done = await decoders.prepare_in_thread(nothing, make_png(chest()), PLAIN, start_by=math.inf)
     are_drawn = [one.done() for one in pictures]
     picture.go_on.set()
     await asyncio.gather(*pictures)
     await decoders.close()
 
-    assert done[1] == (32, 32)
+    assert done[0].image_HW.shape == (32, 32)
     assert not any(are_drawn)
 
 
@@ -395,3 +405,80 @@ async def test_starts_that_failed_long_ago_do_not_end_decoding(
         prepared = await decoders.prepare(heavy_dicom(), PLAIN, start_by=math.inf)
 
     assert prepared.image_HW.shape == (32, 32)
+
+
+@asynccontextmanager
+async def running(graph: FakeGraph) -> AsyncIterator[Batcher]:
+    """Yield a queue whose images may run two at a time."""
+    plan = ExecutionPlan(1, 1, 2, seconds_per_image=0.05)
+    batcher = Batcher(graph, Metrics(), plan, capacity=8)
+    try:
+        yield batcher
+    finally:
+        await batcher.close()
+
+
+async def ask_both(decoders: Decoders, batcher: Batcher) -> list[Done]:
+    """Send an upload to a thread that is busy with another one, and let both run."""
+    slow = slow_png()
+
+    async def ask(data: bytes) -> Done:
+        with batcher.inline() as inline:
+            return await decoders.prepare_in_thread(
+                lambda prepared: inline.take(prepared.image_HW),
+                data,
+                PLAIN,
+                start_by=math.inf,
+                run_s=0.05,
+            )
+
+    first = asyncio.create_task(ask(slow))
+    await until(slow.begun.is_set)
+    second = asyncio.create_task(ask(make_png(chest())))
+    await asyncio.sleep(0.05)
+    slow.go_on.set()
+    return list(await asyncio.gather(first, second))
+
+
+async def test_an_upload_that_waits_for_the_thread_shares_a_run_with_the_one_before() -> None:
+    graph = FakeGraph()
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    async with running(graph) as batcher:
+        done = await ask_both(decoders, batcher)
+    await decoders.close()
+
+    assert graph.batch_sizes == [2]
+    assert all(one[1] is not None for one in done)
+
+
+async def test_an_upload_that_would_be_late_waits_for_no_other() -> None:
+    graph = FakeGraph()
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    async with running(graph) as batcher:
+        slow, data = slow_png(), make_png(chest())
+        with batcher.inline() as one, batcher.inline() as other:
+            first = asyncio.create_task(
+                decoders.prepare_in_thread(
+                    lambda prepared: one.take(prepared.image_HW),
+                    slow,
+                    PLAIN,
+                    start_by=time.monotonic() + 30,
+                    run_s=60,
+                )
+            )
+            await until(slow.begun.is_set)
+            second = asyncio.create_task(
+                decoders.prepare_in_thread(
+                    lambda prepared: other.take(prepared.image_HW),
+                    data,
+                    PLAIN,
+                    start_by=math.inf,
+                    run_s=60,
+                )
+            )
+            await asyncio.sleep(0.05)
+            slow.go_on.set()
+            await asyncio.gather(first, second)
+    await decoders.close()
+
+    assert graph.batch_sizes == [1, 1]

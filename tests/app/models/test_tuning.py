@@ -97,10 +97,10 @@ def tuner(
     )
 
 
-def test_larger_batches_that_win_no_time_are_not_run(bundle: Bundle) -> None:
+def test_of_batches_that_win_no_time_only_pairs_are_run(bundle: Bundle) -> None:
     _, plan = tuner(Machine(LINEAR), None).open(bundle)
 
-    assert plan.max_batch == 1
+    assert plan.max_batch == 2
     assert plan.source == "measured"
 
 
@@ -108,6 +108,14 @@ def test_larger_batches_that_win_time_are_run(bundle: Bundle) -> None:
     _, plan = tuner(Machine(LEVEL), None).open(bundle)
 
     assert plan.max_batch == 8
+
+
+def test_pairs_that_cost_time_are_not_run(bundle: Bundle) -> None:
+    _, plan = tuner(Machine({count: 0.004 * count**1.5 for count in range(1, 65)}), None).open(
+        bundle
+    )
+
+    assert plan.max_batch == 1
 
 
 def test_run_slots_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) -> None:
