@@ -4,8 +4,8 @@ Nothing is written to disk. A client's file name is only echoed to that client.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 from python_multipart.multipart import parse_options_header
@@ -17,6 +17,9 @@ from app.errors import ClientGone, MalformedRequest, SlowClient
 from cxr.errors import TooLarge, UnsupportedFormat
 
 T = TypeVar("T")
+
+ON_LEAVE = "cxr.on_leave"
+"""Name of the ASGI extension that holds functions to call when a request's client leaves."""
 
 RAW_TYPES = ("application/dicom", "image/png", "image/jpeg", "application/octet-stream")
 """Media types of a body that is the file itself. The content decides about the real format."""
@@ -115,25 +118,48 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     task, is_gone, is_done = asyncio.current_task(), False, False
     assert task is not None
 
-    def leave(watch: asyncio.Task[None]) -> None:
+    def leave() -> None:
         nonlocal is_gone
-        if (
-            not watch.cancelled() and not is_done
-        ):  # the callback may have been scheduled before the work was done
+        if not is_done and not is_gone:
             is_gone = True
             task.cancel()
 
-    watch = asyncio.create_task(_wait_for_disconnect(request))
-    watch.add_done_callback(leave)
     try:
-        return await work
+        with _watching(request, leave):
+            return await work
     except asyncio.CancelledError as exc:
         if is_gone and task.uncancel() == 0:
             raise ClientGone("The client left.") from exc
         raise
     finally:
         is_done = True
-        watch.remove_done_callback(leave)
+
+
+@contextmanager
+def _watching(request: Request, leave: Callable[[], None]) -> Iterator[None]:
+    """Call a function if the client leaves while the block runs.
+
+    Our own server tells it at once. Any other server is asked by a task.
+    """
+    told = request.scope.get("extensions", {}).get(ON_LEAVE)
+    if told is not None:
+        told.add(leave)
+        try:
+            yield
+        finally:
+            told.discard(leave)
+        return
+
+    def look(watch: asyncio.Task[None]) -> None:
+        if not watch.cancelled():
+            leave()
+
+    watch = asyncio.create_task(_wait_for_disconnect(request))
+    watch.add_done_callback(look)
+    try:
+        yield
+    finally:
+        watch.remove_done_callback(look)
         watch.cancel()
 
 
@@ -159,9 +185,10 @@ def announced_bytes(request: Request) -> int:
 
 def _check_announced_size(request: Request, max_bytes: int, reservation: Reservation) -> None:
     """Refuse a body by its header, before its first byte; raise `TooLarge` or `Overloaded`."""
-    if announced_bytes(request) > max_bytes:
+    num_bytes = announced_bytes(request)
+    if num_bytes > max_bytes:
         raise TooLarge(f"The body has more than {max_bytes} bytes.")
-    reservation.check(announced_bytes(request))
+    reservation.check(num_bytes)
 
 
 async def _chunks(

@@ -5,17 +5,18 @@ Shape suffixes: H and W picture rows and columns, h and w map rows and columns.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Gauge
 
-from app.errors import DeadlineExceeded, MalformedRequest, NotReady
+from app.errors import MalformedRequest, NotReady
 from app.inference.admission import Admission, InFlight, Work
 from app.inference.answer_pictures import draw_heatmap_png, write_png
+from app.inference.deadline import by_deadline
 from app.inference.decoders import HEATMAP_SIDE, Decoders, Preparation, Prepared
 from app.inference.model_queue import ModelQueue, make_queue
 from app.inference.pending_request import InferenceResult
@@ -269,8 +270,7 @@ class Classifier:
         metrics.observe_stage("preprocess", prepared.preprocess_s)
         metrics.observe_stage("queue", answer.queue_s)
         metrics.observe_stage("run", answer.run_s)
-        metrics.predictions.labels(manifest.model, str(manifest.version), finding.label).inc()
-        metrics.probability.labels(manifest.model).observe(finding.probability)
+        metrics.observe_answer(manifest.model, manifest.version, finding.label, finding.probability)
         for warning in prediction.warnings:
             metrics.warnings.labels(warning.code).inc()
 
@@ -280,16 +280,3 @@ def _call_later(delay_s: float, function: Callable[[], None]) -> None:
     together.
     """
     asyncio.get_running_loop().call_later(delay_s, function)
-
-
-@asynccontextmanager
-async def by_deadline(deadline: float) -> AsyncIterator[None]:
-    """Stop the block at a time on `time.monotonic`'s clock; raises `DeadlineExceeded`."""
-    remaining_s = deadline - time.monotonic()
-    if remaining_s <= 0:
-        raise DeadlineExceeded("The deadline passed before the work began.")
-    try:
-        async with asyncio.timeout(remaining_s):
-            yield
-    except TimeoutError as exc:
-        raise DeadlineExceeded("The answer was not ready by the deadline.") from exc

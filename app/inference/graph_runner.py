@@ -60,7 +60,7 @@ class GraphRunner:
         """Run a batch in the calling thread, which holds a run slot; raises `GraphError`."""
         started = time.monotonic()
         rows = run_rows(self._graph, batch_NHW, metadata_NM, with_map=with_map)
-        self.metrics.batch_size.observe(len(batch_NHW))
+        self.metrics.observe_batch(len(batch_NHW))
         return GraphRun(rows, time.monotonic() - started)
 
     def stop(self, error: BaseException | None) -> None:

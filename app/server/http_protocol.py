@@ -10,6 +10,7 @@
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.answer_budget import ABORT
 from app.api.pace import IS_HERE
+from app.api.upload import ON_LEAVE
 from app.server.backpressure import PipelineFlow
 from app.server.departure import has_left, is_here
 from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
@@ -74,6 +76,7 @@ class ProblemProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = PipelineFlow(transport)
         self.unread = UnreadAnswer()
+        self._on_leave = set[Callable[[], None]]()
         self._waits_since = self.loop.time()
         self.metrics.open_connections.inc()
         if has_left(transport):  # the client did not wait for the connection to be accepted
@@ -145,7 +148,11 @@ class ProblemProtocol(HttpToolsProtocol):
         """Wait a limited time for the headers of each further request."""
         super().on_message_begin()
         transport = self.transport
-        extensions: Any = {ABORT: transport.abort, IS_HERE: partial(is_here, transport)}
+        extensions: Any = {
+            ABORT: transport.abort,
+            IS_HERE: partial(is_here, transport),
+            ON_LEAVE: self._on_leave,
+        }
         self.scope["extensions"] = extensions
         self._is_message_open = True
         self._are_headers_read = False
@@ -217,6 +224,8 @@ class ProblemProtocol(HttpToolsProtocol):
         self.metrics.open_connections.dec()
         self._stop_waiting()
         super().connection_lost(exc)
+        for leave in tuple(self._on_leave):
+            leave()
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that can't be parsed, and close the connection."""

@@ -5,7 +5,7 @@ No label holds anything of the patient: no file name, no query value, no tag, no
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.telemetry.late_observations import LateObservations
 from app.telemetry.request_trace import current_trace
 from app.telemetry.spans import record_span
 
@@ -27,7 +28,8 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 class RequestMetrics:
     """Requests and the stages of their answers."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, late: LateObservations) -> None:
+        self._late = late
         self.request_duration = Histogram(
             "cxr_request_duration_seconds", "From headers read to answer sent.", ("route",
             "status"),
@@ -37,7 +39,10 @@ class RequestMetrics:
             "cxr_stage_duration_seconds", "Time that one stage of an answer took.", ("stage",),
             registry=registry, buckets=_SECONDS,
         )  # fmt: skip
-        self._stages = {stage: self.stage_duration.labels(stage) for stage in get_args(Stage)}
+        self._stages = {
+            stage: self.stage_duration.labels(stage).observe for stage in get_args(Stage)
+        }
+        self._requests: dict[tuple[str, int], Callable[[float], object]] = {}
         self.rejections = Counter(
             "cxr_rejections",
             "Requests and files without an answer, by problem.",
@@ -50,9 +55,17 @@ class RequestMetrics:
         self.rejections.labels(reason).inc()
         self.request_duration.labels(UNMATCHED, str(status)).observe(0.0)
 
+    def observe_request(self, route: str, status: int, seconds: float) -> None:
+        """Record the time of one request."""
+        observe = self._requests.get((route, status))
+        if observe is None:
+            observe = self.request_duration.labels(route, str(status)).observe
+            self._requests[route, status] = observe
+        self._late.add(observe, seconds)
+
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Record the time of one stage in the metrics and in the current request's log line."""
-        self._stages[stage].observe(seconds)
+        self._late.add(self._stages[stage], seconds)
         trace = current_trace()
         if trace is not None:
             trace.stages_ms[stage] = round(trace.stages_ms.get(stage, 0.0) + 1000 * seconds, 3)
@@ -72,7 +85,10 @@ class RequestMetrics:
 class AnswerMetrics:
     """What was answered, and how it was run."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, late: LateObservations) -> None:
+        self._late = late
+        self._answers: dict[tuple[str, int, str], Callable[[float], object]] = {}
+        self._probabilities: dict[str, Callable[[float], object]] = {}
         self.batch_size = Histogram(
             "cxr_batch_size",
             "Images in one run of a graph.",
@@ -94,6 +110,19 @@ class AnswerMetrics:
         self.warnings = Counter(
             "cxr_warnings", "Warnings given with answers.", ("code",), registry=registry
         )
+
+    def observe_batch(self, num_images: int) -> None:
+        """Record one run of a graph; in any thread."""
+        self._late.add(self.batch_size.observe, num_images)
+
+    def observe_answer(self, model: str, version: int, label: str, probability: float) -> None:
+        """Record one answer."""
+        of_answer = (model, version, label)
+        if of_answer not in self._answers:
+            self._answers[of_answer] = self.predictions.labels(model, str(version), label).inc
+            self._probabilities[model] = self.probability.labels(model).observe
+        self._late.add(self._answers[of_answer], 1)
+        self._late.add(self._probabilities[model], probability)
 
 
 class WorkerMetrics:
@@ -191,14 +220,17 @@ class Metrics(RequestMetrics, AnswerMetrics, WorkerMetrics, ConnectionMetrics, M
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        RequestMetrics.__init__(self, self.registry)
-        AnswerMetrics.__init__(self, self.registry)
+        self.late = LateObservations()
+        self.registry.register(self.late)
+        RequestMetrics.__init__(self, self.registry, self.late)
+        AnswerMetrics.__init__(self, self.registry, self.late)
         WorkerMetrics.__init__(self, self.registry)
         ConnectionMetrics.__init__(self, self.registry)
         ModelMetrics.__init__(self, self.registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format that a scraper accepts, and its media type."""
+        self.late.make()
         encode, media_type = choose_encoder(accept)
         registry = self.registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:

@@ -66,7 +66,7 @@ class TelemetryMiddleware:
     def _record(self, scope: Scope, trace: RequestTrace, status: int) -> None:
         seconds = time.perf_counter() - trace.started
         route = route_template(scope)
-        self._metrics.request_duration.labels(route, str(status)).observe(seconds)
+        self._metrics.observe_request(route, status, seconds)
         _log_request(
             scope["method"] if route != UNMATCHED else "-", route, status, seconds, trace.stages_ms
         )
