@@ -26,6 +26,9 @@ _BRISK_S = 0.25
 """Seconds for which a body on its way counts as in flight: a slower one holds nobody up, and can't
 be made to."""
 
+_CALM_S = 1.0
+"""Seconds after a refusal for which the service counts as crowded."""
+
 _MICROSECONDS = 1_000_000
 
 _MEMORY = 0.9
@@ -96,6 +99,7 @@ class Admission:
     _arriving: deque[InFlight] = field(default_factory=deque, init=False)
     _stalls: StallWatch = field(default_factory=StallWatch, init=False)
     _is_beating: bool = field(default=False, init=False)
+    _refused_at: float = field(default=-math.inf, init=False)
 
     @property
     def backlog_s(self) -> float:
@@ -107,6 +111,10 @@ class Admission:
         """Uploads that can be answered in a second, as the latest ones were; 0 before the first."""
         seconds = self.pace.mean_seconds(self.clock(), self._mean_shared_s)
         return 1 / seconds if seconds else 0.0
+
+    def is_calm(self) -> bool:
+        """Tell whether nobody was refused lately."""
+        return self.clock() > self._refused_at + _CALM_S
 
     @contextmanager
     def arriving(
@@ -172,10 +180,12 @@ class Admission:
         late_s = now + self.pace.seconds(now, upload.ahead_s + upload.work.own_s) - upload.deadline
         if not upload.queue.fits(upload.num_views):
             late_s = max(0.0, self.backlog_s)
+            self._refused_at = now
             raise Overloaded(
                 "More images are waiting than may wait.", retry_after_s=max(1, math.ceil(late_s))
             )
         if late_s > 0 and self.num_in_flight:
+            self._refused_at = now
             raise Overloaded(
                 "The answer could not be there in time.", retry_after_s=max(1, math.ceil(late_s))
             )

@@ -47,6 +47,7 @@ class Classifier:
         self._decoders = decoders
         self._queues: dict[ServedVersion, ModelQueue] = {}
         self.admission = Admission(_call_later)
+        decoders.help_while(self.admission.is_calm)
         self._draining = False
 
     async def open(self) -> None:

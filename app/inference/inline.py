@@ -75,18 +75,22 @@ class InlineRun:
         return InlineImage(self._runner, self._waiting, image_HW, metadata_M, with_map)
 
 
-def run_inline(images: Sequence[InlineImage]) -> list[InferenceResult | InferenceFailed | None]:
+def run_inline(
+    images: Sequence[InlineImage], *, slot_wait_s: float = 0.0
+) -> list[InferenceResult | InferenceFailed | None]:
     """Run images of the same graph together, and others alone, in the calling thread.
 
     Returns:
-        What each image comes to: None, and it was not run, if no run slot is free.
+        What each image comes to: None, and it was not run, if no run slot was free for so long.
     """
     if not images:
         return []
     first, *others = images
     if not all(first.joins(other) for other in others):
-        return [outcome for image in images for outcome in run_inline((image,))]
-    if not first.runner.run_slots.try_acquire():
+        return [
+            outcome for image in images for outcome in run_inline((image,), slot_wait_s=slot_wait_s)
+        ]
+    if not first.runner.run_slots.try_acquire(slot_wait_s):
         return [None for _ in images]
     try:
         return list(_run(first.runner, images))

@@ -24,9 +24,9 @@ class RunSlots:
         self._was_freed = asyncio.Event()
         self._num_runners_waiting = 0
 
-    def try_acquire(self) -> bool:
-        """Take a slot unless all are taken; in any thread."""
-        return self._free.acquire(blocking=False)
+    def try_acquire(self, wait_s: float = 0.0) -> bool:
+        """Take a slot unless all are taken for so long; in any thread."""
+        return self._free.acquire(timeout=wait_s) if wait_s else self._free.acquire(blocking=False)
 
     def release(self) -> None:
         """Free a slot; in any thread."""

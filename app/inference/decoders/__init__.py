@@ -44,7 +44,7 @@ class Decoders:
         self, *, num_threads: int, num_workers: int, max_seconds: float, max_memory_bytes: int
     ) -> None:
         self.num_threads = num_threads
-        self._in_hand = asyncio.Semaphore(_AT_HAND * num_threads)
+        self._in_hand = asyncio.Semaphore(_AT_HAND * (num_threads + 1))
         self._times = DecodeTimes()
         self._threads = UploadThreads(num_threads)
         self._picture_thread = ThreadPoolExecutor(
@@ -70,6 +70,10 @@ class Decoders:
     def start(self) -> None:
         """Start the worker processes in the background."""
         self._pool.start()
+
+    def help_while(self, is_calm: Callable[[], bool]) -> None:
+        """Let one more thread decode and run while this is so."""
+        self._threads.is_calm = is_calm
 
     def seconds(self, num_bytes: int) -> float:
         """Estimate how long a file of this length is decoded; a length of 0 is unknown."""

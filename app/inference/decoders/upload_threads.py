@@ -22,6 +22,12 @@ from app.inference.inline import InlineImage, run_inline
 from app.inference.pending_request import InferenceResult
 from cxr.decode_and_preprocess import Preparation, Prepared, prepare
 
+_WORTH_A_SPARE = 2
+"""Uploads that wait for a thread before the spare one helps."""
+
+_SPARE_WAIT_S = 0.1
+"""Seconds for which the spare thread waits for a run slot; then its images queue."""
+
 NOT_BEGUN = "The deadline passed before the file was decoded."
 
 Done = tuple[Prepared, InferenceResult | None]
@@ -117,11 +123,19 @@ class UploadThreads:
     """The threads of one event loop; they begin with the first work."""
 
     def __init__(self, num_threads: int) -> None:
+        self.is_calm: Callable[[], bool] = _never
+        """Whether a spare thread may work, too.
+
+        It uses the time for which the others wait for the interpreter. The event loop then waits
+        for a core, so this thread must stand back while requests are refused.
+        """
         self._num_threads = num_threads
         self._uploads = deque[UploadTask]()
         self._steps = deque[StepTask]()
         self._work: SimpleQueue[bool] = SimpleQueue()
         """One entry for each upload and each step that waits; False ends a thread."""
+        self._spare_work: SimpleQueue[bool] = SimpleQueue()
+        self._is_spare_idle = True
         self._is_started = False
 
     def submit(self, task: UploadTask | StepTask) -> None:
@@ -133,6 +147,9 @@ class UploadThreads:
         else:
             self._uploads.append(task)
         self._work.put(True)
+        if len(self._uploads) >= _WORTH_A_SPARE and self._is_spare_idle and self.is_calm():
+            self._is_spare_idle = False
+            self._spare_work.put(True)
 
     def close(self) -> None:
         """Let the threads end after the work that they have in hand."""
@@ -143,6 +160,7 @@ class UploadThreads:
             answer.cancel()
         for _ in range(self._num_threads):
             self._work.put(False)
+        self._spare_work.put(False)
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._is_started = True
@@ -150,13 +168,24 @@ class UploadThreads:
             threading.Thread(
                 target=self._serve, args=(loop,), name=f"decode-{number}", daemon=True
             ).start()
+        threading.Thread(
+            target=self._serve_spare, args=(loop,), name="decode-spare", daemon=True
+        ).start()
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         step_back(COMPUTE_NICENESS)
         while self._work.get():
-            tasks = self._do_step() or self._do_uploads()
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, tasks)
+            _hand_back(loop, self._do_step() or self._do_uploads())
+
+    def _serve_spare(self, loop: asyncio.AbstractEventLoop) -> None:
+        step_back(COMPUTE_NICENESS)
+        while self._spare_work.get():
+            with suppress(Empty):
+                if self._work.get_nowait():
+                    _hand_back(loop, self._do_step() or self._do_uploads(_SPARE_WAIT_S))
+                else:
+                    self._work.put(False)
+            self._is_spare_idle = True
 
     def _do_step(self) -> Sequence[StepTask]:
         try:
@@ -166,8 +195,11 @@ class UploadThreads:
         task.do()
         return (task,)
 
-    def _do_uploads(self) -> Sequence[UploadTask]:
-        """Prepare the upload that waits longest, and the next one if both can share a run."""
+    def _do_uploads(self, slot_wait_s: float = 0.0) -> Sequence[UploadTask]:
+        """Prepare the upload that waits longest, and the next one if both can share a run.
+
+        Wait so long for a run slot, which is free unless there are more threads than slots.
+        """
         try:
             tasks = [self._uploads.popleft()]
         except IndexError:  # another thread has taken it as a companion
@@ -180,7 +212,8 @@ class UploadThreads:
             tasks.append(companion)
             if (image := companion.prepare()) is not None:
                 images[companion] = image
-        for task, outcome in zip(images, run_inline(tuple(images.values())), strict=True):
+        outcomes = run_inline(tuple(images.values()), slot_wait_s=slot_wait_s)
+        for task, outcome in zip(images, outcomes, strict=True):
             task.keep(outcome)
         return tasks
 
@@ -199,6 +232,18 @@ class UploadThreads:
         return companion
 
 
+def _hand_back(
+    loop: asyncio.AbstractEventLoop, tasks: Sequence[UploadTask] | Sequence[StepTask]
+) -> None:
+    if tasks:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, tasks)
+
+
 def _settle(tasks: Sequence[UploadTask | StepTask]) -> None:
     for task in tasks:
         task.settle()
+
+
+def _never() -> bool:
+    return False

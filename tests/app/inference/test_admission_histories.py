@@ -6,6 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from app.errors import Overloaded
+from app.inference.admission import Admission, Work
+from app.inference.queue_capacity import QueueCapacity
 from tests.app.inference.histories import Ending, History, Load, Machine, Weather
 
 SEEDS = range(3)
@@ -122,3 +125,22 @@ def test_nobody_is_locked_out_for_long_in_bad_weather(seed: int) -> None:
     history = History(machine, Load(rate=30, until=20), seed).run()
 
     assert gap_between_chances(history.endings, 0, 20) < 2
+
+
+def test_the_service_is_calm_again_a_second_after_its_last_refusal() -> None:
+    now_s = 0.0
+    admission = Admission(
+        call_later=lambda _delay_s, _function: None,
+        clock=lambda: now_s,
+        processor_clock=lambda: 0.0,
+    )
+    queue = QueueCapacity(1)
+    work = Work(own_s=0.1, shared_s=0.1)
+    with admission.arriving(queue, 1, work, deadline=10.0):
+        assert admission.is_calm()
+        with pytest.raises(Overloaded), admission.arriving(queue, 1, work, deadline=10.0):
+            pass
+        assert not admission.is_calm()
+    now_s = 1.1
+
+    assert admission.is_calm()

@@ -482,3 +482,34 @@ async def test_an_upload_that_would_be_late_waits_for_no_other() -> None:
     await decoders.close()
 
     assert graph.batch_sizes == [1, 1]
+
+
+async def ask_three(decoders: Decoders) -> tuple[bool, bool]:
+    """Send two uploads behind one that holds the only thread; say whether they were answered."""
+    slow = slow_png()
+    first = asyncio.create_task(decoders.prepare_in_thread(nothing, slow, PLAIN, start_by=math.inf))
+    await until(slow.begun.is_set)
+    behind = [
+        asyncio.create_task(
+            decoders.prepare_in_thread(nothing, make_png(chest()), PLAIN, start_by=math.inf)
+        )
+        for _ in range(2)
+    ]
+    await asyncio.wait(behind, timeout=2, return_when=asyncio.FIRST_COMPLETED)
+    was_helped = any(one.done() for one in behind)
+    slow.go_on.set()
+    await asyncio.gather(first, *behind)
+    return was_helped, all(one.done() for one in behind)
+
+
+@pytest.mark.parametrize("is_calm", [True, False])
+async def test_a_spare_thread_helps_uploads_that_wait_unless_requests_are_refused(
+    *, is_calm: bool
+) -> None:
+    decoders = Decoders(num_threads=1, num_workers=1, max_seconds=1, max_memory_bytes=2**30)
+    decoders.help_while(lambda: is_calm)
+    was_helped, are_answered = await ask_three(decoders)
+    await decoders.close()
+
+    assert was_helped == is_calm
+    assert are_answered
