@@ -47,7 +47,8 @@ class Classifier:
         self._decoders = decoders
         self._queues: dict[ServedVersion, ModelQueue] = {}
         self.admission = Admission(_call_later)
-        decoders.help_while(self.admission.is_calm)
+        if settings.workers == 1 and not settings.has_device_process:
+            decoders.help_while(self.admission.is_calm)  # several processes fill the cores already
         self._draining = False
 
     async def open(self) -> None:
