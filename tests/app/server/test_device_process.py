@@ -1,5 +1,6 @@
 """Several workers and one device process: the same answers, and nobody's end is anybody else's."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.app.api.test_open_inference import binary_request, json_request, same
 from tests.app.server.senders import Tally, post, process_ids, senders
 from tests.app.serving import serving
 from tests.bundles import write_made_bundle
@@ -140,6 +142,22 @@ def test_answers_leave_no_file_of_shared_memory_and_an_empty_queue(shipped: Serv
     assert "cxr_replaced_device_processes_total 0.0" in text
     assert "cxr_queue_depth 0.0" in text
     assert shared_memory_files() == before
+
+
+def test_the_open_inference_protocol_answers_what_predict_answers(shipped: Server) -> None:
+    file = make_dicom(chest(512, 512))
+    wanted = httpx.post(f"{shipped.url}/predict", files={"file": file}, timeout=60).json()
+    url = f"{shipped.url}/v2/models/pneumothorax/infer"
+    body, headers = binary_request(file)
+    answers = [
+        httpx.post(url, json=json_request(file), timeout=60),
+        httpx.post(url, content=body, headers=headers, timeout=60),
+    ]
+
+    for answer in answers:
+        values = {output["name"]: output["data"][0] for output in answer.json()["outputs"]}
+        assert values["probability"] == wanted["probability"]
+        assert same(json.loads(values["answer"]), wanted)
 
 
 def test_a_killed_worker_loses_only_its_own_requests(lasting: Server) -> None:
