@@ -69,10 +69,14 @@ class RunTimes:
         return 2 if smallest == 1 and self._pairs_are_free() else smallest
 
     def _pairs_are_free(self) -> bool:
-        """Tell whether a run of two takes no longer than two runs. A pair saves what a run needs
-        besides the graph, and weights that lie in no cache are read once for both.
+        """Tell whether a run of two takes no longer than two runs, or nothing speaks against it.
+
+        A pair saves what a run needs besides the graph, and weights that lie in no cache are read
+        once for both.
         """
-        return 2 in self.seconds and self.seconds[2] <= 2 * _AS_QUICK * self.seconds[1]
+        if 2 not in self.seconds:
+            return False
+        return self.is_disturbed or self.seconds[2] <= 2 * _AS_QUICK * self.seconds[1]
 
     def line(self) -> tuple[float, float]:
         """Return the seconds that each image adds, and those that every run takes."""
@@ -91,7 +95,7 @@ def buckets(largest: int) -> tuple[int, ...]:
 
 
 def time_batches(graph: Graph, side: int, counts: Iterable[int], clocks: Clocks) -> RunTimes:
-    """Time a run at each size of a batch, for as long as the budget lasts.
+    """Time a run at each size of a batch, for as long as the budget lasts, but at least of two.
 
     Each round takes all sizes in turn: a moment in which other processes have the cores spoils one
     round of several sizes, not all rounds of one.
@@ -101,7 +105,8 @@ def time_batches(graph: Graph, side: int, counts: Iterable[int], clocks: Clocks)
     seconds: dict[int, float] = {}
     longest_s = 0.0
     for count in counts:
-        if clocks.wall() + 4 * 2 * longest_s > wall_began + BUDGET_S:  # four runs of twice the size
+        is_over = clocks.wall() + 4 * 2 * longest_s > wall_began + BUDGET_S  # four runs of it
+        if is_over and count > 2:  # pairs are always measured
             break
         batch_NHW = black(count, side)
         graph.run(batch_NHW, with_map=False)

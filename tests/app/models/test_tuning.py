@@ -118,6 +118,20 @@ def test_pairs_that_cost_time_are_not_run(bundle: Bundle) -> None:
     assert plan.max_batch == 1
 
 
+def test_pairs_of_a_slow_graph_are_measured_and_run(bundle: Bundle) -> None:
+    slow = {count: 0.2 * count for count in range(1, 65)}
+    _, plan = tuner(Machine(slow), None).open(bundle)
+
+    assert plan.max_batch == 2
+
+
+def test_pairs_are_run_if_others_had_the_cores_while_they_were_measured(bundle: Bundle) -> None:
+    rising = {count: 0.004 * count**1.5 for count in range(1, 65)}
+    _, plan = tuner(Machine(rising, stolen={1: 3.0, 2: 3.0}), None).open(bundle)
+
+    assert plan.max_batch == 2
+
+
 def test_run_slots_and_threads_never_need_more_cores_than_there_are(bundle: Bundle) -> None:
     machine = Machine(LINEAR)
     tuner(machine, None, cores=6).open(bundle)
