@@ -209,7 +209,8 @@ async def _chunks(
 
 def _content_type(request: Request) -> tuple[str, bytes]:
     """Return media type and boundary. A body without a type counts as octets (RFC 9110, 8.3)."""
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
+    encodings = request.headers.getlist("content-encoding")
+    if any(encoding.lower() != "identity" for encoding in encodings):
         raise UnsupportedFormat("Send the file as it is, without a Content-Encoding.")
     stated = request.headers.get("content-type") or RAW_TYPES[-1]
     if len(stated) > _MAX_TYPE_LETTERS:

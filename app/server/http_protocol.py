@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser, parse_url
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.answer_budget import ABORT
@@ -23,7 +23,7 @@ from app.api.upload import ON_LEAVE
 from app.server.backpressure import PipelineFlow
 from app.server.departure import has_left, is_here
 from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
-from app.server.refusal import Refusal, Refused, body_length, check_headers
+from app.server.refusal import Refusal, Refused, authority_of, body_length, check_headers
 from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class ProblemProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         check_headers(self.headers, self.parser.get_http_version())
-        authority = parse_url(self.url).host
+        authority = authority_of(self.url)
         if authority:  # an absolute target replaces the Host (RFC 9112, 3.2.2)
             others = [header for header in self.headers if header[0] != b"host"]
             self.headers[:] = [(b"host", authority), *others]

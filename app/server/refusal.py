@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from httptools import parse_url
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.api.problems import PROBLEM_MEDIA_TYPE, make_problem
@@ -60,3 +61,17 @@ def body_length(headers: Headers) -> int:
     """Return the announced length of a body, or 0 if there is none."""
     lengths = [value for name, value in headers if name == b"content-length"]
     return int(lengths[0]) if lengths and lengths[0].isdigit() else 0
+
+
+def authority_of(target: bytes) -> bytes:
+    """Return host and port of an absolute target as a Host header has them, else nothing.
+
+    Raises:
+        Refused: it names a user, which no honest client sends (RFC 9110, 4.2.4).
+    """
+    url = parse_url(target)
+    if url.userinfo is not None:
+        raise Refused("malformed_request", "The target names a user.")
+    host: bytes = url.host or b""
+    name = b"[%b]" % host if b":" in host else host
+    return name if url.port is None else b"%b:%d" % (name, url.port)

@@ -126,6 +126,10 @@ REFUSALS: dict[str, tuple[Asking, str]] = {
     ),
     "a compressed body": (post(content=PNG, headers={"content-encoding": "gzip"}),
     "unsupported_format"),
+    "a body said to be compressed by the second of two headers": (
+        post(content=PNG, headers=[("content-encoding", "identity"), ("content-encoding", "gzip")]),
+        "unsupported_format",
+    ),
     "a batch that is no form": (post("/predict/batch", content=PNG), "unsupported_format"),
     "a truncated JPEG": (send(make_jpeg(chest(128, 128))[:-900]), "corrupt_image"),
     "a tiny image": (send(make_png(chest(40, 40))), "not_a_radiograph"),

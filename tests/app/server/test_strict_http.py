@@ -156,3 +156,25 @@ async def test_an_absolute_target_replaces_the_host(store: Path) -> None:
         )
 
     assert status == 421
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        (b"http://[::1]/models", 200),
+        (b"http://[::1]:8000/models", 200),
+        (b"http://localhost:8000/models", 200),
+        (b"http://[2001:db8::1]/models", 421),
+        (b"http://user@localhost/models", 400),
+    ],
+    ids=repr,
+)
+async def test_the_authority_of_an_absolute_target_is_read_as_a_host_is(
+    store: Path, target: bytes, wanted: int
+) -> None:
+    async with listening(store) as served:
+        status, _, _ = await exchange(
+            served, b"GET %b HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n" % target
+        )
+
+    assert status == wanted
