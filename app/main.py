@@ -17,11 +17,11 @@ from app.api.bulk_priority import Slack
 from app.api.cached_metrics import CachedMetrics
 from app.api.head_requests import HeadMiddleware
 from app.api.origin import AllowedHosts, OriginMiddleware
-from app.api.pace import PaceMiddleware
 from app.api.problems import CrashMiddleware, install_problems
 from app.api.routes import install_routes
 from app.api.routes.dependencies import Service
 from app.api.routes.openapi import install_openapi
+from app.api.throttle import ThrottleMiddleware
 from app.api.upload_budget import UploadBudget
 from app.cpu import usable_cores
 from app.inference.classifier import Classifier
@@ -142,7 +142,7 @@ def _add_middlewares(
     """Wrap the routes; the last middleware that is added is the first one to run."""
     status = int(settings.overload_status)
     app.add_middleware(HeadMiddleware)
-    app.add_middleware(PaceMiddleware, metrics=metrics, overload_status=status)
+    app.add_middleware(ThrottleMiddleware, metrics=metrics, overload_status=status)
     app.add_middleware(AnswerMiddleware, budget=answers, metrics=metrics, overload_status=status)
     keys = ApiKeys.of(settings)
     if keys.is_open:

@@ -20,7 +20,7 @@ from typing import Protocol
 from app.errors import DeadlineExceeded, Overloaded
 from app.inference.latency_bias import LatencyBias
 from app.inference.queue_capacity import QueueCapacity
-from app.inference.stalls import BEAT_S, StallWatch
+from app.inference.stall_watch import BEAT_S, StallWatch
 
 _BRISK_S = 0.25
 """Seconds for which a body on its way counts as in flight: a slower one holds nobody up, and can't

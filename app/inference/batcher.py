@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.graph_runner import STOPPED, GraphRunner
-from app.inference.inline import MOST_INLINE, InlineRun, inline_run
+from app.inference.inline_runs import MOST_INLINE, InlineRun, inline_run
 from app.inference.pending_request import InferenceResult, Item, PendingRequest
 from app.inference.queue_capacity import QueueCapacity
 from app.inference.step_times import RunEstimate

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.inference.batcher import Batcher
 from app.inference.device.device_queue import DeviceQueue
 from app.inference.device.remote_graph import RemoteGraph
-from app.inference.inline import InlineImage
+from app.inference.inline_runs import InlineImage
 from app.inference.pending_request import InferenceResult
 from app.inference.queue_capacity import QueueCapacity
 from app.models.store import ServedVersion

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.inference.admission import InFlight
 from app.inference.decoders import Decoders, Preparation, Prepared
-from app.inference.inline import InlineImage
+from app.inference.inline_runs import InlineImage
 from app.inference.model_queue import InlineStep, ModelQueue
 from app.inference.pending_request import InferenceResult
 from app.inference.prediction import merge_metadata

@@ -6,8 +6,8 @@ import signal
 import uvloop
 
 from app.cpu import usable_cores
+from app.inference.device.device_server import DeviceService
 from app.inference.device.open_versions import OpenVersions
-from app.inference.device.service import DeviceService
 from app.models.tuning import GraphOpener, make_tuner
 from app.server.log import configure_logging
 from app.server.worker_slot import WorkerSlot

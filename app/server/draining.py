@@ -19,7 +19,7 @@ from types import FrameType
 
 import uvicorn
 
-from app.server.port import Port
+from app.server.accept_connections import Acceptor
 
 _FAREWELL_S = 0.5
 """Seconds after the port has closed in which open connections may still send requests.
@@ -49,7 +49,7 @@ class DrainingServer(uvicorn.Server):
         self._shares_port = shares_port
         self._alongside = alongside
         self._closes_at = math.inf
-        self._ports: tuple[Port, ...] = ()
+        self._acceptors: tuple[Acceptor, ...] = ()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, and run the coroutines `alongside`."""
@@ -64,8 +64,8 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Load the models, then listen on the sockets, alone or with other processes."""
         await super().startup([])
-        self._ports = tuple(
-            Port(
+        self._acceptors = tuple(
+            Acceptor(
                 listener,
                 self._make_protocol,
                 self._count_open,
@@ -108,8 +108,8 @@ class DrainingServer(uvicorn.Server):
         """Close the port, give open connections a last answer, and end when all are answered."""
         for server in self.servers:
             server.close()
-        for port in self._ports:
-            port.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         self.server_state.default_headers.append((b"connection", b"close"))
         await asyncio.sleep(0.0 if self.force_exit else _FAREWELL_S)
         await super().shutdown(sockets)

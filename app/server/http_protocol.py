@@ -18,10 +18,10 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.answer_budget import ABORT
-from app.api.pace import IS_HERE
+from app.api.throttle import IS_HERE
 from app.api.upload import ON_LEAVE
 from app.server.backpressure import PipelineFlow
-from app.server.departure import has_left, is_here
+from app.server.client_left import has_left, is_here
 from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
 from app.server.refusal import Refusal, Refused, authority_of, body_length, check_headers
 from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics

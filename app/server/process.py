@@ -6,9 +6,9 @@ import sys
 import uvicorn
 
 from app.main import create_app
+from app.server.bind_socket import bind
 from app.server.draining import DrainingServer
 from app.server.http_protocol import make_protocol
-from app.server.listener import bind
 from app.server.log import QueuedHandler, configure_logging
 from app.server.open_connections import ConnectionLimits, usable_connections, watch_unread_answers
 from app.server.worker_slot import WorkerSlot

@@ -30,7 +30,7 @@ from types import FrameType
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from app.server.listener import bind
+from app.server.bind_socket import bind
 from app.server.private_folder import device_listener, private_folder
 from app.server.worker_slot import FAULTY, WorkerSlot, run_graphs
 from app.settings import Settings

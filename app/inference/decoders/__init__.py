@@ -22,7 +22,7 @@ from app.inference.decoders.upload_threads import (
     UploadTask,
     UploadThreads,
 )
-from app.inference.inline import MOST_INLINE, InlineImage
+from app.inference.inline_runs import MOST_INLINE, InlineImage
 from app.inference.step_times import DecodeTimes
 from cxr.decode_and_preprocess import HEATMAP_SIDE, Preparation, Prepared, prepare
 from cxr.errors import NeedsWorker

@@ -18,7 +18,7 @@ from typing import Any
 
 from app.cpu import COMPUTE_NICENESS, step_back
 from app.errors import DeadlineExceeded
-from app.inference.inline import InlineImage, run_inline
+from app.inference.inline_runs import InlineImage, run_inline
 from app.inference.pending_request import InferenceResult
 from cxr.decode_and_preprocess import Preparation, Prepared, prepare
 

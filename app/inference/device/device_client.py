@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import NotReady
-from app.inference.device.records import SECONDS_BEFORE_RETRY
 from app.inference.device.remote_graph import RemoteGraph, RemoteShape
 from app.inference.device.shared_memory_handover import send_shared_memory
-from app.inference.device.slots import SharedSlots, fits
+from app.inference.device.shared_memory_slots import SharedSlots, fits
+from app.inference.device.socket_records import SECONDS_BEFORE_RETRY
 from app.inference.device.version_messages import OpenedVersion, WantedVersion
 from app.inference.device.waiting_runs import WaitingRuns
 from app.inference.pending_request import InferenceResult

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.device.records import SECONDS_BEFORE_RETRY
 from app.inference.device.remote_graph import RemoteGraph
+from app.inference.device.socket_records import SECONDS_BEFORE_RETRY
 from app.inference.pending_request import InferenceResult, join_rows
 from app.inference.queue_capacity import QueueCapacity
 from app.inference.run_slots import WaitingImage

@@ -11,8 +11,8 @@ from typing import cast
 
 from app.errors import DeadlineExceeded, NotReady
 from app.inference.device.open_versions import OpenVersion, OpenVersions
-from app.inference.device.records import Kind, Record, RecordReader, RecordWriter, Verdict
-from app.inference.device.slots import SharedSlots
+from app.inference.device.shared_memory_slots import SharedSlots
+from app.inference.device.socket_records import Kind, Record, RecordReader, RecordWriter, Verdict
 from app.inference.device.version_messages import OpenedVersion, WantedVersion
 from app.inference.pending_request import InferenceResult, PendingRequest
 

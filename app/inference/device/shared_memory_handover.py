@@ -4,7 +4,7 @@ import os
 import socket
 import struct
 
-from app.inference.device.slots import SharedSlots
+from app.inference.device.shared_memory_slots import SharedSlots
 
 _HELLO = struct.Struct("<8sI")
 _MAGIC = b"cxrlink1"

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded, ServiceError
-from app.inference.device.records import (
+from app.inference.device.remote_graph import RemoteGraph
+from app.inference.device.shared_memory_slots import SharedSlots
+from app.inference.device.socket_records import (
     SECONDS_BEFORE_RETRY,
     Kind,
     Record,
@@ -19,8 +21,6 @@ from app.inference.device.records import (
     RecordWriter,
     Verdict,
 )
-from app.inference.device.remote_graph import RemoteGraph
-from app.inference.device.slots import SharedSlots
 from app.inference.device.version_messages import OPENED, OpenedVersion, WantedVersion
 from app.inference.pending_request import InferenceResult
 

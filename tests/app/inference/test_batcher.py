@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady
 from app.inference.batcher import Batcher
-from app.inference.inline import InlineImage, InlineRun, run_inline
+from app.inference.inline_runs import InlineImage, InlineRun, run_inline
 from app.inference.pending_request import InferenceResult
 from app.models.execution_plan import ExecutionPlan
 from app.telemetry import Metrics

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from app.errors import DeadlineExceeded, InferenceFailed, NotReady, Overloaded
 from app.inference.device.device_client import DeviceClient
 from app.inference.device.device_queue import DeviceQueue
+from app.inference.device.device_server import DeviceService
 from app.inference.device.open_versions import OpenVersions
-from app.inference.device.records import RECORD, Kind, Record, RecordReader
 from app.inference.device.run_watch import RunWatch
-from app.inference.device.service import DeviceService
 from app.inference.device.shared_memory_handover import send_shared_memory
-from app.inference.device.slots import SharedSlots
+from app.inference.device.shared_memory_slots import SharedSlots
+from app.inference.device.socket_records import RECORD, Kind, Record, RecordReader
 from app.inference.pending_request import InferenceResult
 from app.models.tuning import make_tuner
 from app.settings import Settings

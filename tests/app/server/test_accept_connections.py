@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from app.server.port import Port
+from app.server.accept_connections import Acceptor
 from tests.app.serving import until
 
 pytestmark = pytest.mark.anyio
@@ -34,10 +34,10 @@ async def test_a_process_with_connections_leaves_the_next_one_to_others_for_a_mo
         def connection_made(self, _transport: asyncio.BaseTransport) -> None:
             taken.append(asyncio.get_running_loop().time())
 
-    port = Port(listener, Taker, lambda: 10, backlog=16, is_shared=True)
+    acceptor = Acceptor(listener, Taker, lambda: 10, backlog=16, is_shared=True)
     clients = connect(listener, 4)
     await until(lambda: len(taken) == len(clients))
-    port.close()
+    acceptor.close()
 
     assert all(later - earlier >= 0.0015 for earlier, later in pairwise(taken))
     for client in clients:
@@ -60,11 +60,11 @@ async def test_a_process_that_is_alone_takes_all_that_wait_in_one_turn(
         def connection_made(self, _transport: asyncio.BaseTransport) -> None:
             taken.append(turn)
 
-    port = Port(listener, Taker, lambda: 10, backlog=64, is_shared=False)
+    acceptor = Acceptor(listener, Taker, lambda: 10, backlog=64, is_shared=False)
     clients = connect(listener, 50)
     count_turns()
     await until(lambda: len(taken) == len(clients))
-    port.close()
+    acceptor.close()
 
     assert max(taken) - min(taken) <= 2
     for client in clients:
@@ -81,9 +81,9 @@ async def test_who_waits_when_it_closes_is_taken_and_who_comes_later_is_refused(
             taken.append(transport)
 
     address = listener.getsockname()
-    port = Port(listener, Taker, lambda: len(taken), backlog=16, is_shared=True)
+    acceptor = Acceptor(listener, Taker, lambda: len(taken), backlog=16, is_shared=True)
     clients = connect(listener, 4)
-    port.close()
+    acceptor.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
     await until(lambda: len(taken) == len(clients))
@@ -100,7 +100,7 @@ async def test_a_process_without_file_descriptors_tries_again_later(
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             taken.append(transport)
 
-    port = Port(listener, Taker, lambda: len(taken), backlog=16, is_shared=True)
+    acceptor = Acceptor(listener, Taker, lambda: len(taken), backlog=16, is_shared=True)
     (client,) = connect(listener, 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(
@@ -111,7 +111,7 @@ async def test_a_process_without_file_descriptors_tries_again_later(
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     await until(lambda: len(taken) == 1)
-    port.close()
+    acceptor.close()
     client.close()
 
     assert caplog.text.count("can't be taken") == 1

@@ -27,7 +27,7 @@ _PAUSE_S = 1.0
 """Seconds to wait if there are no file descriptors. Trying again at once would keep a core busy."""
 
 
-class Port:
+class Acceptor:
     """Accept connections while open; belongs to one event loop.
 
     `count_open` returns the number of connections of this process.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.cell_rate import CellRate
 from app.api.problems import headers_for, problem_of, problem_response
 from app.api.sender import sender_of
 from app.errors import Overloaded
@@ -36,27 +37,6 @@ _LOOK_S = 0.02
 _PROBES = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 
 
-class Pace:
-    """When each request of many may be answered: the generic cell rate algorithm (ITU-T I.371)."""
-
-    def __init__(self, per_second: float, burst: int) -> None:
-        """Take the rate, and how many requests may come at once."""
-        self._spacing_s = 1 / per_second
-        self._burst_s = burst / per_second
-        self._next = float("-inf")
-
-    def wait_s(self, now: float) -> float:
-        """Return how long the next request has to wait, on any clock in seconds."""
-        return max(0.0, self._after(now) - now)
-
-    def take(self, now: float) -> None:
-        """Count one request that is answered now."""
-        self._next = self._after(now)
-
-    def _after(self, now: float) -> float:
-        return max(self._next, now - self._burst_s) + self._spacing_s
-
-
 @dataclass(frozen=True, slots=True)
 class _Waiter:
     """A request that waits; the future tells whether its client was here when its turn came."""
@@ -68,9 +48,9 @@ class _Waiter:
 class Turns:
     """The requests that wait for their turn; belongs to one event loop."""
 
-    def __init__(self, pace: Pace, max_waiting: int) -> None:
-        """Take the pace, and how many requests may wait."""
-        self._pace = pace
+    def __init__(self, rate: CellRate, max_waiting: int) -> None:
+        """Take the rate, and how many requests may wait."""
+        self._rate = rate
         self._waiting = FairQueue[_Waiter](max_waiting)
         self._timer: asyncio.TimerHandle | None = None
         self._looked = float("-inf")
@@ -82,8 +62,8 @@ class Turns:
             Overloaded: too many wait, and no other sender has more of them.
         """
         loop = asyncio.get_running_loop()
-        if not self._waiting and not self._pace.wait_s(loop.time()):
-            self._pace.take(loop.time())
+        if not self._waiting and not self._rate.wait_s(loop.time()):
+            self._rate.take(loop.time())
             return True
         self._forget_who_left()
         waiter = _Waiter(loop.create_future(), is_here)
@@ -98,16 +78,16 @@ class Turns:
         loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._timer.cancel()
-        while self._waiting and not self._pace.wait_s(loop.time()):
+        while self._waiting and not self._rate.wait_s(loop.time()):
             sender, waiter = self._waiting.pop()
             if waiter.turn.done():  # its request was cancelled
                 continue
             is_here = waiter.is_here()
             if is_here:
-                self._pace.take(loop.time())
+                self._rate.take(loop.time())
                 self._waiting.charge(sender, 1)
             waiter.turn.set_result(is_here)
-        wait_s = self._pace.wait_s(loop.time())
+        wait_s = self._rate.wait_s(loop.time())
         self._timer = loop.call_later(wait_s, self._answer_some) if self._waiting else None
 
     def _forget_who_left(self) -> None:
@@ -120,14 +100,14 @@ class Turns:
                 waiter.turn.set_result(False)
 
 
-class PaceMiddleware:
+class ThrottleMiddleware:
     """Let requests that post nothing and probe nothing wait for their turn."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, *, overload_status: int) -> None:
         self._app = app
         self._metrics = metrics
         self._overload_status = overload_status
-        self._turns = Turns(Pace(_PER_SECOND, _BURST), _MAX_WAITING)
+        self._turns = Turns(CellRate(_PER_SECOND, _BURST), _MAX_WAITING)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, at once or in its turn."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.api.pace import Pace, Turns
+from app.api.cell_rate import CellRate
+from app.api.throttle import Turns
 from app.errors import Overloaded
 from tests.app.server.conversation import connected
 from tests.app.serving import listening, serving
@@ -18,12 +19,12 @@ SLOW = 0.001
 """Requests a second that are as good as none: nothing is answered while a test runs."""
 
 
-def waits(pace: Pace, times: list[float]) -> list[float]:
+def waits(rate: CellRate, times: list[float]) -> list[float]:
     """Return how long requests at these times wait, each taken when it is due."""
     found = []
     for now in times:
-        found.append(pace.wait_s(now))
-        pace.take(now)
+        found.append(rate.wait_s(now))
+        rate.take(now)
     return found
 
 
@@ -40,25 +41,27 @@ async def begin(
 
 
 def test_requests_within_the_burst_and_the_rate_do_not_wait() -> None:
-    pace = Pace(per_second=10, burst=5)
+    rate = CellRate(per_second=10, burst=5)
 
-    assert waits(pace, [100.0] * 5) == [0.0] * 5
-    assert waits(pace, [100.1, 100.2, 100.3]) == pytest.approx([0.0, 0.0, 0.0])
+    assert waits(rate, [100.0] * 5) == [0.0] * 5
+    assert waits(rate, [100.1, 100.2, 100.3]) == pytest.approx([0.0, 0.0, 0.0])
 
 
 def test_requests_beyond_the_burst_wait_their_turn() -> None:
-    assert waits(Pace(per_second=10, burst=1), [100.0] * 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert waits(CellRate(per_second=10, burst=1), [100.0] * 4) == pytest.approx(
+        [0.0, 0.1, 0.2, 0.3]
+    )
 
 
 def test_a_quiet_time_allows_one_burst_and_no_more() -> None:
-    pace = Pace(per_second=10, burst=3)
-    pace.take(0.0)
+    rate = CellRate(per_second=10, burst=3)
+    rate.take(0.0)
 
-    assert waits(pace, [1000.0] * 4) == pytest.approx([0.0, 0.0, 0.0, 0.1])
+    assert waits(rate, [1000.0] * 4) == pytest.approx([0.0, 0.0, 0.0, 0.1])
 
 
 async def test_an_address_that_asks_once_comes_before_the_crowd_of_another() -> None:
-    turns = Turns(Pace(per_second=50, burst=1), 100)
+    turns = Turns(CellRate(per_second=50, burst=1), 100)
     await turns.take("crowd", here)
     crowd = [await begin(turns, "crowd") for _ in range(20)]
     single = await begin(turns, "scraper")
@@ -69,7 +72,7 @@ async def test_an_address_that_asks_once_comes_before_the_crowd_of_another() -> 
 
 
 async def test_who_has_left_loses_no_turn_for_others() -> None:
-    turns = Turns(Pace(per_second=5, burst=1), 1000)
+    turns = Turns(CellRate(per_second=5, burst=1), 1000)
     await turns.take("a", here)
     left = [await begin(turns, "a", lambda: False) for _ in range(500)]
     last = await begin(turns, "a")
@@ -80,7 +83,7 @@ async def test_who_has_left_loses_no_turn_for_others() -> None:
 
 
 async def test_if_too_many_wait_the_address_with_most_of_them_is_refused() -> None:
-    turns = Turns(Pace(per_second=SLOW, burst=1), 10)
+    turns = Turns(CellRate(per_second=SLOW, burst=1), 10)
     await turns.take("crowd", here)
     crowd = [await begin(turns, "crowd") for _ in range(10)]
     with pytest.raises(Overloaded):
@@ -95,7 +98,7 @@ async def test_if_too_many_wait_the_address_with_most_of_them_is_refused() -> No
 
 
 async def test_who_has_left_takes_no_room_of_others() -> None:
-    turns = Turns(Pace(per_second=SLOW, burst=1), 10)
+    turns = Turns(CellRate(per_second=SLOW, burst=1), 10)
     await turns.take("a", here)
     gone = [await begin(turns, "a", lambda: False) for _ in range(10)]
     other = await begin(turns, "a")
