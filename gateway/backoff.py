@@ -1,4 +1,4 @@
-"""How long to wait before the next try: doubling, with jitter, up to a bound."""
+"""How long to wait before the service or an archive is tried again: doubling, with jitter."""
 
 import random
 import threading

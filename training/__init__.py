@@ -1,0 +1,1 @@
+"""From a folder of radiographs to a bundle, by `python -m training`."""

@@ -1,4 +1,4 @@
-"""How late answers come against what was predicted: learned from the latest ones, then forgotten.
+"""How late answers come against what admission predicted: learned from the latest, then forgotten.
 
     expected = pace * work + margin
 

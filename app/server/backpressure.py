@@ -1,4 +1,4 @@
-"""When a connection is read, and when it waits."""
+"""Read nothing more from a connection while too many of its requests wait for their answers."""
 
 from uvicorn.protocols.http.flow_control import FlowControl
 

@@ -1,4 +1,4 @@
-"""Keep several worker processes serving on one port.
+"""Start several worker processes on one port, and replace those that die or hang.
 
     parent    binds the port, starts the workers, replaces those that die or hang
     worker    a whole service on the same listening socket; sends heartbeats while it is sound

@@ -1,4 +1,4 @@
-"""What a process of the service gets from its parent: a number, a socket, a heartbeat pipe."""
+"""What a process of the service gets from its parent: its number, a socket, a heartbeat pipe."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The settings of the service, read from `CXR_*` environment variables.
+"""Settings: reading them, their help, and where the service may listen without a key.
 
 service    every setting with its bounds, and the check for unknown variables
 exposure   who can reach the service: address, host names, API keys

@@ -1,4 +1,4 @@
-"""Refuse what is no frontal chest radiograph, from the header alone, before a pixel is decoded."""
+"""Refuse other body parts and views than a frontal chest, from the header, before decoding."""
 
 from collections.abc import Iterator
 

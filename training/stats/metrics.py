@@ -1,4 +1,4 @@
-"""Figures of a set of predictions with their intervals; needs numpy alone.
+"""Figures of one set of predictions with their bootstrap intervals; needs numpy alone.
 
 `measure` returns the figures of `metrics.json`. A figure that the data don't allow (sensitivity
 without a positive) is None.
