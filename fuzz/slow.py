@@ -2,7 +2,8 @@
 
 Files that are slow for their size are changed at random: their sizes, scans, depths and single
 bytes. Those that take longest are kept and changed again. A file that a thread decodes in more than
-`MAX_SECONDS` of processor time is a finding, written to .fuzz/.
+`MAX_SECONDS` of processor time, each of three times, is a finding, written to .fuzz/. Once says
+little: a thread that shares its core's caches with other programs takes up to three times as long.
 """
 
 import hashlib
@@ -100,14 +101,17 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     found = search(float(sys.argv[1]), np.random.default_rng(seed))
     folder = Path(".fuzz")
-    for seconds, data in found[:5]:
+    num_slow = 0
+    for once_s, data in found[:5]:
+        seconds = min(once_s, *(thread_seconds(data) for _ in range(2)))
         name = hashlib.sha256(data).hexdigest()[:16]
         sys.stdout.write(f"{seconds:.3f} s, {len(data)} bytes, {data[:4]!r}, {name}\n")
         if seconds > MAX_SECONDS:
+            num_slow += 1
             folder.mkdir(exist_ok=True)
             with suppress(OSError):
                 (folder / f"slow-{name}").write_bytes(data)
-    return int(found[0][0] > MAX_SECONDS)
+    return int(num_slow > 0)
 
 
 if __name__ == "__main__":
