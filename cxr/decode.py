@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cxr import dicom
-from cxr.errors import TooLarge, UnsupportedFormat
+from cxr.errors import EmptyFile, TooLarge, UnsupportedFormat
 from cxr.radiograph import Format, Processing, Radiograph
 from cxr.raster import JPEG_MAGIC, PNG_MAGIC, read_jpeg, read_png
 from cxr.warning_codes import ImageWarning, WarningCode
@@ -27,7 +27,14 @@ class DecodeLimits:
 
 
 def sniff(data: bytes) -> Format:
-    """Tell the format by its first bytes, never by a name; raises `UnsupportedFormat`."""
+    """Tell the format by its first bytes, never by a name.
+
+    Raises:
+        EmptyFile: there are no bytes.
+        UnsupportedFormat: it is none of the formats.
+    """
+    if not data:
+        raise EmptyFile
     if dicom.is_dicom(
         data
     ):  # first, for DICOM leaves its preamble to other formats' headers (PS3.10 section 7.1)

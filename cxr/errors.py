@@ -2,6 +2,7 @@
 
     CxrError
     ├── ImageError            an upload that gets no answer; `code` is its public name
+    │   ├── EmptyFile             malformed_request
     │   ├── UnsupportedFormat     unsupported_format
     │   ├── TooLarge              too_large
     │   ├── CorruptImage          corrupt_image
@@ -29,6 +30,15 @@ class ImageError(CxrError):
     """The upload can't be answered; the message tells the sender why."""
 
     code: ClassVar[str] = "image_error"
+
+
+class EmptyFile(ImageError):
+    """The file has no bytes, so there is nothing of which to tell the format."""
+
+    code = "malformed_request"
+
+    def __init__(self, detail: str = "The file is empty.") -> None:
+        super().__init__(detail)
 
 
 class UnsupportedFormat(ImageError):

@@ -7,7 +7,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.errors import MalformedRequest
-from cxr.errors import TooLarge
+from cxr.errors import EmptyFile, TooLarge
 
 MAX_PREAMBLE_BYTES = 16 * 1024
 """Bytes before the first boundary; MIME libraries write a line."""
@@ -43,11 +43,11 @@ class UploadedFile:
             self._content.write(piece)
 
     def read(self) -> bytes:
-        """Return the whole file; raise `TooLarge` or `MalformedRequest`."""
+        """Return the whole file; raise `TooLarge` or `EmptyFile`."""
         if self._num_bytes > self.max_bytes:
             raise TooLarge("The file has more bytes than are taken.")
         if not self._num_bytes:
-            raise MalformedRequest("The file is empty.")
+            raise EmptyFile
         return self._content.getvalue()
 
 

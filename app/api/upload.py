@@ -49,6 +49,7 @@ async def read_upload(request: Request, limits: UploadLimits, reservation: Reser
 
     Raises:
         MalformedRequest: no file, several, or a broken body.
+        EmptyFile: a file without bytes.
         UnsupportedFormat: the body has another media type.
         TooLarge: the body is over the limit, by its header or while it arrives.
         Overloaded: all uploads together would take too much memory.

@@ -10,7 +10,7 @@ from app.api.multipart import UploadedFile, UploadLimits
 from app.api.upload import read_upload, read_uploads, while_connected
 from app.api.upload_budget import Reservation, UploadBudget
 from app.errors import ClientGone, MalformedRequest, Overloaded, SlowClient
-from cxr.errors import TooLarge
+from cxr.errors import EmptyFile, TooLarge
 
 pytestmark = pytest.mark.anyio
 
@@ -99,7 +99,7 @@ async def test_a_file_may_have_any_name(name: str) -> None:
 
 
 async def test_a_form_without_a_chosen_file_is_told_to_be_empty() -> None:
-    with pytest.raises(MalformedRequest, match="empty"):
+    with pytest.raises(EmptyFile, match="empty"):
         await read_upload(request([form(b"", name="file")], FORM), LIMITS, reservation())
 
 
@@ -214,7 +214,7 @@ async def test_an_error_of_the_work_is_its_own() -> None:
 
 def test_a_file_that_was_too_large_or_is_empty_has_nothing_to_read() -> None:
     file = UploadedFile("a", max_bytes=3)
-    with pytest.raises(MalformedRequest):
+    with pytest.raises(EmptyFile):
         file.read()
     file.add(b"abc")
     assert file.read() == b"abc"
