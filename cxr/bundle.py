@@ -73,6 +73,23 @@ def read_bundle(path: Path) -> Bundle:
     return bundle
 
 
+def read_stored_bundle(store: Path, model: str, version: int) -> Bundle:
+    """Read a version of a model from its store and verify that it is that one, and its hashes.
+
+    Raises:
+        BundleError: it can't be read, is damaged, or names another model or version.
+    """
+    bundle = read_bundle(store / model / str(version))
+    if (bundle.manifest.model, bundle.manifest.version) != (model, version):
+        raise BundleError("bundle.json names another model or version than its folder")
+    return bundle
+
+
+def is_version(name: str) -> bool:
+    """Return whether a folder's name in a store is a version number."""
+    return name.isascii() and name.isdigit() and not name.startswith("0")
+
+
 def _read_golden(path: Path, manifest: Manifest) -> Golden:
     try:
         data = read_regular_file(path, max_bytes=GOLDEN_BYTES)

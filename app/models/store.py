@@ -24,8 +24,8 @@ from app.errors import NotReady, UnknownModel
 from app.models.card import render_card
 from app.models.execution_plan import ExecutionPlan
 from app.models.opening_watchdog import OpeningWatch
-from cxr.bundle import Bundle, read_bundle
-from cxr.errors import BundleError, CxrError
+from cxr.bundle import Bundle, is_version, read_stored_bundle
+from cxr.errors import CxrError
 from cxr.graph import Graph
 from cxr.graph.runtime import Cancellation
 from cxr.manifest import SLUG, Manifest
@@ -147,7 +147,7 @@ class ModelStore:
             folder.name: {
                 int(entry.name): _mark(entry)
                 for entry in _folders(folder)
-                if _is_version(entry.name)
+                if is_version(entry.name)
             }
             for folder in folders
             if SLUG.fullmatch(folder.name)
@@ -240,9 +240,7 @@ def open_version(
     """Read, open and prove one version; blocks. Raises `BundleError`, or whatever an engine
     raises.
     """
-    bundle = read_bundle(store / name / str(version))
-    if (bundle.manifest.model, bundle.manifest.version) != (name, version):
-        raise BundleError("bundle.json names another model or version than its folder")
+    bundle = read_stored_bundle(store, name, version)
     graph, plan = opener.open(bundle, cancellation)
     return ServedVersion(bundle, graph, plan, render_card(bundle.card))
 
@@ -275,8 +273,3 @@ def _mark(folder: Path) -> Mark:
             )
         )
     return ()
-
-
-def _is_version(name: str) -> bool:
-    """Return whether a folder's name is a version number."""
-    return name.isascii() and name.isdigit() and not name.startswith("0")
