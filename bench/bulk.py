@@ -16,10 +16,10 @@ from pathlib import Path
 
 import httpx
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from bench.bulk_files import make_files
 from bench.bulk_pace import ROOT, STORE, command, pace_test, two_nodes
+from bulk import read_results
 from tests.server import running_server
 
 FIRST_KILL = 0.2
@@ -66,7 +66,7 @@ def kill_test(folder: Path, out: Path) -> None:
 def check(folder: Path, out: Path) -> None:
     """Check that every file has one row, and that rows equal the service's answers."""
     columns = ["path", "probability", "label", "problem"]
-    table = ds.dataset(out, format="parquet", partitioning="hive").to_table(columns=columns)
+    table = read_results(out).to_table(columns=columns)
     paths = table["path"].to_pylist()
     wanted = {str(path.resolve()) for path in folder.iterdir()}
     print(

@@ -8,8 +8,10 @@ from pathlib import Path
 from bulk.errors import BulkError
 from bulk.run import Cluster, estimate, run
 from bulk.scoring_job import Job, Options, choose_bundle, make_job
-from bulk.sources import open_source
-from bulk.sources.files import FileSource, is_inside
+from bulk.sources import FolderSource, open_source
+
+INCOMPLETE = 3
+"""Exit code of a run that did everything but what it could not read."""
 
 _HELP = """\
 Score an archive of radiographs into Parquet: one row for each file, also if it can't be scored.
@@ -26,7 +28,11 @@ With --ray, SOURCE, --store and --out must mean the same on every node."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, 1 after a message of one sentence, or 130 after Ctrl-C."""
+    """Run the command.
+
+    Returns:
+        0; 1 after a message; 3 if something could not be read; or 130 after Ctrl-C.
+    """
     options = _parser().parse_args(arguments)
     try:
         job = _job(options)
@@ -34,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.estimate:
             print(estimate(job, cluster).describe(options.price))
         else:
-            print(run(job, cluster))
+            outcome = run(job, cluster)
+            print(outcome.summary)
+            return 0 if outcome.is_complete else INCOMPLETE
     except BulkError as exc:
         print(f"bulk: {exc}", file=sys.stderr)
         return 1
@@ -46,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _job(options: argparse.Namespace) -> Job:
     source = open_source(options.source)
-    if isinstance(source, FileSource) and is_inside(options.out, source.url):
+    if isinstance(source, FolderSource) and source.holds(options.out):
         raise BulkError("--out lies in the source; choose a folder outside")
     bundle = choose_bundle(options.store, options.model, options.version)
     chosen = Options(

@@ -5,6 +5,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+NOT_FOUND = "not found"
+"""The fingerprint of a file about which the source can say nothing now."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Item:
@@ -24,11 +27,23 @@ class ArchivePart:
 
     name: str
     items: tuple[Item, ...]
+    replaces: str = ""
+    """The part that ends if this one counts; its other rows are taken over."""
 
     @property
     def file_name(self) -> str:
         """Return the name of the part's Parquet file."""
-        return f"part-{self.name}.parquet"
+        return part_file_name(self.name)
+
+    @property
+    def journal_name(self) -> str:
+        """Return the name of the file that says which of the part's files is at work."""
+        return f".begun-{self.name}"
+
+
+def part_file_name(name: str) -> str:
+    """Return the name of a part's Parquet file."""
+    return f"part-{name}.parquet"
 
 
 def divide(items: Sequence[Item], part_files: int, identity: str) -> Iterator[ArchivePart]:
@@ -40,6 +55,11 @@ def divide(items: Sequence[Item], part_files: int, identity: str) -> Iterator[Ar
     for start in range(0, len(items), part_files):
         chunk = tuple(items[start : start + part_files])
         yield ArchivePart(_name(chunk, identity), chunk)
+
+
+def renew(part: str, items: Sequence[Item], identity: str) -> ArchivePart:
+    """Return the part that takes the place of another one, some of whose files are scored again."""
+    return ArchivePart(_name(items, f"{identity} {part}"), tuple(items), part)
 
 
 def sample(items: Sequence[Item], count: int) -> list[Item]:

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bulk.manifest import Entry
-from bulk.score_to_parquet import COMPRESSION
+from bulk.part_file import encode, written_whole
 
 SAMPLE_FILES = 200
 FILE_NAME = "_estimate.json"
@@ -39,7 +38,7 @@ class Estimate(BaseModel):
 
     def compare(self, entries: Sequence[Entry]) -> str:
         """Say how far the estimate was from what the parts took, in per cent of the truth."""
-        core_seconds = sum(entry.seconds for entry in entries)
+        core_seconds = sum(entry.seconds for entry in entries) or self.core_seconds
         num_bytes = sum(entry.num_bytes for entry in entries)
         return (
             f"The estimate was {hours(self.core_seconds)} core-hours "
@@ -49,13 +48,16 @@ class Estimate(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> "Estimate | None":
-        """Read the estimate of a folder; None if there is none."""
-        path = folder / FILE_NAME
-        return cls.model_validate_json(path.read_bytes()) if path.exists() else None
+        """Read the estimate of a folder; None if there is none that can be read."""
+        try:
+            return cls.model_validate_json((folder / FILE_NAME).read_bytes())
+        except (OSError, ValidationError):
+            return None
 
     def write(self, folder: Path) -> None:
         """Keep the estimate, so that the run can be compared with it."""
-        (folder / FILE_NAME).write_text(self.model_dump_json(), encoding="utf-8")
+        with written_whole(folder / FILE_NAME) as file:
+            file.write(self.model_dump_json().encode())
 
 
 def predicted_bytes(sample: pa.Table, num_files: int, part_files: int) -> int:
@@ -77,5 +79,5 @@ def hours(seconds: float) -> str:
 
 def _parquet_bytes(table: pa.Table) -> int:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression=COMPRESSION)
+    encode(table, sink)
     return sink.getbuffer().nbytes

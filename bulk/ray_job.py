@@ -25,8 +25,10 @@ from ray.exceptions import RayError
 
 from bulk.archive_parts import ArchivePart, Item
 from bulk.errors import BulkError
-from bulk.score_to_parquet import PartResult, score_part, score_sample
+from bulk.manifest import Entry
+from bulk.score_to_parquet import score_part, score_sample
 from bulk.scoring_job import Job
+from cxr.errors import CxrError
 
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Of a Ray of our own: only names and results travel through it, never an image."""
@@ -68,10 +70,10 @@ def _count_cores() -> int:
     return int(resources["CPU"])
 
 
-def run_parts(job: Job, parts: Sequence[ArchivePart], num_workers: int) -> Iterator[PartResult]:
+def run_parts(job: Job, parts: Sequence[ArchivePart], num_workers: int) -> Iterator[Entry]:
     """Score parts and write their files; yield each as it is done, in any order."""
     for row in _map(_score_part, job, parts, num_workers):
-        yield PartResult(**row)
+        yield Entry.model_validate_json(row["entry"])
 
 
 def run_sample(job: Job, parts: Sequence[ArchivePart], num_workers: int) -> Iterator[SampleResult]:
@@ -84,32 +86,39 @@ def run_sample(job: Job, parts: Sequence[ArchivePart], num_workers: int) -> Iter
 def _map(
     step: Any, job: Job, parts: Sequence[ArchivePart], num_workers: int
 ) -> Iterator[dict[str, Any]]:
-    rows = [{"name": part.name, "items": _pack(part.items)} for part in parts]
+    """Yield what a step makes of each part; raises `BulkError`."""
+    rows = [{"part": json.dumps(asdict(part))} for part in parts]
+    run_step: Any = _run_step  # Ray's annotation knows no `fn_args`
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        step, fn_args=(job,), num_cpus=1, concurrency=num_workers
+        run_step, fn_args=(step, job), num_cpus=1, concurrency=num_workers
     )
     try:
-        yield from dataset.iter_rows()
+        for row in dataset.iter_rows():
+            if "error" in row:
+                raise BulkError(f"a worker stopped: {row['error']}")
+            yield row
     except RayError as exc:
         kind = type(exc.__cause__ or exc).__name__
         raise BulkError(f"Ray stopped ({kind}); the same command goes on from here") from exc
 
 
-def _score_part(row: dict[str, Any], job: Job) -> dict[str, Any]:
-    return asdict(score_part(job, _unpack(row)))
+def _run_step(row: dict[str, Any], step: Any, job: Job) -> dict[str, Any]:
+    """Run a step in a worker. Our own errors travel as text: Ray would wrap them."""
+    part = json.loads(row["part"])
+    part["items"] = tuple(Item(**item) for item in part["items"])
+    try:
+        return dict(step(job, ArchivePart(**part)))
+    except (BulkError, CxrError) as exc:
+        return {"error": str(exc)}
 
 
-def _score_sample(row: dict[str, Any], job: Job) -> dict[str, Any]:
-    table, seconds = score_sample(job, _unpack(row))
+def _score_part(job: Job, part: ArchivePart) -> dict[str, Any]:
+    return {"entry": score_part(job, part).model_dump_json()}
+
+
+def _score_sample(job: Job, part: ArchivePart) -> dict[str, Any]:
+    table, seconds = score_sample(job, part)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return {"table": sink.getvalue().to_pybytes(), "seconds": seconds}
-
-
-def _pack(items: Sequence[Item]) -> str:
-    return json.dumps([[item.path, item.fingerprint, item.num_bytes] for item in items])
-
-
-def _unpack(row: dict[str, Any]) -> ArchivePart:
-    return ArchivePart(row["name"], tuple(Item(*fields) for fields in json.loads(row["items"])))

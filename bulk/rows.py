@@ -5,6 +5,10 @@ from dataclasses import dataclass, field, fields
 
 import pyarrow as pa
 
+UNREADABLE = "unreadable"
+"""The source did not give the file, or this machine could not read it now; a later run tries
+again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -12,8 +12,9 @@ from tqdm import tqdm
 from bulk.archive_parts import ArchivePart, Item, divide, mix, sample
 from bulk.errors import BulkError
 from bulk.estimate import SAMPLE_FILES, Estimate, predicted_bytes
-from bulk.manifest import ArchiveManifest, Entry, JobFile, hold
+from bulk.manifest import ArchiveManifest, JobFile, hold
 from bulk.scoring_job import Job
+from bulk.sources import Listing
 
 if TYPE_CHECKING:
     from bulk.ray_job import SampleResult
@@ -40,27 +41,45 @@ class Cluster:
     """Of a core-hour."""
 
 
-def run(job: Job, cluster: Cluster) -> str:
-    """Score every file of the source that has no row yet; return a summary for people.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    summary: str
+    """For people."""
+    is_complete: bool
+    """Whether everything could be read."""
+
+
+def run(job: Job, cluster: Cluster) -> Outcome:
+    """Score every file of the source that has no row yet.
 
     Raises:
-        BulkError: the run can't begin.
+        BulkError: the run can't begin or go on.
     """
-    items = _list(job)
+    listing = _list(job)
     with hold(job.folder) as manifest:
+        items = listing.items
         known = manifest.check_job(JobFile(identity=job.identity, part_files=_part_files(items)))
-        rest = _rest(manifest, items)
-        if rest:
-            _score(job, cluster, manifest, list(divide(rest, known.part_files, job.identity)))
+        rest = manifest.remaining(items, job.identity)
+        parts = [*divide(rest.new, known.part_files, job.identity), *rest.renewed]
+        manifest.remove_strays(parts)
+        num_unreadable = rest.num_kept
+        if parts:
+            num_unreadable += _score(job, cluster, manifest, parts)
         manifest.remove_strays()
-        return _summary(job, manifest, len(items), len(rest))
+        lines = [
+            *_summary(job, manifest, len(items), sum(len(part.items) for part in parts)),
+            *_remarks(listing, num_unreadable),
+        ]
+        return Outcome("\n".join(lines), not num_unreadable + listing.num_unlisted)
 
 
 def estimate(job: Job, cluster: Cluster) -> Estimate:
     """Score a sample, predict the whole, and keep the prediction beside the answers."""
     from bulk import ray_job  # noqa: PLC0415 - Ray is imported only if it is needed
 
-    items = _list(job)
+    items = _list(job).items
     with hold(job.folder) as manifest:
         known = manifest.check_job(JobFile(identity=job.identity, part_files=_part_files(items)))
         chosen = sample(items, SAMPLE_FILES)
@@ -75,55 +94,72 @@ def estimate(job: Job, cluster: Cluster) -> Estimate:
         return predicted
 
 
-def _list(job: Job) -> list[Item]:
-    items = sorted(job.source.items())
-    if not items:
+def _list(job: Job) -> Listing:
+    """List the source; each path once, sorted."""
+    listing = job.source.listing()
+    if not listing.items:
         raise BulkError("the source has no files")
-    return items
+    by_path = {item.path: item for item in listing.items}
+    return replace(listing, items=tuple(sorted(by_path.values())))
 
 
 def _part_files(items: Sequence[Item]) -> int:
     return min(max(len(items) // _PARTS, MIN_PART_FILES), MAX_PART_FILES)
 
 
-def _rest(manifest: ArchiveManifest, items: Sequence[Item]) -> list[Item]:
-    """Return the files that have no row that counts."""
-    done = manifest.done({item.path: item.fingerprint for item in items})
-    return [item for item in items if item.path not in done]
-
-
 def _score(
     job: Job, cluster: Cluster, manifest: ArchiveManifest, parts: Sequence[ArchivePart]
-) -> None:
+) -> int:
+    """Score parts and commit each; return how many files the source did not give."""
     from bulk import ray_job  # noqa: PLC0415 - Ray is imported only if it is needed
 
-    num_files = sum(len(part.items) for part in parts)
+    num_items = {part.name: len(part.items) for part in parts}
+    num_unreadable = 0
     used_s = 0.0
     interval_s = 1.0 if sys.stderr.isatty() else 30.0
     with (
         ray_job.connected(cluster.address, cluster.num_workers) as num_workers,
-        tqdm(total=num_files, unit="file", mininterval=interval_s, maxinterval=60) as bar,
+        tqdm(
+            total=sum(num_items.values()), unit="file", mininterval=interval_s, maxinterval=60
+        ) as bar,
     ):
-        for result in ray_job.run_parts(job, parts, num_workers):
-            manifest.commit(Entry(**asdict(result)))
-            used_s += result.seconds
+        for entry in ray_job.run_parts(job, parts, num_workers):
+            if entry.rows:
+                manifest.commit(entry)
+            num_unreadable += entry.num_unreadable
+            used_s += entry.seconds
             if cluster.price is not None:
                 bar.set_postfix_str(f"cost {used_s / 3600 * cluster.price:.2f}", refresh=False)
-            bar.update(result.rows)
+            bar.update(num_items[entry.part])
+    return num_unreadable
 
 
-def _summary(job: Job, manifest: ArchiveManifest, num_listed: int, num_new: int) -> str:
+def _summary(
+    job: Job, manifest: ArchiveManifest, num_listed: int, num_scored: int
+) -> Iterator[str]:
     entries = manifest.entries
     num_rows = sum(entry.rows for entry in entries)
     num_problems = sum(entry.num_problems for entry in entries)
     rows = (
-        f"{num_rows:,} rows of {num_listed:,} files in {len(entries):,} parts; {num_new:,} are new"
+        f"{num_rows:,} rows of {num_listed:,} files in {len(entries):,} parts; "
+        f"{num_scored:,} are new"
     )
-    lines = [f"{rows}; {num_problems:,} files have a problem code."]
+    yield f"{rows}; {num_problems:,} files have a problem code."
     predicted = Estimate.read(job.folder)
     if predicted is not None and predicted.num_files == num_rows:
-        lines.append(predicted.compare(entries))
-    return "\n".join(lines)
+        yield predicted.compare(entries)
+
+
+def _remarks(listing: Listing, num_unreadable: int) -> Iterator[str]:
+    if listing.num_passed_over:
+        yield f"{listing.num_passed_over:,} pipes, sockets or devices were passed over."
+    if num_unreadable:
+        yield (
+            f"{num_unreadable:,} files could not be read now. What was known of them stays; "
+            f"the same command tries again."
+        )
+    if listing.num_unlisted:
+        yield f"{listing.num_unlisted:,} folders or links could not be followed now."
 
 
 def _predict(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bulk.archive_parts import Item
-from bulk.rows import Row
+from bulk.rows import UNREADABLE, Row
 from bulk.scoring_job import Options
 from cxr.bundle import Bundle
 from cxr.decode_and_preprocess import Preparation, Prepared, prepare
@@ -23,9 +23,6 @@ from cxr.stoppable_decoder import StoppableDecoder
 from cxr.tta import PLAIN, POLICIES, make_views
 
 INFERENCE_FAILED = "inference_failed"
-UNREADABLE = "unreadable"
-"""The source did not give the file, or this machine could not read it now; a later run tries
-again."""
 _STARTS = 3
 """How often the start of a decoding process is tried."""
 

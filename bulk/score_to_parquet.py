@@ -3,30 +3,27 @@
 Nothing here knows Ray. A worker process keeps the open graph from one part to the next.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from bulk.archive_parts import ArchivePart, Item
-from bulk.errors import SourceUnreadable
-from bulk.rows import Row, make_table
-from bulk.score import UNREADABLE, Scorer
+from bulk.archive_parts import ArchivePart, Item, part_file_name
+from bulk.errors import SourceUnreadable, SpoiltPart, using_out
+from bulk.manifest import Entry
+from bulk.part_file import read_table, write_table
+from bulk.rows import UNREADABLE, Row, make_table
+from bulk.score import Scorer
 from bulk.scoring_job import Job, identity
 from bulk.sources import Reader
 from cxr.bundle import read_bundle
 from cxr.decode import quiet_libraries
 from cxr.errors import BundleError
-
-COMPRESSION = "zstd"
 
 _FIRST_FILES = 6
 """Of a sample's part, scored before its time counts. The part has files of all sizes in order, so
@@ -36,32 +33,31 @@ MAX_DEATHS = 3
 """Of workers over one file, before the file is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartResult:
-    """What the driver is told of a part that was written."""
-
-    part: str
-    rows: int
-    num_problems: int
-    num_bytes: int
-    seconds: float
-
-
-def score_part(job: Job, part: ArchivePart) -> PartResult:
+def score_part(job: Job, part: ArchivePart) -> Entry:
     """Score a part and write its file beside its place, then put it there at once.
 
-    A part that lies there already is not made again: its name says that it would be the same.
+    A part that lies there already is not made again: its name says that it would be the same. A
+    part that replaces another one takes over the rows of the files that are not its own, or that
+    the source does not give. If it gives none of them, nothing is written and the entry has no
+    rows.
     """
     path = job.folder / part.file_name
-    if path.exists():
-        return _result(part, pq.read_table(path), path, seconds=0.0)
+    with suppress(SpoiltPart):
+        table = read_table(path)
+        return _entry(part, table, path, num_unreadable=_num_unreadable(table), seconds=0.0)
     worker = _open_worker(job)
     started = time.perf_counter()
-    with _journal(job.folder / f".begun-{part.name}") as journal:
-        rows = [worker.row(item, index, journal) for index, item in enumerate(part.items)]
-    table = make_table(rows)
+    with _journal(job.folder / part.journal_name) as journal:
+        scored = make_table(
+            [worker.row(item, index, journal) for index, item in enumerate(part.items)]
+        )
+    num_unreadable = _num_unreadable(scored)
+    if num_unreadable == len(part.items) and part.replaces:
+        return Entry(part=part.name, replaces=part.replaces, num_unreadable=num_unreadable)
+    table = _renewed(job, part, scored) if part.replaces else scored
     write_table(table, path)
-    return _result(part, table, path, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return _entry(part, table, path, num_unreadable=num_unreadable, seconds=seconds)
 
 
 def score_sample(job: Job, part: ArchivePart) -> tuple[pa.Table, float]:
@@ -79,19 +75,6 @@ def score_sample(job: Job, part: ArchivePart) -> tuple[pa.Table, float]:
     return table, time.perf_counter() - started
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write a Parquet file so that it is there whole or not at all, also after a power cut."""
-    draft = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with draft.open("wb") as file:
-            pq.write_table(table, file, compression=COMPRESSION)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 class Journal:
     """Which file of a part is at work, so that the file over which a worker died is known.
 
@@ -101,12 +84,13 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Read what earlier attempts left: file numbers, and `!` after the last of an attempt."""
-        words = path.read_text(encoding="ascii").split() if path.exists() else []
+        with using_out():
+            words = path.read_text(encoding="ascii").split() if path.exists() else []
+            self._file = path.open("w", encoding="ascii")
         if words and words[-1] != "!":
             words.append("!")
         ends = (index for index, word in enumerate(words) if word == "!")
         self._deaths = Counter(words[index - 1] for index in ends)
-        self._file = path.open("w", encoding="ascii")
         self._write(*(word for index in self._deaths.elements() for word in (index, "!")))
 
     def begin(self, index: int) -> None:
@@ -122,8 +106,9 @@ class Journal:
         self._file.close()
 
     def _write(self, *words: str) -> None:
-        self._file.writelines(f"{word}\n" for word in words)
-        self._file.flush()
+        with using_out():
+            self._file.writelines(f"{word}\n" for word in words)
+            self._file.flush()
 
 
 @contextmanager
@@ -172,6 +157,27 @@ def _open_worker(job: Job) -> _ScoringWorker:
     return _ScoringWorker(job)
 
 
-def _result(part: ArchivePart, table: pa.Table, path: Path, *, seconds: float) -> PartResult:
-    num_problems = table.num_rows - table["problem"].null_count
-    return PartResult(part.name, table.num_rows, num_problems, path.stat().st_size, seconds)
+def _renewed(job: Job, part: ArchivePart, scored: pa.Table) -> pa.Table:
+    """Return the rows of the part that is replaced, with the new rows in their places."""
+    new = scored.filter(pc.not_equal(pc.fill_null(scored["problem"], ""), UNREADABLE))
+    old = read_table(job.folder / part_file_name(part.replaces)).cast(scored.schema)
+    kept = old.filter(pc.invert(pc.is_in(old["path"], new["path"])))
+    return pa.concat_tables([kept, new]).sort_by("path")
+
+
+def _num_unreadable(table: pa.Table) -> int:
+    return int(pc.sum(pc.equal(table["problem"], UNREADABLE)).as_py() or 0)
+
+
+def _entry(
+    part: ArchivePart, table: pa.Table, path: Path, *, num_unreadable: int, seconds: float
+) -> Entry:
+    return Entry(
+        part=part.name,
+        replaces=part.replaces,
+        rows=table.num_rows,
+        num_problems=table.num_rows - table["problem"].null_count,
+        num_unreadable=num_unreadable,
+        num_bytes=path.stat().st_size,
+        seconds=seconds,
+    )

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from bulk.errors import BulkError
 from bulk.sources import ArchiveSource
-from cxr.bundle import Bundle, file_sha256, read_bundle
+from cxr.bundle import Bundle, file_sha256, is_version, read_stored_bundle
 from cxr.decode import DecodeLimits, ScopePolicy
 from cxr.errors import BundleError
 from cxr.graph.runtime import Engine
 
-ROW_FORMAT = "1"
+ROW_FORMAT = "2"
 """Changes if the meaning of a column does."""
 
 
@@ -50,14 +50,14 @@ def choose_bundle(store: Path, model: str, version: int | None) -> Bundle:
         BulkError: there is none, or it is damaged. No other version is taken in silence.
     """
     folder = store / model
-    found = sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+    found = sorted(int(path.name) for path in folder.glob("*") if is_version(path.name))
     if not found:
         raise BulkError(f"{store} has no model {model}")
     chosen = found[-1] if version is None else version
     if chosen not in found:
         raise BulkError(f"{model} has no version {chosen}; it has {', '.join(map(str, found))}")
     try:
-        return read_bundle(folder / str(chosen))
+        return read_stored_bundle(store, model, chosen)
     except BundleError as exc:
         raise BulkError(f"{model} version {chosen} can't be used: {exc}") from exc
 

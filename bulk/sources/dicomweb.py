@@ -14,6 +14,7 @@ from bulk.archive_parts import Item
 from bulk.errors import BulkError, SourceUnreadable
 from bulk.rows import Row
 from bulk.sources.retry import attempt
+from bulk.sources.source import Listing
 
 MODALITIES = ("CR", "DX", "RG")
 """Series of other modalities hold no plain radiographs, and a CT has hundreds of images."""
@@ -35,11 +36,11 @@ class DicomWebSource:
 
     url: str
 
-    def items(self) -> Iterator[Item]:
-        """Yield every instance; raises `BulkError`."""
+    def listing(self) -> Listing:
+        """List every instance; raises `BulkError`."""
         with _client(self.url) as client:
             try:
-                yield from _instances(client)
+                return Listing(tuple(_instances(client)))
             except (SourceUnreadable, ValueError, KeyError) as exc:
                 raise BulkError(f"the DICOMweb server can't be searched: {exc}") from exc
 

@@ -1,18 +1,27 @@
-"""Files of a folder, of a list, or of an object store: everything that fsspec can open."""
+"""Files of a list, or of an object store: everything that fsspec can open."""
 
+import codecs
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
-import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from bulk.archive_parts import Item
+from bulk.archive_parts import NOT_FOUND, Item
 from bulk.errors import BulkError
 from bulk.rows import Row
+from bulk.sources.local_files import (
+    FILE_URI,
+    LocalReader,
+    address_of,
+    local_path,
+    look_up,
+)
 from bulk.sources.retry import attempt
+from bulk.sources.source import Listing
 
 _VERSION_KEYS = (
     "ETag", "etag", "md5Hash", "md5", "CRC", "mtime", "LastModified", "last_modified", "date_time",
@@ -21,27 +30,26 @@ _VERSION_KEYS = (
 
 
 @dataclass(frozen=True, slots=True)
-class FileSource:
-    """Every file under a folder, local or of an object store; hidden files are passed over."""
+class StoreSource:
+    """Every file under an address of fsspec. Hidden files and folders are passed over."""
 
     url: str
 
-    def items(self) -> Iterator[Item]:
-        """Yield every file; raises `BulkError`."""
-        system, root = _open(self.url)
+    def listing(self) -> Listing:
+        """List every file; raises `BulkError`."""
         try:
-            found: Mapping[str, Mapping[str, object]] = system.find(root, detail=True)
+            system, root = _open(self.url)
+            found = _find(system, root)
+        except BulkError:
+            raise
         except Exception as exc:  # each store's library raises errors of its own
             raise BulkError(f"the source can't be listed: {type(exc).__name__}") from exc
-        if not found:
-            raise BulkError("the source has no files")
-        for path, details in found.items():
-            if not path.rpartition("/")[2].startswith("."):
-                yield _item(path, details)
+        visible = (path for path in found if "/." not in f"/{path.removeprefix(root)}")
+        return Listing(tuple(_item(_encode(path), found[path]) for path in visible))
 
-    def reader(self) -> "FileReader":
-        """Open the file system."""
-        return FileReader(_open(self.url)[0])
+    def reader(self) -> "StoreReader":
+        """Open nothing: fsspec opens a file system once, and keeps it."""
+        return StoreReader(self.url)
 
     def name(self, row: Row) -> Row:
         """Return the row as it is: a path is all that is known."""
@@ -50,24 +58,24 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class ListSource:
-    """The files that a text file lists: a path or URL a line; # begins a comment."""
+    """The files that a text file lists: a path or URL a line; # begins a comment.
 
-    path: str
+    A line that names no file becomes a row with a problem.
+    """
 
-    def items(self) -> Iterator[Item]:
-        """Yield the files that exist and those that do not: these become rows with a problem.
+    path: Path
 
-        Raises:
-            BulkError: the list can't be read.
-        """
+    def listing(self) -> Listing:
+        """Look all files up; raises `BulkError` if the list can't be read."""
         try:
-            lines = Path(self.path).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise BulkError(f"the list can't be read: {type(exc).__name__}") from exc
-        urls = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
-        if not urls:
-            raise BulkError("the list has no files")
-        yield from map(_listed, sorted(urls))
+            content = self.path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        except OSError as exc:
+            raise BulkError(f"the list can't be read: {exc.strerror}") from exc
+        if b"\0" in content:
+            raise BulkError("the list can't be read: save it as UTF-8 text")
+        lines = {line.strip() for line in content.split(b"\n")}
+        names = [line for line in lines if line and not line.startswith(b"#")]
+        return Listing(tuple(map(_listed, names)))
 
     def reader(self) -> "ListReader":
         """Open nothing: each line names its own file system."""
@@ -79,28 +87,17 @@ class ListSource:
 
 
 @dataclass(frozen=True, slots=True)
-class FileReader:
+class StoreReader:
     """Reads files of one file system."""
 
-    system: AbstractFileSystem
+    url: str
 
     def read(self, item: Item, max_bytes: int) -> bytes:
-        """Return a file; raises `SourceUnreadable`."""
-        return attempt(lambda: _read(self.system, item.path, max_bytes), is_final=_is_final)
-
-    def close(self) -> None:
-        """Do nothing: fsspec keeps its file systems itself."""
-
-
-class ListReader:
-    """Reads files each of which may lie elsewhere; fsspec keeps one connection for each store."""
-
-    def read(self, item: Item, max_bytes: int) -> bytes:
-        """Return a file; raises `SourceUnreadable`."""
+        """Return a file; raises `SourceUnreadable`, or `BulkError` if fsspec lacks a package."""
 
         def read() -> bytes:
-            system, path = url_to_fs(item.path)
-            return _read(system, path, max_bytes)
+            system, _ = _open(self.url)
+            return _read(system, _decode(item.path), max_bytes)
 
         return attempt(read, is_final=_is_final)
 
@@ -108,13 +105,40 @@ class ListReader:
         """Do nothing: fsspec keeps its file systems itself."""
 
 
+class ListReader(LocalReader):
+    """Reads files each of which may lie elsewhere."""
+
+    def read(self, item: Item, max_bytes: int) -> bytes:
+        """Return a file; raises `SourceUnreadable`, or `BulkError` if fsspec lacks a package."""
+        if local_path(item.path) is not None:
+            return super().read(item, max_bytes)
+
+        def read() -> bytes:
+            system, path = _open(item.path)
+            return _read(system, path, max_bytes)
+
+        return attempt(read, is_final=_is_final)
+
+
 def _open(url: str) -> tuple[AbstractFileSystem, str]:
+    """Return a file system and a path in it; raises `BulkError`, or what its library raises."""
     try:
         system, root = url_to_fs(url)
-    except (ImportError, ValueError) as exc:
-        known = ", ".join(sorted(fsspec.available_protocols())[:6])
-        raise BulkError(f"fsspec can't open this kind of address ({known}, ...): {exc}") from exc
+    except ImportError as exc:
+        raise BulkError(f"fsspec lacks a package for this kind of address: {exc}") from exc
     return system, root
+
+
+def _find(system: AbstractFileSystem, root: str) -> Mapping[str, Mapping[str, object]]:
+    """Return all files under a path. A folder that can't be listed is an error, if fsspec can tell.
+
+    Stores that list all keys at once have no such folders, and do not know `on_error`.
+    """
+    try:
+        found: Mapping[str, Mapping[str, object]] = system.find(root, detail=True, on_error="raise")
+    except TypeError:
+        found = system.find(root, detail=True)
+    return found
 
 
 def _read(system: AbstractFileSystem, path: str, max_bytes: int) -> bytes:
@@ -122,14 +146,20 @@ def _read(system: AbstractFileSystem, path: str, max_bytes: int) -> bytes:
         return bytes(file.read(max_bytes + 1))
 
 
-def _listed(url: str) -> Item:
-    """Look a listed file up; its fingerprint is "missing" if that fails."""
+def _listed(line: bytes) -> Item:
+    """Look a listed file up; raises `BulkError` if fsspec lacks a package."""
+    address = line.decode(errors="surrogateescape")
+    path = local_path(address)
+    if path is not None:
+        return look_up(path)
+    name = line.decode(errors="replace")  # no URL has other letters
     try:
-        system, path = url_to_fs(url)
-        details = system.info(path)
+        system, key = _open(name)
+        return _item(name, system.info(key))
+    except BulkError:
+        raise
     except Exception:  # each store's library raises errors of its own
-        return Item(url, "missing")
-    return _item(url, details)
+        return Item(name, NOT_FOUND)
 
 
 def _item(path: str, details: Mapping[str, object]) -> Item:
@@ -139,13 +169,17 @@ def _item(path: str, details: Mapping[str, object]) -> Item:
     return Item(path, "-".join([str(num_bytes), *known]), num_bytes)
 
 
+def _encode(path: str) -> str:
+    """Return a path as text that Parquet takes; tar files hold names that are not UTF-8."""
+    return address_of(path)
+
+
+def _decode(name: str) -> str:
+    if not name.startswith(FILE_URI):
+        return name
+    return os.fsdecode(unquote_to_bytes(name[len(FILE_URI) :]))
+
+
 def _is_final(error: Exception) -> bool:
-    return isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | KeyError)
-
-
-def is_inside(folder: Path, url: str) -> bool:
-    """Tell whether a local folder lies in a source, so that a run would read its own answers."""
-    system, root = _open(url)
-    if system.protocol not in ("file", ("file", "local")):
-        return False
-    return folder.resolve().is_relative_to(Path(os.path.realpath(root)))
+    kinds = FileNotFoundError | PermissionError | IsADirectoryError | KeyError | ValueError
+    return isinstance(error, kinds)

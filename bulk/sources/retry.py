@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from bulk.errors import SourceUnreadable
+from bulk.errors import BulkError, SourceUnreadable
 
 T = TypeVar("T")
 
@@ -26,14 +26,13 @@ def attempt(
         first_pause_s: before the second attempt.
     """
     pauses_s = [first_pause_s * 2**number for number in range(ATTEMPTS - 1)]
-    for pause_s in pauses_s:
+    for pause_s in (*pauses_s, None):
         try:
             return read()
+        except BulkError:
+            raise
         except Exception as exc:  # each store's library raises errors of its own
-            if is_final(exc):
+            if pause_s is None or is_final(exc):
                 raise SourceUnreadable(type(exc).__name__) from exc
         time.sleep(pause_s)
-    try:
-        return read()
-    except Exception as exc:  # as above
-        raise SourceUnreadable(type(exc).__name__) from exc
+    raise AssertionError("the last attempt returns or raises")

@@ -1,10 +1,21 @@
 """What a run needs of a source of files."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from bulk.archive_parts import Item
 from bulk.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a source has now."""
+
+    items: tuple[Item, ...]
+    num_passed_over: int = 0
+    """Pipes, sockets and devices."""
+    num_unlisted: int = 0
+    """Folders, and links, behind which there may be files that can't be listed now."""
 
 
 class Reader(Protocol):
@@ -28,8 +39,8 @@ class Reader(Protocol):
 class ArchiveSource(Protocol):
     """A source of files. It is sent to the workers, so it holds nothing open."""
 
-    def items(self) -> Iterator[Item]:
-        """Yield every file; raises `BulkError` if the source can't be listed."""
+    def listing(self) -> Listing:
+        """List every file; raises `BulkError` if the source can't be listed."""
         ...
 
     def reader(self) -> Reader:

@@ -107,7 +107,7 @@ def read(archive: Archive, item: Item, max_bytes: int = 2**20) -> bytes:
 def test_the_radiographs_of_a_server_are_found_and_other_modalities_are_not(
     orthanc: Archive,
 ) -> None:
-    found = {item.path for item in open_source(orthanc.url).items()}
+    found = {item.path for item in open_source(orthanc.url).listing().items}
 
     assert found == {
         f"{uid.removesuffix('.1.1')}/{uid.removesuffix('.1')}/{uid}" for uid in orthanc.sent
@@ -117,7 +117,7 @@ def test_the_radiographs_of_a_server_are_found_and_other_modalities_are_not(
 def test_an_instance_is_fetched_with_its_pixels_as_they_are_stored(
     orthanc: Archive, tmp_path: Path
 ) -> None:
-    for item in open_source(orthanc.url).items():
+    for item in open_source(orthanc.url).listing().items:
         (tmp_path / "fetched").write_bytes(read(orthanc, item))
         (tmp_path / "sent").write_bytes(orthanc.sent[item.path.split("/")[2]])
 
@@ -139,11 +139,11 @@ def test_an_instance_that_the_server_does_not_have_can_not_be_read(orthanc: Arch
 
 
 def test_a_longer_instance_than_may_be_is_cut_off(orthanc: Archive) -> None:
-    item = min(open_source(orthanc.url).items())
+    item = min(open_source(orthanc.url).listing().items)
 
     assert len(read(orthanc, item, max_bytes=100)) > 100
 
 
 def test_a_server_that_is_no_dicomweb_server_is_said_in_a_sentence(orthanc: Archive) -> None:
     with pytest.raises(BulkError, match="can't be searched"):
-        list(open_source(orthanc.url.replace("dicom-web", "nothing")).items())
+        list(open_source(orthanc.url.replace("dicom-web", "nothing")).listing().items)

@@ -5,8 +5,8 @@ import pytest
 
 from bulk.estimate import Estimate, predicted_bytes
 from bulk.manifest import Entry
+from bulk.part_file import write_table
 from bulk.rows import Row, make_table
-from bulk.score_to_parquet import write_table
 
 ESTIMATE = Estimate(num_files=1000, core_seconds=7200, seconds=3600, num_workers=2, num_bytes=2**20)
 

@@ -10,8 +10,8 @@ import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit
 
 from bulk.archive_parts import Item
-from bulk.rows import SCHEMA, Row, make_table
-from bulk.score import UNREADABLE, Scorer
+from bulk.rows import SCHEMA, UNREADABLE, Row, make_table
+from bulk.score import Scorer
 from bulk.scoring_job import Options, choose_bundle
 from cxr.bundle import Bundle
 from tests.app.serving import serving
@@ -28,7 +28,7 @@ FILES = {
     "png": make_png(chest(100, 300)),
 }
 
-BAD_FILES = (b"GIF89a", FILES["jpeg 2000"][:-900], make_dicom(chest(), Modality="CT"))
+BAD_FILES = (b"", b"GIF89a", FILES["jpeg 2000"][:-900], make_dicom(chest(), Modality="CT"))
 
 
 @pytest.fixture
@@ -96,10 +96,11 @@ def test_a_decoder_that_takes_too_long_costs_its_file_and_no_other(bundle: Bundl
 def test_a_file_whose_decoder_stood_still_is_decoded_again(bundle: Bundle) -> None:
     file = FILES["jpeg 2000"]
     expected = score(bundle, file)
+    others = multiprocessing.active_children()
     scorer = Scorer(bundle, replace(Options(), decode_seconds=15.0))
     try:
         scorer.score(Item("first", "1"), file)
-        (decoder,) = multiprocessing.active_children()
+        (decoder,) = set(multiprocessing.active_children()) - set(others)
         assert decoder.pid is not None
         os.kill(decoder.pid, signal.SIGSTOP)
         row = scorer.score(Item("second", "1"), file)
@@ -129,3 +130,9 @@ def test_a_file_that_could_not_be_decoded_here_and_now_is_left_to_a_later_run(
 
     assert (row.problem, row.probability) == (UNREADABLE, None)
     assert row.problem_detail == "A process for decoding could not be started."
+
+
+def test_an_empty_file_has_the_code_that_the_service_gives_it(bundle: Bundle) -> None:
+    row = score(bundle, b"")
+
+    assert (row.problem, row.problem_detail) == ("malformed_request", "The file is empty.")
