@@ -199,7 +199,6 @@ def test_what_is_neither_file_nor_folder_is_passed_over_and_counted(special: Pat
     assert listing.num_passed_over == 3
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", ["pipe.dcm", "socket.dcm", "device.dcm"])
 def test_a_listed_pipe_can_not_be_read_and_stops_nothing(special: Path, name: str) -> None:
     item = Item(str(special / name), "1")
