@@ -11,6 +11,7 @@ come, and with it wait the parts that it had taken. A worker process still keeps
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,6 +31,11 @@ from bulk.score_to_parquet import score_part, score_sample
 from bulk.scoring_job import Job
 from cxr.errors import CxrError
 
+_STARTS = 3
+"""Ray gives its own start 30 seconds, which a busy machine may exceed."""
+
+_KNOCK_S = 10.0
+
 _OBJECT_STORE_BYTES = 256 * 2**20
 """Of a Ray of our own: only names and results travel through it, never an image."""
 
@@ -45,17 +51,7 @@ class SampleResult:
 @contextmanager
 def connected(address: str | None, num_workers: int | None) -> Iterator[int]:
     """Connect to a cluster, or start Ray on this machine; yield the number of cores to use."""
-    if address is None:
-        ray.init(
-            address="local",  # else Ray joins whatever cluster it finds on this machine
-            num_cpus=num_workers,
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    else:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    _start(address, num_workers)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -63,6 +59,42 @@ def connected(address: str | None, num_workers: int | None) -> Iterator[int]:
         yield num_workers or _count_cores()
     finally:
         ray.shutdown()
+
+
+def _start(address: str | None, num_workers: int | None) -> None:
+    """Start a Ray of our own, or connect to a cluster; raises `BulkError`."""
+    for num_left in reversed(range(_STARTS if address is None else 1)):
+        try:
+            if address is None:
+                _start_here(num_workers)
+            else:
+                _knock(address)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as exc:  # Ray raises bare ones
+            ray.shutdown()
+            if not num_left:
+                reason = str(exc).partition("\n")[0]
+                raise BulkError(f"Ray can't be started or reached: {reason}") from exc
+        else:
+            return
+
+
+def _start_here(num_workers: int | None) -> None:
+    ray.init(
+        address="local",  # else Ray joins whatever cluster it finds on this machine
+        num_cpus=num_workers,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` if nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def _count_cores() -> int:

@@ -13,7 +13,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from bulk.archive_parts import Item
 from bulk.errors import BulkError, SourceUnreadable
 from bulk.rows import Row
-from bulk.sources.retry import attempt
+from bulk.sources.retry import Attempts
 from bulk.sources.source import Listing
 
 MODALITIES = ("CR", "DX", "RG")
@@ -21,6 +21,7 @@ MODALITIES = ("CR", "DX", "RG")
 
 _PAGE = 200
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_BUSY = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MULTIPART = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 """The transfer syntax as stored: nothing is to be decoded twice."""
@@ -54,25 +55,27 @@ class DicomWebSource:
         return replace(row, study_uid=study, series_uid=series, instance_uid=instance)
 
 
-@dataclass(frozen=True, slots=True)
 class DicomWebReader:
     """Fetches instances over one connection."""
 
-    client: httpx.Client
+    def __init__(self, client: httpx.Client) -> None:
+        """Take a connection, which `close` closes."""
+        self._client = client
+        self._attempt = Attempts(_is_final)
 
     def read(self, item: Item, max_bytes: int) -> bytes:
         """Return an instance as it is stored; raises `SourceUnreadable`."""
         study, series, instance = item.path.split("/")
         path = f"studies/{study}/series/{series}/instances/{instance}"
-        return attempt(lambda: self._fetch(path, max_bytes), is_final=_is_final)
+        return self._attempt(lambda: self._fetch(path, max_bytes))
 
     def close(self) -> None:
         """Close the connection."""
-        self.client.close()
+        self._client.close()
 
     def _fetch(self, path: str, max_bytes: int) -> bytes:
         body = bytearray()
-        with self.client.stream("GET", path, headers={"accept": _MULTIPART}) as response:
+        with self._client.stream("GET", path, headers={"accept": _MULTIPART}) as response:
             response.raise_for_status()
             for piece in response.iter_bytes():
                 body += piece
@@ -102,12 +105,15 @@ def _pages(
     client: httpx.Client, path: str, query: Mapping[str, str]
 ) -> Iterator[Mapping[str, Any]]:
     """Yield the matches of a search, page by page."""
+    attempt = Attempts(_is_final)
+    before: list[Mapping[str, Any]] = []
     offset = 0
     while True:
-        page = attempt(lambda: _page(client, path, query, offset), is_final=_is_final)  # noqa: B023
+        page = attempt(lambda: _page(client, path, query, offset))  # noqa: B023
         yield from page
-        if len(page) < _PAGE:
+        if len(page) < _PAGE or page == before:  # a server may not know `offset`
             return
+        before = page
         offset += len(page)
 
 
@@ -148,4 +154,6 @@ def _first_part(content_type: str, body: bytes) -> bytes:
 
 
 def _is_final(error: Exception) -> bool:
-    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+    if not isinstance(error, httpx.HTTPStatusError):
+        return False
+    return error.response.status_code < 500 and error.response.status_code not in _BUSY

@@ -20,7 +20,7 @@ from bulk.sources.local_files import (
     local_path,
     look_up,
 )
-from bulk.sources.retry import attempt
+from bulk.sources.retry import Attempts
 from bulk.sources.source import Listing
 
 _VERSION_KEYS = (
@@ -48,7 +48,7 @@ class StoreSource:
         return Listing(tuple(_item(_encode(path), found[path]) for path in visible))
 
     def reader(self) -> "StoreReader":
-        """Open nothing: fsspec opens a file system once, and keeps it."""
+        """Return a reader of this file system."""
         return StoreReader(self.url)
 
     def name(self, row: Row) -> Row:
@@ -86,20 +86,22 @@ class ListSource:
         return row
 
 
-@dataclass(frozen=True, slots=True)
 class StoreReader:
     """Reads files of one file system."""
 
-    url: str
+    def __init__(self, url: str) -> None:
+        """Open nothing: fsspec opens a file system once, and keeps it."""
+        self._url = url
+        self._attempt = Attempts(_is_final)
 
     def read(self, item: Item, max_bytes: int) -> bytes:
         """Return a file; raises `SourceUnreadable`, or `BulkError` if fsspec lacks a package."""
 
         def read() -> bytes:
-            system, _ = _open(self.url)
+            system, _ = _open(self._url)
             return _read(system, _decode(item.path), max_bytes)
 
-        return attempt(read, is_final=_is_final)
+        return self._attempt(read)
 
     def close(self) -> None:
         """Do nothing: fsspec keeps its file systems itself."""
@@ -107,6 +109,11 @@ class StoreReader:
 
 class ListReader(LocalReader):
     """Reads files each of which may lie elsewhere."""
+
+    def __init__(self) -> None:
+        """Open nothing: fsspec opens a file system once, and keeps it."""
+        super().__init__()
+        self._attempt_url = Attempts(_is_final)
 
     def read(self, item: Item, max_bytes: int) -> bytes:
         """Return a file; raises `SourceUnreadable`, or `BulkError` if fsspec lacks a package."""
@@ -117,7 +124,7 @@ class ListReader(LocalReader):
             system, path = _open(item.path)
             return _read(system, path, max_bytes)
 
-        return attempt(read, is_final=_is_final)
+        return self._attempt_url(read)
 
 
 def _open(url: str) -> tuple[AbstractFileSystem, str]:

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 from bulk.archive_parts import NOT_FOUND, Item
 from bulk.errors import BulkError
 from bulk.rows import Row
-from bulk.sources.retry import attempt
+from bulk.sources.retry import Attempts
 from bulk.sources.source import Listing
 from cxr.regular_file import open_regular_file
 
@@ -136,6 +136,10 @@ class FolderSource:
 class LocalReader:
     """Reads files of this machine's file system."""
 
+    def __init__(self) -> None:
+        """Open nothing."""
+        self._attempt = Attempts(_is_final)
+
     def read(self, item: Item, max_bytes: int) -> bytes:
         """Return a file; raises `SourceUnreadable`, also if it is no regular file."""
         path = local_path(item.path)
@@ -145,7 +149,7 @@ class LocalReader:
             with open_regular_file(path, follow_links=True) as file:
                 return file.read(max_bytes + 1)
 
-        return attempt(read, is_final=_is_final)
+        return self._attempt(read)
 
     def close(self) -> None:
         """Do nothing: nothing is open."""

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.dataset as ds
 import pytest
 
-from bulk import read_results
 from tests.factories import chest, make_png
 
 ROOT = Path(__file__).parents[2]
@@ -44,8 +44,10 @@ def bulk(source: Path, store: Path, out: Path, *more: str) -> subprocess.Complet
 
 
 def paths(out: Path) -> list[str]:
-    """The paths of all rows, as a reader finds them."""
-    return sorted(read_results(out).to_table()["path"].to_pylist())
+    """The paths of all rows, as a reader of Parquet finds them."""
+    table = ds.dataset(out, format="parquet", partitioning="hive").to_table()
+    assert set(table["model"].to_pylist()) == {"bright"}
+    return sorted(table["path"].to_pylist())
 
 
 @pytest.mark.timeout(900)

@@ -11,7 +11,7 @@ from bulk.archive_parts import NOT_FOUND, Item
 from bulk.errors import BulkError, SourceUnreadable
 from bulk.sources import FolderSource, open_source
 from bulk.sources.files import ListReader
-from bulk.sources.retry import attempt
+from bulk.sources.retry import ATTEMPTS, Attempts
 
 MAX_BYTES = 2**20
 
@@ -274,24 +274,42 @@ def test_a_folder_for_answers_inside_the_source_is_found(archive: Path, tmp_path
     assert not FolderSource(archive).holds(tmp_path / "out")
 
 
-def test_a_source_that_fails_twice_is_tried_again() -> None:
-    failures = [OSError(), OSError()]
+class Flaky:
+    """A source that fails as often as it is told, and counts how often it is asked."""
 
-    def read() -> bytes:
-        if failures:
-            raise failures.pop()
+    def __init__(self, num_failures: int) -> None:
+        self.num_failures = num_failures
+        self.num_asked = 0
+
+    def read(self) -> bytes:
+        self.num_asked += 1
+        if self.num_failures:
+            self.num_failures -= 1
+            raise OSError
         return b"data"
 
-    assert attempt(read, is_final=lambda error: False, first_pause_s=0.0) == b"data"
+
+def test_a_source_that_fails_twice_is_tried_again() -> None:
+    attempt = Attempts(lambda error: False, first_pause_s=0.0)
+
+    assert attempt(Flaky(2).read) == b"data"
 
 
 def test_a_source_that_says_that_a_file_is_gone_is_asked_once() -> None:
-    asked = []
-
-    def read() -> bytes:
-        asked.append(1)
-        raise FileNotFoundError
+    source = Flaky(1)
 
     with pytest.raises(SourceUnreadable):
-        attempt(read, is_final=lambda error: True)
-    assert len(asked) == 1
+        Attempts(lambda error: True)(source.read)
+    assert source.num_asked == 1
+
+
+def test_a_source_that_is_away_is_asked_once_a_file_until_it_answers() -> None:
+    attempt = Attempts(lambda error: False, first_pause_s=0.0)
+    source = Flaky(3 * ATTEMPTS + 10)
+    for _ in range(3 + 10):
+        with pytest.raises(SourceUnreadable):
+            attempt(source.read)
+    assert source.num_failures == 0
+
+    assert attempt(source.read) == b"data"
+    assert attempt(Flaky(2).read) == b"data"
