@@ -33,7 +33,8 @@ def listed(job: Job, archive: Path, tmp_path: Path) -> Path:
 
 
 def answers(out: Path) -> list[dict[str, object]]:
-    return read_results(out).to_table().sort_by("path").to_pylist()
+    rows: list[dict[str, object]] = read_results(out).to_table().sort_by("path").to_pylist()
+    return rows
 
 
 def test_a_run_that_has_nothing_to_do_ends_with_0(
