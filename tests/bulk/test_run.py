@@ -2,14 +2,15 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pyarrow.dataset as ds
 import pytest
 
+from bulk import read_results
 from tests.factories import chest, make_png
 
 ROOT = Path(__file__).parents[2]
@@ -44,10 +45,8 @@ def bulk(source: Path, store: Path, out: Path, *more: str) -> subprocess.Complet
 
 
 def paths(out: Path) -> list[str]:
-    """The paths of all rows, as a reader of Parquet finds them."""
-    table = ds.dataset(out, format="parquet", partitioning="hive").to_table()
-    assert set(table["model"].to_pylist()) == {"bright"}
-    return sorted(table["path"].to_pylist())
+    """The paths of all rows, as a reader finds them."""
+    return sorted(read_results(out).to_table()["path"].to_pylist())
 
 
 @pytest.mark.timeout(900)
@@ -56,8 +55,9 @@ def test_a_driver_that_is_killed_leaves_what_it_did_and_the_next_run_does_the_re
 ) -> None:
     out = tmp_path / "out"
     manifest = out / "model=bright/version=1/_manifest.jsonl"
-    with subprocess.Popen(command(many, store, out), cwd=ROOT, stderr=subprocess.DEVNULL) as driver:
-        while driver.poll() is None and not (manifest.exists() and manifest.read_bytes()):
+    with subprocess.Popen(command(many, store, out), cwd=ROOT) as driver:
+        while not (manifest.exists() and manifest.read_bytes()):
+            assert driver.poll() is None
             time.sleep(0.01)
         os.kill(driver.pid, signal.SIGKILL)
     killed_after = len(manifest.read_bytes().splitlines())
@@ -91,3 +91,17 @@ def test_an_unknown_model_is_refused(many: Path, tmp_path: Path) -> None:
 
     assert result.returncode == 1
     assert "has no model bright" in result.stderr
+
+
+def test_a_cluster_that_is_not_there_is_said_in_a_sentence(
+    many: Path, store: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+
+        result = bulk(many, store, tmp_path / "out", "--ray", address)
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "bulk: Ray can't be started or reached: [Errno 111] Connection refused" in result.stderr
+    assert "Traceback" not in result.stderr
