@@ -55,6 +55,7 @@ def read_table(path: Path) -> pa.Table:
         except FileNotFoundError as exc:
             raise SpoiltPart(path.name) from exc
     try:
-        return pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        return file.read(use_threads=False)  # a thread of Arrow's can abort a process that ends
     except (pa.ArrowException, OSError) as exc:  # OSError is Arrow's own for damaged content
         raise SpoiltPart(path.name) from exc
