@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-_MOST_WAITING = 64
+MOST_WAITING = 64
 """Observations that are made at once at the latest: the event loop stands still meanwhile."""
 
 
@@ -20,13 +20,15 @@ class LateObservations(Collector):
     Registered before all metrics, it makes what waits whenever they are collected.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_waiting: int) -> None:
+        """Take how many may wait; with 1 none does."""
+        self._most_waiting = most_waiting
         self._waiting = deque[tuple[Callable[[float], object], float]]()
 
     def add(self, observe: Callable[[float], object], value: float) -> None:
         """Call a metric's method with a value, soon."""
         self._waiting.append((observe, value))
-        if len(self._waiting) >= _MOST_WAITING:
+        if len(self._waiting) >= self._most_waiting:
             self.make()
 
     def make(self) -> None:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from app.telemetry.late_observations import LateObservations
+from app.telemetry.late_observations import MOST_WAITING, LateObservations
 from app.telemetry.request_trace import current_trace
 from app.telemetry.spans import record_span
 
@@ -23,6 +23,10 @@ UNMATCHED = "unmatched"
 """Route of a request with an unknown path. The path itself could hold anything."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+_MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+"""Set if several processes share their metrics."""
 
 
 class RequestMetrics:
@@ -215,12 +219,13 @@ class Metrics(RequestMetrics, AnswerMetrics, WorkerMetrics, ConnectionMetrics, M
     """The service's Prometheus metrics, for one or several worker processes.
 
     If `PROMETHEUS_MULTIPROC_DIR` was set before prometheus_client was first imported, values live
-    in files of that folder and `render` adds up all processes.
+    in files of that folder and `render` adds up all processes. There each observation is made at
+    once: another process may read the files at any time, or this one be killed.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.late = LateObservations()
+        self.late = LateObservations(1 if _MULTIPROCESS in os.environ else MOST_WAITING)
         self.registry.register(self.late)
         RequestMetrics.__init__(self, self.registry, self.late)
         AnswerMetrics.__init__(self, self.registry, self.late)
@@ -233,7 +238,7 @@ class Metrics(RequestMetrics, AnswerMetrics, WorkerMetrics, ConnectionMetrics, M
         self.late.make()
         encode, media_type = choose_encoder(accept)
         registry = self.registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if _MULTIPROCESS in os.environ:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return encode(registry), media_type

@@ -32,7 +32,7 @@ def test_a_registry_that_is_asked_itself_makes_them_first() -> None:
 
 
 def test_observations_that_nobody_reads_are_made_before_many_wait() -> None:
-    late = LateObservations()
+    late = LateObservations(64)
     histogram = Histogram("made", "Observations.", registry=(registry := CollectorRegistry()))
     for _ in range(100):
         late.add(histogram.observe, 1.0)

@@ -79,7 +79,7 @@ def test_any_worker_shows_the_sum_of_all_and_a_killed_one_is_replaced_without_co
 
     assert counted == [12] * 6
     assert {post(lasting).status_code for _ in range(6)} == {200}
-    assert sample(lasting, "cxr_predictions_total") == before + 18
+    wait_until(lambda: sample(lasting, "cxr_predictions_total") == before + 18)
     assert sample(lasting, "cxr_model_info") == 1
 
 
