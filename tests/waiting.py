@@ -9,4 +9,4 @@ def wait_until(condition: Callable[[], object], *, seconds: float = 300.0) -> No
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(0.05)
