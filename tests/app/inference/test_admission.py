@@ -78,15 +78,15 @@ async def test_who_would_be_late_is_refused_before_the_body_is_read(
 async def test_views_that_would_be_late_are_refused_if_a_plain_image_would_be_in_time(
     store: Path, graph: FakeGraph, png: bytes
 ) -> None:
-    graph.latency_s = 0.6
+    graph.latency_s = 1.5
     async with serving(store, opener=graph.open, engine_lanes=1, max_batch=1) as served:
         await teach(served, png)
         (running,) = await fill(served, graph, png, 1)
         refused = await served.client.post(
-            "/predict", params={"tta": True}, content=png, headers=within(1.6)
+            "/predict", params={"tta": True}, content=png, headers=within(4.0)
         )
         plain = asyncio.create_task(
-            served.client.post("/predict", content=png, headers=within(1.6))
+            served.client.post("/predict", content=png, headers=within(4.0))
         )
         await until(lambda: served.classifier.admission.num_in_flight == 2)
         graph.gate.set()
