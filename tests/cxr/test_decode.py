@@ -13,6 +13,7 @@ from pydicom.uid import (
 from cxr.decode import DecodeLimits, decode, sniff
 from cxr.errors import (
     CorruptImage,
+    EmptyFile,
     ImageError,
     NeedsWorker,
     NotARadiograph,
@@ -32,11 +33,16 @@ def test_the_format_is_told_by_content_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"BM" + bytes(200), b"GIF89a" + bytes(200), bytes(4096), b"II*\0" + bytes(100)]
+    "data", [b"BM" + bytes(200), b"GIF89a" + bytes(200), bytes(4096), b"II*\0" + bytes(100)]
 )
 def test_anything_else_is_refused(data: bytes) -> None:
     with pytest.raises(UnsupportedFormat):
         decode(data, limits=LIMITS)
+
+
+def test_an_empty_file_is_no_file() -> None:
+    with pytest.raises(EmptyFile):
+        decode(b"", limits=LIMITS)
 
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, DeflatedExplicitVRLittleEndian])
