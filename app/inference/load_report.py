@@ -28,8 +28,7 @@ async def reporting(
 
 
 def report(classifier: Classifier, metrics: Metrics) -> None:
-    """Report this process's load now, and what it has observed: other processes may be asked."""
-    metrics.late.make()
+    """Report this process's load now."""
     metrics.backlog.set(max(0.0, classifier.admission.backlog_s))
     metrics.capacity.set(classifier.admission.capacity_per_second)
     is_ready = not classifier.unready_reasons()

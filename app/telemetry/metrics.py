@@ -225,17 +225,16 @@ class Metrics(RequestMetrics, AnswerMetrics, WorkerMetrics, ConnectionMetrics, M
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.late = LateObservations(1 if _MULTIPROCESS in os.environ else MOST_WAITING)
-        self.registry.register(self.late)
-        RequestMetrics.__init__(self, self.registry, self.late)
-        AnswerMetrics.__init__(self, self.registry, self.late)
+        late = LateObservations(1 if _MULTIPROCESS in os.environ else MOST_WAITING)
+        self.registry.register(late)
+        RequestMetrics.__init__(self, self.registry, late)
+        AnswerMetrics.__init__(self, self.registry, late)
         WorkerMetrics.__init__(self, self.registry)
         ConnectionMetrics.__init__(self, self.registry)
         ModelMetrics.__init__(self, self.registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in the format that a scraper accepts, and its media type."""
-        self.late.make()
         encode, media_type = choose_encoder(accept)
         registry = self.registry
         if _MULTIPROCESS in os.environ:
