@@ -45,7 +45,7 @@ class StoreSource:
         except Exception as exc:  # each store's library raises errors of its own
             raise BulkError(f"the source can't be listed: {type(exc).__name__}") from exc
         visible = (path for path in found if "/." not in f"/{path.removeprefix(root)}")
-        return Listing(tuple(_item(_encode(path), found[path]) for path in visible))
+        return Listing(tuple(_item(address_of(path), found[path]) for path in visible))
 
     def reader(self) -> "StoreReader":
         """Return a reader of this file system."""
@@ -176,12 +176,8 @@ def _item(path: str, details: Mapping[str, object]) -> Item:
     return Item(path, "-".join([str(num_bytes), *known]), num_bytes)
 
 
-def _encode(path: str) -> str:
-    """Return a path as text that Parquet takes; tar files hold names that are not UTF-8."""
-    return address_of(path)
-
-
 def _decode(name: str) -> str:
+    """Return the path of which `address_of` made a name; tar files hold some that are not UTF-8."""
     if not name.startswith(FILE_URI):
         return name
     return os.fsdecode(unquote_to_bytes(name[len(FILE_URI) :]))
