@@ -105,7 +105,7 @@ def _check_one_header(data: bytes) -> None:
     for place in range(MAX_CHUNKS):
         length, kind = struct.unpack(">L4s", data[start : start + 8].ljust(8, b"\0"))
         if kind == b"IHDR" and place:
-            raise CorruptImage("The PNG has two headers.")
+            raise CorruptImage("The PNG has two headers, or one behind another chunk.")
         start += 12 + length
         if kind == b"IDAT" or start > len(data):
             return

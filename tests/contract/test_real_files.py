@@ -13,7 +13,10 @@ import pytest
 
 from tests.server import Server
 
-MAX_ANSWER_S = 20.0
+MAX_ANSWER_S = 2.0
+TRIES = 3
+"""A file is slow if it is slow each time; once may be the machine's doing."""
+
 MAX_RESIDENT_BYTES = 2**30
 
 WARNINGS = ("color_input", "modality_unusual")
@@ -26,11 +29,13 @@ def test_every_file_answers_as_expected_and_soon(
 ) -> None:
     faults = []
     for row in manifest(test_data / folder):
-        started = time.monotonic()
-        answer = client.post(
-            "/predict", files={"file": (test_data / folder / row["file"]).read_bytes()}
-        )
-        if time.monotonic() - started > MAX_ANSWER_S:
+        data = (test_data / folder / row["file"]).read_bytes()
+        for _ in range(TRIES):
+            started = time.monotonic()
+            answer = client.post("/predict", files={"file": data})
+            if time.monotonic() - started <= MAX_ANSWER_S:
+                break
+        else:
             faults.append(f"{row['file']}: took too long")
         faults += [f"{row['file']}: {fault}" for fault in unmet(row["expect"], answer)]
     assert faults == []

@@ -1,6 +1,8 @@
 """No file holds a thread for long: what may take long is left to a process that can be stopped."""
 
+import struct
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -30,6 +32,14 @@ def in_dicom(frame: bytes, side: int) -> bytes:
     return make_dicom(
         pixels, syntax=JPEGBaseline8Bit, PixelData=encapsulate([frame]), Rows=side, Columns=side
     )
+
+
+def behind_a_text(data: bytes) -> bytes:
+    """Put a chunk before a PNG's header, so that the header is not where it usually is."""
+    fake = struct.pack(">2L5B", 64, 64, 8, 0, 0, 0, 0) + b"\0" * 20
+    chunk = b"tEXt" + b"a\0" + fake
+    length = struct.pack(">L", len(chunk) - 4)
+    return data[:8] + length + chunk + struct.pack(">L", zlib.crc32(chunk)) + data[8:]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +75,7 @@ def test_what_may_take_long_needs_a_worker(make: Callable[[], bytes]) -> None:
         pytest.param(lambda: many_scans_jpeg(600, 90, refine=True), id="90 scans"),
         pytest.param(lambda: noise_jpeg(1000, progressive=True), id="a progressive JPEG of noise"),
         pytest.param(lambda: noise_jpeg(1800), id="a JPEG of noise"),
+        pytest.param(lambda: behind_a_text(png(4400, 4400, 16, 6, 4)), id="a header behind a text"),
         pytest.param(lambda: png(2100, 2100, 16, 0, 4), id="a deep grey PNG"),
         pytest.param(lambda: png(900, 900, 8, 2, 4, noise=True), id="a PNG of coloured noise"),
         pytest.param(lambda: make_dicom(np.zeros((4000, 4000), np.uint16)), id="native"),
