@@ -7,7 +7,6 @@ versions of one model are ever in memory.
 """
 
 import asyncio
-import ctypes
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +16,7 @@ from functools import partial
 
 from app.cpu import step_back
 from app.inference.classifier import Classifier
+from app.models.freed_memory import return_freed_memory
 from app.models.store import Marks
 from app.settings import Settings
 
@@ -91,10 +91,4 @@ class Watcher:
                 if retired is not None:
                     await self._classifier.retire(retired)
                     del retired
-                    await loop.run_in_executor(self._threads, _return_memory)
-
-
-def _return_memory() -> None:
-    """Return freed memory to the system; glibc would keep it."""
-    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
+                    await loop.run_in_executor(self._threads, return_freed_memory)

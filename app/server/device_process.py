@@ -8,6 +8,7 @@ import uvloop
 from app.cpu import usable_cores
 from app.inference.device.device_server import DeviceService
 from app.inference.device.open_versions import OpenVersions
+from app.models.freed_memory import return_large_blocks_at_once
 from app.models.tuning import GraphOpener, make_tuner
 from app.server.log import configure_logging
 from app.server.worker_slot import WorkerSlot
@@ -21,6 +22,7 @@ def run_device_process(
 ) -> int:
     """Run graphs for the serving processes until they have ended. Return the exit status."""
     configure_logging(settings.log_level)
+    return_large_blocks_at_once()
     return uvloop.run(_run(settings, worker_slot, graph_opener))
 
 

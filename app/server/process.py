@@ -6,6 +6,7 @@ import sys
 import uvicorn
 
 from app.main import create_app
+from app.models.freed_memory import return_large_blocks_at_once
 from app.server.bind_socket import bind
 from app.server.draining import DrainingServer
 from app.server.http_protocol import make_protocol
@@ -48,6 +49,7 @@ def make_server(
 ) -> DrainingServer:
     """Return a server with an application of its own, not started."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    return_large_blocks_at_once()
     address = None if worker_slot is None else worker_slot.device_address
     app = create_app(settings, device_address=address)
     service = app.state.service

@@ -50,7 +50,7 @@ class OnnxGraph:
         self._run_options = ort.RunOptions()
         if runtime.cancellation is not None:
             runtime.cancellation.on_cancel(partial(options.set_load_cancellation_flag, True))
-            runtime.cancellation.on_cancel(self._stop_runs)
+            runtime.cancellation.on_cancel(partial(_stop_runs, self._run_options))
         parts = divide(data) if runtime.device == "cpu" else None
         self._sessions = [_open_session(part, options, runtime) for part in parts or (data,)]
         self._session = self._sessions[0]
@@ -84,9 +84,6 @@ class OnnxGraph:
         self._idle[shape].put(bound)
         return outputs
 
-    def _stop_runs(self) -> None:
-        self._run_options.terminate = True
-
     def _take(self, shape: tuple[int, ...]) -> "_BoundBatch":
         try:
             return self._idle[shape].get_nowait()
@@ -97,6 +94,10 @@ class OnnxGraph:
                 self.num_facts,
                 "cuda" if self._runtime.device == "gpu" else "cpu",
             )
+
+
+def _stop_runs(options: ort.RunOptions) -> None:
+    options.terminate = True
 
 
 def _open_session(

@@ -2,6 +2,7 @@ import dataclasses
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from cxr.bundle import Bundle, read_bundle
 from cxr.errors import BundleError, GraphError
 from cxr.graph import OnnxGraph, Precision, Runtime, open_graph
+from cxr.graph.runtime import Cancellation
 from cxr.manifest import FastPrecision
 from cxr.metadata_features import COLUMNS
 from tests.bundles import BIAS, WEIGHTS, write_made_bundle
@@ -58,6 +60,15 @@ def test_a_gpu_is_never_replaced_by_the_cpu_in_silence(bundle: Bundle) -> None:
     else:
         with pytest.raises(BundleError, match="CUDAExecutionProvider"):
             OnnxGraph(bundle.graph_path, Runtime(device="gpu"))
+
+
+def test_a_graph_is_freed_while_its_opening_can_still_be_stopped(bundle: Bundle) -> None:
+    runtime = Runtime(cancellation=Cancellation())
+    graph = open_graph(bundle, runtime)
+    freed = weakref.finalize(graph, lambda: None)
+    del graph
+
+    assert not freed.alive
 
 
 def test_batches_filled_up_to_a_bucket_answer_as_they_are(bundle: Bundle) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.models.freed_memory import return_freed_memory
+from app.models.freed_memory import return_freed_memory, return_large_blocks_at_once
 
 MB = 2**20
 BLOCK = 64 * 1024
@@ -23,3 +23,16 @@ def test_freed_memory_goes_back_to_the_system() -> None:
 
     assert held - resident_bytes() > 60 * MB
     assert len(last) == BLOCK
+
+
+def test_a_large_block_goes_back_as_soon_as_it_is_freed() -> None:
+    return_large_blocks_at_once()
+    largest = b"\x01" * (24 * MB)
+    del largest  # from here on glibc would keep blocks up to this size
+    blocks = [b"\x01" * (8 * MB) for _ in range(10)]
+    last = [b"\x01" * 1024 for _ in range(1000)]  # some lie above the blocks
+    held = resident_bytes()
+    blocks.clear()
+
+    assert held - resident_bytes() > 70 * MB
+    assert len(last) == 1000
