@@ -8,6 +8,7 @@ from pathlib import Path
 from cxr.bundle import file_sha256, read_bundle
 from cxr.manifest import FastPrecision, Manifest, write_manifest
 from cxr.metrics_schema import NoveltyGate, PrecisionFigures
+from cxr.study_schema import Study
 from training.bundle.model_card import write_card
 from training.bundle.release_gates.gate import TOLERANCES
 from training.errors import TrainingError
@@ -52,6 +53,12 @@ def state_fast(bundle_dir: Path, figures: PrecisionFigures, fast: FastPrecision 
         replace(golden, tolerances=tolerances).save(bundle_dir / "golden.npz")
     metrics = manifest.metrics.changed(precisions=precisions)
     write_texts(bundle_dir, manifest.model_copy(update={"metrics": metrics, "fast": fast}))
+
+
+def state_study(bundle_dir: Path, study: Study) -> None:
+    """Write who the bundle's data are, and its errors, into the same files; raise `BundleError`."""
+    manifest = read_bundle(bundle_dir).manifest
+    write_texts(bundle_dir, manifest.model_copy(update={"study": study}))
 
 
 def write_texts(folder: Path, manifest: Manifest) -> None:

@@ -2,9 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from training.data.arguments import Commands, add_groups, command_text
 from training.stats.figure_texts import figure_text
+
+if TYPE_CHECKING:
+    from cxr.study_schema import Study
 
 
 def add(commands: Commands) -> None:
@@ -63,10 +67,16 @@ def _add_measurements(evaluate: argparse.ArgumentParser) -> None:
         "learn from; needs OpenVINO and a processor with bf16",
     )
     evaluate.add_argument(
+        "--study",
+        action="store_true",
+        help="also count who is in which fold, and errors on images that the bundle did not learn "
+        "from; DIR is the folder that it was made from",
+    )
+    evaluate.add_argument(
         "--state",
         action="store_true",
-        help="write the figures of --novelty (the default) and --fast into the bundle's files; "
-        "fast is then allowed, or not",
+        help="write the figures of --novelty (the default), --fast and --study into the bundle's "
+        "files; fast is then allowed, or not",
     )
     evaluate.add_argument(
         "--recalibrate",
@@ -151,14 +161,14 @@ def _add_report(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    from training.bundle.add_figures import state_fast, state_gate  # noqa: PLC0415
+    from training.bundle.add_figures import state_fast, state_gate, state_study  # noqa: PLC0415
     from training.bundle.bf16 import require_bf16  # noqa: PLC0415
     from training.bundle.bf16_after_export import judge_bundle  # noqa: PLC0415
     from training.evaluation.evaluate import evaluate  # noqa: PLC0415 - matplotlib comes with it
 
     if options.fast:
         require_bf16()
-    wants_novelty = options.novelty or (options.state and not options.fast)
+    wants_novelty = options.novelty or (options.state and not options.fast | options.study)
     metrics = evaluate(
         options.bundle,
         options.data,
@@ -172,14 +182,30 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         judged = judge_bundle(options.bundle, options.data, groups=options.groups)
     if options.recalibrate:
         _recalibrate_for_site(options)
+    study = _measure_study(options) if options.study else None
     # all measurements are done by now: the bundle gets all of them, or none after an error
     if options.state and metrics.novelty_gate is not None:
         state_gate(options.bundle, metrics.novelty_gate)
+    if options.state and study is not None:
+        state_study(options.bundle, study)
     if judged:
         decision, fast = judged
         print(f"bf16: {decision.figures().as_json()}")
         if options.state:
             state_fast(options.bundle, decision.figures(), fast)
+
+
+def _measure_study(options: argparse.Namespace) -> "Study":
+    from cxr.bundle import read_bundle  # noqa: PLC0415
+    from training.bundle.card_study import study_section  # noqa: PLC0415
+    from training.bundle.study_after_export import measure_study  # noqa: PLC0415 - torch
+    from training.evaluation.prediction import read_predictions  # noqa: PLC0415
+
+    predictions = read_predictions(options.out / "predictions.csv")
+    bundle = read_bundle(options.bundle)
+    study = measure_study(bundle, options.data, predictions, groups=options.groups)
+    print("\n".join(study_section(bundle.manifest.model_copy(update={"study": study}))))
+    return study
 
 
 def _recalibrate_for_site(options: argparse.Namespace) -> None:

@@ -1,11 +1,15 @@
-"""Measure who a run directory's data are, and where its held-out answers are wrong.
+"""Measure who a model's data are, and where its held-out answers are wrong.
+
+Export has a run directory; a bundle of its own has splits.csv and the data folder.
 
 Shape suffix: N held-out images.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cxr.interpret import PLAIN_PROFILE, DecisionProfile
 from cxr.study_schema import DataStatement, ErrorGroup, PartitionFigures, Study, SurestError
@@ -25,25 +29,57 @@ _LEAST = 1e-12
 """Probabilities count as at least so far from 0 and 1."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOutAnswers:
+    """Answers about images that the answering network had not learned from, as serving gives
+    them.
+    """
+
+    rows: Sequence[IndexRow]
+    probability_N: Floats
+    threshold: float
+    """Of the default operating point."""
+
+    @property
+    def positive_N(self) -> NDArray[np.bool_]:
+        """Which images have the finding."""
+        return np.array([row.label == 1 for row in self.rows], dtype=np.bool_)
+
+    @property
+    def called_N(self) -> NDArray[np.bool_]:
+        """Which images are said to have it."""
+        return self.probability_N >= self.threshold
+
+
 def describe_study(
     run: Run, held_out: HeldOut, profile: DecisionProfile, statement: DataStatement
 ) -> Study:
     """Return the partitions, exclusions and errors of a run directory."""
+    rows = run.index.rows
+    answers = HeldOutAnswers(
+        [rows[position] for position in held_out.position_N],
+        probabilities(profile.calibration, held_out.logit(PLAIN_PROFILE)),
+        profile.thresholds[DEFAULT_OPERATING_POINT],
+    )
     return Study(
         statement=statement,
-        partitions=tuple(_partitions(run)),
+        partitions=partitions(rows, run.fold_N.tolist()),
         unreadable=len(run.facts.get("unreadable") or ()),
         without_file=len(run.facts.get("missing") or ()),
-        errors=tuple(_error_groups(run, held_out, profile)),
-        surest_errors=tuple(_surest_errors(run, held_out, profile)),
+        errors=error_groups(answers),
+        surest_errors=surest_errors(answers),
     )
 
 
-def _partitions(run: Run) -> Iterator[PartitionFigures]:
-    rows = run.index.rows
-    for fold in sorted(set(run.fold_N.tolist())):
-        members = [row for row, own in zip(rows, run.fold_N.tolist(), strict=True) if own == fold]
-        yield _partition("learned from only" if fold < 0 else f"fold {fold}", members)
+def partitions(rows: Sequence[IndexRow], folds: Sequence[int]) -> tuple[PartitionFigures, ...]:
+    """Return who is in each fold; -1 is no fold."""
+    members: dict[int, list[IndexRow]] = {}
+    for row, fold in zip(rows, folds, strict=True):
+        members.setdefault(fold, []).append(row)
+    return tuple(
+        _partition("learned from only" if fold < 0 else f"fold {fold}", members[fold])
+        for fold in sorted(members)
+    )
 
 
 def _partition(name: str, rows: Sequence[IndexRow]) -> PartitionFigures:
@@ -79,40 +115,40 @@ _GROUPS: dict[str, Callable[[IndexRow], bool]] = {
 }
 
 
-def _error_groups(run: Run, held_out: HeldOut, profile: DecisionProfile) -> Iterator[ErrorGroup]:
+def error_groups(answers: HeldOutAnswers) -> tuple[ErrorGroup, ...]:
     """Count errors by sex, view and age; groups without an image are left out."""
-    rows = [run.index.rows[i] for i in held_out.position_N]
-    positive_N = held_out.label_N == 1
-    called_N = (
-        probabilities(profile.calibration, held_out.logit(PLAIN_PROFILE))
-        >= profile.thresholds[DEFAULT_OPERATING_POINT]
-    )
+    groups = []
     for name, belongs in _GROUPS.items():
-        member_N = np.array([belongs(row) for row in rows], dtype=np.bool_)
+        member_N = np.array([belongs(row) for row in answers.rows], dtype=np.bool_)
+        positive_N = member_N & answers.positive_N
+        called_N = member_N & answers.called_N
         if member_N.any():
-            yield ErrorGroup(
-                name=name,
-                images=int(member_N.sum()),
-                positives=int((member_N & positive_N).sum()),
-                false_negatives=int((member_N & positive_N & ~called_N).sum()),
-                false_positives=int((member_N & ~positive_N & called_N).sum()),
+            groups.append(
+                ErrorGroup(
+                    name=name,
+                    images=int(member_N.sum()),
+                    positives=int(positive_N.sum()),
+                    false_negatives=int((positive_N & ~called_N).sum()),
+                    false_positives=int((called_N & ~positive_N).sum()),
+                )
             )
+    return tuple(groups)
 
 
-def _surest_errors(run: Run, held_out: HeldOut, profile: DecisionProfile) -> Iterator[SurestError]:
+def surest_errors(answers: HeldOutAnswers) -> tuple[SurestError, ...]:
     """Name the wrong answers that lie farthest from the threshold, by log odds."""
-    probability_N = probabilities(profile.calibration, held_out.logit(PLAIN_PROFILE))
-    threshold = profile.thresholds[DEFAULT_OPERATING_POINT]
-    wrong_N = (probability_N >= threshold) != (held_out.label_N == 1)
-    odds_N = _log_odds(probability_N)
-    distance_N = np.where(wrong_N, np.abs(odds_N - _log_odds(np.array(threshold))), -1.0)
-    for place in np.argsort(-distance_N, kind="stable")[:_SUREST]:
-        if wrong_N[place]:
-            yield SurestError(
-                image=run.index.rows[held_out.position_N[place]].image_id,
-                label=int(held_out.label_N[place]),
-                probability=round(float(probability_N[place]), 4),
-            )
+    wrong_N = answers.called_N != answers.positive_N
+    odds_N = _log_odds(answers.probability_N)
+    distance_N = np.where(wrong_N, np.abs(odds_N - _log_odds(np.array(answers.threshold))), -1.0)
+    return tuple(
+        SurestError(
+            image=answers.rows[place].image_id,
+            label=answers.rows[place].label,
+            probability=round(float(answers.probability_N[place]), 4),
+        )
+        for place in np.argsort(-distance_N, kind="stable")[:_SUREST]
+        if wrong_N[place]
+    )
 
 
 def _log_odds(probability_N: Floats) -> Floats:
