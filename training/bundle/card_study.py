@@ -16,7 +16,7 @@ def study_section(manifest: Manifest) -> Iterator[str]:
     yield "| | images (positive) | persons | age, quartiles | women, men | AP, PA |"
     yield "|---|---|---|---|---|---|"
     yield from map(_partition_row, study.partitions)
-    yield from ("", "Unknown values are counted in none of the columns.")
+    yield from ("", "Images whose value is unknown are counted in no column.")
     yield from ("", "## Where it was wrong", "")
     yield "At the default operating point, on images that the predicting network had not seen."
     yield from ("", "| | images (positive) | missed | called without the finding |")
@@ -59,8 +59,13 @@ def _partition_row(part: PartitionFigures) -> str:
     ages = "unknown" if part.age_quartiles is None else _quartiles(part.age_quartiles)
     return (
         f"| {part.name} | {part.images:,} ({part.positives:,}) | {part.persons:,} | {ages} | "
-        f"{part.female:,}, {part.male:,} | {part.anteroposterior:,}, {part.posteroanterior:,} |"
+        f"{_pair(part.female, part.male)} | "
+        f"{_pair(part.anteroposterior, part.posteroanterior)} |"
     )
+
+
+def _pair(one: int, other: int) -> str:
+    return f"{one:,}, {other:,}" if one or other else "unknown"
 
 
 def _quartiles(ages: tuple[float, float, float]) -> str:
