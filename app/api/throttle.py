@@ -18,7 +18,7 @@ from app.api.cell_rate import CellRate
 from app.api.problems import headers_for, problem_of, problem_response
 from app.api.sender import sender_of
 from app.errors import Overloaded
-from app.fair_queue import FairQueue
+from app.inference.fair_queue import FairQueue
 from app.telemetry import CLIENT_CLOSED_REQUEST, Metrics
 
 IS_HERE = "cxr.is_here"

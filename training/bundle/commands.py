@@ -39,6 +39,7 @@ def _add_evaluate(commands: Commands) -> None:
     evaluate.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
     add_groups(evaluate)
     _add_measurements(evaluate)
+    _add_uses(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -72,6 +73,9 @@ def _add_measurements(evaluate: argparse.ArgumentParser) -> None:
         help="also count who is in which fold, and errors on images that the bundle did not learn "
         "from; DIR is the folder that it was made from",
     )
+
+
+def _add_uses(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--state",
         action="store_true",

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from app.errors import NotReady, Overloaded
-from app.fair_queue import FairQueue
+from app.inference.fair_queue import FairQueue
 from cxr.decode_and_preprocess import Preparation, Prepared
 from cxr.errors import ImageError
 from cxr.stoppable_decoder import StoppableDecoder

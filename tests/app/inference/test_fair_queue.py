@@ -1,6 +1,6 @@
 """Senders share what serves a queue, by the cost of what they sent."""
 
-from app.fair_queue import FairQueue
+from app.inference.fair_queue import FairQueue
 
 
 def served_in_turn(queue: FairQueue[str], costs: dict[str, float]) -> list[str]:
