@@ -175,7 +175,10 @@ class ChestNet(nn.Module):
         feature_NChw = self.forward_features(image_N1HW)
         logit_N, cam_Nhw = self.read(feature_NChw, metadata_NM)
         if self.drawing is not None:
-            cam_Nhw = self.drawing(_normalised(image_N1HW), logit_N - self.cam_bias)
+            # Of tensors alone: the exporter cannot follow a number that is read out of one, and
+            # would trace everything a second time.
+            pooled_N = logit_N - self.bias if self.pool == "mean" else logit_N
+            cam_Nhw = self.drawing(_normalised(image_N1HW), pooled_N)
         novelty_N = self.novelty(image_N1HW, feature_NChw.mean(dim=(2, 3)))
         if self.late is None or metadata_NM is None:
             return logit_N, cam_Nhw, novelty_N
