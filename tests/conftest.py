@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported, here and in what tests start. Threads of several processes that wait for
+# each other on the same cores take several times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parent.parent
 SKIPS = {
     line.strip()
