@@ -29,6 +29,7 @@ MIN_LIKENESS = 0.15
 and no child's is under it."""
 
 _GREYS = np.arange(256.0)
+_SQUARES = np.square(_GREYS)
 
 _THUMBNAIL_SIDE = 16
 _PHANTOMS = 8
@@ -37,21 +38,20 @@ _MIN_PIXELS = 64 * 64
 """Smaller inputs have too few pixels to fill a histogram of 256 grey levels."""
 
 
-def appearance_warnings(image_HW: NDArray[np.uint8]) -> Iterator[ImageWarning]:
+def appearance_warnings(image: Image.Image) -> Iterator[ImageWarning]:
     """Yield a warning if a model's input does not look like a frontal radiograph.
 
     Args:
-        image_HW: uint8, as `preprocess` returns it.
+        image: mode L, as `model_input` returns it.
     """
-    image = Image.fromarray(image_HW)
     if _has_few_greys(image):
         yield ImageWarning(
             WarningCode.FEW_GREYS,
             "The image has hardly any contrast, or fewer greys than a radiograph has.",
         )
         return
-    shape = _likeness(image)
-    if shape < -MIN_LIKENESS and polarity(image_HW) < 0:
+    shape = likeness(image)
+    if shape < -MIN_LIKENESS and polarity(np.asarray(image)) < 0:
         yield ImageWarning(
             WarningCode.LOOKS_INVERTED, "The image looks as if black and white were exchanged."
         )
@@ -64,16 +64,14 @@ def appearance_warnings(image_HW: NDArray[np.uint8]) -> Iterator[ImageWarning]:
 
 def _has_few_greys(image: Image.Image) -> bool:
     """Tell whether an image is blank, or has few grey levels, as drawings and scans of text are."""
-    # Pillow counts grey levels several times as fast as numpy; the counts give the spread too.
     num_pixels = image.width * image.height
-    share_G = np.array(image.histogram(), dtype=np.float64) / num_pixels
-    variance = float(np.square(_GREYS) @ share_G - np.square(_GREYS @ share_G))
-    if variance < (MIN_CONTRAST * 255) ** 2:
+    # Pillow counts grey levels several times as fast as numpy; the counts give the spread too.
+    counts_G = np.array(image.histogram(), dtype=np.float64)
+    mean = float(_GREYS @ counts_G) / num_pixels
+    if float(_SQUARES @ counts_G) / num_pixels - mean**2 < (MIN_CONTRAST * 255) ** 2:
         return True
-    share_G = share_G[share_G > 0]
-    return (
-        num_pixels >= _MIN_PIXELS and float(-(share_G * np.log2(share_G)).sum()) < MIN_ENTROPY_BITS
-    )
+    bits = math.log2(num_pixels) - float(counts_G @ np.log2(np.maximum(counts_G, 1))) / num_pixels
+    return num_pixels >= _MIN_PIXELS and bits < MIN_ENTROPY_BITS
 
 
 def polarity(image_HW: NDArray[np.uint8]) -> float:
@@ -95,36 +93,30 @@ def polarity(image_HW: NDArray[np.uint8]) -> float:
     return float(mediastinum - lungs - 0.5 * (corners - image_HW.mean())) / 255
 
 
-def likeness(image_HW: NDArray[np.uint8]) -> float:
+def likeness(image: Image.Image) -> float:
     """Return the correlation of an image's thumbnail with the phantom's: -1 to 1, 0 for a blank
     image.
     """
-    return _likeness(Image.fromarray(image_HW))
-
-
-def _likeness(image: Image.Image) -> float:
-    return float(_thumbnail(image) @ _phantom_thumbnail())
+    thumbnail_T = _thumbnail(image)
+    spread = math.sqrt(thumbnail_T @ thumbnail_T)
+    return float(thumbnail_T @ _phantom_thumbnail()) / max(spread, 1e-9)
 
 
 @cache
 def _phantom_thumbnail() -> NDArray[np.float64]:
     """Average the thumbnails of a few phantoms: `chest_T`, of length 1."""
-    chest_T = np.mean(
-        [
-            _thumbnail(Image.fromarray(draw_phantom(256, 256, seed=seed)))
-            for seed in range(_PHANTOMS)
-        ],
-        axis=0,
-    )
+    chest_T = np.zeros(_THUMBNAIL_SIDE**2)
+    for seed in range(_PHANTOMS):
+        thumbnail_T = _thumbnail(Image.fromarray(draw_phantom(256, 256, seed=seed)))
+        chest_T += thumbnail_T / np.linalg.norm(thumbnail_T)
     return np.asarray(chest_T / np.linalg.norm(chest_T), dtype=np.float64)
 
 
 def _thumbnail(image: Image.Image) -> NDArray[np.float64]:
-    """Average an image to a few pixels: `thumbnail_T`, about its mean and of length 1."""
+    """Average an image to a few pixels: `thumbnail_T`, about its mean."""
     small = image.resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
-    thumbnail_T = np.asarray(small, dtype=np.float64).ravel()
-    thumbnail_T = thumbnail_T - thumbnail_T.mean()
-    return np.asarray(thumbnail_T / max(math.sqrt(thumbnail_T @ thumbnail_T), 1e-9))
+    thumbnail_T = np.frombuffer(small.tobytes(), np.uint8).astype(np.float64)
+    return np.asarray(thumbnail_T - thumbnail_T.mean(), dtype=np.float64)
 
 
 def _mean(image_HW: NDArray[np.uint8], left: float, right: float) -> float:

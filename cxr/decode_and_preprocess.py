@@ -17,7 +17,7 @@ from PIL import Image
 from cxr.appearance import appearance_warnings
 from cxr.decode import DecodeLimits, ScopePolicy, decode
 from cxr.errors import CorruptImage, DecodeLimit, ImageError, NeedsWorker
-from cxr.preprocess import PreprocessSpec, preprocess
+from cxr.preprocess import PreprocessSpec, image_array, model_input
 from cxr.radiograph import Metadata, Processing, Radiograph
 from cxr.warning_codes import ImageWarning
 
@@ -91,7 +91,8 @@ def _prepare(data: bytes, preparation: Preparation, *, can_be_stopped: bool) -> 
         can_be_stopped=can_be_stopped,
     )
     decoded = time.perf_counter()
-    image_HW = preprocess(radiograph, preparation.spec)
+    image = model_input(radiograph, preparation.spec)
+    image_HW = image_array(image)
     side = preparation.preview_side
     preview_HW = None if side is None else _preview(radiograph, data, preparation, side)
     ended = time.perf_counter()
@@ -100,7 +101,7 @@ def _prepare(data: bytes, preparation: Preparation, *, can_be_stopped: bool) -> 
         preview_HW=preview_HW,
         metadata=radiograph.metadata,
         processing=radiograph.processing,
-        warnings=(*radiograph.warnings, *appearance_warnings(image_HW)),
+        warnings=(*radiograph.warnings, *appearance_warnings(image)),
         decode_s=decoded - started,
         preprocess_s=ended - decoded,
     )

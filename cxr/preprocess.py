@@ -36,6 +36,11 @@ def preprocess(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8
     Returns:
         `image_HW`, uint8 [size, size], C-contiguous, 0 black to 255 white.
     """
+    return image_array(model_input(radiograph, spec))
+
+
+def model_input(radiograph: Radiograph, spec: PreprocessSpec) -> Image.Image:
+    """Return the same as an image of Pillow, mode L."""
     image = Image.fromarray(radiograph.pixels_HW)
     stored = radiograph.processing
     remaining = halvings(stored.rows, stored.columns, spec.size) // radiograph.reduction
@@ -43,4 +48,9 @@ def preprocess(radiograph: Radiograph, spec: PreprocessSpec) -> NDArray[np.uint8
         image = image.reduce(remaining)
     if image.size != (spec.size, spec.size):
         image = image.resize((spec.size, spec.size), Image.Resampling.BOX)
+    return image
+
+
+def image_array(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of an image of mode L: uint8 [H, W]."""
     return np.array(image, dtype=np.uint8)

@@ -9,6 +9,7 @@ Shape suffixes: H rows, W columns, B boundaries between rows of blocks, C sample
 beside a boundary.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -66,23 +67,28 @@ def looks_torn(image_HW: NDArray[Any], block_rows: int, top: int = 255) -> bool:
     if block_rows < 2 or image_HW.shape[0] < 4 * block_rows:
         return False
     columns_HC = image_HW[:, ::COLUMN_STEP]
-    count = (image_HW.shape[0] - 2) // block_rows - 1
+    num_pairs = (image_HW.shape[0] - 2) // block_rows - 2
     # The mean of the columns' changes is the change of their mean, which takes one pass.
     sums_H = columns_HC.sum(axis=1, dtype=np.int64)
-    excess_B = _excess(
-        *(sums_H[block_rows + offset :: block_rows][:count] for offset in (-2, -1, 0, 1))
-    )
     # A tear within a row of blocks shows above it on its right, and below it on its left.
-    means_B = (excess_B[:-1] + excess_B[1:]) / (2 * columns_HC.shape[1])
+    changes_H = np.correlate(sums_H, _excess_of_two(block_rows))
+    means_B = changes_H[block_rows - 2 :: block_rows][:num_pairs] / (2 * columns_HC.shape[1])
     candidates = np.flatnonzero(np.abs(means_B) > MIN_STEP * top)
     return any(_is_tear(columns_HC, block_rows, int(index), top) for index in candidates)
 
 
-def _excess(
-    above2: NDArray[Any], above: NDArray[Any], below: NDArray[Any], below2: NDArray[Any]
-) -> NDArray[Any]:
-    """Return thrice the change at a boundary beyond what the rows on both sides go on changing."""
-    return np.asarray(3 * (below - above) - (below2 - above2))
+_EXCESS = np.array([1, -3, 3, -1])
+"""Thrice the change at a boundary beyond what the rows on both sides go on changing: weights of the
+two rows above it and of the two below."""
+
+
+@cache
+def _excess_of_two(block_rows: int) -> NDArray[np.int64]:
+    """Return the weights of rows for the sum of two boundaries, so many rows apart."""
+    weights_R = np.zeros(block_rows + len(_EXCESS), np.int64)
+    weights_R[: len(_EXCESS)] += _EXCESS
+    weights_R[block_rows:] += _EXCESS
+    return weights_R
 
 
 def _is_tear(columns_HC: NDArray[Any], block_rows: int, index: int, top: int) -> bool:
@@ -91,12 +97,16 @@ def _is_tear(columns_HC: NDArray[Any], block_rows: int, index: int, top: int) ->
     second = first + block_rows
     upper_RC = columns_HC[first - 2 : first + 2].astype(np.int64)
     lower_RC = columns_HC[second - 2 : second + 2].astype(np.int64)
-    change_C = (_excess(*upper_RC) + _excess(*lower_RC)) / 2
-    step = float(np.median(change_C))
-    spread = float(np.median(np.abs(change_C - step)))
+    change_C = _EXCESS @ (upper_RC + lower_RC) / 2
+    step = _median(change_C)
+    if abs(step) < MIN_STEP * top or _median(np.abs(change_C - step)) > MAX_SPREAD * abs(step):
+        return False
     texture = min(float(upper_RC[1].std()), float(lower_RC[2].std()))
-    return (
-        abs(step) >= MIN_STEP * top
-        and spread <= MAX_SPREAD * abs(step)
-        and texture >= MIN_TEXTURE * top
-    )
+    return texture >= MIN_TEXTURE * top
+
+
+def _median(values_C: NDArray[np.float64]) -> float:
+    """Return the median of a few values, in a tenth of the time that numpy's own takes."""
+    ordered_C = np.sort(values_C)
+    middle = len(ordered_C) // 2
+    return float(ordered_C[middle] + ordered_C[-middle - 1]) / 2

@@ -64,10 +64,34 @@ class GreyScale:
         return np.rint(np.clip(share_V, 0.0, 1.0) * 255).astype(np.uint8)
 
 
+_STATED = (
+    "ModalityLUTSequence",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "PixelPaddingValue",
+)
+"""What a header may say of grey levels; other attributes only say more of these."""
+
+
 def read_grey_scale(dataset: Dataset, bits: int, *, is_signed: bool) -> GreyScale:
     """Choose how stored values of so many bits become grey; raises `CorruptImage` if a modality
     LUT is broken.
     """
+    if all(element(dataset, keyword) is None for keyword in _STATED):
+        return _unstated_scale(bits, is_signed=is_signed)
+    return _choose_scale(dataset, bits, is_signed=is_signed)
+
+
+@lru_cache(maxsize=8)
+def _unstated_scale(bits: int, *, is_signed: bool) -> GreyScale:
+    """Return the grey scale of all headers that state none; nobody may change its arrays."""
+    return _choose_scale(Dataset(), bits, is_signed=is_signed)
+
+
+def _choose_scale(dataset: Dataset, bits: int, *, is_signed: bool) -> GreyScale:
     values_V = _stored_values(bits, is_signed=is_signed)
     modality_V, is_repaired = _modality(dataset, values_V)
     padding_V, padding_fault = _padding(dataset, values_V)

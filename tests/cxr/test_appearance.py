@@ -12,7 +12,7 @@ from tests.factories import chest
 
 
 def codes(image_HW: NDArray[np.uint8]) -> list[str]:
-    return [warning.code.value for warning in appearance_warnings(image_HW)]
+    return [warning.code.value for warning in appearance_warnings(Image.fromarray(image_HW))]
 
 
 def page_of_text() -> NDArray[np.uint8]:
@@ -44,8 +44,8 @@ def test_what_is_shaped_unlike_a_chest_is_said() -> None:
     noise_HW = np.random.default_rng(0).integers(0, 256, (224, 224), dtype=np.uint8)
     assert codes(noise_HW) == ["looks_unlike_a_chest"]
     assert codes(np.ascontiguousarray(np.rot90(chest(224, 224)))) == ["looks_unlike_a_chest"]
-    assert likeness(chest(224, 224)) > 0.9
-    assert likeness(np.full((224, 224), 9, np.uint8)) == 0
+    assert likeness(Image.fromarray(chest(224, 224))) > 0.9
+    assert likeness(Image.fromarray(np.full((224, 224), 9, np.uint8))) == 0
 
 
 def test_small_inputs_are_not_blamed_for_few_pixels() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cxr.appearance import appearance_warnings
 from cxr.bundle import Bundle
@@ -165,7 +166,7 @@ def _answer(graph: Graph, images: Sequence[Grey]) -> tuple[Floats, NDArray[np.bo
 
 
 def _looks_odd(image_HW: Grey) -> bool:
-    return any(True for _ in appearance_warnings(image_HW))
+    return any(True for _ in appearance_warnings(Image.fromarray(image_HW)))
 
 
 def _shares(novelty: Floats, odd: NDArray[np.bool_], limits: NoveltyLimits) -> NoveltyShares:
