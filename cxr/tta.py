@@ -80,11 +80,14 @@ def undo_view(map_hw: NDArray[np.float32], view: TtaView) -> NDArray[np.float32]
 
 def mean_logit(logit_N: NDArray[np.float32]) -> float:
     """Average the logits of one image's views; the policy's calibration was fitted on this mean."""
-    return float(logit_N.mean(dtype=np.float64))
+    return float(logit_N[0] if len(logit_N) == 1 else logit_N.mean(dtype=np.float64))
 
 
 def mean_map(map_Nhw: NDArray[np.float32], views: Sequence[TtaView]) -> NDArray[np.float32]:
     """Average the maps of one image's views, each after its view was undone."""
+    if len(map_Nhw) == 1 and tuple(views) == (PLAIN,):
+        only_hw: NDArray[np.float32] = map_Nhw[0]
+        return only_hw
     upright = [undo_view(map_hw, view) for map_hw, view in zip(map_Nhw, views, strict=True)]
     return np.asarray(np.mean(upright, axis=0, dtype=np.float32))
 

@@ -96,6 +96,9 @@ class MultipartFiles:
 
         Text before the first boundary is to be ignored (RFC 2046, 5.1.1).
         """
+        if not preamble and chunk.startswith(self._delimiter):  # as most clients send it
+            self._preamble = None
+            return chunk
         preamble += chunk
         if preamble.startswith(self._delimiter):
             start = 0

@@ -1,7 +1,6 @@
 """The HTTP contract: the parameters that are taken, and the JSON that is answered."""
 
 import base64
-from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -68,6 +67,11 @@ class ImageParameters(BaseModel):
         None, description="The view, used if the file does not state it."
     )
 
+    @property
+    def wants_heatmap(self) -> bool:
+        """Tell whether the map is to be drawn."""
+        return False
+
     def prediction_request(self) -> PredictionRequest:
         """Return the options as the classifier takes them."""
         names = ("age_years", "sex", "view_position")
@@ -75,7 +79,7 @@ class ImageParameters(BaseModel):
         stated = Metadata(self.age_years, self.sex, self.view_position, MetadataSource(**source))
         return PredictionRequest(
             tta=self.tta, operating_point=self.operating_point, prevalence=self.prevalence,
-            stated=stated
+            stated=stated, heatmap=self.wants_heatmap,
         )  # fmt: skip
 
 
@@ -97,9 +101,10 @@ class PredictParameters(RequestParameters):
         False, description="Draw where the evidence lies, as a PNG over the radiograph."
     )
 
-    def prediction_request(self) -> PredictionRequest:
-        """Return the options, the heat map included."""
-        return replace(super().prediction_request(), heatmap=self.heatmap)
+    @property
+    def wants_heatmap(self) -> bool:
+        """Tell whether the map is to be drawn."""
+        return self.heatmap
 
 
 class DicomParameters(RequestParameters):
@@ -110,9 +115,10 @@ class DicomParameters(RequestParameters):
         "`sc`: the heat map as a Secondary Capture, with its caveat burnt in."
     )
 
-    def prediction_request(self) -> PredictionRequest:
-        """Return the options; a picture needs the heat map."""
-        return replace(super().prediction_request(), heatmap=self.result == "sc")
+    @property
+    def wants_heatmap(self) -> bool:
+        """Tell whether the map is to be drawn: a picture needs it."""
+        return self.result == "sc"
 
 
 class Answer(BaseModel):
@@ -234,35 +240,34 @@ class PredictionAnswer(Answer):
     def write(cls, prediction: Prediction, request_id: str) -> Self:
         """Write a prediction as it is answered."""
         finding, version, processing = prediction.finding, prediction.version, prediction.processing
-        return cls(
-            request_id=request_id,
-            model=identity_of(version),
-            finding=version.manifest.finding,
-            probability=finding.probability,
-            label=finding.label,
-            threshold=finding.threshold,
-            operating_point=finding.operating_point,
-            metadata=MetadataAnswer.model_validate(prediction.metadata, from_attributes=True),
-            tta=TtaAnswer.model_validate(finding.tta, from_attributes=True)
-            if finding.tta
-            else None,
-            novelty=NoveltyAnswer.model_validate(finding.novelty, from_attributes=True),
-            warnings=[
-                WarningAnswer(code=warning.code, detail=warning.detail)
-                for warning in prediction.warnings
-            ],
-            processing=ProcessingAnswer(
-                format=processing.format,
-                transfer_syntax=processing.transfer_syntax,
-                rows=processing.rows,
-                columns=processing.columns,
-                inverted=processing.inverted,
-                intensity=processing.intensity,
-                orientation=processing.orientation,
-                preprocess=version.manifest.preprocess.version,
-            ),
-            heatmap=_heatmap(prediction.heatmap_png),
-            timings_ms=TimingsAnswer.model_validate(prediction.timings_ms, from_attributes=True),
+        # One validation of all parts takes a third of the time of one for each.
+        return cls.model_validate(
+            {
+                "request_id": request_id,
+                "model": identity_of(version),
+                "finding": version.manifest.finding,
+                "probability": finding.probability,
+                "label": finding.label,
+                "threshold": finding.threshold,
+                "operating_point": finding.operating_point,
+                "metadata": prediction.metadata,
+                "tta": finding.tta,
+                "novelty": finding.novelty,
+                "warnings": prediction.warnings,
+                "processing": {
+                    "format": processing.format,
+                    "transfer_syntax": processing.transfer_syntax,
+                    "rows": processing.rows,
+                    "columns": processing.columns,
+                    "inverted": processing.inverted,
+                    "intensity": processing.intensity,
+                    "orientation": processing.orientation,
+                    "preprocess": version.manifest.preprocess.version,
+                },
+                "heatmap": _heatmap(prediction.heatmap_png),
+                "timings_ms": prediction.timings_ms,
+            },
+            from_attributes=True,
         )
 
 

@@ -139,10 +139,9 @@ class Classifier:
             Overloaded: the answer would come too late, or too much is waiting.
         """
         with self.store.lease(name or self._settings.default_model) as version:
-            request = replace(
-                request,
-                operating_point=request.operating_point or self._settings.operating_point or None,
-            )
+            operating_point = request.operating_point or self._settings.operating_point or None
+            if operating_point != request.operating_point:
+                request = replace(request, operating_point=operating_point)
             request.check(version.manifest)
             if self._draining:
                 raise NotReady("The service is going down.", retry_after_s=5)

@@ -59,8 +59,13 @@ class Prediction:
 
 def merge_metadata(of_file: Metadata, stated: Metadata) -> Metadata:
     """Fill what the file does not state from what the request states; the file's own values win."""
-    filled = {name: getattr(stated, name) for name in _FACTS if getattr(of_file, name) is None}
-    filled = {name: value for name, value in filled.items() if value is not None}
+    filled = {
+        name: getattr(stated, name)
+        for name in _FACTS
+        if getattr(of_file, name) is None and getattr(stated, name) is not None
+    }
+    if not filled:
+        return of_file
     return replace(
         of_file, **filled, source=replace(of_file.source, **dict.fromkeys(filled, FROM_REQUEST))
     )
