@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -46,7 +47,9 @@ class DecodeOutcome:
 
 
 def main(pipe: Connection, max_memory_bytes: int) -> None:
-    """Answer files until the parent closes the pipe; the target of each worker process."""
+    """Answer files until the parent closes the pipe or is gone; the target of each worker
+    process.
+    """
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C goes to the whole group; the parent decides
@@ -54,14 +57,12 @@ def main(pipe: Connection, max_memory_bytes: int) -> None:
     quiet_libraries()
     os.nice(NICENESS)
     _limit_memory(max_memory_bytes)
-    pipe.send_bytes(READY)
-    while True:
-        try:
+    with suppress(EOFError, ConnectionError):  # a parent that was killed leaves answers unread
+        pipe.send_bytes(READY)
+        while True:
             preparation = _PREPARATION.validate_json(pipe.recv_bytes())
             data = pipe.recv_bytes()
-        except EOFError:
-            return
-        _answer(pipe, data, preparation)
+            _answer(pipe, data, preparation)
 
 
 def send_file(pipe: Connection, data: bytes, preparation: Preparation) -> None:
