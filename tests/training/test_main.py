@@ -87,9 +87,11 @@ def test_the_parser_needs_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("validation", ["holdout", "folds"])
+@pytest.mark.parametrize(
+    ("validation", "network"), [("holdout", "efficientnet-b0"), ("folds", "resnet-tiny")]
+)
 def test_a_smoke_training_leaves_a_whole_run(
-    films_dir: Path, tmp_path: Path, validation: str
+    films_dir: Path, tmp_path: Path, validation: str, network: str
 ) -> None:
     out = tmp_path / "run"
     words = [
@@ -101,6 +103,8 @@ def test_a_smoke_training_leaves_a_whole_run(
         str(out),
         "--set",
         f"validation={validation}",
+        "--set",
+        f"network={network}",
     ]
 
     assert main([*words, "--set", "epochs=1", "--set", "sizes=32"]) == 0

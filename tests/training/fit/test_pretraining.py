@@ -23,6 +23,7 @@ from training.recipe.pretraining import Pretraining
 from training.recipe.schema import Recipe
 
 SETTINGS = (
+    "network=resnet-tiny",
     "pretraining.epochs=1", "pretraining.sizes=32", "pretraining.batch=8", "companions=0.5",
     "finding=edema", "epochs=1", "sizes=32", "validation=folds",
     "normalisation=fixed,fixed", "augment.mixup=0",

@@ -323,8 +323,10 @@ def test_norms_and_biases_are_not_decayed() -> None:
     assert all(parameter.ndim > 1 for parameter in decayed["params"])
 
 
-def test_the_average_of_weights_moves_quickly_at_first_and_slowly_later() -> None:
-    state = TrainState.start(override(smoke(), ["ema=0.9"]), 3, CPU)
+def test_the_average_of_weights_moves_quickly_at_first_and_slowly_later(
+    recipe: Recipe,
+) -> None:
+    state = TrainState.start(recipe, 3, CPU)
     average, network = state.average, state.network
     torch.nn.init.constant_(network.bias, 1.0)
 
