@@ -23,6 +23,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom, make_png
 from tests.server import ROOT, free_port, running_server
+from tests.waiting import wait_until
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -102,6 +103,39 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> int:
     return port
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A running service, and the receiver of its spans, which holds those of one test."""
+
+    url: str
+    log: Path
+    collector: Collector
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
+    """One service for the tests that only ask it; each waits for the spans of all it asks."""
+    folder = tmp_path_factory.mktemp("traced")
+    write_made_bundle(folder / "store", "bright", 1)
+    port = free_port()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        collecting(port) as collector,
+    ):
+        patch.setenv(ENDPOINT, f"http://127.0.0.1:{port}")
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        patch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")  # its spans would hold the query
+        with running_server(folder / "store", folder / "log", default_model="bright") as server:
+            yield Traced(server.url, server.log, collector)
+
+
+@pytest.fixture
+def traced(lasting: Traced) -> Traced:
+    """The same, with nothing received yet."""
+    lasting.collector.received.clear()
+    return lasting
+
+
 def requests_in(spans: list[Span]) -> list[Span]:
     return [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
 
@@ -111,21 +145,17 @@ def attributes(span: Span) -> dict[str, object]:
 
 
 def test_the_steps_of_an_answer_are_exported_below_the_senders_span(
-    store: Path, tmp_path: Path, endpoint: int
+    traced: Traced,
 ) -> None:
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
     before_ns = time.time_ns()
-    with (
-        collecting(endpoint) as collector,
-        running_server(store, tmp_path / "log", default_model="bright") as server,
-    ):
-        answer = httpx.post(
-            f"{server.url}/predict",
-            files={"file": make_png(chest(96, 96))},
-            headers=headers,
-            timeout=120,
-        )
-        spans = collector.wait_for(lambda spans: len(requests_in(spans)) == 1)
+    answer = httpx.post(
+        f"{traced.url}/predict",
+        files={"file": make_png(chest(96, 96))},
+        headers=headers,
+        timeout=120,
+    )
+    spans = traced.collector.wait_for(lambda spans: len(requests_in(spans)) == 1)
     after_ns = time.time_ns()
 
     assert answer.status_code == 200
@@ -146,22 +176,17 @@ def test_the_steps_of_an_answer_are_exported_below_the_senders_span(
         assert request.start_time_unix_nano <= span.start_time_unix_nano
         assert span.start_time_unix_nano <= span.end_time_unix_nano <= request.end_time_unix_nano
     named = {
-        pair.key: pair.value.string_value for pair in collector.received[0].resource.attributes
+        pair.key: pair.value.string_value
+        for pair in traced.collector.received[0].resource.attributes
     }
     assert named["service.name"] == "cxr-serve"
 
 
-def test_a_span_holds_nothing_of_the_patient_the_file_or_the_query(
-    store: Path, tmp_path: Path, endpoint: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")  # its spans hold the query
+def test_a_span_holds_nothing_of_the_patient_the_file_or_the_query(traced: Traced) -> None:
+    collector = traced.collector
     data = make_dicom(chest(64, 64), PatientName="SECRET^NAME", PatientBirthDate="19700101")
     headers = {"tracestate": "name=SECRET", "baggage": "name=SECRET", "user-agent": "SECRET"}
-    with (
-        collecting(endpoint) as collector,
-        running_server(store, tmp_path / "log", default_model="bright") as server,
-        httpx.Client(base_url=server.url, headers=headers, timeout=120) as client,
-    ):
+    with httpx.Client(base_url=traced.url, headers=headers, timeout=120) as client:
         for body in (data, data[:-400], b"SECRET"):
             files = {"file": ("secret-file.dcm", body)}
             client.post("/predict?age_years=63.5&prevalence=SECRET", files=files)
@@ -176,30 +201,23 @@ def test_a_span_holds_nothing_of_the_patient_the_file_or_the_query(
     assert {200, 400, 404} < statuses
 
 
-def test_a_trace_that_is_exported_is_named_in_the_log(
-    store: Path, tmp_path: Path, endpoint: int
-) -> None:
-    log = tmp_path / "log"
-    with (
-        collecting(endpoint) as collector,
-        running_server(store, log, default_model="bright") as server,
-    ):
-        httpx.post(f"{server.url}/predict", files={"file": make_png(chest(64, 64))}, timeout=120)
-        (request,) = requests_in(collector.wait_for(lambda spans: bool(requests_in(spans))))
-    lines = map(json.loads, log.read_text().splitlines())
+def test_a_trace_that_is_exported_is_named_in_the_log(traced: Traced) -> None:
+    num_logged = len(traced.log.read_text().splitlines())
+    httpx.post(f"{traced.url}/predict", files={"file": make_png(chest(64, 64))}, timeout=120)
+    (request,) = requests_in(traced.collector.wait_for(lambda spans: bool(requests_in(spans))))
 
-    (line,) = (line for line in lines if line.get("route") == "/predict")
+    def lines() -> list[dict[str, str]]:
+        logged = map(json.loads, traced.log.read_text().splitlines()[num_logged:])
+        return [line for line in logged if line.get("route") == "/predict"]
+
+    wait_until(lambda: bool(lines()))
+    (line,) = lines()
     assert line["trace_id"] == request.trace_id.hex()
 
 
-def test_a_request_that_its_sender_does_not_sample_is_not_exported(
-    store: Path, tmp_path: Path, endpoint: int
-) -> None:
-    with (
-        collecting(endpoint) as collector,
-        running_server(store, tmp_path / "log", default_model="bright") as server,
-        httpx.Client(base_url=server.url, timeout=120) as client,
-    ):
+def test_a_request_that_its_sender_does_not_sample_is_not_exported(traced: Traced) -> None:
+    collector = traced.collector
+    with httpx.Client(base_url=traced.url, timeout=120) as client:
         files = {"file": make_png(chest(64, 64))}
         client.post("/predict", files=files, headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
         client.post(
@@ -235,30 +253,34 @@ def test_spans_that_the_service_still_has_at_its_end_are_sent(
         assert [span.name for span in requests_in(collector.spans)] == ["POST /predict"]
 
 
-@pytest.mark.parametrize(
-    "variables",
-    [
-        {},
-        {ENDPOINT: ""},
-        {ENDPOINT: "http://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"},
-        {ENDPOINT: "http://127.0.0.1:9", "OTEL_TRACES_EXPORTER": "none"},
-    ],
+NO_COLLECTOR: tuple[dict[str, str], ...] = (
+    {},
+    {ENDPOINT: ""},
+    {ENDPOINT: "http://127.0.0.1:9", "OTEL_SDK_DISABLED": "true"},
+    {ENDPOINT: "http://127.0.0.1:9", "OTEL_TRACES_EXPORTER": "none"},
 )
-def test_a_service_without_a_collector_imports_no_exporter(
-    store: Path, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv(ENDPOINT, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    code = (
-        "import sys; from app.main import create_app; from app.settings import Settings; "
-        f"create_app(Settings(store={str(store)!r})); "
-        "print(*sys.modules.keys() & {'opentelemetry.sdk', 'opentelemetry.exporter'})"
-    )
+IMPORTED_BY_SERVICES = """
+import os, sys
+from app.main import create_app
+from app.settings import Settings
+
+for variables in {variables!r}:
+    os.environ.pop({endpoint!r}, None)
+    os.environ.update(variables)
+    create_app(Settings(store={store!r}))
+    imported = sys.modules.keys() & {{"opentelemetry.sdk", "opentelemetry.exporter"}}
+    print(variables, *imported, sep=";")
+    for name in variables:
+        del os.environ[name]
+"""
+
+
+def test_a_service_without_a_collector_imports_no_exporter(store: Path) -> None:
+    code = IMPORTED_BY_SERVICES.format(variables=NO_COLLECTOR, endpoint=ENDPOINT, store=str(store))
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    assert done.stdout.strip() == ""
+    assert done.stdout.splitlines() == [str(variables) for variables in NO_COLLECTOR]
 
 
 def test_a_collector_without_the_extra_is_named_in_the_log_and_stops_nothing(store: Path) -> None:
