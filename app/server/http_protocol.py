@@ -216,8 +216,7 @@ class ProblemProtocol(HttpToolsProtocol):
         if self._refusal is not None and is_last:
             self._send_refusal(self._refusal)
         elif self._is_message_open and is_last and self._timer is None:
-            timeout_s = self.limits.header_timeout_s
-            self._timer = self.loop.call_later(timeout_s, self.transport.close)
+            self._timer = self.loop.call_later(self.limits.header_timeout_s, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all timers."""
@@ -226,6 +225,11 @@ class ProblemProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         for leave in tuple(self._on_leave):
             leave()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a silent connection, unless its next request is there but was not read yet."""
+        close = super().timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_later(self.limits.last_look_s, close)
 
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that can't be parsed, and close the connection."""
@@ -250,12 +254,15 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def _await_headers(self) -> None:
         if self._timer is None:
-            self._timer = self.loop.call_later(self.limits.header_timeout_s, self._give_up)
+            self._timer = self.loop.call_later(self.limits.header_timeout_s, self._look_again)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look_again(self) -> None:
+        self._timer = self.loop.call_later(self.limits.last_look_s, self._give_up)
 
     def _give_up(self) -> None:
         detail = f"The headers did not arrive within {self.limits.header_timeout_s:g} seconds."

@@ -37,6 +37,9 @@ class ConnectionLimits:
     header_timeout_s: float = 10.0
     send_timeout_s: float = 10.0
     max_connections: int = 1000
+    last_look_s: float = 0.05
+    """Between the end of a wait and its consequence. If this process stood still, its timers are
+    due before it reads what clients sent meanwhile."""
 
 
 class Connection(Protocol):

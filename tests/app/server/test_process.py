@@ -1,5 +1,6 @@
 """A service process starts late and ends soon, whatever its store, its port and its log do."""
 
+import http.client
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.app.server.conversation import LIVEZ
 from tests.bundles import endless_graph, replace_graph, write_made_bundle
-from tests.server import ROOT, free_port, running_server
+from tests.server import ROOT, Server, free_port, running_server
 
 pytestmark = pytest.mark.timeout(200)
 
@@ -150,3 +152,40 @@ def test_a_log_that_nobody_reads_stops_no_answer(store: Path) -> None:
             assert process.wait(END_S) == 0
 
     assert "cxr_dropped_log_lines_total 0.0" in metrics  # some ten thousand lines may wait
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="the system stops no process")
+def test_requests_that_came_while_the_process_stood_still_are_answered(
+    store: Path, tmp_path: Path
+) -> None:
+    with running_server(
+        store, tmp_path / "log", default_model="bright", header_timeout_seconds=5
+    ) as server:
+        used = _connect(server)
+        used.sendall(LIVEZ)
+        first = _status(used)
+        new = _connect(server)
+        server.process.send_signal(signal.SIGSTOP)
+        used.sendall(LIVEZ)
+        new.sendall(LIVEZ)
+        time.sleep(6)  # uvicorn closes a connection that was silent for 5 seconds
+        server.process.send_signal(signal.SIGCONT)
+        statuses = _status(used), _status(new)
+        used.close()
+        new.close()
+
+    assert first == 200
+    assert statuses == (200, 200)
+
+
+def _connect(server: Server) -> socket.socket:
+    address = httpx.URL(server.url)
+    return socket.create_connection((address.host, address.port or 0), timeout=60)
+
+
+def _status(connection: socket.socket) -> int:
+    """Read one answer whole, and return its status."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    response.read()
+    return response.status
