@@ -172,7 +172,7 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 
     if options.fast:
         require_bf16()
-    wants_novelty = options.novelty or (options.state and not options.fast | options.study)
+    wants_novelty = options.novelty or (options.state and not (options.fast or options.study))
     metrics = evaluate(
         options.bundle,
         options.data,

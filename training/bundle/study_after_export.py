@@ -22,6 +22,7 @@ from training.bundle.study_figures import (
 )
 from training.data import DataError, IndexRow, load_index
 from training.data.index import read_table
+from training.evaluation.labelled_images import roles
 from training.evaluation.prediction import LabelledPrediction
 from training.stats.shift_calibration import probabilities
 
@@ -41,8 +42,11 @@ def measure_study(
         groups: the table of persons that it was made with.
 
     Raises:
-        DataError: the folder lacks images of the bundle, or the bundle learned from all.
+        DataError: the folder lacks images of the bundle, the bundle learned from all, or it does
+            not say from which.
     """
+    if not roles(bundle):
+        raise DataError(f"{bundle.path} has no splits.csv, which says what it learned from")
     lines = read_table(bundle.path / "splits.csv")
     fold_of = {line["image_id"]: int(line["fold"]) for line in lines}
     index = load_index(data_dir, groups=groups, finding=bundle.manifest.finding)

@@ -50,3 +50,14 @@ def test_another_folder_than_the_bundle_was_made_from_is_refused(
     assert main(["evaluate", str(bundle), *words]) != 0
     assert "the folder that it was made from" in capsys.readouterr().err
     assert read_bundle(bundle).manifest.study is None
+
+
+def test_a_bundle_that_does_not_say_what_it_learned_from_is_refused(
+    bundle_dir: Path, films_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = without_study(bundle_dir, tmp_path / "bundle")
+    (bundle / "splits.csv").unlink()
+    words = ["--data", str(films_dir), "--out", str(tmp_path / "out"), "--study", "--state"]
+
+    assert main(["evaluate", str(bundle), *words]) != 0
+    assert "no splits.csv" in capsys.readouterr().err
