@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from tests.app.api.test_open_inference import binary_request, json_request, same
 from tests.app.server.senders import Tally, post, process_ids, senders
-from tests.app.serving import serving
+from tests.app.serving import Served, serving
 from tests.bundles import write_made_bundle
 from tests.factories import chest, make_dicom, make_jpeg, make_png
 from tests.server import ROOT, Server, running_server
@@ -40,6 +40,13 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("shipped")
     with running_server(ROOT / "model_store", folder / "log", **WAYS) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+async def alone() -> AsyncIterator[Served]:
+    """The shipped models, served by one process."""
+    async with serving(ROOT / "model_store", default_model="pneumothorax", max_batch=1) as served:
+        yield served
 
 
 @contextmanager
@@ -80,11 +87,8 @@ QUERIES = ("", "?tta=true", "?heatmap=true", "?tta=true&heatmap=true&model=pneum
 
 
 @pytest.mark.anyio
-async def test_answers_equal_those_of_one_process(shipped: Server) -> None:
-    async with (
-        serving(ROOT / "model_store", default_model="pneumothorax", max_batch=1) as alone,
-        httpx.AsyncClient(base_url=shipped.url, timeout=120) as client,
-    ):
+async def test_answers_equal_those_of_one_process(shipped: Server, alone: Served) -> None:
+    async with httpx.AsyncClient(base_url=shipped.url, timeout=120) as client:
         for data in FILES.values():
             for query in QUERIES:
                 path = f"/predict{query}"
@@ -96,14 +100,11 @@ async def test_answers_equal_those_of_one_process(shipped: Server) -> None:
 
 @pytest.mark.anyio
 async def test_a_batch_and_the_open_inference_protocol_answer_as_one_process_does(
-    shipped: Server,
+    shipped: Server, alone: Served
 ) -> None:
     parts = [("files", data) for data in [*FILES.values(), b"no image"]]
     asked = {"inputs": [{"name": "file", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}]}
-    async with (
-        serving(ROOT / "model_store", default_model="pneumothorax", max_batch=1) as alone,
-        httpx.AsyncClient(base_url=shipped.url, timeout=120) as client,
-    ):
+    async with httpx.AsyncClient(base_url=shipped.url, timeout=120) as client:
         batches = [
             (await one.post("/predict/batch", files=parts)).json() for one in (client, alone.client)
         ]

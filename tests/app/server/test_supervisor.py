@@ -34,18 +34,21 @@ def sample(server: Server, name: str) -> float:
 
 
 @contextmanager
-def two_workers(store: Path, folder: Path) -> Iterator[Server]:
+def two_workers(store: Path, folder: Path, **settings: float) -> Iterator[Server]:
     with running_server(
-        store, folder / "log", default_model="bright", workers=2, drain_seconds=0.5
+        store, folder / "log", default_model="bright", workers=2, drain_seconds=0.5, **settings
     ) as server:
         wait_until(lambda: sample(server, "cxr_workers") == 2)
         yield server
 
 
 @pytest.fixture(scope="module")
-def lasting(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service of two workers; whoever takes one away waits for the next."""
-    with two_workers(store, tmp_path_factory.mktemp("lasting")) as server:
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service of two workers with a store of its own; whoever takes a worker away waits for the
+    next."""
+    folder = tmp_path_factory.mktemp("lasting")
+    write_made_bundle(folder / "store", "bright", 1)
+    with two_workers(folder / "store", folder, store_poll_seconds=0.2) as server:
         yield server
 
 
@@ -173,18 +176,16 @@ def test_workers_go_down_when_their_parent_is_killed(server: Server) -> None:
     wait_until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
-def test_all_workers_swap_to_a_new_version(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    write_made_bundle(store, "bright", 1)
-    with running_server(
-        store, tmp_path / "log", default_model="bright", workers=2, store_poll_seconds=0.2
-    ) as server:
-        write_made_bundle(store, "bright", 2)
-        wait_until(lambda: {post(server).json()["model"]["version"] for _ in range(8)} == {2})
-        info = httpx.get(f"{server.url}/metrics").text
+def test_all_workers_swap_to_a_new_version(lasting: Server) -> None:
+    write_made_bundle(lasting.log.parent / "store", "bright", 2)
+    wait_until(lambda: {post(lasting).json()["model"]["version"] for _ in range(8)} == {2})
+    wait_until(lambda: has_model_info(lasting, 'version="1"} 0.0'))
+    wait_until(lambda: has_model_info(lasting, 'version="2"} 1.0'))
 
-    assert re.search(r'^cxr_model_info{.*version="1"} 0.0$', info, re.MULTILINE)
-    assert re.search(r'^cxr_model_info{.*version="2"} 1.0$', info, re.MULTILINE)
+
+def has_model_info(server: Server, end: str) -> bool:
+    info = httpx.get(f"{server.url}/metrics").text
+    return bool(re.search(rf"^cxr_model_info{{.*{end}$", info, re.MULTILINE))
 
 
 IMPATIENT = SupervisionLimits(silence_s=0.3, backoff_s=0.05, max_failures=2)
