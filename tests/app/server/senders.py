@@ -49,7 +49,7 @@ def senders(server: Server, number: int = 4) -> Iterator[Tally]:
             except httpx.TransportError:
                 tally.lost += 1
             if tally.answers and tally.answers[-1].status_code == 503:
-                time.sleep(0.02)
+                time.sleep(0.1)  # of the two seconds that it is told to wait
 
     threads = [threading.Thread(target=send) for _ in range(number)]
     for thread in threads:
