@@ -92,6 +92,16 @@ def bundle_dir(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def folds_bundle_dir(folds_run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle exported from the RUN of two folds."""
+    from training.bundle.export import export
+
+    return made_once(
+        tmp_path_factory, "folds-store", lambda store: export(folds_run_dir, store, "folds", 1)
+    )
+
+
+@pytest.fixture(scope="session")
 def fused_bundle_dir(fused_run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle exported from the RUN that reads age, sex and view."""
     from training.bundle.export import export
