@@ -13,6 +13,7 @@ BIN := .venv/bin
 # Two more processes than cores: many tests wait for a service to start.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 COVERAGE ?=
+AGAIN ?=
 
 .PHONY: help serve test test-fast tests tests-fast test-env check check-page docs sample lock clean
 .PHONY: image test-containers test-pacs prove-bulk try-replicas load bench bench-quiet lock-bench
@@ -30,8 +31,11 @@ test: .venv/.test  ## Lint, check types and layers, run every test (COVERAGE=yes
 test-fast: .venv/.test  ## Lint, check types, and run the tests that need no browser, container or training
 	$(MAKE) --no-print-directory --jobs 2 check tests-fast
 
+# AGAIN=yes: what failed while others kept the cores busy is tried once more, alone. Both tries are
+# printed; a test that needs the second one is to be mended.
 tests:
-	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-report=) $(PYTEST)
+	TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest $(PARALLEL) $(if $(COVERAGE),--cov --cov-report=) $(PYTEST) \
+	  || { [ $$? = 1 ] && [ -n "$(AGAIN)" ] && TEST_DATA=$(TEST_DATA) $(BIN)/python -m pytest --last-failed; }
 	$(if $(COVERAGE),$(BIN)/python tests/coverage_floors.py)
 
 tests-fast:

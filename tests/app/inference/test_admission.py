@@ -145,12 +145,13 @@ async def test_a_service_with_nothing_in_flight_admits_even_if_it_learned_that_i
 @pytest.mark.slow
 async def test_slow_bodies_hold_up_nobody(store: Path, graph: FakeGraph, png: bytes) -> None:
     begun = 0
+    is_answered = asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:
         nonlocal begun
         begun += 1
         yield png[:10]
-        await asyncio.sleep(2.5)
+        await is_answered.wait()
         yield png[10:]
 
     graph.latency_s = 0.1
@@ -163,6 +164,7 @@ async def test_slow_bodies_hold_up_nobody(store: Path, graph: FakeGraph, png: by
         await until(lambda: begun == 20)
         await asyncio.sleep(0.4)
         answer = await served.client.post("/predict", content=png, headers=within(1.5))
+        is_answered.set()
         await asyncio.gather(*slow)
 
     assert answer.status_code == 200
