@@ -145,7 +145,9 @@ def log_end(served: Running) -> int:
 def requests_since(log: Path, marker: int) -> list[dict[str, object]]:
     """Read our access lines that were written after a mark."""
     with log.open("rb") as file:
-        file.seek(marker)
+        if marker:  # it may be in the middle of a line
+            file.seek(marker - 1)
+            file.readline()
         lines = [
             json.loads(line) for line in file if b'"stages_ms"' in line and line.endswith(b"}\n")
         ]

@@ -15,7 +15,7 @@ class Reader(mosec.Worker):
         self.session = open_session()
 
     def deserialize(self, data: bytes) -> bytes:
-        return data
+        return bytes(data)  # mosec gives a memoryview
 
     def forward(self, data: bytes) -> Any:
         return answer(run(self.session, read(data)))
