@@ -50,6 +50,11 @@ class StoppableDecoder:
         return self._process.pid or 0
 
     @property
+    def sentinel(self) -> int:
+        """Return a file descriptor that can be read once the started process is dead."""
+        return self._process.sentinel
+
+    @property
     def is_alive(self) -> bool:
         """Tell whether the process lives. One that was killed does not, even if the kernel has not
         ended it yet.

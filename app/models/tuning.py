@@ -8,7 +8,7 @@ request.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -133,7 +133,7 @@ class Tuner:
             [
                 processor_seconds(
                     one.graph,
-                    black(one.plan.max_batch, bundle.manifest.input_size),
+                    black(min(one.plan.max_batch, _MAX_CPU_BATCH), bundle.manifest.input_size),
                     one.plan.run_slots,
                     self._clocks,
                 )
@@ -192,11 +192,16 @@ class Tuner:
         sizes = buckets(max_batch) if self._runtime.device == "gpu" else ()
         return replace(self._runtime, run_slots=run_slots, threads=threads, buckets=sizes)
 
-    def _sizes(self, max_batch: int) -> tuple[int, ...]:
-        """Return every size that a batch may be run at."""
-        return (
-            buckets(max_batch) if self._runtime.device == "gpu" else tuple(range(1, max_batch + 1))
-        )
+    def _sizes(self, max_batch: int) -> Iterable[int]:
+        """Return the sizes of a batch that are run before the first request.
+
+        On a GPU these are all that there are. On a CPU a batch runs at its own size: all small
+        ones, and few of the large ones, which take long and gain little.
+        """
+        if self._runtime.device == "gpu":
+            return buckets(max_batch)
+        small = range(1, min(max_batch, _MAX_CPU_BATCH) + 1)
+        return sorted({*small, *buckets(max_batch)})
 
 
 def make_tuner(settings: Settings, opener: GraphOpener, *, cores: int) -> Tuner:

@@ -47,6 +47,10 @@ _MAX_WAITING = 64
 need some. The sender with most of them is refused first."""
 
 _LONGEST_PAUSE_S = 30.0
+
+_IDLE_DEATH_PAUSE_S = 1.0
+"""Seconds before a process is replaced that died before it had a file: starts take a core."""
+
 _NO_START = "Worker processes for decoding do not start."
 
 
@@ -193,23 +197,36 @@ class WorkerPool:
             process = await self._start_process()
             self._num_started += 1
             self._fault = None
+            num_done = 0
             try:
-                await self._feed(process)
+                num_done = await self._feed(process)
             finally:
                 self._num_started -= 1
                 process.kill()
                 self._processes.discard(process)
+            if num_done == 0:
+                await asyncio.sleep(_IDLE_DEATH_PAUSE_S)
 
-    async def _feed(self, process: StoppableDecoder) -> None:
-        """Do jobs until the process is dead."""
-        while process.is_alive:
-            if not self._jobs:
-                self._has_jobs.clear()
-                await self._has_jobs.wait()
-                continue  # it may have died while idle, which is no fault of any file
-            sender, job = self._jobs.pop()
-            if not job.answer.done():  # else its sender gave up while it waited
-                await self._run_job(sender, job, process)
+    async def _feed(self, process: StoppableDecoder) -> int:
+        """Do jobs until the process is dead, and return how many it was given. If it dies while
+        idle, that is no fault of any file.
+        """
+        num_done = 0
+        loop = asyncio.get_running_loop()
+        loop.add_reader(process.sentinel, self._has_jobs.set)
+        try:
+            while process.is_alive:
+                if not self._jobs:
+                    self._has_jobs.clear()
+                    await self._has_jobs.wait()
+                    continue
+                sender, job = self._jobs.pop()
+                if not job.answer.done():  # else its sender gave up while it waited
+                    num_done += 1
+                    await self._run_job(sender, job, process)
+        finally:
+            loop.remove_reader(process.sentinel)
+        return num_done
 
     async def _start_process(self) -> StoppableDecoder:
         """Try until a process is up, ever more seldom."""

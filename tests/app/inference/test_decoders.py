@@ -154,13 +154,16 @@ async def test_a_worker_that_crashes_says_that_the_file_is_damaged() -> None:
             await held
 
 
-async def test_a_worker_that_died_while_idle_costs_no_file() -> None:
+async def test_a_worker_that_died_while_idle_is_replaced_before_the_next_file() -> None:
     async with decoding() as decoders:
         process = await worker_of(decoders)
         os.kill(process, signal.SIGKILL)
-        await asyncio.sleep(0.1)
+        await until(lambda: process not in decoders.worker_process_ids)
+        await until(lambda: bool(decoders.worker_process_ids))
 
-        assert await worker_of(decoders) != process
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)  # it is no zombie either
+        assert await worker_of(decoders) == decoders.worker_process_ids[0]
 
 
 async def test_a_file_that_takes_too_much_memory_is_stopped() -> None:

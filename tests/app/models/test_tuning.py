@@ -247,6 +247,15 @@ def test_what_the_settings_decide_is_not_measured(bundle: Bundle) -> None:
     assert {(runtime.run_slots, runtime.threads) for runtime in machine.opened} == {(1, 1)}
 
 
+def test_the_largest_batch_that_a_setting_allows_is_opened_soon_on_a_cpu(bundle: Bundle) -> None:
+    machine = Machine(LINEAR)
+    _, plan = tuner(machine, None, overrides=Overrides(max_batch=64)).open(bundle)
+
+    assert plan.max_batch == 64
+    assert {*range(1, 9), 16, 32, 64} <= set(machine.sizes)
+    assert sum(machine.sizes) < 1000  # some 10 s of two cores, if an image takes 20 ms
+
+
 def test_on_a_gpu_every_size_that_may_run_is_a_bucket_and_warm(bundle: Bundle) -> None:
     machine = Machine(LEVEL)
     _, plan = tuner(machine, None, gpu=True).open(bundle)
