@@ -49,6 +49,8 @@ class Waiting:
     """Tries of which the service gave no answer in time, while it answered other images."""
     question: str | None
     """What it was answered before, if that answer still counts; see `rules.question_of`."""
+    is_new: bool
+    """Whether no try of it has ended since it was received."""
 
 
 def look_up(
@@ -107,10 +109,14 @@ def file_of(connection: sqlite3.Connection, sop_uid: str) -> str | None:
 def next_due(
     connection: sqlite3.Connection, *, now: float, taken: Collection[int]
 ) -> Waiting | None:
-    """Return the instance that has waited longest and may be tried, None if there is none."""
+    """Return the instance that has waited longest and may be tried, None if there is none.
+
+    One that was given up and is sent again has no tries either, but it has changed since.
+    """
     rows = connection.execute(
         "SELECT id, sop_uid, digest, source_ae, file, received_at, tries, timeouts, "
-        "question FROM instances WHERE state = 'received' AND next_at <= ? "
+        "question, tries = 0 AND changed_at = received_at "
+        "FROM instances WHERE state = 'received' AND next_at <= ? "
         "ORDER BY next_at, id LIMIT ?",
         (now, len(taken) + 1),
     )

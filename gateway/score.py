@@ -151,16 +151,17 @@ class ScoringLoop:
             raise _Skipped("unreadable") from exc
         if digest_of_spooled(data) != waiting.digest:
             raise _Skipped("damaged")
-        self._parts.audit.note(
-            Transfer(
-                source=waiting.source_ae,
-                destination=self._parts.settings.node.ae_title,
-                study_uid=facts.study_uid,
-                sop_uid=waiting.sop_uid,
-                class_uid=facts.class_uid,
-                at=waiting.received_at,
+        if waiting.is_new:
+            self._parts.audit.note(
+                Transfer(
+                    source=waiting.source_ae,
+                    destination=self._parts.settings.node.ae_title,
+                    study_uid=facts.study_uid,
+                    sop_uid=waiting.sop_uid,
+                    class_uid=facts.class_uid,
+                    at=waiting.received_at,
+                )
             )
-        )
         with self._parts.database.reading() as connection:
             if is_own_result(connection, facts):
                 raise _Skipped("own_result")

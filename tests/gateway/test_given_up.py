@@ -3,17 +3,23 @@
 import subprocess
 import sys
 import time
+from functools import partial
 from operator import methodcaller
 
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway import dead_letters, instances
+from gateway.instances import Waiting
 from gateway.node import running_node
 from gateway.queue_page import render_page
+from gateway.receive import Incoming
 from gateway.timeouts import MAX_TIMEOUTS
-from tests.gateway.conftest import film
+from tests.gateway.conftest import Reception, film
 from tests.gateway.hospital import RULE, Hospital
 from tests.gateway.peers import serving, stow_archive
 from tests.server import ROOT, free_port
@@ -68,6 +74,48 @@ def test_a_service_that_answers_nobody_costs_no_film(hospital: Hospital) -> None
     hospital.send(film(49), film(50))
     tries = "SELECT COUNT(*) AS n FROM instances WHERE tries >= 2 AND state = 'received'"
     wait_until(lambda: hospital.rows(tries) == [{"n": 2}], seconds=60)
+
+
+def test_a_film_that_is_tried_again_has_one_line_in_the_audit_log(hospital: Hospital) -> None:
+    hospital.open(service={"url": f"http://127.0.0.1:{free_port()}"})
+    hospital.send(film(53))
+    wait_until(lambda: hospital.rows("SELECT tries FROM instances")[0]["tries"] >= 2)
+    (line,) = (hospital.folder / "audit.log").read_text().splitlines()
+    assert "DICOM Instances Transferred" in line
+
+
+def test_a_film_that_was_given_up_and_is_sent_again_was_not_received_again(
+    reception: Reception,
+) -> None:
+    reception.receiver.admit(incoming(film(54)))
+    assert next_waiting(reception).is_new
+    number = next_waiting(reception).id
+    for change in (
+        partial(instances.bury, instance=number, reason="internal"),
+        partial(dead_letters.revive, number=f"i{number}"),
+    ):
+        reception.database.write("test", change)
+    assert next_waiting(reception).tries == 0
+    assert not next_waiting(reception).is_new
+
+
+def incoming(dataset: Dataset) -> Incoming:
+    """A film as a sender's request holds it."""
+    return Incoming(
+        class_uid=dataset.SOPClassUID,
+        sop_uid=dataset.SOPInstanceUID,
+        syntax=dataset.file_meta.TransferSyntaxUID,
+        data_set=encode(dataset, is_implicit_vr=False, is_little_endian=True) or b"",
+        source_ae="SENDER",
+    )
+
+
+def next_waiting(reception: Reception) -> Waiting:
+    """The film that is to be scored next."""
+    with reception.database.reading() as connection:
+        waiting = instances.next_due(connection, now=time.time(), taken=())
+    assert waiting is not None
+    return waiting
 
 
 def run_command(hospital: Hospital, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -196,7 +196,8 @@ def test_a_key_is_asked_for_where_there_is_one(tmp_path: Path) -> None:
 def answer_in(node: Node, number: int, *, positive: bool, seconds: float, view: str = "PA") -> None:
     """Add an answer about a film, and when its report was confirmed."""
     facts = read_facts(dicom(film(number, ViewPosition=view, AccessionNumber=f"A{number}")))
-    waiting = Waiting(0, facts.sop_uid, "0" * 64, "ROOM1", "", time.time() - seconds, 0, 0, None)
+    received_at = time.time() - seconds
+    waiting = Waiting(0, facts.sop_uid, "0" * 64, "ROOM1", "", received_at, 0, 0, None, is_new=True)
     answer = ServiceAnswer(
         "pneumothorax", 0.7, 0.5, positive, "pneumothorax", "3", "f" * 64, "b", ("w",)
     )
