@@ -119,6 +119,8 @@ def _resend(settings: GatewaySettings, options: argparse.Namespace) -> int:
     names, faults = settings.destination_names, []
     if options.to is not None and options.to not in names:
         raise ValueError(f"there is no destination {options.to}")
+    if options.to is not None and any(number.startswith("i") for number in options.number):
+        raise ValueError("--to is for results (d12); an image goes where its rule says")
     with closing(Database(database_path(settings))) as database:
         numbers = options.number
         if numbers == ["all"]:
@@ -131,6 +133,8 @@ def _resend(settings: GatewaySettings, options: argparse.Namespace) -> int:
                     faults.append(f"there is no dead letter {number}")
             except dead_letters.RemovedDestination as exc:
                 faults.append(f"{number}: {exc}; name it again, or add --to NAME")
+            except dead_letters.HasItsOwnCopy as exc:
+                faults.append(f"{number}: {exc}; it was not sent")
     for fault in faults:
         _say(f"gateway: {fault}")
     return 1 if faults else 0

@@ -41,6 +41,13 @@ class RemovedDestination(Exception):
         super().__init__(f"destination {name} is no longer configured")
 
 
+class HasItsOwnCopy(Exception):
+    """The other destination of a result has a row of the same result already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"destination {name} has its own copy of this result")
+
+
 def revive(
     connection: sqlite3.Connection,
     number: str,
@@ -60,6 +67,7 @@ def revive(
 
     Raises:
         RemovedDestination: the result's destination is none of these.
+        HasItsOwnCopy: the result needs not go to `to`; it stays as it is.
     """
     if not _NUMBER.fullmatch(number):
         return False
@@ -83,16 +91,18 @@ def _redirect(
     destinations: Collection[str] | None,
     to: str | None,
 ) -> None:
-    """Point a dead result at another destination, unless that has its own copy."""
+    """Point a dead result at another destination; raises as `revive`."""
     if to is not None:
         connection.execute(
             "UPDATE OR IGNORE deliveries SET destination = ? WHERE id = ? AND state = 'dead'",
             (to, delivery),
         )
-    if destinations is None:
-        return
     row = connection.execute(
         "SELECT destination FROM deliveries WHERE id = ? AND state = 'dead'", (delivery,)
     ).fetchone()
-    if row is not None and row["destination"] not in destinations:
+    if row is None:
+        return
+    if to is not None and row["destination"] != to:
+        raise HasItsOwnCopy(to)
+    if destinations is not None and row["destination"] not in destinations:
         raise RemovedDestination(row["destination"])

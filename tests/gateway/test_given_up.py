@@ -156,6 +156,32 @@ def test_results_for_a_destination_that_was_renamed_are_listed_and_can_go_elsewh
     assert len(hospital.shelf.held) == 1
 
 
+def test_a_result_is_not_sent_elsewhere_if_its_copy_is_there_already(hospital: Hospital) -> None:
+    hospital.shelf.manner = "reject"
+    url = hospital.stack.enter_context(stow_archive(hospital.shelf))
+    destinations = [{"name": "archive", "stow_url": url}, {"name": "second", "stow_url": url}]
+    rule = RULE | {"destinations": ["archive", "second"]}
+    node = hospital.run(hospital.settings({}, destinations=destinations, rules=[rule]))
+    hospital.send(film(55))
+    wait_until(lambda: hospital.states() == ["dead"] * 2)
+    ids = {row["destination"]: row["id"] for row in hospital.rows("SELECT * FROM deliveries")}
+
+    refused = run_command(hospital, "resend", f"d{ids['archive']}", "--to", "second")
+
+    said = f"d{ids['archive']}: destination second has its own copy of this result; it was not sent"
+    assert (refused.returncode, said in refused.stderr) == (1, True)
+    assert hospital.states() == ["dead"] * 2
+    with node.parts.database.reading() as connection:
+        letters = dead_letters.list_dead(connection)
+    assert {letter.target for letter in letters} == {"archive", "second"}
+
+
+def test_an_image_that_was_given_up_can_not_be_sent_to_a_destination(hospital: Hospital) -> None:
+    refused = run_command(hospital, "resend", "i1", "--to", "second")
+    assert refused.returncode == 2
+    assert "--to is for results" in refused.stderr
+
+
 def test_results_go_on_if_their_destination_is_named_again(hospital: Hospital) -> None:
     gone = hospital.settings({"stow_url": f"http://127.0.0.1:{free_port()}"})
     with running_node(gone) as hospital.node:
