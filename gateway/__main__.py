@@ -39,7 +39,7 @@ A DICOM node between modalities or an archive and the service.
   python -m gateway dead               list what was given up
   python -m gateway resend d12         send one of these again (or: resend all)
   python -m gateway hash VALUE         hash a UID or accession number with the site's key
-  python -m gateway report --from 2026-11-01 --to 2026-12-01 --html report.html
+  python -m gateway report --from 2026-11-01 --to 2026-11-30 --html november.html
 
 Start with silent = true in every rule: images are scored and recorded, and nothing is sent."""
 
@@ -179,8 +179,9 @@ def _parser() -> argparse.ArgumentParser:
     reporting = commands.add_parser("report", help="count the answers of a period")
     today = datetime.now(UTC).date()
     week_ago = today - timedelta(days=7)
-    reporting.add_argument("--from", dest="first", type=date.fromisoformat, default=week_ago)
-    reporting.add_argument("--to", dest="last", type=date.fromisoformat, default=today)
+    add_day = partial(reporting.add_argument, type=date.fromisoformat, metavar="YYYY-MM-DD")
+    add_day("--from", dest="first", default=week_ago, help="first day, by UTC (a week ago)")
+    add_day("--to", dest="last", default=today, help="last day, by UTC, included (today)")
     reporting.add_argument("--html", type=Path, metavar="FILE")
     reporting.set_defaults(run=_report)
     return parser
