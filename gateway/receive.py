@@ -68,7 +68,7 @@ class Receiver:
         """Return once the instance is durable, or was known before.
 
         Raises:
-            Refused: with the status that the sender is to get.
+            RefusedInstance: with the status that the sender is to get.
         """
         started = time.monotonic()
         try:
