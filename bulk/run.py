@@ -72,7 +72,8 @@ def run(job: Job, cluster: Cluster) -> Outcome:
             *_summary(job, manifest, len(items), sum(len(part.items) for part in parts)),
             *_remarks(listing, num_unreadable),
         ]
-        return Outcome("\n".join(lines), not num_unreadable + listing.num_unlisted)
+        is_complete = num_unreadable == 0 and listing.num_unlisted == 0
+        return Outcome("\n".join(lines), is_complete)
 
 
 def estimate(job: Job, cluster: Cluster) -> Estimate:

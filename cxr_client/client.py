@@ -5,7 +5,7 @@ ClientError
 │   └── TimedOut    the service took the request, and had not answered when the time was over
 └── ServiceProblem  the service said why not: status, code, detail, request_id
 
-Requests are tried again where a later try may succeed; Retry-After is obeyed.
+Requests are tried again if a later try may succeed; Retry-After is obeyed.
 """
 
 import random
@@ -118,8 +118,8 @@ class Client:
     def predict(
         self, file: Path | bytes, *, heatmap: bool = False, **asking: Unpack[Asking]
     ) -> PredictionDict:
-        """Classify one radiograph; its name is not sent. Raises `ClientError`, or `OSError` where
-        it can't be read.
+        """Classify one radiograph; its name is not sent. Raises `ClientError`, or `OSError` if it
+        can't be read.
         """
         parameters = {**asking, **({"heatmap": True} if heatmap else {})}
         return cast("PredictionDict", self._post("predict", file, parameters).json())

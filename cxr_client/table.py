@@ -19,7 +19,7 @@ COLUMNS = (
     "novelty", "is_novel", "warnings", "age_years", "sex", "view_position",
     "model", "version", "sha256", "request_id", "asked",
 )  # fmt: skip
-"""`code` is empty where there is an answer, else the problem's; `asked` is the question that the
+"""`code` is empty if there is an answer, else the problem's; `asked` is the question that the
 whole table answers."""
 
 
