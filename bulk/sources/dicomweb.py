@@ -42,7 +42,7 @@ class DicomWebSource:
         with _client(self.url) as client:
             try:
                 return Listing(tuple(_instances(client)))
-            except (SourceUnreadable, ValueError, KeyError) as exc:
+            except (SourceUnreadable, ValueError) as exc:
                 raise BulkError(f"the DICOMweb server can't be searched: {exc}") from exc
 
     def reader(self) -> "DicomWebReader":
@@ -104,12 +104,14 @@ def _instances(client: httpx.Client) -> Iterator[Item]:
 def _pages(
     client: httpx.Client, path: str, query: Mapping[str, str]
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the matches of a search, page by page."""
+    """Yield the matches of a search, page by page; raises `SourceUnreadable`."""
     attempt = Attempts(_is_final)
     before: list[Mapping[str, Any]] = []
     offset = 0
     while True:
         page = attempt(lambda: _page(client, path, query, offset))  # noqa: B023
+        if not isinstance(page, list):
+            raise SourceUnreadable("the answer to a search is no list of matches")
         yield from page
         if len(page) < _PAGE or page == before:  # a server may not know `offset`
             return
@@ -117,17 +119,19 @@ def _pages(
         offset += len(page)
 
 
-def _page(
-    client: httpx.Client, path: str, query: Mapping[str, str], offset: int
-) -> list[Mapping[str, Any]]:
+def _page(client: httpx.Client, path: str, query: Mapping[str, str], offset: int) -> Any:
     params = {**query, "limit": str(_PAGE), "offset": str(offset)}
     response = client.get(path, params=params, headers={"accept": "application/dicom+json"})
     response.raise_for_status()
-    return list(response.json()) if response.status_code != httpx.codes.NO_CONTENT else []
+    return response.json() if response.status_code != httpx.codes.NO_CONTENT else []
 
 
 def _value(match: Mapping[str, Any], tag: str) -> str:
-    return str(match[tag]["Value"][0])
+    """Return an attribute's first value; raises `ValueError` if there is none."""
+    try:
+        return str(match[tag]["Value"][0])
+    except (KeyError, IndexError, TypeError) as exc:
+        raise ValueError(f"a match has no value of ({tag[:4]},{tag[4:]})") from exc
 
 
 def _first_part(content_type: str, body: bytes) -> bytes:

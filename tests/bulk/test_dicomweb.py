@@ -13,12 +13,17 @@ from pathlib import Path
 import httpx
 import pydicom
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from bulk.archive_parts import Item
 from bulk.errors import BulkError, SourceUnreadable
 from bulk.rows import Row
 from bulk.sources import open_source
 from tests.factories import chest, make_dicom
+from tests.gateway.peers import serving
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 NUM_CHESTS = 3
@@ -147,3 +152,30 @@ def test_a_longer_instance_than_may_be_is_cut_off(orthanc: Archive) -> None:
 def test_a_server_that_is_no_dicomweb_server_is_said_in_a_sentence(orthanc: Archive) -> None:
     with pytest.raises(BulkError, match="can't be searched"):
         list(open_source(orthanc.url.replace("dicom-web", "nothing")).listing().items)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ([{"0020000D": {"vr": "UI", "Value": []}}], "no value of (0020,000D)"),
+        ([{"0020000D": {"vr": "UI"}}], "no value of (0020,000D)"),
+        ([None], "no value of (0020,000D)"),
+        ({"error": "no archive"}, "no list of matches"),
+        ({}, "no list of matches"),
+        (7, "no list of matches"),
+    ],
+)
+def test_an_answer_that_is_no_list_of_studies_is_said_in_a_sentence(
+    answer: object, said: str
+) -> None:
+    async def search(_request: Request) -> Response:
+        return JSONResponse(answer)
+
+    with (
+        serving(Starlette(routes=[Route("/studies", search)])) as url,
+        pytest.raises(BulkError) as caught,
+    ):
+        open_source(url).listing()
+
+    assert "can't be searched" in str(caught.value)
+    assert said in str(caught.value)
