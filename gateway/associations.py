@@ -47,24 +47,40 @@ class SharedContexts(list[PresentationContext]):
         return self
 
 
+class Listener(ThreadedAssociationServer):
+    """A server whose thread can be looked after; pynetdicom starts one that nobody can see."""
+
+    def start(self) -> None:
+        """Accept associations in a thread."""
+        if self.socket is not None:
+            self.socket.listen(_BACKLOG)
+        self.ae._servers.append(self)  # noqa: SLF001 - `shutdown` takes it from there
+        self._thread = threading.Thread(target=self.serve_forever, name="listener", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread.is_alive()
+
+
 def listen(
     entity: AE,
     address: tuple[str, int],
     context: ssl.SSLContext | None,
     handlers: list[evt.EventHandlerType],
-) -> ThreadedAssociationServer:
+) -> Listener:
     """Serve associations in threads of their own; raises `OSError` if the port is taken."""
     _config.LOG_HANDLER_LEVEL = "none"  # else each message is described, for nobody
-    server = entity.start_server(
+    server = entity.make_server(
         address,
-        block=False,
         ssl_context=context,
         contexts=SharedContexts(entity.supported_contexts),
         evt_handlers=handlers,
+        server_class=Listener,
     )
-    assert server is not None
-    if server.socket is not None:
-        server.socket.listen(_BACKLOG)
+    assert isinstance(server, Listener)
+    server.start()
     return server
 
 

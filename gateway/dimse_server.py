@@ -12,9 +12,8 @@ from pynetdicom.association import Association
 from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.presentation import AllStoragePresentationContexts
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
 
-from gateway.associations import listen, wait_for_events
+from gateway.associations import Listener, listen, wait_for_events
 from gateway.failpoints import failpoint
 from gateway.metrics import GatewayMetrics
 from gateway.presentation_contexts import SYNTAXES
@@ -52,13 +51,18 @@ class DimseServer:
         self._unanswered_bytes: dict[Association, int] = {}
         self._too_large: WeakSet[Association] = WeakSet()
         self._max_message_bytes = self._node.max_instance_mb * 1_000_000
-        self._server: ThreadedAssociationServer | None = None
+        self._server: Listener | None = None
 
     @property
     def port(self) -> int:
         """Port on which the node listens."""
         assert self._server is not None
         return int(self._server.server_address[1])
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the thread lives that accepts associations."""
+        return self._server is not None and self._server.is_sound
 
     @property
     def associations(self) -> list[Association]:

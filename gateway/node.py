@@ -43,6 +43,7 @@ class Node:
         """Name the parts that have died."""
         parts = {
             "database": self.parts.database.is_sound,
+            "listener": self.server.is_sound,
             "scorer": self.scorer.is_sound,
             "deliverer": all(one.is_sound for one in self.deliverers),
             "housekeeper": self.housekeeper.is_sound,

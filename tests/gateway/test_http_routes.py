@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 from operator import methodcaller
 from pathlib import Path
+from socketserver import BaseServer
 from typing import Any
 
 import httpx
@@ -311,6 +312,15 @@ def test_health_says_when_a_part_has_died(node: Node, web: httpx.Client) -> None
     node.housekeeper.stop()
     response = web.get("/readyz")
     assert (response.status_code, response.json()) == (503, {"faults": ["housekeeper"]})
+
+
+def test_health_says_when_no_modality_can_connect_any_more(node: Node, web: httpx.Client) -> None:
+    assert web.get("/livez").status_code == 200
+    listener = node.server._server
+    assert listener is not None
+    BaseServer.shutdown(listener)  # its thread ends; its socket stays open
+    response = web.get("/livez")
+    assert (response.status_code, response.json()) == (503, {"faults": ["listener"]})
 
 
 def test_a_clock_that_was_set_back_keeps_nothing_waiting(tmp_path: Path) -> None:
