@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from functools import partial
 
 from gateway import deliveries
@@ -42,14 +43,21 @@ class Deliverer:
         self._taken: set[int] = set()
         self._stopped = threading.Event()
         self._up = parts.metrics.destination_up.labels(destination.name)
+        own_ae = parts.settings.node.ae_title
+        with ExitStack() as opened:
+            archives = [
+                opened.enter_context(closing(open_archive(destination, own_ae)))
+                for _ in range(destination.workers)
+            ]
+            self._archives = opened.pop_all()
         self._threads = [
             threading.Thread(
                 target=self._run,
-                args=(open_archive(destination, parts.settings.node.ae_title),),
+                args=(archive,),
                 name=f"deliver-{destination.name}-{number}",
                 daemon=True,
             )
-            for number in range(destination.workers)
+            for number, archive in enumerate(archives)
         ]
 
     def start(self) -> None:
@@ -58,10 +66,11 @@ class Deliverer:
             thread.start()
 
     def stop(self) -> None:
-        """Finish the results that are being sent."""
+        """Finish the results that are being sent, and close the connections."""
         self._stopped.set()
-        for thread in self._threads:
+        for thread in filter(threading.Thread.is_alive, self._threads):
             thread.join()
+        self._archives.close()
 
     @property
     def is_sound(self) -> bool:
@@ -83,7 +92,6 @@ class Deliverer:
             if not has_tried:
                 archive.rest()
                 database.wait_for_change(seen, timeout_s=0.5)
-        archive.close()
 
     def _try_next(self, archive: Archive) -> bool:
         """Try the result that is due; returns whether there is one."""

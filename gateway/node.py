@@ -3,9 +3,10 @@
 import fcntl
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from cxr_client import Client
 from gateway.audit import Audit
@@ -25,6 +26,14 @@ from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 
 logger = logging.getLogger("gateway.node")
+
+
+class _Part(Protocol):
+    def stop(self) -> None:
+        """End, whether it was started or not."""
+
+
+P = TypeVar("P", bound=_Part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,7 @@ def running_node(settings: GatewaySettings) -> Iterator[Node]:
     """
     folder = settings.node.folder
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _holding(folder), _node_on(folder, settings) as node:
+    with _holding(folder), _node_on(settings) as node:
         yield node
 
 
@@ -87,39 +96,52 @@ def _holding(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _node_on(folder: Path, settings: GatewaySettings) -> Iterator[Node]:
-    key = SiteKey.load(site_key_path(settings))
-    database, spool, metrics = (
-        Database(database_path(settings)),
-        Spool(folder / "spool"),
-        GatewayMetrics(),
-    )
-    audit = Audit(
-        folder / "audit.log",
-        own_ae=settings.node.ae_title,
-        key=key,
-        uids=settings.node.audit_uids,
-    )
-    client = open_client(settings)
-    parts = OpenResources(settings, database, spool, metrics, audit, key)
-    recover(database, spool, settings.destinations)
-    backpressure = Backpressure(settings.node, spool, database)
-    rules = fingerprint(settings.rules)
-    receiver = Receiver(database, spool, backpressure, metrics, rules=rules)
-    node = Node(
-        parts=parts,
-        receiver=receiver,
-        server=DimseServer(settings, receiver, metrics),
-        scorer=ScoringLoop(parts, client),
-        deliverers=tuple(Deliverer(parts, one) for one in settings.destinations),
-        housekeeper=Housekeeper(settings, database, spool, metrics),
-    )
-    try:
+def _node_on(settings: GatewaySettings) -> Iterator[Node]:
+    """Run a node; what was opened is closed in the opposite order, also if the start fails."""
+    with ExitStack() as opened:
+        parts = _open_resources(settings, opened)
+        recover(parts.database, parts.spool, settings.destinations)
+        node = _make_node(parts, opened)
         _start(node)
         logger.info("listening as %s on port %d", settings.node.ae_title, node.server.port)
         yield node
-    finally:
-        _stop(node, client)
+
+
+def _open_resources(settings: GatewaySettings, opened: ExitStack) -> OpenResources:
+    node = settings.node
+    key = SiteKey.load(site_key_path(settings))
+    database = opened.enter_context(closing(Database(database_path(settings))))
+    audit = Audit(node.folder / "audit.log", own_ae=node.ae_title, key=key, uids=node.audit_uids)
+    opened.callback(audit.close)
+    return OpenResources(
+        settings, database, Spool(node.folder / "spool"), GatewayMetrics(), audit, key
+    )
+
+
+def _make_node(parts: OpenResources, opened: ExitStack) -> Node:
+    """Make the parts of a node. The end stops receiving first, then asking, then sending."""
+    settings = parts.settings
+    housekeeper = _stopped_by(
+        opened, Housekeeper(settings, parts.database, parts.spool, parts.metrics)
+    )
+    deliverers = tuple(_stopped_by(opened, Deliverer(parts, one)) for one in settings.destinations)
+    client = opened.enter_context(open_client(settings))
+    scorer = _stopped_by(opened, ScoringLoop(parts, client))
+    receiver = Receiver(
+        parts.database,
+        parts.spool,
+        Backpressure(settings.node, parts.spool, parts.database),
+        parts.metrics,
+        rules=fingerprint(settings.rules),
+    )
+    server = _stopped_by(opened, DimseServer(settings, receiver, parts.metrics))
+    return Node(parts, receiver, server, scorer, deliverers, housekeeper)
+
+
+def _stopped_by(opened: ExitStack, part: P) -> P:
+    """Let a part be stopped when the stack closes; return the part."""
+    opened.callback(part.stop)
+    return part
 
 
 def open_client(settings: GatewaySettings) -> Client:
@@ -135,15 +157,3 @@ def _start(node: Node) -> None:
         deliverer.start()
     node.scorer.start()
     node.server.start()
-
-
-def _stop(node: Node, client: Client) -> None:
-    """Stop receiving first, then asking, then sending; the table is closed last."""
-    node.server.stop()
-    node.scorer.stop()
-    client.close()
-    for deliverer in node.deliverers:
-        deliverer.stop()
-    node.housekeeper.stop()
-    node.parts.audit.close()
-    node.parts.database.close()

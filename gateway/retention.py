@@ -59,9 +59,10 @@ class Housekeeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop."""
+        """Stop, if it has begun."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     @property
     def is_sound(self) -> bool:

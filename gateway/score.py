@@ -73,7 +73,7 @@ class ScoringLoop:
     def stop(self) -> None:
         """Finish the images that are being asked about."""
         self._stopped.set()
-        for thread in self._threads:
+        for thread in filter(threading.Thread.is_alive, self._threads):
             thread.join()
 
     @property
