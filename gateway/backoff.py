@@ -5,12 +5,14 @@ import threading
 import time
 
 _JITTER = 0.25
-_LONGEST_S = 900.0
-FURTHEST_S = _LONGEST_S * (1 + _JITTER)
+LONGEST_WAIT_S = 900.0
+"""The longest wait without jitter, for all who name no shorter one."""
+
+FURTHEST_S = LONGEST_WAIT_S * (1 + _JITTER)
 """No next try lies further ahead; one that does was noted before the clock was set back."""
 
 
-def wait_s(tries: int, *, first_s: float = 1.0, longest_s: float = _LONGEST_S) -> float:
+def wait_s(tries: int, *, first_s: float = 1.0, longest_s: float = LONGEST_WAIT_S) -> float:
     """Return seconds to wait after so many tries (from 1), a quarter more or less by chance."""
     plain_s = min(longest_s, first_s * 2.0 ** min(tries - 1, 30))
     return plain_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret

@@ -17,14 +17,13 @@ from gateway.archive import Archive, ArchiveDown, Rejected, Stored
 from gateway.archive_dimse import DimseArchive
 from gateway.archive_stow import StowArchive
 from gateway.audit import Transfer
-from gateway.backoff import Pause, wait_s
+from gateway.backoff import LONGEST_WAIT_S, Pause, wait_s
 from gateway.deliveries import Delivery
 from gateway.failpoints import failpoint
 from gateway.open_resources import OpenResources
 from gateway.settings import Destination
 
 _LONGEST_PAUSE_S = 20.0
-_LONGEST_WAIT_S = 900.0
 _AFTER_DISK_FAULT_S = 1.0
 _MAX_ASKS = 5
 """Times that an archive is asked for a result that it accepted, before it is sent again."""
@@ -128,7 +127,7 @@ class Deliverer:
             self._on_rejection(delivery, rejection)
         except Exception as exc:
             logger.error("a result could not be handled: %s", type(exc).__name__)  # noqa: TRY400
-            self._postpone(delivery, "internal", longest_s=_LONGEST_WAIT_S)
+            self._postpone(delivery, "internal", longest_s=LONGEST_WAIT_S)
 
     def _deliver(self, archive: Archive, delivery: Delivery) -> None:
         """Take a result as far as it goes: ask first if a try came before, send, and confirm."""
@@ -176,7 +175,7 @@ class Deliverer:
             self._bury(delivery, "not_held")
             return
         else:  # as long again as it has waited: an archive that forgets is not sent it every minute
-            pause_s = max(pause_s, min(age_s, _LONGEST_WAIT_S))
+            pause_s = max(pause_s, min(age_s, LONGEST_WAIT_S))
             change = partial(deliveries.mark_lost, delivery=delivery.id, next_at=now + pause_s)
         self._commit("postponed", change)
         self._parts.metrics.retried.labels(self._destination.name).inc()
@@ -184,7 +183,7 @@ class Deliverer:
     def _on_rejection(self, delivery: Delivery, rejection: Rejected) -> None:
         self._note(delivery, succeeded=False)
         if rejection.may_pass:
-            self._postpone(delivery, rejection.reason, longest_s=_LONGEST_WAIT_S)
+            self._postpone(delivery, rejection.reason, longest_s=LONGEST_WAIT_S)
         else:
             self._bury(delivery, rejection.reason)
 

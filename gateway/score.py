@@ -12,7 +12,7 @@ import time
 from cxr_client import Client, ClientError, ServiceProblem, TimedOut
 from gateway import deliveries, instances
 from gateway.audit import Transfer
-from gateway.backoff import Pause, wait_s
+from gateway.backoff import LONGEST_WAIT_S, Pause, wait_s
 from gateway.deliveries import NewDelivery
 from gateway.failpoints import failpoint
 from gateway.header import Facts, UnreadableHeader, read_facts
@@ -36,7 +36,7 @@ _DEADLINE_EXCEEDED = 504
 
 _LONGEST_PAUSE_S = 10.0
 _LONGEST_WAIT_S = 30.0
-_MOST_OBEYED_S = 900.0
+_MOST_OBEYED_S = LONGEST_WAIT_S
 """A Retry-After beyond this is a mistake of somebody on the way: images would wait for days."""
 
 _AFTER_DISK_FAULT_S = 1.0
