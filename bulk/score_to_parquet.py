@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -131,30 +130,44 @@ class _ScoringWorker:
         bundle = read_bundle(job.bundle_path)
         if job.identity != identity(bundle, job.options):
             raise BundleError("the model on this node is another one than the driver's")
-        self._job = job
+        self.job = job
         self._scorer = Scorer(bundle, job.options)
         self._reader: Reader = job.source.reader()
 
     def row(self, item: Item, index: int, journal: Journal | None) -> Row:
         """Return a file's row; never raises because of the file."""
         try:
-            data = self._reader.read(item, self._job.options.limits.max_bytes)
+            data = self._reader.read(item, self.job.options.limits.max_bytes)
         except SourceUnreadable:
             detail = "The source did not give the file."
             row = Row(item.path, item.fingerprint, problem=UNREADABLE, problem_detail=detail)
-            return self._job.source.name(row)
+            return self.job.source.name(row)
         deaths = 0
         if journal is not None:
             journal.begin(index)
             deaths = journal.deaths(index)
         if deaths >= MAX_DEATHS:
-            return self._job.source.name(self._scorer.give_up(item, data))
-        return self._job.source.name(self._scorer.score(item, data, is_suspect=deaths > 0))
+            return self.job.source.name(self._scorer.give_up(item, data))
+        return self.job.source.name(self._scorer.score(item, data, is_suspect=deaths > 0))
+
+    def close(self) -> None:
+        """End the decoding process, and close the source."""
+        self._scorer.close()
+        self._reader.close()
 
 
-@lru_cache(maxsize=1)
+_open: list[_ScoringWorker] = []
+"""The process's open worker, if it has one."""
+
+
 def _open_worker(job: Job) -> _ScoringWorker:
-    return _ScoringWorker(job)
+    """Return the worker of a job; one of another job is closed first."""
+    if _open and _open[0].job == job:
+        return _open[0]
+    while _open:
+        _open.pop().close()
+    _open.append(_ScoringWorker(job))
+    return _open[0]
 
 
 def _renewed(job: Job, part: ArchivePart, scored: pa.Table) -> pa.Table:

@@ -3,9 +3,11 @@ from dataclasses import replace
 import pyarrow.parquet as pq
 import pytest
 
+from bulk import score_to_parquet
 from bulk.archive_parts import divide
 from bulk.score_to_parquet import MAX_DEATHS, Journal, score_part
 from bulk.scoring_job import Job
+from bulk.sources.dicomweb import DicomWebReader, DicomWebSource
 from cxr.errors import BundleError
 
 
@@ -93,3 +95,14 @@ def test_a_file_over_which_several_workers_died_is_given_up(job: Job) -> None:
 
     problems = pq.read_table(job.folder / part.file_name)["problem"].to_pylist()
     assert problems == [None, "inference_failed", None, None, "unsupported_format"]
+
+
+def test_a_worker_of_another_job_closes_the_connection_of_the_first(job: Job) -> None:
+    first = score_to_parquet._open_worker(replace(job, source=DicomWebSource("http://127.0.0.1:1")))
+    assert isinstance(first._reader, DicomWebReader)
+    assert not first._reader._client.is_closed
+
+    second = score_to_parquet._open_worker(job)
+
+    assert first._reader._client.is_closed
+    assert score_to_parquet._open_worker(job) is second
