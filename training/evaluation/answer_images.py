@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cxr.bundle import Bundle
+from cxr.decode_and_preprocess import Prepared
 from cxr.graph import Graph
 from cxr.interpret import Finding, Outputs, interpret, scope_warnings
-from cxr.radiograph import Radiograph
 from cxr.tta import POLICIES
 from training.evaluation.labelled_images import LabelledImage, roles
 from training.evaluation.predict import predict
@@ -43,7 +43,7 @@ def _prediction(
 ) -> LabelledPrediction:
     finding = interpret(outputs, bundle.manifest)
     row = image.row
-    metadata = image.radiograph.metadata
+    metadata = image.prepared.metadata
     return LabelledPrediction(
         file=row.path,
         person_group=row.person_group,
@@ -60,10 +60,12 @@ def _prediction(
         age_years=metadata.age_years,
         sex=metadata.sex,
         view_position=metadata.view_position,
-        warnings=" ".join(_warning_codes(image.radiograph, finding, bundle)),
+        warnings=" ".join(_warning_codes(image.prepared, finding, bundle)),
     )
 
 
-def _warning_codes(radiograph: Radiograph, finding: Finding, bundle: Bundle) -> list[str]:
-    scope = scope_warnings(radiograph.metadata, bundle.manifest.scope)
-    return [warning.code.value for warning in (*radiograph.warnings, *scope, *finding.warnings)]
+def _warning_codes(prepared: Prepared, finding: Finding, bundle: Bundle) -> list[str]:
+    """Return the codes that the service answers with: each once, in its order."""
+    scope = scope_warnings(prepared.metadata, bundle.manifest.scope)
+    warnings = (*prepared.warnings, *scope, *finding.warnings)
+    return list(dict.fromkeys(warning.code.value for warning in warnings))

@@ -1,6 +1,6 @@
 """Measure an exported bundle on a folder of labelled images, by the code that serves.
 
-Each file goes bytes -> `cxr.decode` -> `cxr.preprocess` -> the bundle's graph in ONNX Runtime ->
+Each file goes bytes -> `cxr.decode_and_preprocess` -> the bundle's graph in ONNX Runtime ->
 `cxr.interpret`, once.  No torch is needed, and none is imported.  Images that the shipped model
 learned from are found by their hash in the bundle's splits.csv, and are never counted as unseen.
 
@@ -98,7 +98,7 @@ def evaluate(  # noqa: PLR0913 - the command's own options
         Evaluated(bundle, index, data_dir, tta=tta),
         collected.predictions,
         collected.unreadable,
-        collected.gallery.write(out_dir),
+        collected.gallery.write(out_dir, data_dir, bundle.manifest.preprocess),
     )
     if localisation := _localise(bundle, data_dir, collected):
         metrics = metrics.changed(localisation=localisation)

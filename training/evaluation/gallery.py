@@ -13,7 +13,9 @@ from PIL import Image
 
 from cxr.evaluation_schema import Picture
 from cxr.heatmap import draw_heatmap
+from cxr.preprocess import PreprocessSpec
 from training.evaluation.answer_images import ImageAnswer
+from training.evaluation.labelled_images import read_picture
 from training.evaluation.prediction import LabelledPrediction
 
 _EACH = 4
@@ -37,7 +39,6 @@ KINDS = {
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     prediction: LabelledPrediction
-    picture_HW: NDArray[np.uint8]
     cam_hw: NDArray[np.float32]
 
 
@@ -63,9 +64,7 @@ class Gallery:
         ]
         if not kinds:
             return
-        candidate = _Candidate(
-            prediction, _thumbnail(answer.image.radiograph.pixels_HW), answer.outputs.cam_Nhw[0]
-        )
+        candidate = _Candidate(prediction, answer.outputs.cam_Nhw[0])
         for kind in kinds:
             ranked = sorted(
                 [*self._chosen[kind], candidate],
@@ -73,9 +72,9 @@ class Gallery:
             )
             self._chosen[kind] = ranked[:_EACH]
 
-    def write(self, out_dir: Path) -> list[Picture]:
+    def write(self, out_dir: Path, data_dir: Path, spec: PreprocessSpec) -> list[Picture]:
         """Draw each chosen radiograph without and with its map. Write them as JPEG under
-        `out_dir/gallery`.
+        `out_dir/gallery`. The files lie in `data_dir`; raises `ImageError`.
         """
         folder = out_dir / "gallery"
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,8 +84,9 @@ class Gallery:
         pictures = []
         for number, (kind, candidate) in enumerate(chosen, start=1):
             path = folder / f"{number:02}-{kind}.jpg"
-            _pair(candidate).save(path, quality=_JPEG_QUALITY)
             prediction = candidate.prediction
+            picture_HW = read_picture(data_dir / prediction.file, spec, _SIDE)
+            _pair(picture_HW, candidate.cam_hw).save(path, quality=_JPEG_QUALITY)
             picture = Picture(
                 kind=kind,
                 file=path.relative_to(out_dir).as_posix(),
@@ -116,16 +116,9 @@ def _kind_of(prediction: LabelledPrediction, threshold: float) -> str:
     return "right-positive" if called else "right-negative"
 
 
-def _thumbnail(pixels_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    picture = Image.fromarray(pixels_HW)
-    picture.thumbnail((_SIDE, _SIDE))
-    return np.asarray(picture)
-
-
-def _pair(candidate: _Candidate) -> Image.Image:
+def _pair(picture_HW: NDArray[np.uint8], cam_hw: NDArray[np.float32]) -> Image.Image:
     """Draw a radiograph, and to its right the same with the map of its plain view."""
-    picture_HW = candidate.picture_HW
-    overlay_HW3 = draw_heatmap(candidate.cam_hw, picture_HW)
+    overlay_HW3 = draw_heatmap(cam_hw, picture_HW)
     return Image.fromarray(
         np.concatenate([np.repeat(picture_HW[..., None], 3, axis=2), overlay_HW3], axis=1)
     )

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cxr.bundle import Bundle
-from cxr.decode import DecodeLimits, decode
+from cxr.decode import DecodeLimits
+from cxr.decode_and_preprocess import Preparation, Prepared, prepare
 from cxr.errors import ImageError
 from cxr.evaluation_schema import UnansweredFile
 from cxr.metadata_features import encode_metadata_features
-from cxr.preprocess import PreprocessSpec, preprocess
-from cxr.radiograph import Radiograph
+from cxr.preprocess import PreprocessSpec
 from training.data import IndexRow
 from training.data.index import read_table
 from training.evaluation.prediction import Role
@@ -30,16 +30,20 @@ _DECODED_AHEAD = 32
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """A file that could be read: its row of the index, its content, and the model's input."""
+    """A file that could be read: its row of the index, and what serving makes of its bytes."""
 
     row: IndexRow
-    radiograph: Radiograph
-    image_HW: NDArray[np.uint8]
+    prepared: Prepared
+
+    @property
+    def image_HW(self) -> NDArray[np.uint8]:
+        """The model's input."""
+        return self.prepared.image_HW
 
     @property
     def metadata_M(self) -> NDArray[np.float32]:
         """Its metadata features, for graphs that read them."""
-        (metadata_M,) = encode_metadata_features([self.radiograph.metadata])
+        (metadata_M,) = encode_metadata_features([self.prepared.metadata])
         return np.asarray(metadata_M)
 
 
@@ -53,7 +57,7 @@ def read_images(
 
     Files that can't be read are appended to `unreadable`.
     """
-    for row, read in _decode_ahead(rows, data_dir, spec):
+    for row, read in _decode_ahead(rows, data_dir, _preparation(spec)):
         if isinstance(read, ImageError):
             unreadable.append(
                 UnansweredFile(
@@ -66,6 +70,13 @@ def read_images(
             )
         else:
             yield read
+
+
+def read_picture(path: Path, spec: PreprocessSpec, side: int) -> NDArray[np.uint8]:
+    """Return an image as people are shown it, at most `side` pixels long; raises `ImageError`."""
+    picture_HW = prepare(path.read_bytes(), _preparation(spec, side)).preview_HW
+    assert picture_HW is not None
+    return picture_HW
 
 
 def roles(bundle: Bundle) -> dict[str, Role]:
@@ -86,12 +97,12 @@ def held_out_novelty(bundle: Bundle) -> dict[str, float]:
 
 
 def _decode_ahead(
-    rows: Iterable[IndexRow], data_dir: Path, spec: PreprocessSpec
+    rows: Iterable[IndexRow], data_dir: Path, preparation: Preparation
 ) -> Iterator[tuple[IndexRow, LabelledImage | ImageError]]:
     waiting: deque[tuple[IndexRow, Future[LabelledImage | ImageError]]] = deque()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for row in rows:
-            waiting.append((row, pool.submit(_decode, row, data_dir, spec)))
+            waiting.append((row, pool.submit(_read, row, data_dir, preparation)))
             if len(waiting) > _DECODED_AHEAD:
                 done, future = waiting.popleft()
                 yield done, future.result()
@@ -99,13 +110,15 @@ def _decode_ahead(
             yield done, future.result()
 
 
-def _decode(row: IndexRow, data_dir: Path, spec: PreprocessSpec) -> LabelledImage | ImageError:
-    data = (data_dir / row.path).read_bytes()
+def _preparation(spec: PreprocessSpec, preview_side: int | None = None) -> Preparation:
+    return Preparation(spec, DecodeLimits(), scope="refuse", preview_side=preview_side)
+
+
+def _read(row: IndexRow, data_dir: Path, preparation: Preparation) -> LabelledImage | ImageError:
     try:
-        radiograph = decode(data, limits=DecodeLimits(), size=spec.size)
+        return LabelledImage(row, prepare((data_dir / row.path).read_bytes(), preparation))
     except ImageError as exc:
         return exc
-    return LabelledImage(row, radiograph, preprocess(radiograph, spec))
 
 
 def _splits(bundle: Bundle) -> list[dict[str, str]]:

@@ -5,12 +5,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from cxr.bundle import read_bundle
 from cxr.manifest import write_manifest
+from tests.factories import chest, make_png
+from tests.server import running_server
 from training.__main__ import main
 from training.data.index import read_table
 from training.evaluation.evaluate import evaluate
@@ -90,7 +93,6 @@ def test_images_that_are_all_new_have_no_unseen_part(bundle_dir: Path, tmp_path:
 def copy_unseen(bundle_dir: Path, folder: Path) -> None:
     """Make class folders of two new radiographs."""
     from cxr.phantom import draw_phantom
-    from tests.factories import make_png
 
     for name, seed in (("NORMAL/a.png", 901), ("PNEUMONIA/person1_virus_2.png", 902)):
         path = folder / "films" / name
@@ -196,3 +198,37 @@ def test_with_tta_both_readings_stand_side_by_side(
             label_N, np.array([float(row[column]) for row in unseen])
         )
     assert "With and without test-time augmentation" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.timeout(400)  # it starts the service
+def test_a_file_has_the_probability_and_the_warnings_that_the_service_answers_with(
+    bundle_dir: Path, tmp_path: Path
+) -> None:
+    chest_HW = chest(256, 256)
+    pixels_of = {
+        "NORMAL/IM-0001-0001.png": chest_HW,
+        "NORMAL/IM-0002-0001.png": np.full_like(chest_HW, 130),
+        "PNEUMONIA/person1_virus_1.png": 255 - chest_HW,
+        "PNEUMONIA/person2_virus_2.png": np.ascontiguousarray(np.rot90(chest_HW)),
+    }
+    for name, pixels_HW in pixels_of.items():
+        path = tmp_path / "data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(make_png(pixels_HW))
+
+    evaluate(bundle_dir, tmp_path / "data", tmp_path / "out")
+    lines = {line["file"]: line for line in read_table(tmp_path / "out" / "predictions.csv")}
+    with running_server(bundle_dir.parents[1], tmp_path / "log", default_model="patch") as server:
+        answers = {
+            name: httpx.post(
+                f"{server.url}/predict", content=(tmp_path / "data" / name).read_bytes()
+            ).json()
+            for name in pixels_of
+        }
+
+    codes = {name: [each["code"] for each in answers[name]["warnings"]] for name in pixels_of}
+    assert {name: line["warnings"].split() for name, line in lines.items()} == codes
+    told = {code for found in codes.values() for code in found}
+    assert {"few_greys", "looks_inverted", "looks_unlike_a_chest"} <= told
+    for name, answer in answers.items():
+        assert answer["probability"] == pytest.approx(float(lines[name]["probability"]), abs=1e-4)
