@@ -4,9 +4,9 @@ the cores.
     torchrun --standalone --nproc-per-node 4 -m training train RECIPE --data DIR --out RUN
 
 Every process draws the whole batch and keeps its part: order, augmentation and mixing are pure
-functions of seed and epoch. Gradients and batch-norm statistics are summed over the processes. So
-the steps equal those of one process, except for rounding and dropout. Only the first process writes
-files.
+functions of seed and epoch. Gradients, batch-norm statistics and what each loss is a mean over are
+summed over the processes. So the steps equal those of one process, except for rounding and dropout.
+Only the first process writes files.
 
 Shape suffixes: N images, C channels, H rows, W columns.
 """
@@ -105,6 +105,19 @@ def all_reduce_sum(number: Tensor) -> float:
     if world_size() > 1:
         dist.all_reduce(total)
     return float(total)
+
+
+def part_of_mean(value: Tensor, known: Tensor | None = None) -> Tensor:
+    """Return what this process's values add to the mean over those of all processes.
+
+    Only the known values count; 0 if no process has one. Every process must call it.
+    """
+    if known is None:
+        known = torch.ones_like(value, dtype=torch.bool)
+    count = known.sum()
+    if world_size() > 1:
+        dist.all_reduce(count)
+    return torch.where(known, value, 0.0).sum() / count.clamp_min(1)
 
 
 def all_reduce_gradients(network: nn.Module) -> None:

@@ -45,9 +45,6 @@ def train_epoch(state: TrainState, samples: Samples, name: str) -> float:
             for group in state.optimizer.param_groups:
                 group["lr"] = recipe.lr * rate_at(epoch + len(losses) / steps, recipe)
             loss = batch_loss(state.network, mine, recipe, weights, state.auxiliary_head)
-            loss = loss * (
-                len(mine.target_N) / len(batch.target_N)
-            )  # its share of the whole batch's mean
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             distributed.all_reduce_gradients(state.network)
@@ -68,8 +65,10 @@ def batch_loss(
     weights: tuple[float, float],
     auxiliary_head: AuxiliaryHead | None = None,
 ) -> Tensor:
-    """Return the mean loss of a batch: the label's, the map's against the segmentation masks where
+    """Return the mean loss of a batch: the label's, the map's against the segmentation masks if
     there are any, and that of what is learned beside them.
+
+    In several processes it is the part of this process's images, and the parts add up to the mean.
     """
     with mixed_precision(recipe, network.bias.device):
         feature_NChw = network.forward_features(batch.image_N1HW)
@@ -88,8 +87,6 @@ def batch_loss(
     if batch.mask_N1HW is None:
         return loss
     known = slice(None) if batch.has_mask_N is None else batch.has_mask_N
-    if not len(cam_Nhw[known]):
-        return loss
     return loss + recipe.mask_weight * mask_loss(cam_Nhw[known], batch.mask_N1HW[known])
 
 

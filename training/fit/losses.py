@@ -1,11 +1,12 @@
 """Losses of a label, cross entropy with class weights, and of a map against segmentation masks.
 
-Shape suffixes: N images, P positive ones, 1 channel, H and W mask rows and columns, h and w map
-rows and columns.
+Shape suffixes: N images, 1 channel, H and W mask rows and columns, h and w map rows and columns.
 """
 
 from torch import Tensor
 from torch.nn import functional
+
+from training.fit.distributed import part_of_mean
 
 EVEN_ODDS = 4.0
 """Map value at which a cell is as likely covered as not.
@@ -38,7 +39,7 @@ def weighted_bce(
     weights: tuple[float, float],
     weight_N: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean loss of a batch.
+    """Return the mean loss of a batch; in several processes, the part of these images in it.
 
     `target_N` lies in 0..1 and may be a mixture of two labels; smoothing moves it towards 0.5.
     `weights` are those of negatives and positives, `weight_N` those of the images.
@@ -46,12 +47,15 @@ def weighted_bce(
     smooth_N = target_N * (1.0 - smoothing) + smoothing / 2
     class_weight_N = target_N * weights[1] + (1.0 - target_N) * weights[0]
     both_N = class_weight_N if weight_N is None else class_weight_N * weight_N
-    return functional.binary_cross_entropy_with_logits(logit_N, smooth_N, weight=both_N)
+    loss_N = functional.binary_cross_entropy_with_logits(
+        logit_N, smooth_N, weight=both_N, reduction="none"
+    )
+    return part_of_mean(loss_N)
 
 
 def mask_loss(cam_Nhw: Tensor, mask_N1HW: Tensor) -> Tensor:
-    """Return the mean loss of a batch's maps; the masks are the share of each pixel that is covered
-    (0..1).
+    """Return the mean loss of a batch's maps; in several processes, the part of these maps in it.
+    The masks are the share of each pixel that is covered (0..1).
 
     Every image takes part in the cross entropy. The overlap (Dice, as in Milletari et al. 2016) is
     the mean over the images with a lesion.
@@ -61,16 +65,16 @@ def mask_loss(cam_Nhw: Tensor, mask_N1HW: Tensor) -> Tensor:
     ]
     score_Nhw = cam_Nhw - EVEN_ODDS
     weight_Nhw = 1.0 + (_COVERED_WEIGHT - 1.0) * cover_Nhw
-    cells = functional.binary_cross_entropy_with_logits(score_Nhw, cover_Nhw, weight=weight_Nhw)
+    loss_Nhw = functional.binary_cross_entropy_with_logits(
+        score_Nhw, cover_Nhw, weight=weight_Nhw, reduction="none"
+    )
+    cells = part_of_mean(loss_Nhw)
     return _CELLS_SCALE * cells + _OVERLAP_SCALE * _missed_overlap(score_Nhw.sigmoid(), cover_Nhw)
 
 
 def _missed_overlap(probability_Nhw: Tensor, cover_Nhw: Tensor) -> Tensor:
     """Return 1 - Dice, the mean over the images with a lesion; 0 if there is none."""
-    chosen_N = cover_Nhw.amax(dim=(1, 2)) > 0
-    probability_Phw, cover_Phw = probability_Nhw[chosen_N], cover_Nhw[chosen_N]
-    if not len(cover_Phw):
-        return probability_Nhw.new_zeros(())
-    shared_P = (probability_Phw * cover_Phw).sum(dim=(1, 2))
-    both_P = (probability_Phw + cover_Phw).sum(dim=(1, 2))
-    return (1.0 - (2.0 * shared_P + _OVERLAP_CELLS) / (both_P + _OVERLAP_CELLS)).mean()
+    shared_N = (probability_Nhw * cover_Nhw).sum(dim=(1, 2))
+    both_N = (probability_Nhw + cover_Nhw).sum(dim=(1, 2))
+    missed_N = 1.0 - (2.0 * shared_N + _OVERLAP_CELLS) / (both_N + _OVERLAP_CELLS)
+    return part_of_mean(missed_N, cover_Nhw.amax(dim=(1, 2)) > 0)
