@@ -1,6 +1,12 @@
-"""What the processor of this machine can do that matters to a training."""
+"""The cores that this process may use, and what they can do that matters to a training."""
 
+import os
 from pathlib import Path
+
+
+def available_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def bf16_instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:

@@ -7,7 +7,6 @@ learned from are found by their hash in the bundle's splits.csv, and are never c
 Shape suffixes: h and w map rows and columns, P positive images.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from training.evaluation.labelled_images import held_out_novelty, read_images, r
 from training.evaluation.ood import Radiographs, measure_novelty
 from training.evaluation.page import report
 from training.evaluation.prediction import LabelledPrediction, write_predictions
+from training.hardware import available_cores
 from training.progress import progress_bar
 from training.stats.localisation import measure_localisation
 
@@ -87,7 +87,7 @@ def evaluate(  # noqa: PLR0913 - the command's own options
     """
     quiet_libraries()
     bundle = read_bundle(bundle_dir)
-    graph = open_graph(bundle, Runtime(threads=os.cpu_count() or 1))
+    graph = open_graph(bundle, Runtime(threads=available_cores()))
     index = load_index(data_dir, purpose="test", groups=groups, finding=bundle.manifest.finding)
     refuse_other_labels(bundle, index, data_dir)
     if nowhere := [folder for folder in foreign or () if not folder.is_dir()]:

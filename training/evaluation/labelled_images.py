@@ -3,7 +3,6 @@
 Shape suffixes: H and W input rows and columns, M columns of metadata.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from cxr.preprocess import PreprocessSpec
 from training.data import IndexRow
 from training.data.index import read_table
 from training.evaluation.prediction import Role
+from training.hardware import available_cores
 
 _DECODED_AHEAD = 32
 """Files that may be decoding or waiting while the graph runs."""
@@ -100,7 +100,7 @@ def _decode_ahead(
     rows: Iterable[IndexRow], data_dir: Path, preparation: Preparation
 ) -> Iterator[tuple[IndexRow, LabelledImage | ImageError]]:
     waiting: deque[tuple[IndexRow, Future[LabelledImage | ImageError]]] = deque()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         for row in rows:
             waiting.append((row, pool.submit(_read, row, data_dir, preparation)))
             if len(waiting) > _DECODED_AHEAD:

@@ -6,7 +6,6 @@ of its size; so the files that can't be read here are exactly those that trainin
 Shape suffixes: H rows, W columns.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from cxr.errors import ImageError
 from cxr.preprocess import PreprocessSpec, preprocess
 from cxr.radiograph import Metadata
 from cxr.warning_codes import WarningCode
+from training.hardware import available_cores
 
 THUMB_PIXELS = 64
 """Rows and columns of a thumbnail: enough for means, for likeness, and for an average image."""
@@ -59,7 +59,7 @@ class Scan:
 def scan_files(paths: Iterable[Path]) -> Iterator[Scan]:
     """Scan files in one process for each core. Yield the scans in order."""
     with ProcessPoolExecutor(
-        _cores(), mp_context=get_context("spawn"), initializer=quiet_libraries
+        available_cores(), mp_context=get_context("spawn"), initializer=quiet_libraries
     ) as pool:
         yield from pool.map(scan_file, paths, chunksize=_FILES_A_TASK)
 
@@ -88,7 +88,3 @@ def _stated_age(data: bytes) -> str:
         dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=["PatientAge"]), "PatientAge"
     )
     return stated or "from the birth date"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

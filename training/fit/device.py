@@ -1,6 +1,4 @@
-"""The device and the cores that this process may use."""
-
-import os
+"""The device that this process trains on."""
 
 import torch
 
@@ -14,8 +12,3 @@ def choose_device() -> torch.device:
         if torch.cuda.is_available()
         else torch.device("cpu")
     )
-
-
-def available_cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from training.fit import distributed
 from training.fit.augmented_copies import generate
 from training.fit.batches import Samples, epoch_length, open_samples
-from training.fit.device import available_cores, choose_device
+from training.fit.device import choose_device
 from training.fit.epoch import train_epoch
 from training.fit.logs import JsonLinesLog, TensorBoardLog
 from training.fit.run_dir import STATE_FILE, Run, load_network, save_network
 from training.fit.train_state import TrainState
 from training.fit.validate import fit_novelty, validate
+from training.hardware import available_cores
 from training.model.network import ChestNet
 from training.recipe.schema import Recipe
 
