@@ -214,8 +214,8 @@ def _graph_file(
 def _write_splits(path: Path, run: Run, held_out: HeldOut) -> Path:
     """Write splits.csv, and return its path.
 
-    Column `fitted` is 1 if the shipped model learned from the image. Column `novelty` is its
-    distance for a network that had not.
+    Column `fitted` is `yes` if the shipped model learned from the image, else `no`. Column
+    `novelty` is its distance for a network that had not.
     """
     held_back = {0} if run.recipe.validation == "holdout" else set()
     novelty_of = dict(zip(held_out.position_N.tolist(), held_out.novelty_N.tolist(), strict=True))
