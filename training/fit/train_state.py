@@ -80,6 +80,7 @@ class TrainState:
 
     def save(self, path: Path) -> None:
         """Write everything that `resume` needs."""
+        head = self.auxiliary_head
         state = {
             "epoch": self.epoch,
             "network": self.network.state_dict(),
@@ -88,7 +89,7 @@ class TrainState:
             "kept": self.kept.network.state_dict(),
             "kept_count": self.kept.count,
             "optimizer": self.optimizer.state_dict(),
-            "companion": None if self.auxiliary_head is None else self.auxiliary_head.state_dict(),
+            "auxiliary_head": None if head is None else head.state_dict(),
         }
         save_state(path, state)
 
@@ -104,7 +105,9 @@ class TrainState:
         self.kept.count = state["kept_count"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.auxiliary_head is not None:
-            self.auxiliary_head.load_state_dict(state["companion"])
+            # "companion" in a run that began before the key had its present name
+            key = "auxiliary_head" if "auxiliary_head" in state else "companion"
+            self.auxiliary_head.load_state_dict(state[key])
         self.epoch = state["epoch"]
 
 

@@ -17,6 +17,7 @@ from training.fit.auxiliary_loss import auxiliary_loss
 from training.fit.run_dir import Run, load_network
 from training.fit.start_or_resume import open_run
 from training.fit.train import train
+from training.fit.train_state import TrainState
 from training.recipe.catalogue import smoke
 from training.recipe.override import override
 from training.recipe.pretraining import Pretraining
@@ -121,6 +122,30 @@ def test_what_is_unknown_beside_a_finding_costs_nothing() -> None:
     assert loss.item() == 0.0
     assert answer_NF.grad is not None
     assert not answer_NF.grad.any()
+
+
+@pytest.mark.parametrize("key", ["auxiliary_head", "companion"])
+def test_a_pretraining_goes_on_with_its_second_head_under_its_present_and_its_former_name(
+    recipe: Recipe, tmp_path: Path, key: str
+) -> None:
+    alone = override(recipe, ["normalisation=fixed"])
+    begun, resumed = (
+        TrainState.start(alone, seed, torch.device("cpu"), with_auxiliary_head=True)
+        for seed in (1, 2)
+    )
+    path = tmp_path / "state.pt"
+    begun.save(path)
+    state = torch.load(path, weights_only=True)
+    head = state.pop("auxiliary_head")
+    torch.save(state | {key: head}, path)
+
+    resumed.resume(path)
+
+    assert begun.auxiliary_head is not None
+    assert resumed.auxiliary_head is not None
+    expected = begun.auxiliary_head.cells.weight
+    assert expected.any()
+    assert torch.equal(resumed.auxiliary_head.cells.weight, expected)
 
 
 def test_the_finding_itself_is_not_learned_twice() -> None:
