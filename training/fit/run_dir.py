@@ -58,8 +58,7 @@ class Run:
     @property
     def data_dirs(self) -> tuple[Path, ...]:
         """Where the images lay, as the command named the folders."""
-        data = self.facts["data"]
-        return tuple(Path(name) for name in data.get("dirs") or [data["dir"]])
+        return tuple(Path(name) for name in self.facts["data"]["dirs"])
 
     @property
     def measured_N(self) -> NDArray[np.bool_]:
