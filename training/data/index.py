@@ -45,7 +45,7 @@ class IndexRow:
     source: str = ""
     """Where it came from; the layout's name if no table says so."""
     target: float | None = None
-    """How likely the finding is, where the label is in doubt by itself; else None."""
+    """How likely the finding is, if the label itself is in doubt; else None."""
     weight: float = 1.0
     """Of the image in the loss."""
     is_doubtful: bool = False

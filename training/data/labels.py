@@ -3,7 +3,7 @@
 Columns, in any order; only `file` and the finding are required, and others are passed over:
 
     file            path of the image, relative to the folder
-    <finding>       0 or 1, or how likely the finding is (0 to 1) where the label is in doubt
+    <finding>       0 or 1, or how likely the finding is (0 to 1) if the label is in doubt
     person_group    images of one person; without it each image is its own person
     weight          of the image in the loss; 1 if empty
     source          where the image came from; `--measure-on` names sources
@@ -40,7 +40,7 @@ def find_table(data_dir: Path) -> Path | None:
 def load(data_dir: Path, table: Path, finding: str | None) -> DataIndex:
     """Index the images that the table names; those without a file are listed in `missing`.
 
-    Raises `DataError` where a column is missing, or a line makes no sense.
+    Raises `DataError` if a column is missing, or a line makes no sense.
     """
     lines = read_table(table)
     if finding is None:

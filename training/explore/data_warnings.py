@@ -122,7 +122,7 @@ def _on_duplicates(duplicates: Mapping[str, Any]) -> Iterator[Remark]:
             "alarm",
             f"Pairs of pictures that are nearly the same and said to be two persons: "
             f"{near['pairs_of_two_persons']:,}. Look at "
-            "them below, and join them with --groups near_duplicates.csv where they are one.",
+            "them below, and join them with --groups near_duplicates.csv if they are one.",
         )
     elif not near["pairs"]:
         yield Remark("good", "No two pictures are nearly the same.")

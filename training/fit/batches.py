@@ -47,7 +47,7 @@ class Samples:
     has_mask_N: NDArray[np.bool_] | None = None
     """Whether the mask is known; None if all are."""
     measured_N: NDArray[np.bool_] | None = None
-    """Which images are no companions; None if none is one."""
+    """Whether figures are computed from the image; None if from all."""
     auxiliary_NF: NDArray[np.float32] | None = None
     """What is learned beside the finding, as `training.data.auxiliary_labels` encodes it."""
 

@@ -82,7 +82,7 @@ def is_of_a_run(state: Mapping[str, Tensor]) -> bool:
 
 
 def names_of_backbone(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keep the backbone's tensors, under one spelling where a file may have several."""
+    """Keep the backbone's tensors, under one spelling if a file may have several."""
     if is_of_a_run(state):
         # "backbone." occurs twice if the network has an intensity normalisation
         return {
