@@ -140,8 +140,12 @@ class InterpretSpec(ClosedModel):
 
     @property
     def operating_points(self) -> tuple[str, ...]:
-        """The names of the operating points, as the plain reading lists them."""
-        return tuple(self.readings[PLAIN_PROFILE].thresholds)
+        """The names of the operating points, as the plain profile lists them."""
+        return tuple(self.profile().thresholds)
+
+    def profile(self, *, tta: bool = False) -> DecisionProfile:
+        """Return the decision profile of the plain view alone, or of the TTA policy."""
+        return self.readings[self.tta_policy if tta else PLAIN_PROFILE]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,7 @@ def interpret(
         KeyError: the operating point is not one of the spec's.
     """
     views = POLICIES[spec.tta_policy] if len(outputs.logit_N) > 1 else POLICIES[spec.tta_policy][:1]
-    profile = spec.readings[spec.tta_policy if len(views) > 1 else PLAIN_PROFILE]
+    profile = spec.profile(tta=len(views) > 1)
     name = operating_point or spec.default_operating_point
     move = shift.apply if shift else _stay
     threshold = move(profile.thresholds[name])

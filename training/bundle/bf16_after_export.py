@@ -17,7 +17,7 @@ from cxr.bundle import Bundle, read_bundle
 from cxr.decode import quiet_libraries
 from cxr.evaluation_schema import UnansweredFile
 from cxr.graph import Graph, OnnxGraph
-from cxr.interpret import PLAIN_PROFILE, Outputs
+from cxr.interpret import Outputs
 from cxr.manifest import FastPrecision
 from cxr.tta import PLAIN
 from training.bundle.bf16 import (
@@ -65,7 +65,7 @@ def judge_bundle(
     def cost_in(open_other: Callable[[Path], Graph]) -> Cost:
         exact, other = answers(OnnxGraph(bundle.graph_path)), answers(open_other(bundle.graph_path))
         label_N = np.array([label for _, _, label in unseen], dtype=np.int_)
-        return measure_cost(label_N, exact, other, bundle.manifest.readings[PLAIN_PROFILE])
+        return measure_cost(label_N, exact, other, bundle.manifest.profile())
 
     return judge_fast(bundle.graph_path, bundle.golden, cost_in)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cxr.bundle import file_sha256, write_bundle
 from cxr.graph import Graph, OnnxGraph
-from cxr.interpret import PLAIN_PROFILE, Cam, NoveltyLimits, Outputs
+from cxr.interpret import Cam, NoveltyLimits, Outputs
 from cxr.manifest import GraphFile, Manifest, Parity
 from cxr.metrics_schema import EdgeImages
 from cxr.preprocess import PreprocessSpec
@@ -101,7 +101,7 @@ def export(  # noqa: PLR0913 -- one for each option of the command
         describe(graph_path, graph_properties(manifest))
         golden = make_golden(OnnxGraph(graph_path), PreprocessSpec(size=run.recipe.size))
         golden.save(draft / "golden.npz")
-        reference = Reference(run, held_out, graphs, manifest.readings[PLAIN_PROFILE], golden)
+        reference = Reference(run, held_out, graphs, manifest.profile(), golden)
         variants = make_variants(reference, graph_path, precisions, max_bytes)
         exact = _graph_file(graph_path, "fp32", parity)  # `describe` changed the file
         graph_files = [exact, *_variant_files(variants, run, network, cam)]

@@ -192,7 +192,7 @@ def _metrics(
 ) -> BundleMetrics:
     plain, tta = (each.figures for each in refitted)
     fitted_on, held_out = halves
-    before = held_out.measured(old.readings[PLAIN_PROFILE], PLAIN_PROFILE)
+    before = held_out.measured(old.profile(), PLAIN_PROFILE)
     recalibration = Recalibration(
         site=site,
         from_version=old.version,

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from cxr.bundle import Bundle
-from cxr.interpret import PLAIN_PROFILE
 from cxr.study_schema import Study
 from training.bundle.checklist import statement_of
 from training.bundle.study_figures import (
@@ -74,7 +73,7 @@ def _held_out(
 ) -> HeldOutAnswers:
     """Pick the answers about images that the network had not learned from."""
     manifest = bundle.manifest
-    profile = manifest.readings[PLAIN_PROFILE]
+    profile = manifest.profile()
     logit_of = {each.image_id: each.plain_logit for each in predictions if each.is_unseen}
     unseen = [row for row in rows if row.image_id in logit_of]
     logit_N = np.array([logit_of[row.image_id] for row in unseen])

@@ -23,7 +23,7 @@ from training.data import DataError, DataIndex, load_index
 from training.data.masks import read_masks
 from training.evaluation.answer_images import ImageAnswer, answers
 from training.evaluation.console import summary_lines
-from training.evaluation.evaluation_metrics import Evaluated, profile_of, summarise
+from training.evaluation.evaluation_metrics import Evaluated, summarise
 from training.evaluation.gallery import Gallery
 from training.evaluation.labelled_images import held_out_novelty, read_images, roles
 from training.evaluation.ood import Radiographs, measure_novelty
@@ -129,7 +129,7 @@ def _answer_all(
     bundle: Bundle, graph: Graph, index: DataIndex, data_dir: Path, *, tta: bool
 ) -> _Collected:
     manifest = bundle.manifest
-    threshold = profile_of(manifest, tta=tta).thresholds[manifest.default_operating_point]
+    threshold = manifest.profile(tta=tta).thresholds[manifest.default_operating_point]
     role_of = roles(bundle)
     unseen = sum(role_of.get(row.sha256) != "fitted" for row in index.rows)
     collected = _Collected(Gallery(threshold), Radiographs(unseen or len(index)), unseen > 0)

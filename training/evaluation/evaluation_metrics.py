@@ -16,7 +16,6 @@ from cxr.evaluation_schema import (
     UnansweredFile,
 )
 from cxr.interpret import PLAIN_PROFILE, DecisionProfile
-from cxr.manifest import Manifest
 from cxr.metrics_schema import Figures
 from training.data import DataIndex
 from training.evaluation.prediction import LabelledPrediction
@@ -35,11 +34,6 @@ class Evaluated:
     tta: bool
 
 
-def profile_of(manifest: Manifest, *, tta: bool) -> DecisionProfile:
-    """Return the decision profile of the plain view, or of the TTA policy."""
-    return manifest.readings[manifest.tta_policy if tta else PLAIN_PROFILE]
-
-
 def summarise(
     evaluated: Evaluated,
     predictions: Sequence[LabelledPrediction],
@@ -52,7 +46,7 @@ def summarise(
     bundle, index, manifest = evaluated.bundle, evaluated.index, evaluated.bundle.manifest
     roles = Counter(prediction.role for prediction in predictions)
     unseen = [prediction for prediction in predictions if prediction.is_unseen]
-    profile = profile_of(manifest, tta=evaluated.tta)
+    profile = manifest.profile(tta=evaluated.tta)
     shown = unseen or predictions
     figures = measured(predictions, profile, manifest.default_operating_point)
     metrics = EvaluationMetrics(
