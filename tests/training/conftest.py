@@ -122,7 +122,7 @@ def _make_run(films_dir: Path, out: Path, *settings: str) -> Path:
     recipe = override(smoke(), [f"network={NETWORK}", *settings])
     run = open_run(recipe, films_dir, out, command)
     image_NHW, label_N = np.asarray(open_cache(run)), run.index.label_N
-    for fold in run.held_back_folds:
+    for fold in run.held_out_folds:
         learned = run.fold_N != fold
         save_network(
             out / f"fold-{fold}" / "model.safetensors",

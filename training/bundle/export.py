@@ -146,12 +146,12 @@ def _check_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: i
     require(file_gates(path, max_bytes))
     parity = _parity(OnnxGraph(path), run, network, cam)
     require(parity_gates(parity))
-    require(openvino_gates(path, _held_back_images(run)))
+    require(openvino_gates(path, _held_out_images(run)))
     return parity
 
 
 def _parity(graph: Graph, run: Run, network: ChestNet, cam: Cam) -> Parity:
-    image_NHW = np.concatenate([_held_back_images(run), edge_images(run.recipe.size)])
+    image_NHW = np.concatenate([_held_out_images(run), edge_images(run.recipe.size)])
     metadata_NM = None
     if network.num_facts:  # of every fact some are known, and every image has others
         rows = run.index.rows
@@ -161,11 +161,11 @@ def _parity(graph: Graph, run: Run, network: ChestNet, cam: Cam) -> Parity:
     return measure_parity(_runner(network), graph, image_NHW, cam, metadata_NM)
 
 
-def _held_back_images(run: Run) -> NDArray[np.uint8]:
+def _held_out_images(run: Run) -> NDArray[np.uint8]:
     """Draw up to 64 held-out images from the cache."""
-    held_back = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
-    count = min(_PARITY_IMAGES, len(held_back))
-    chosen = np.random.default_rng(_PARITY_SEED).choice(held_back, count, replace=False)
+    held_out = np.concatenate([run.held_out(fold) for fold in run.held_out_folds])
+    count = min(_PARITY_IMAGES, len(held_out))
+    chosen = np.random.default_rng(_PARITY_SEED).choice(held_out, count, replace=False)
     return np.asarray(open_cache(run)[np.sort(chosen)])
 
 
@@ -217,13 +217,13 @@ def _write_splits(path: Path, run: Run, held_out: HeldOut) -> Path:
     Column `fitted` is `yes` if the shipped model learned from the image, else `no`. Column
     `novelty` is its distance for a network that had not.
     """
-    held_back = {0} if run.recipe.validation == "holdout" else set()
+    folds_held_out = {0} if run.recipe.validation == "holdout" else set()
     novelty_of = dict(zip(held_out.position_N.tolist(), held_out.novelty_N.tolist(), strict=True))
     names = ["image_id", "sha256", "person_group", "label", "fold", "fitted", "novelty"]
     lines = [
         [
             *(row.image_id, row.sha256, row.person_group, str(row.label), str(fold)),
-            "no" if fold in held_back else "yes",
+            "no" if fold in folds_held_out else "yes",
             f"{novelty_of[position]:.6g}" if position in novelty_of else "",
         ]
         for position, (row, fold) in enumerate(

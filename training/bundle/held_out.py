@@ -62,7 +62,7 @@ def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
     """
     if run.recipe.validation == "holdout":
         return {0: final_graph}
-    graphs = {fold: folder / f"fold-{fold}.onnx" for fold in run.held_back_folds}
+    graphs = {fold: folder / f"fold-{fold}.onnx" for fold in run.held_out_folds}
     for fold, path in graphs.items():
         network = load_network(run.fold_weights(fold), run.recipe)
         network.prepare_for_export()
@@ -73,13 +73,13 @@ def fold_graphs(run: Run, final_graph: Path, folder: Path) -> dict[int, Path]:
 def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
     """Run every held-out fold through its graph of `fold_graphs`."""
     views = POLICIES[run.recipe.tta_policy]
-    position_N = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
+    position_N = np.concatenate([run.held_out(fold) for fold in run.held_out_folds])
     images_NHW, facts = open_cache(run), facts_of(run)
     parts = []
     with held_out_progress(len(position_N)) as progress:
         for fold, path in graphs.items():
             graph = OnnxGraph(path, Runtime(threads=run.recipe.threads))
-            images = [(int(number), images_NHW[number]) for number in run.held_back(fold)]
+            images = [(int(number), images_NHW[number]) for number in run.held_out(fold)]
             parts.append(answer_images(graph, images, views, facts, progress))
     groups = [run.index.rows[i].person_group for i in position_N]
     return join_answers(position_N, run.index.label_N[position_N], groups, parts)

@@ -62,7 +62,7 @@ class Reference:
             for fold, path in self.graphs.items()
             for _, outputs in predict(
                 open_fold(fold, path),
-                ((i, images_NHW[i]) for i in self.run.held_back(fold)),
+                ((i, images_NHW[i]) for i in self.run.held_out(fold)),
                 views,
                 facts,
             )
@@ -77,7 +77,7 @@ class Reference:
 
     def calibration_images(self, folds: tuple[int, ...]) -> NDArray[np.uint8]:
         """Draw held-out images of these folds to calibrate int8 on."""
-        position_N = np.concatenate([self.run.held_back(fold) for fold in folds])
+        position_N = np.concatenate([self.run.held_out(fold) for fold in folds])
         chosen = position_N[calibration_positions(self.run.index.label_N[position_N])]
         return np.asarray(open_cache(self.run)[np.sort(chosen)])
 

@@ -174,7 +174,7 @@ def _variant_figures(
 
 def _steps(run: Run) -> int:
     """Count the optimizer's steps of the first model: generated images make an epoch longer."""
-    fold = run.held_back_folds[0]
+    fold = run.held_out_folds[0]
     table = run.path / f"fold-{fold}" / "generated" / "generated.csv"
     images = int((run.fold_N != fold).sum()) + (len(read_table(table)) if table.is_file() else 0)
     return steps_per_epoch(images, run.recipe.batch) * run.recipe.total_epochs

@@ -100,7 +100,7 @@ def _joined_recipe(
 
 def _weights_by_folder(runs: Sequence[Run], largest: Run) -> dict[str, list[Path]]:
     """Return the weight files of each network to join; raises `RunError` if one is missing."""
-    folders = [f"fold-{fold}" for fold in largest.held_back_folds]
+    folders = [f"fold-{fold}" for fold in largest.held_out_folds]
     if largest.recipe.validation == "folds":
         folders.append("final")
     return {folder: [_weights(run, folder) for run in runs] for folder in folders}

@@ -48,8 +48,8 @@ def predict_held_out(run: Run) -> None:
     if path.is_file():
         return
     lines: list[list[str]] = []
-    for fold in run.held_back_folds:
-        positions = run.held_back(fold)
+    for fold in run.held_out_folds:
+        positions = run.held_out(fold)
         logit_KN = _logits(run, fold)
         for column, position in enumerate(positions):
             row = run.index.rows[position]
@@ -72,7 +72,7 @@ def _logits(run: Run, fold: int) -> Floats:
         load_network(run.fold_weights(fold), run.recipe).to(choose_device()),
         run.recipe.size,
     )
-    position_N = run.held_back(fold)
+    position_N = run.held_out(fold)
     held_out = open_samples(run).take(position_N)
     logits = []
     for name in READINGS:

@@ -85,7 +85,7 @@ class Run:
         return self._finished(self.path / "final" / "model.safetensors")
 
     @property
-    def held_back_folds(self) -> tuple[int, ...]:
+    def held_out_folds(self) -> tuple[int, ...]:
         """The folds that have a model which never saw them."""
         return (0,) if self.recipe.validation == "holdout" else tuple(range(self.recipe.folds))
 
@@ -93,7 +93,7 @@ class Run:
         """Weights of the model that never saw fold `fold`."""
         return self._finished(self.path / f"fold-{fold}" / "model.safetensors")
 
-    def held_back(self, fold: int) -> NDArray[np.int64]:
+    def held_out(self, fold: int) -> NDArray[np.int64]:
         """Positions in the index of the images of a fold that are measured on."""
         return np.flatnonzero((self.fold_N == fold) & self.measured_N)
 

@@ -55,11 +55,11 @@ def train(run: Run, *, final: bool = True) -> None:
             processes=distributed.world_size(),
         )
         starts = pretrain(run, samples)
-        for number, fold in enumerate(run.held_back_folds):
-            folder, held_back = run.path / f"fold-{fold}", samples.take(run.held_back(fold))
+        for number, fold in enumerate(run.held_out_folds):
+            folder, held_out = run.path / f"fold-{fold}", samples.take(run.held_out(fold))
             others = _to_learn_from(run, samples, np.flatnonzero(run.fold_N != fold), folder)
             seed = run.recipe.seed + number
-            train_model(run.recipe, others, held_back, folder, seed, starts=starts)
+            train_model(run.recipe, others, held_out, folder, seed, starts=starts)
             log.write("model finished", model=f"fold-{fold}")
         if final:
             _make_final(run, samples, starts)
@@ -110,7 +110,7 @@ def _to_learn_from(
 def train_model(  # noqa: PLR0913 - what a model is made of, and where it goes
     recipe: Recipe,
     samples: Samples,
-    held_back: Samples | None,
+    held_out: Samples | None,
     folder: Path,
     seed: int,
     *,
@@ -119,7 +119,7 @@ def train_model(  # noqa: PLR0913 - what a model is made of, and where it goes
     """Train one model into `folder`, or go on with what is there: a network, or the members of an
     ensemble and their mean.
 
-    `held_back` is only looked at: it decides nothing.  `starts` are the members' pretrained
+    `held_out` is only looked at: it decides nothing.  `starts` are the members' pretrained
     networks, if there are any.
     """
     weights = folder / "model.safetensors"
@@ -127,14 +127,14 @@ def train_model(  # noqa: PLR0913 - what a model is made of, and where it goes
         return
     if len(recipe.normalisation) == 1:
         start = starts[0] if starts else None
-        network = train_network(recipe, samples, held_back, folder, seed, pretrained=start)
+        network = train_network(recipe, samples, held_out, folder, seed, pretrained=start)
     else:
         alone = [replace(recipe, normalisation=(grey,)) for grey in recipe.normalisation]
         members = [
             _train_member(
                 member,
                 samples,
-                held_back,
+                held_out,
                 folder / f"member-{number}",
                 seed + _MEMBER_SEEDS * number,
                 starts[number - 1] if starts else None,
@@ -187,7 +187,7 @@ def pretrain(run: Run, samples: Samples) -> tuple[Path, ...]:
 def _train_member(  # noqa: PLR0913, PLR0917 - what a model is made of, and where it goes
     recipe: Recipe,
     samples: Samples,
-    held_back: Samples | None,
+    held_out: Samples | None,
     folder: Path,
     seed: int,
     start: Path | None,
@@ -195,7 +195,7 @@ def _train_member(  # noqa: PLR0913, PLR0917 - what a model is made of, and wher
     """Train one member of an ensemble, or read its weights if it is finished."""
     weights = folder / "model.safetensors"
     if not weights.is_file():
-        network = train_network(recipe, samples, held_back, folder, seed, pretrained=start)
+        network = train_network(recipe, samples, held_out, folder, seed, pretrained=start)
         _keep(network, folder)
         distributed.barrier()
     return load_network(weights, recipe).to(choose_device())
@@ -213,7 +213,7 @@ def _keep(network: ChestNet, folder: Path) -> None:
 def train_network(  # noqa: PLR0913 - what a model is made of, and where it goes
     recipe: Recipe,
     samples: Samples,
-    held_back: Samples | None,
+    held_out: Samples | None,
     folder: Path,
     seed: int,
     *,
@@ -241,7 +241,7 @@ def train_network(  # noqa: PLR0913 - what a model is made of, and where it goes
             size, started = recipe.size_of_epoch(state.epoch), time.perf_counter()
             loss = train_epoch(state, samples, folder.name)
             seconds = time.perf_counter() - started
-            found = None if held_back is None else validate(state.average.network, held_back, size)
+            found = None if held_out is None else validate(state.average.network, held_out, size)
             state.finish_epoch()
             pace = {
                 "seconds": round(seconds, 1),

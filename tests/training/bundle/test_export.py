@@ -76,9 +76,9 @@ def test_a_graph_that_reads_other_metadata_than_its_bundle_says_is_not_opened(
         open_graph(read_bundle(path))
 
 
-def test_the_figures_stand_on_the_held_back_images_alone(bundle_dir: Path, run_dir: Path) -> None:
+def test_the_figures_stand_on_the_held_out_images_alone(bundle_dir: Path, run_dir: Path) -> None:
     run, metrics = load_run(run_dir), json.loads((bundle_dir / "metrics.json").read_text())
-    assert metrics["n"] == metrics["tta"]["n"] == len(run.held_back(0))
+    assert metrics["n"] == metrics["tta"]["n"] == len(run.held_out(0))
     assert metrics["basis"].startswith("one held-out fold of 2 of a split by person: ")
     assert metrics["auroc"] > 0.7
     assert metrics["default_operating_point"] == "balanced"
@@ -110,7 +110,7 @@ def test_the_split_in_the_bundle_tells_what_the_model_learned_from(
 ) -> None:
     run, lines = load_run(run_dir), read_table(bundle_dir / "splits.csv")
     unseen = {line["image_id"] for line in lines if line["fitted"] == "no"}
-    assert unseen == {run.index.rows[i].image_id for i in run.held_back(0)}
+    assert unseen == {run.index.rows[i].image_id for i in run.held_out(0)}
     assert read_bundle(bundle_dir).manifest.training_data.splits_sha256 == file_sha256(
         bundle_dir / "splits.csv"
     )
@@ -161,7 +161,7 @@ def test_cross_validation_lets_each_image_be_predicted_by_the_network_that_never
 ) -> None:
     run, bundle = load_run(folds_run_dir), read_bundle(folds_bundle_dir)
     any_graph = read_bundle(bundle_dir).graph_path
-    held_out = predict_held_out(run, dict.fromkeys(run.held_back_folds, any_graph))
+    held_out = predict_held_out(run, dict.fromkeys(run.held_out_folds, any_graph))
     assert sorted(held_out.position_N) == list(range(len(run.index)))
     assert held_out.view_logit_NK.shape == (len(run.index), 2)
     assert held_out.label_N.tolist() == run.index.label_N[held_out.position_N].tolist()

@@ -55,8 +55,8 @@ def test_folds_are_more_alike_than_those_of_scikit_learn() -> None:
     label_N, group_N = index.label_N, [row.person_group for row in index.rows]
     theirs_N = np.zeros(len(index), dtype=np.int64)
     splitter = StratifiedGroupKFold(5, shuffle=True, random_state=1)
-    for fold, (_, held_back) in enumerate(splitter.split(label_N, label_N, group_N)):
-        theirs_N[held_back] = fold
+    for fold, (_, held_out) in enumerate(splitter.split(label_N, label_N, group_N)):
+        theirs_N[held_out] = fold
 
     ours, theirs = check_folds(index, split_folds(index, 5, seed=1)), check_folds(index, theirs_N)
 

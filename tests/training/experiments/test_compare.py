@@ -71,15 +71,15 @@ def test_all_arms_and_seeds_share_one_split_and_one_cache(compared: tuple[Path, 
     assert {(run / "cache").resolve() for run in runs} == {compared[0] / "cache"}
 
 
-def test_held_back_persons_are_never_copied(compared: tuple[Path, list[str]]) -> None:
+def test_held_out_persons_are_never_copied(compared: tuple[Path, list[str]]) -> None:
     run = load_run(compared[0] / "generated-seed1")
-    held_back = {run.index.rows[i].person_group for i in run.held_back(0)}
+    held_out = {run.index.rows[i].person_group for i in run.held_out(0)}
     group_of = {row.image_id: row.person_group for row in run.index.rows}
 
     sources = [line["source"] for line in read_table(run.path / "fold-0/generated/generated.csv")]
 
     assert len(sources) > 0
-    assert not held_back & {group_of[source] for source in sources}
+    assert not held_out & {group_of[source] for source in sources}
 
 
 def test_a_comparison_has_every_figure_with_its_interval(comparison: dict[str, Any]) -> None:
@@ -93,9 +93,9 @@ def test_a_comparison_has_every_figure_with_its_interval(comparison: dict[str, A
             low, high = figure["ci95"]
             assert low <= figure["value"] <= high or low == pytest.approx(high)
     assert len(pair["mcnemar"]) == 2
-    held_back = int(re.match(r"(\d+) held-out images", comparison["basis"])[1])  # type: ignore[index]
+    held_out = int(re.match(r"(\d+) held-out images", comparison["basis"])[1])  # type: ignore[index]
     for variant in comparison["variants"].values():
-        assert all(np.sum(model["confusion"]) == held_back for model in variant["by_seed"].values())
+        assert all(np.sum(model["confusion"]) == held_out for model in variant["by_seed"].values())
     steps = {
         name: variant["by_seed"]["1"]["steps"] for name, variant in comparison["variants"].items()
     }

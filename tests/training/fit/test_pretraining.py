@@ -72,7 +72,7 @@ def run(folders: list[Path], recipe: Recipe, tmp_path_factory: pytest.TempPathFa
 
 
 def test_only_the_named_source_is_held_out(run: Run) -> None:
-    held_out = np.concatenate([run.held_back(fold) for fold in run.held_back_folds])
+    held_out = np.concatenate([run.held_out(fold) for fold in run.held_out_folds])
 
     assert {run.index.rows[i].source for i in held_out} == {"ward"}
     assert len(held_out) == 16

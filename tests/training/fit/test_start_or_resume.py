@@ -45,7 +45,7 @@ def test_a_run_says_what_it_is_made_of(data_dir: Path, tmp_path: Path) -> None:
     assert [image["image_id"] for image in run.facts["unreadable"]] == ["IM-0009-0001"]
     assert {"python", "torch", "monai"} <= run.facts["tools"].keys()
     assert (len(run.index), len(run.fold_N)) == (12, 12)
-    assert sorted(run.held_back(0).tolist() + run.held_back(1).tolist()) == list(range(12))
+    assert sorted(run.held_out(0).tolist() + run.held_out(1).tolist()) == list(range(12))
 
 
 def test_a_run_is_read_back_as_it_was_opened(data_dir: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_weights_that_were_not_trained_yet_are_missed_by_name(
 ) -> None:
     run = open_run(override(smoke(), ["validation=folds"]), data_dir, tmp_path / "run", COMMAND)
 
-    assert run.held_back_folds == (0, 1)
+    assert run.held_out_folds == (0, 1)
     with pytest.raises(RunError, match="run the training's command again"):
         run.fold_weights(1)
     with pytest.raises(RunError, match="final"):

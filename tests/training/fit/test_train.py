@@ -294,7 +294,7 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
     assert rates[-1] == pytest.approx(0.0)
 
 
-def test_a_held_back_part_without_one_class_has_no_auroc(samples: Samples) -> None:
+def test_a_held_out_part_without_one_class_has_no_auroc(samples: Samples) -> None:
     network = TrainState.start(smoke(), 3, CPU).network
 
     assert validate(network, samples.take(np.array([0, 2, 4])), 32) is None
