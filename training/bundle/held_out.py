@@ -20,7 +20,7 @@ from cxr.graph import Graph, OnnxGraph, Runtime
 from cxr.interpret import PLAIN_PROFILE, Outputs
 from cxr.tta import POLICIES, TtaView
 from training.bundle.onnx_export import trace
-from training.evaluation.corruptions import STRESSES, Image8, corrupted
+from training.evaluation.corruptions import CORRUPTIONS, Image8, corrupted
 from training.evaluation.predict import predict
 from training.fit.batches import open_cache
 from training.fit.late_fusion import encode
@@ -41,7 +41,7 @@ class HeldOut:
     novelty_N: Floats
     cam_Nhw: NDArray[np.float32]
     """Of the plain view."""
-    stressed_logit_N: dict[str, Floats]
+    corrupted_logit_N: dict[str, Floats]
     """Of the plain view of shifted copies (`training.evaluation.corruptions`), by what was done to
     them."""
 
@@ -90,12 +90,12 @@ class Answers:
     """What one graph says of images, in their order: as they are, and of corrupted copies."""
 
     outputs: tuple[Outputs, ...]
-    stressed_logits: dict[str, list[float]]
+    corrupted_logits: dict[str, list[float]]
 
 
 def held_out_progress(images: int) -> "tqdm[Any]":
     """Show how far `answer_images` is, over all images and their copies."""
-    return progress_bar(total=images * (1 + len(STRESSES)), desc="held-out images", unit="image")
+    return progress_bar(total=images * (1 + len(CORRUPTIONS)), desc="held-out images", unit="image")
 
 
 def answer_images(
@@ -113,14 +113,14 @@ def answer_images(
             yield outputs
 
     plain = tuple(counted(predict(graph, images, views, facts)))
-    stressed_logits = {}
-    for name in STRESSES:
+    corrupted_logits = {}
+    for name in CORRUPTIONS:
         copies = ((number, corrupted(name, image_HW, number)) for number, image_HW in images)
-        stressed_logits[name] = [
+        corrupted_logits[name] = [
             float(outputs.logit_N[0])
             for outputs in counted(predict(graph, copies, views[:1], facts, with_map=False))
         ]
-    return Answers(plain, stressed_logits)
+    return Answers(plain, corrupted_logits)
 
 
 def join_answers(
@@ -139,8 +139,8 @@ def join_answers(
         np.array([one.novelty_N[0] for one in outputs], dtype=np.float64),
         np.stack([one.cam_Nhw[0] for one in outputs]),
         {
-            name: np.array([logit for part in parts for logit in part.stressed_logits[name]])
-            for name in STRESSES
+            name: np.array([logit for part in parts for logit in part.corrupted_logits[name]])
+            for name in CORRUPTIONS
         },
     )
 

@@ -50,7 +50,7 @@ class FittedProfile:
 def fit_profile(held_out: HeldOut, name: str) -> FittedProfile:
     """Fit calibration and thresholds of the plain view, or of a TTA policy, and measure them."""
     logit_N = held_out.logit(name)
-    copies = Copies(held_out.label_N, {_CLEAN: logit_N} | held_out.stressed_logit_N)
+    copies = Copies(held_out.label_N, {_CLEAN: logit_N} | held_out.corrupted_logit_N)
     fit = fit_cautiously(copies)
     points = operating_points(copies.label_KN, copies.logit_KN, copies=len(copies.logit_N))
     thresholds = {key: fit.calibration.probability(point.logit) for key, point in points.items()}
@@ -103,7 +103,7 @@ def robustness_figures(held_out: HeldOut) -> Robustness:
     logit 0.
     """
     label_N = held_out.label_N
-    logits = {_CLEAN: held_out.logit(PLAIN_PROFILE)} | held_out.stressed_logit_N
+    logits = {_CLEAN: held_out.logit(PLAIN_PROFILE)} | held_out.corrupted_logit_N
     figures = {
         name: CorruptionFigures(
             auroc=auroc(label_N, logit_N),

@@ -74,7 +74,7 @@ def _to_uint8(grey_HW: NDArray[np.float64]) -> Image8:
     return np.rint(np.clip(grey_HW, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-STRESSES: dict[str, Corruption] = {
+CORRUPTIONS: dict[str, Corruption] = {
     "gamma 0.6": partial(_gamma, 0.6),
     "gamma 1.6": partial(_gamma, 1.6),
     "contrast 0.6": partial(_contrast, 0.6),
@@ -90,4 +90,4 @@ STRESSES: dict[str, Corruption] = {
 
 def corrupted(name: str, image_HW: Image8, number: int) -> Image8:
     """Return the corrupted copy of image `number` of a data set: the same one each time."""
-    return STRESSES[name](image_HW, np.random.default_rng([number, *name.encode()]))
+    return CORRUPTIONS[name](image_HW, np.random.default_rng([number, *name.encode()]))

@@ -92,34 +92,34 @@ def measure_novelty(
     """
     spec, limits = bundle.manifest.preprocess, bundle.manifest.novelty
     found = [image for folder in folders for image in find_ood_images(folder, spec)]
-    foreign = [
+    ood_images = [
         *make_ood_images(spec),
         *(image for number, each in enumerate(radiographs.samples) for image in turn(each, number)),
         *(image for image in found if isinstance(image, OodImage)),
     ]
     novelty_N = np.array(radiographs.novelty)
     own = _shares(novelty_N, np.array(radiographs.is_odd, dtype=np.bool_), limits)
-    novelty_M, odd_M = _answer(graph, [image.image_HW for image in foreign])
+    novelty_M, odd_M = _answer(graph, [image.image_HW for image in ood_images])
 
     def figures(places: Sequence[int], origin: str | None = None) -> OodFigures:
         shares = _shares(novelty_M[places], odd_M[places], limits)
         measured = OodFigures(
             **shares.as_json(),
-            n_objects=count_objects([foreign[place].image_HW for place in places]),
+            n_objects=count_objects([ood_images[place].image_HW for place in places]),
             auroc=_auroc_of(novelty_M[places], novelty_N),
         )
         return measured if origin is None else measured.changed(origin=origin)
 
     of_origin = {
-        origin: [place for place, image in enumerate(foreign) if image.origin == origin]
+        origin: [place for place, image in enumerate(ood_images) if image.origin == origin]
         for origin in _TOTALS
     }
     return NoveltyGate(
         basis=basis,
         radiographs=own,
         kinds={
-            kind: figures(places, foreign[places[0]].origin)
-            for kind, places in by_kind(foreign).items()
+            kind: figures(places, ood_images[places[0]].origin)
+            for kind, places in by_kind(ood_images).items()
         },
         origins={
             _TOTALS[origin]: figures(places) for origin, places in of_origin.items() if places

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from training.data.index import read_table, write_table
-from training.evaluation.corruptions import STRESSES, corrupted
+from training.evaluation.corruptions import CORRUPTIONS, corrupted
 from training.fit.batches import open_samples, plain_batches
 from training.fit.device import choose_device
 from training.fit.run_dir import Run, load_network
 from training.stats.metrics import Floats, Labels01
 
-READINGS = ("plain", *STRESSES)
+READINGS = ("plain", *CORRUPTIONS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.evaluation.corruptions import STRESSES, corrupted
+from training.evaluation.corruptions import CORRUPTIONS, corrupted
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def image_HW() -> NDArray[np.uint8]:
     return image_HW
 
 
-@pytest.mark.parametrize("name", STRESSES)
-def test_a_stressed_copy_keeps_shape_and_type_and_is_another_picture(
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corrupted_copy_keeps_shape_and_type_and_is_another_picture(
     name: str, image_HW: NDArray[np.uint8]
 ) -> None:
     copy_HW = corrupted(name, image_HW, 7)
@@ -27,8 +27,8 @@ def test_a_stressed_copy_keeps_shape_and_type_and_is_another_picture(
     assert np.corrcoef(copy_HW.ravel(), image_HW.ravel())[0, 1] > 0.8
 
 
-@pytest.mark.parametrize("name", STRESSES)
-def test_an_image_is_stressed_in_the_same_way_each_time(
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_an_image_is_corrupted_in_the_same_way_each_time(
     name: str, image_HW: NDArray[np.uint8]
 ) -> None:
     assert np.array_equal(corrupted(name, image_HW, 7), corrupted(name, image_HW, 7))

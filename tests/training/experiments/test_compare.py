@@ -10,7 +10,7 @@ import pytest
 
 from training.__main__ import main
 from training.data.index import read_table
-from training.evaluation.corruptions import STRESSES
+from training.evaluation.corruptions import CORRUPTIONS
 from training.experiments.variants import split_variants, variant_recipe_of
 from training.fit.run_dir import load_run
 from training.recipe.catalogue import smoke
@@ -103,10 +103,10 @@ def test_a_comparison_has_every_figure_with_its_interval(comparison: dict[str, A
     assert comparison["verdict"].startswith("Fewer than 3 seeds")
 
 
-def test_logits_of_plain_and_stressed_images_are_kept(compared: tuple[Path, list[str]]) -> None:
+def test_logits_of_plain_and_corrupted_images_are_kept(compared: tuple[Path, list[str]]) -> None:
     lines = read_table(compared[0] / "sampler-seed1/held_back.csv")
 
-    assert list(lines[0]) == ["image_id", "person_group", "label", "plain", *STRESSES]
+    assert list(lines[0]) == ["image_id", "person_group", "label", "plain", *CORRUPTIONS]
     assert any(line["plain"] != line["gamma 0.6"] for line in lines)
 
 
