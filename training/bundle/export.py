@@ -153,7 +153,7 @@ def _check_graph(path: Path, run: Run, network: ChestNet, cam: Cam, max_bytes: i
 def _parity(graph: Graph, run: Run, network: ChestNet, cam: Cam) -> Parity:
     image_NHW = np.concatenate([_held_out_images(run), edge_images(run.recipe.size)])
     metadata_NM = None
-    if network.num_facts:  # of every fact some are known, and every image has others
+    if network.num_facts:  # of every metadata feature some are known, and every image has others
         rows = run.index.rows
         metadata_NM = forget_some(
             encode([rows[i % len(rows)] for i in range(len(image_NHW))]), np.random.default_rng(0)

@@ -22,7 +22,7 @@ _PHANTOM_SIZES = ((1024, 1024), (1140, 912), (700, 1100), (300, 256), (2048, 176
 _EDGES = (0, 1, 2)
 """Of the edge images, those whose answers stay tame on every engine: black, white, a ramp."""
 
-_FACTS = (
+_METADATA = (
     Metadata(58.0, "M", "PA"),
     Metadata(31.0, "F", "AP"),
     Metadata(),
@@ -48,7 +48,7 @@ def make_golden(graph: Graph, spec: PreprocessSpec) -> Golden:
     """
     image_NHW = golden_images(spec)
     metadata_NM = (
-        encode_metadata_features(_FACTS[i % len(_FACTS)] for i in range(len(image_NHW)))
+        encode_metadata_features(_METADATA[i % len(_METADATA)] for i in range(len(image_NHW)))
         if graph.num_facts
         else None
     )

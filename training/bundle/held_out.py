@@ -74,13 +74,13 @@ def predict_held_out(run: Run, graphs: Mapping[int, Path]) -> HeldOut:
     """Run every held-out fold through its graph of `fold_graphs`."""
     views = POLICIES[run.recipe.tta_policy]
     position_N = np.concatenate([run.held_out(fold) for fold in run.held_out_folds])
-    images_NHW, facts = open_cache(run), facts_of(run)
+    images_NHW, metadata_at = open_cache(run), metadata_of(run)
     parts = []
     with held_out_progress(len(position_N)) as progress:
         for fold, path in graphs.items():
             graph = OnnxGraph(path, Runtime(threads=run.recipe.threads))
             images = [(int(number), images_NHW[number]) for number in run.held_out(fold)]
-            parts.append(answer_images(graph, images, views, facts, progress))
+            parts.append(answer_images(graph, images, views, metadata_at, progress))
     groups = [run.index.rows[i].person_group for i in position_N]
     return join_answers(position_N, run.index.label_N[position_N], groups, parts)
 
@@ -102,7 +102,7 @@ def answer_images(
     graph: Graph,
     images: Sequence[tuple[int, Image8]],
     views: Sequence[TtaView],
-    facts: Callable[[int], NDArray[np.float32]],
+    metadata_at: Callable[[int], NDArray[np.float32]],
     progress: "tqdm[Any]",
 ) -> Answers:
     """Run images, each with its number in the data set, through a graph, and their copies."""
@@ -112,13 +112,13 @@ def answer_images(
             progress.update()
             yield outputs
 
-    plain = tuple(counted(predict(graph, images, views, facts)))
+    plain = tuple(counted(predict(graph, images, views, metadata_at)))
     corrupted_logits = {}
     for name in CORRUPTIONS:
         copies = ((number, corrupted(name, image_HW, number)) for number, image_HW in images)
         corrupted_logits[name] = [
             float(outputs.logit_N[0])
-            for outputs in counted(predict(graph, copies, views[:1], facts, with_map=False))
+            for outputs in counted(predict(graph, copies, views[:1], metadata_at, with_map=False))
         ]
     return Answers(plain, corrupted_logits)
 
@@ -145,7 +145,7 @@ def join_answers(
     )
 
 
-def facts_of(run: Run) -> Callable[[int], NDArray[np.float32]]:
+def metadata_of(run: Run) -> Callable[[int], NDArray[np.float32]]:
     """Return a function from a position in the run directory's index to the metadata features of
     that image.
     """

@@ -32,7 +32,7 @@ from training.bundle.bf16 import (
     openvino_is_installed,
 )
 from training.bundle.convert_precision import CONVERTERS, StoredPrecision
-from training.bundle.held_out import HeldOut, facts_of
+from training.bundle.held_out import HeldOut, metadata_of
 from training.bundle.precision_cost import Cost, calibration_positions, cost_gates, measure_cost
 from training.bundle.release_gates.gate import TOLERANCES, ReleaseGate, agreement_gate
 from training.bundle.release_gates.graph_gates import file_gates
@@ -56,7 +56,7 @@ class Reference:
         """Answer each held-out image by the graph that `open_fold` returns for its fold, and
         compare.
         """
-        images_NHW, views, facts = open_cache(self.run), (PLAIN,), facts_of(self.run)
+        images_NHW, views, metadata_at = open_cache(self.run), (PLAIN,), metadata_of(self.run)
         parts = [
             outputs
             for fold, path in self.graphs.items()
@@ -64,7 +64,7 @@ class Reference:
                 open_fold(fold, path),
                 ((i, images_NHW[i]) for i in self.run.held_out(fold)),
                 views,
-                facts,
+                metadata_at,
             )
         ]
         held_out = self.held_out

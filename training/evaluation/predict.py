@@ -24,22 +24,24 @@ def predict(
     graph: Graph,
     images: Iterable[tuple[Key, NDArray[np.uint8]]],
     views: Sequence[TtaView],
-    facts: Callable[[Key], NDArray[np.float32]] | None = None,
+    metadata_of: Callable[[Key], NDArray[np.float32]] | None = None,
     *,
     with_map: bool = True,
 ) -> Iterator[tuple[Key, Outputs]]:
     """Answer images (uint8 [H, W]) in order. Yield each key and the outputs of its views, the plain
     view first.
 
-    `facts` returns `metadata_M` of a key, for graphs that read it. `with_map` says whether maps are
-    wanted.
+    `metadata_of` returns `metadata_M` of a key, for graphs that read it. `with_map` says whether
+    maps are wanted.
     """
     waiting = iter(images)
     while chunk := list(islice(waiting, max(1, _MAX_BATCH // len(views)))):
         batch_NHW = np.concatenate([make_views(image_HW, views) for _, image_HW in chunk])
         metadata_NM = None
-        if facts is not None and graph.num_facts:
-            metadata_NM = np.repeat(np.stack([facts(key) for key, _ in chunk]), len(views), axis=0)
+        if metadata_of is not None and graph.num_facts:
+            metadata_NM = np.repeat(
+                np.stack([metadata_of(key) for key, _ in chunk]), len(views), axis=0
+            )
         outputs = graph.run(batch_NHW, metadata_NM, with_map=with_map)
         for number, (key, _) in enumerate(chunk):
             mine = slice(number * len(views), (number + 1) * len(views))

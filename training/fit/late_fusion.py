@@ -14,11 +14,11 @@ from cxr.metadata_features import encode_metadata_features
 from cxr.radiograph import Metadata
 from training.data.index import IndexRow
 
-_FACT_M = np.array([0, 0, 1, 1, 2, 2])
+_VALUE_M = np.array([0, 0, 1, 1, 2, 2])
 """The value that each column belongs to: age, sex or view."""
 
 _FORGOTTEN = 0.3
-"""Share of the facts that training takes away, so that a network knows what to make of their
+"""Share of the metadata that training takes away, so that a network knows what to make of its
 absence."""
 
 
@@ -34,4 +34,4 @@ def encode(rows: Sequence[IndexRow]) -> NDArray[np.float32]:
 def forget_some(metadata_NM: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Drop each metadata value of each image at random."""
     forgotten_NF = rng.random((len(metadata_NM), 3)) < _FORGOTTEN
-    return np.where(forgotten_NF[:, _FACT_M], np.float32(0), metadata_NM)
+    return np.where(forgotten_NF[:, _VALUE_M], np.float32(0), metadata_NM)

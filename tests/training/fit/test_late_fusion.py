@@ -41,7 +41,7 @@ def test_no_rows_are_an_empty_table() -> None:
     assert encode([]).shape == (0, len(COLUMNS))
 
 
-def test_training_forgets_three_facts_in_ten_and_each_of_them_whole() -> None:
+def test_training_forgets_three_features_in_ten_and_each_of_them_whole() -> None:
     forgotten_NM = (
         forget_some(np.ones((4000, len(COLUMNS)), np.float32), np.random.default_rng(1)) == 0
     )
