@@ -37,7 +37,7 @@ _BURST_SECONDS = 10.0
 """Seconds' worth of calls that may come at once."""
 
 _OPEN = re.compile(
-    r"/(livez|readyz|startupz|v2|v2/health/(live|ready)|metrics|openapi\.json|docs|docs/.*|[\w-]+\.(html|css|js|svg|png|ico|woff2|dcm))?"
+    r"/(livez|readyz|v2|v2/health/(live|ready)|metrics|openapi\.json|docs|docs/.*|[\w-]+\.(html|css|js|svg|png|ico|woff2|dcm))?"
 )
 
 

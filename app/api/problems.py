@@ -232,8 +232,8 @@ def _list_faults(faults: Sequence[dict[str, object]]) -> str:
 
 def _fault(fault: dict[str, object]) -> str:
     """Describe the fault of one parameter, without its value."""
-    admitted = fault["loc"]
-    name = str(admitted[-1])[:64] if isinstance(admitted, Sequence) and admitted else "request"
+    location = fault["loc"]
+    name = str(location[-1])[:64] if isinstance(location, Sequence) and location else "request"
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no such parameter"
     return f"{name}: {str(fault['msg']).removeprefix('Value error, ')}"

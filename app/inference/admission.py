@@ -1,12 +1,12 @@
-"""Whether an upload that comes now can be answered in time; the rest is refused before its body is
-read.
+"""Whether an upload that comes now can be answered in time. One that can't is refused before its
+body is read.
 
     expected = pace * (work of all uploads in flight + its own work) + margin
 
 Work is estimated from the file's length and the number of views; `LatencyBias` learns how
-long it takes in the present weather of the machine. If nothing is in flight, an upload is admitted,
-whatever was learned before. What is in flight is counted in whole numbers, so that it comes back to
-nothing.
+long it takes while the machine is as busy as now. If nothing is in flight, an upload is admitted,
+whatever was learned before. What is in flight is counted in whole numbers, so that the count ends
+at exactly 0.
 """
 
 import math
@@ -23,8 +23,8 @@ from app.inference.queue_capacity import QueueCapacity
 from app.inference.stall_watch import BEAT_S, StallWatch
 
 _BRISK_S = 0.25
-"""Seconds for which a body on its way counts as in flight: a slower one holds nobody up, and can't
-be made to."""
+"""Seconds for which a body on its way counts as in flight. A slower sender must not make the
+service refuse others."""
 
 _CALM_S = 1.0
 """Seconds after a refusal for which the service counts as crowded."""
@@ -75,10 +75,10 @@ class InFlight:
     is_begun: bool = False
 
     def start_by(self, seconds: float) -> float:
-        """Return when a step that takes so long is worth no start any more.
+        """Return the latest time at which a step that takes so long may begin.
 
-        An upload that waited for nobody, and the first half of the time, are never given away: an
-        estimate may be wrong.
+        An estimate may be wrong. So a step may always begin in the first half of the time, and at
+        any time before the deadline if the upload waited for no other.
         """
         if not self.ahead_s:
             return self.deadline
@@ -236,7 +236,8 @@ class Admission:
         now = self._note_time()
         took_s = now - upload.since - (self._stalls.total_s - upload.stalled_s)
         self.pace.observe(now, upload.ahead_s + upload.work.own_s, took_s)
-        self._mean_shared_s += (1 - _MEMORY) * (upload.work.shared_s - self._mean_shared_s)
+        share = 1 - _MEMORY if self._mean_shared_s else 1.0
+        self._mean_shared_s += share * (upload.work.shared_s - self._mean_shared_s)
 
     def _note_time(self) -> float:
         """Return the time, and look whether the process stood still before it."""

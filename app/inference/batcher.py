@@ -230,21 +230,15 @@ class Batcher:
         try:
             rows = await self._run_graph(batch)
         except GraphError:
-            await self._run_singly(batch)
+            if len(batch) == 1:
+                logger.exception("the graph failed on an image")
+                batch[0][0].fail(InferenceFailed("The model could not answer for this image."))
+                return
+            for item in batch:
+                if not item[0].answer.done():
+                    await self._run([item])
         else:
             for (pending, index), row in zip(batch, rows, strict=True):
-                pending.settle(index, row)
-
-    async def _run_singly(self, batch: Sequence[Item]) -> None:
-        for pending, index in batch:
-            if pending.answer.done():
-                continue
-            try:
-                (row,) = await self._run_graph([(pending, index)])
-            except GraphError:
-                logger.exception("the graph failed on an image")
-                pending.fail(InferenceFailed("The model could not answer for this image."))
-            else:
                 pending.settle(index, row)
 
     async def _run_graph(self, batch: Sequence[Item]) -> list[Outputs]:

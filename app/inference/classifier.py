@@ -106,9 +106,11 @@ class Classifier:
         return draining + store + self.faults() + self._pauses() + decoders
 
     def _pauses(self) -> list[str]:
-        """Say why the device process does not answer now, each reason once."""
-        reasons = [queue.capacity.pause_reason for queue in self._queues.values()]
-        return list(dict.fromkeys(reason for reason in reasons if reason))
+        """Say why the device process does not answer for the default model now."""
+        name = self._settings.default_model
+        current = {model.current for model in self.store.models if model.name == name}
+        queues = [queue for version, queue in self._queues.items() if version in current]
+        return [queue.capacity.pause_reason for queue in queues if queue.capacity.pause_reason]
 
     @contextmanager
     def choose(

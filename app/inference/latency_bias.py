@@ -32,7 +32,7 @@ _LEAST_S = 1e-6
 
 
 class LatencyBias:
-    """Seconds that a piece of work takes in the present weather of the machine."""
+    """Seconds that a piece of work takes while the machine is as busy as now."""
 
     def __init__(self) -> None:
         self._times: deque[float] = deque(maxlen=_WINDOW)

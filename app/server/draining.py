@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from signal import SIG_IGN
 from types import FrameType
@@ -31,7 +31,7 @@ was read. Only a connection that was silent all this time can lose one."""
 class DrainingServer(uvicorn.Server):
     """A server that goes on answering for a while after SIGTERM, when `on_drain` was called.
 
-    The coroutines `alongside` start before the models load and are cancelled at the end.
+    The coroutines in `alongside` start before the models load and are cancelled at the end.
     """
 
     def __init__(
@@ -41,19 +41,18 @@ class DrainingServer(uvicorn.Server):
         drain_seconds: float,
         on_drain: Callable[[], None],
         shares_port: bool = False,
-        alongside: Sequence[Coroutine[None, None, None]] = (),
     ) -> None:
         super().__init__(config)
         self._drain_seconds = drain_seconds
         self._on_drain = on_drain
         self._shares_port = shares_port
-        self._alongside = alongside
+        self.alongside: list[Coroutine[None, None, None]] = []
         self._closes_at = math.inf
         self._acceptors: tuple[Acceptor, ...] = ()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, and run the coroutines `alongside`."""
-        tasks = [asyncio.create_task(coroutine) for coroutine in self._alongside]
+        tasks = [asyncio.create_task(coroutine) for coroutine in self.alongside]
         try:
             with self._on_hangup():
                 await super().serve(sockets)

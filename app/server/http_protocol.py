@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.api.answer_budget import ABORT
 from app.api.throttle import IS_HERE
 from app.api.upload import ON_LEAVE
+from app.errors import Overloaded
 from app.server.backpressure import PipelineFlow
 from app.server.client_left import has_left, is_here
 from app.server.open_connections import ConnectionLimits, UnreadAnswer, make_room
@@ -85,7 +86,9 @@ class ProblemProtocol(HttpToolsProtocol):
         is_full = len(self.connections) > self.limits.max_connections
         if is_full and not make_room(self.connections, self, self.metrics):  # type: ignore[arg-type]
             self.metrics.dropped_connections.labels("refused").inc()
-            self._refuse(Refusal("overloaded", "Too many connections are open."))
+            detail = "Too many connections are open."
+            status = self.limits.overload_status
+            self._refuse(Refusal(Overloaded.code, detail, status=status))
         else:
             self._await_headers()
 

@@ -37,6 +37,8 @@ class ConnectionLimits:
     header_timeout_s: float = 10.0
     send_timeout_s: float = 10.0
     max_connections: int = 1000
+    overload_status: int = 503
+    """Of the answer to a connection that is one too many."""
     last_look_s: float = 0.05
     """Between the end of a wait and its consequence. If this process stood still, its timers are
     due before it reads what clients sent meanwhile."""
@@ -111,7 +113,9 @@ def make_room(connections: Collection[Connection], newest: Connection, metrics: 
     waiting = [
         (connection.waits_since, id(connection), connection)
         for connection in connections
-        if connection is not newest and connection.waits_since is not None
+        if connection is not newest
+        and connection.waits_since is not None
+        and not connection.transport.is_closing()  # it made room for another one already
     ]
     if not waiting:
         return False

@@ -55,14 +55,10 @@ def make_server(
     service = app.state.service
     metrics = service.metrics
     log.on_drop = metrics.dropped_log_lines.inc
-    alongside = []
-    if worker_slot is not None:
-        metrics.replaced_workers.inc(worker_slot.replaces)
-        alongside.append(worker_slot.send_heartbeats(lambda: not service.classifier.faults()))
     limits = _connection_limits(settings)
     config = uvicorn.Config(
         app,
-        loop="auto",  # uvloop where it is installed
+        loop="auto",  # uvloop if it is installed
         http=make_protocol(limits, metrics),
         ws="none",
         lifespan="on",
@@ -77,11 +73,14 @@ def make_server(
         drain_seconds=settings.drain_seconds,
         on_drain=service.classifier.drain,
         shares_port=worker_slot is not None,
-        alongside=alongside,
     )
-    alongside.append(
+    server.alongside.append(
         watch_unread_answers(server.server_state.connections, limits.send_timeout_s, metrics)
     )
+    if worker_slot is not None:
+        metrics.replaced_workers.inc(worker_slot.replaces)
+        heartbeats = worker_slot.send_heartbeats(lambda: not service.classifier.faults())
+        server.alongside.append(heartbeats)
     return server
 
 
@@ -90,4 +89,5 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
         settings.header_timeout_seconds,
         settings.send_timeout_seconds,
         usable_connections(settings.max_connections),
+        int(settings.overload_status),
     )

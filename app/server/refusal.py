@@ -7,6 +7,7 @@ from httptools import parse_url
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from app.api.problems import PROBLEM_MEDIA_TYPE, make_problem
+from app.errors import Overloaded
 from app.telemetry import Metrics, choose_request_id, log_unread
 
 Headers = list[tuple[bytes, bytes]]
@@ -22,15 +23,19 @@ class Refusal:
     code: str
     detail: str
     counts: bool = True
+    status: int | None = None
+    """Where it differs from the status of the code."""
 
     def write(self, metrics: Metrics) -> bytes:
         """Return the whole answer, counted and logged."""
         problem = make_problem(self.code, self.detail, request_id=choose_request_id(None))
+        if self.status is not None:
+            problem = problem.model_copy(update={"status": self.status})
         if self.counts:
             metrics.count_unread(self.code, problem.status)
             log_unread(problem.request_id, problem.status)
         body = problem.model_dump_json().encode()
-        retry = "retry-after: 1\r\n" if problem.status == 503 else ""
+        retry = "retry-after: 1\r\n" if self.code == Overloaded.code else ""
         head = (
             f"content-type: {PROBLEM_MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n{retry}"
             f"x-request-id: {problem.request_id}\r\nconnection: close\r\n\r\n"

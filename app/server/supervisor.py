@@ -65,7 +65,7 @@ class SupervisionLimits:
 
 
 @dataclass(slots=True)
-class _Worker:
+class _Slot:
     """One slot: its current process, if any, and its history."""
 
     number: int
@@ -101,8 +101,8 @@ class Supervisor:
         self._context = multiprocessing.get_context(
             "spawn"
         )  # a worker starts from nothing, as a single service does
-        self._workers = [_Worker(number) for number in range(settings.workers)]
-        self._device = _Worker(settings.workers, is_device=True)
+        self._workers = [_Slot(number) for number in range(settings.workers)]
+        self._device = _Slot(settings.workers, is_device=True)
         self._slots = [*([self._device] if settings.has_device_process else []), *self._workers]
         self._device_address: Path | None = None
         self._signals: deque[int] = deque()
@@ -137,7 +137,7 @@ class Supervisor:
                 for slot in self._slots:
                     own = device.listener if device and slot.is_device else listener
                     self._supervise(slot, own, folder)
-                heartbeats: dict[object, _Worker] = {
+                heartbeats: dict[object, _Slot] = {
                     slot.heartbeat: slot for slot in self._slots if slot.heartbeat
                 }
                 for heartbeat in wait(
@@ -164,7 +164,7 @@ class Supervisor:
             else:
                 slot.last_heartbeat = now
 
-    def _supervise(self, slot: _Worker, listener: socket.socket, folder: Path) -> None:
+    def _supervise(self, slot: _Slot, listener: socket.socket, folder: Path) -> None:
         """Start a slot's worker, or replace one that died, hangs, or did not end in time."""
         now, limits = time.monotonic(), self._limits
         if slot.process is None:
@@ -186,12 +186,12 @@ class Supervisor:
             slot.process.join()
             self._reap(slot, folder)
 
-    def _is_unused_device(self, device: _Worker) -> bool:
+    def _is_unused_device(self, device: _Slot) -> bool:
         """Tell whether the device process is to end now, and was not told so."""
         is_used = any(worker.process for worker in self._workers)
         return self._is_ending and not is_used and device.ends_by == float("inf")
 
-    def _start(self, slot: _Worker, listener: socket.socket) -> None:
+    def _start(self, slot: _Slot, listener: socket.socket) -> None:
         slot.heartbeat, far_end = self._context.Pipe(duplex=False)
         worker_slot = WorkerSlot(
             slot.number,
@@ -212,7 +212,7 @@ class Supervisor:
             extra={"worker": slot.number, "pid": slot.process.pid},
         )
 
-    def _read_heartbeat(self, slot: _Worker) -> None:
+    def _read_heartbeat(self, slot: _Slot) -> None:
         """Read a worker's heartbeats; tell a faulty worker to finish and end."""
         assert slot.heartbeat is not None
         assert slot.process is not None
@@ -234,10 +234,10 @@ class Supervisor:
             )
             self._signal_worker(slot, signal.SIGINT, within_s=self._kill_after_s)
 
-    def _silence(self, slot: _Worker, now: float) -> float:
+    def _silence(self, slot: _Slot, now: float) -> float:
         return now - (slot.last_heartbeat or slot.started)
 
-    def _reap(self, slot: _Worker, folder: Path) -> None:
+    def _reap(self, slot: _Slot, folder: Path) -> None:
         """Clean up after a dead worker, and set the time of the next start."""
         assert slot.process is not None
         lived_s, status = time.monotonic() - slot.started, slot.process.exitcode
@@ -270,7 +270,7 @@ class Supervisor:
         for slot in self._workers:
             self._signal_worker(slot, sig, within_s=drain_s + self._kill_after_s)
 
-    def _signal_worker(self, slot: _Worker, sig: int, *, within_s: float) -> None:
+    def _signal_worker(self, slot: _Slot, sig: int, *, within_s: float) -> None:
         if slot.process is not None and slot.process.is_alive():
             slot.ends_by = time.monotonic() + within_s
             with suppress(ProcessLookupError):

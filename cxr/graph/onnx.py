@@ -79,7 +79,7 @@ class OnnxGraph:
         try:
             bound = self._take(shape)
             outputs = bound.run(self._run_options, batch_NHW, metadata_NM, with_map=with_map)
-        except Exception as exc:  # as above
+        except Exception as exc:  # an engine raises errors of its own classes
             raise GraphError(f"ONNX Runtime could not run the batch: {type(exc).__name__}") from exc
         self._idle[shape].put(bound)
         return outputs

@@ -16,7 +16,7 @@ from app.api.bulk_priority import Slack
 from app.api.cached_metrics import CachedMetrics
 from app.api.decimal_number import DecimalNumber
 from app.api.upload_budget import UploadBudget
-from app.errors import MalformedRequest, NotAcceptable
+from app.errors import MalformedRequest, NotAcceptable, NotReady
 from app.inference.classifier import Classifier
 from app.settings import Settings
 from app.telemetry import Metrics
@@ -33,6 +33,12 @@ class Service:
     slack: Slack
     answer_budget: AnswerBudget
     cached_metrics: CachedMetrics
+
+
+def refuse(reasons: list[str]) -> None:
+    """Raise `NotReady` if there are reasons."""
+    if reasons:
+        raise NotReady(" ".join(reasons))
 
 
 def service_of(request: Request) -> Service:

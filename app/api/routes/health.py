@@ -4,9 +4,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.api.model_answers import LivenessAnswer, ReadinessAnswer
-from app.api.routes.dependencies import ServiceOf
+from app.api.routes.dependencies import ServiceOf, refuse
 from app.api.routes.openapi_texts import problem_responses
-from app.errors import NotReady
 from app.inference.load_report import report
 
 router = APIRouter(tags=["health"])
@@ -14,8 +13,8 @@ router = APIRouter(tags=["health"])
 
 @router.get("/livez", summary="Is the process sound?", responses=problem_responses("not_ready"))
 async def livez(service: ServiceOf) -> LivenessAnswer:
-    """Answer 200 while the event loop runs and no run slot has died; else a restart helps."""
-    _refuse(service.classifier.faults())
+    """Answer 200 while the event loop runs and no runner has died; else a restart helps."""
+    refuse(service.classifier.faults())
     return LivenessAnswer()
 
 
@@ -24,7 +23,7 @@ async def livez(service: ServiceOf) -> LivenessAnswer:
 )
 async def readyz(service: ServiceOf) -> ReadinessAnswer:
     """Answer 200 while the default model serves, else 503 with the reasons."""
-    _refuse(service.classifier.unready_reasons())
+    refuse(service.classifier.unready_reasons())
     return ReadinessAnswer(notes=service.classifier.store.notes)
 
 
@@ -39,8 +38,3 @@ async def metrics(request: Request, service: ServiceOf) -> Response:
     report(service.classifier, service.metrics)
     body, media_type = await service.cached_metrics.text(request.headers.get("accept", ""))
     return Response(body, headers={"content-type": media_type})
-
-
-def _refuse(reasons: list[str]) -> None:
-    if reasons:
-        raise NotReady(" ".join(reasons))

@@ -16,12 +16,12 @@ from app.api.open_inference_metadata import (
     ServerMetadata,
 )
 from app.api.routes.admit_upload import admit_upload
-from app.api.routes.dependencies import Deadline, EachOnce, Service, ServiceOf
+from app.api.routes.dependencies import Deadline, EachOnce, Service, ServiceOf, refuse
 from app.api.routes.fast_route import FastRoute
 from app.api.routes.openapi_texts import INFER_BODY, PREDICT_CODES, infer_responses
 from app.api.schemas import ImageParameters
 from app.api.upload import read_body, while_connected
-from app.errors import NotReady, UnknownModel
+from app.errors import UnknownModel
 from app.inference.classifier import by_deadline
 from app.models.store import ServedVersion
 from app.telemetry import current_request_id
@@ -49,7 +49,7 @@ async def server_metadata(request: Request) -> ServerMetadata:
 @router.get("/health/live", summary="Is the process sound?", responses=infer_responses("not_ready"))
 async def live(service: ServiceOf) -> Live:
     """Answer as `/livez` does."""
-    _refuse(service.classifier.faults())
+    refuse(service.classifier.faults())
     return Live()
 
 
@@ -60,7 +60,7 @@ async def live(service: ServiceOf) -> Live:
 )
 async def ready(service: ServiceOf) -> Ready:
     """Answer as `/readyz` does."""
-    _refuse(service.classifier.unready_reasons())
+    refuse(service.classifier.unready_reasons())
     return Ready()
 
 
@@ -182,8 +182,3 @@ def _served(service: Service, name: str, version: str | None = None) -> ServedVe
     if version not in (None, str(current.manifest.version)):
         raise UnknownModel(f"Version {current.manifest.version} of this model answers, no other.")
     return current
-
-
-def _refuse(reasons: list[str]) -> None:
-    if reasons:
-        raise NotReady(" ".join(reasons))

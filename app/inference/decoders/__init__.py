@@ -139,20 +139,21 @@ class Decoders:
         loop = asyncio.get_running_loop()
 
         def learn(seconds: float) -> None:
-            loop.call_soon_threadsafe(self._times.observe, len(data), seconds)
+            if preparation.preview_side is None:  # pictures take their own time
+                self._times.observe(len(data), seconds)
 
         async with self._in_hand:
             task = UploadTask(
-                data, preparation, start_by, step, learn, self.seconds(len(data)), run_s,
-                loop.create_future(),
+                data, preparation, start_by, step,
+                lambda seconds: loop.call_soon_threadsafe(learn, seconds),
+                self.seconds(len(data)), run_s, loop.create_future(),
             )  # fmt: skip
             self._threads.submit(task)
             try:
                 done = await task.answer
             finally:
                 task.is_wanted = False
-        if preparation.preview_side is None:  # pictures take their own time
-            self._times.observe(len(data), done[0].seconds)
+        learn(done[0].seconds)
         return done
 
     async def prepare_in_worker(

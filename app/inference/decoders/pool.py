@@ -133,7 +133,7 @@ class WorkerPool:
             seconds: how long decoding may take by the file's headers, if they were read.
 
         Raises:
-            ImageError: what is wrong with the file; `DecodeLimit` where it took too long or too
+            ImageError: what is wrong with the file; `DecodeLimit` if it took too long or too
                 much memory.
             NotReady: the pool has died.
             Overloaded: the file would wait beyond its deadline, or too many files wait.

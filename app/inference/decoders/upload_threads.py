@@ -153,10 +153,8 @@ class UploadThreads:
 
     def close(self) -> None:
         """Let the threads end after the work that they have in hand."""
-        for answer in (
-            *(one.answer for one in self._uploads),
-            *(one.answer for one in self._steps),
-        ):
+        uploads, steps = self._uploads.copy(), self._steps.copy()  # threads go on taking from them
+        for answer in (*(one.answer for one in uploads), *(one.answer for one in steps)):
             answer.cancel()
         for _ in range(self._num_threads):
             self._work.put(False)

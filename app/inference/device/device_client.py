@@ -182,7 +182,9 @@ class DeviceClient:
 
     def _on_opened(self, number: int, opened: OpenedVersion) -> None:
         graph = self._graphs.get(number)
-        if graph is None:
+        if graph is None:  # it was released while it was opened
+            if self._connection is not None and opened.plan is not None:
+                self._connection.close_version(number)
             return
         opening = self._opening.get(number)
         if opened.plan is not None:

@@ -12,6 +12,9 @@ from app.inference.device.shared_memory_handover import receive_shared_memory
 
 logger = logging.getLogger("cxr.device")
 
+_PAUSE_S = 1.0
+"""Seconds to wait if there are no file descriptors. Trying again at once would keep a core busy."""
+
 _HELLO_S = 5.0
 """Seconds within which a connection must hand over its shared memory."""
 
@@ -53,7 +56,12 @@ class DeviceService:
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            link, _ = await loop.sock_accept(self._listener)
+            try:
+                link, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                logger.error("a connection can't be taken", extra={"kind": type(error).__name__})  # noqa: TRY400 - its stack says no more
+                await asyncio.sleep(_PAUSE_S)
+                continue
             link.settimeout(_HELLO_S)
             try:
                 slots = await asyncio.to_thread(receive_shared_memory, link)
@@ -64,7 +72,11 @@ class DeviceService:
             link.setblocking(False)
             front = FrontConnection(self._versions, slots, self._on_end)
             self._fronts.add(front)
-            await loop.connect_accepted_socket(partial(_same, front), link)
+            try:
+                await loop.connect_accepted_socket(partial(_same, front), link)
+            except OSError:  # it was reset meanwhile
+                link.close()
+                self._on_end(front)
 
     def _on_end(self, front: FrontConnection) -> None:
         self._fronts.discard(front)

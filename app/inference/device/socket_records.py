@@ -23,7 +23,7 @@ RECORD = struct.Struct("<IIIIdd")
 _MAX_JSON_BYTES = 2**16
 
 SECONDS_BEFORE_RETRY = 2
-"""Which a sender is told to wait while the device process is replaced."""
+"""Seconds that a sender is told to wait while the device process is replaced."""
 
 
 class Kind(IntEnum):

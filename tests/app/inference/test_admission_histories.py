@@ -144,3 +144,24 @@ def test_the_service_is_calm_again_a_second_after_its_last_refusal() -> None:
     now_s = 1.1
 
     assert admission.is_calm()
+
+
+def test_the_capacity_after_the_first_answer_is_the_one_after_many() -> None:
+    now_s = 0.0
+    admission = Admission(
+        call_later=lambda _delay_s, _function: None,
+        clock=lambda: now_s,
+        processor_clock=lambda: 0.0,
+    )
+    queue = QueueCapacity(1)
+    work = Work(own_s=0.1, shared_s=0.1)
+    capacities = []
+    for _ in range(30):
+        with (
+            admission.arriving(queue, 1, work, deadline=100.0) as upload,
+            admission.learning(upload),
+        ):
+            now_s += 0.1
+        capacities.append(admission.capacity_per_second)
+
+    assert capacities == pytest.approx([10.0] * 30, rel=0.2)

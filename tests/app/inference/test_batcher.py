@@ -452,6 +452,15 @@ async def test_of_two_images_that_share_a_run_only_the_bad_one_fails(graph: Fake
     assert graph.batch_sizes == [2, 1, 1]
 
 
+async def test_an_image_that_fails_alone_is_run_once(graph: FakeGraph) -> None:
+    graph.failure = fail_on(GraphError("bad"))
+    async with batching(graph) as batcher:
+        with pytest.raises(InferenceFailed):
+            await ask(batcher, BAD)
+
+    assert graph.batch_sizes == [1]
+
+
 async def test_images_of_two_models_never_share_a_run(graph: FakeGraph) -> None:
     async with batching(graph, max_batch=2) as one, batching(graph, max_batch=2) as other:
         with one.inline() as first, other.inline() as second:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -186,6 +187,39 @@ async def test_several_processes_share_one_open_version_until_the_last_gives_it_
             assert logits(await ask(one, 9)) == [9]
         await one.close()
         await until(lambda: not device.versions._open)
+
+
+async def test_a_version_that_is_released_while_it_is_opened_again_is_closed(
+    device: Device,
+) -> None:
+    async with front(device) as (client, _):
+        await device.crash()
+        device.graph.gate.clear()
+        device.graph.batch_sizes.clear()
+        device.start()
+        await until(lambda: device.graph.batch_sizes)
+        (remote,) = client._graphs.values()
+        client.release(remote)
+        device.graph.gate.set()
+        async with front(device):
+            assert device.versions is not None
+            (version,) = device.versions._open.values()
+            await until(lambda: version.num_users == 1)
+
+
+async def test_connections_are_taken_again_after_there_were_no_file_descriptors(
+    device: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket(socket.AF_UNIX) as early:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (early.fileno() + 1, hard))
+        try:
+            early.connect(str(device.folder / "sock"))
+            await until(lambda: "can't be taken" in caplog.text)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    async with front(device) as (_, queue):
+        assert logits(await ask(queue, 9)) == [9]
 
 
 async def test_a_process_that_leaves_loses_only_its_own_images(device: Device) -> None:

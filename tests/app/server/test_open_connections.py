@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.server.open_connections import ConnectionLimits, UnreadAnswer
+from tests.app.fake_graph import FakeGraph
 from tests.app.server.conversation import answer_of, connected, exchange, upload
 from tests.app.serving import Served, listening, until
 from tests.factories import make_jpeg
@@ -108,6 +109,48 @@ async def test_large_answers_that_wait_are_bounded_and_the_longest_makes_room(st
 
     assert statuses <= {200, 503}  # every answer may wait for a second
     assert dropped == 1
+
+
+async def test_two_new_connections_are_given_the_room_of_two_old_ones(
+    store: Path, graph: FakeGraph
+) -> None:
+    few = ConnectionLimits(max_connections=8)
+    async with listening(store, limits=few, opener=graph.open) as served, AsyncExitStack() as stack:
+        old = [await stack.enter_async_context(connected(served)) for _ in range(8)]
+        await until(lambda: num_open(served) == 8)
+        await asyncio.sleep(0.5)  # a connection is left alone for its first quarter of a second
+        address = (served.client.base_url.host, served.client.base_url.port)
+        for _ in range(2):  # at once: both are accepted in one turn of the event loop
+            stack.enter_context(socket.create_connection(address))
+        async with asyncio.timeout(20):
+            ends = [asyncio.create_task(reader.read()) for reader, _ in old]
+            await until(lambda: sum(end.done() for end in ends) == 2)
+        evicted = sample(served, "cxr_dropped_connections_total", reason="evicted")
+        for end in ends:
+            end.cancel()
+
+    assert evicted == 2
+
+
+async def test_a_connection_too_many_is_refused_with_the_status_of_the_setting(
+    store: Path, graph: FakeGraph
+) -> None:
+    few = ConnectionLimits(max_connections=2, overload_status=429)
+    async with (
+        listening(store, limits=few, opener=graph.open) as served,
+        connected(served) as (first, one),
+        connected(served) as (second, other),
+    ):
+        graph.gate.clear()
+        for writer in (one, other):
+            writer.write(upload())
+        await until(lambda: served.classifier.admission.num_in_flight == 2)
+        status, head, _ = await exchange(served, b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n")
+        graph.gate.set()
+        answered = [(await answer_of(reader))[0] for reader in (first, second)]
+
+    assert (status, answered) == (429, [200, 200])
+    assert b"\r\nretry-after: 1\r\n" in head
 
 
 async def test_at_the_limit_of_connections_the_longest_silent_one_makes_room(store: Path) -> None:
