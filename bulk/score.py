@@ -117,8 +117,7 @@ class Scorer:
     def _run(self, prepared: Prepared) -> Outputs:
         views_KHW = make_views(prepared.image_HW, self._views)
         outputs = self._graph.run(views_KHW, self._metadata(prepared), with_map=False)
-        arrays = (outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N)
-        if not all(len(array) == len(views_KHW) and np.isfinite(array).all() for array in arrays):
+        if not outputs.is_sound(len(views_KHW)):
             raise GraphError("the graph's outputs are not whole and finite")
         return outputs
 
@@ -130,7 +129,7 @@ class Scorer:
 
     def _answer(self, row: Row, prepared: Prepared, finding: Finding) -> Row:
         manifest = self._bundle.manifest
-        reading = manifest.readings[manifest.tta_policy if self._options.tta else "plain"]
+        profile = manifest.profile(tta=self._options.tta)
         metadata = prepared.metadata
         found = (
             *prepared.warnings,
@@ -144,7 +143,7 @@ class Scorer:
             logit=finding.logit,
             threshold=finding.threshold,
             operating_point=finding.operating_point,
-            thresholds=list(reading.thresholds.items()),
+            thresholds=list(profile.thresholds.items()),
             age_years=metadata.age_years,
             sex=metadata.sex,
             view_position=metadata.view_position,

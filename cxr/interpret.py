@@ -39,6 +39,11 @@ class Outputs:
     bias_N: NDArray[np.float32] | None = None
     """Of graphs that read metadata; nothing of an answer needs it but the proof of the map."""
 
+    def is_sound(self, num_images: int) -> bool:
+        """Tell whether there are outputs for so many images, all of them finite."""
+        arrays = (self.logit_N, self.cam_Nhw, self.novelty_N)
+        return all(len(array) == num_images and bool(np.isfinite(array).all()) for array in arrays)
+
     def without_map(self) -> "Outputs":
         """Return the same for one who asked for no map."""
         return replace(self, cam_Nhw=no_map(len(self.logit_N)))

@@ -87,8 +87,8 @@ class CurrentAnswer(Answer):
             finding=manifest.finding,
             labels=manifest.labels,
             scope=manifest.scope,
-            operating_points=manifest.readings["plain"].thresholds,
-            operating_points_tta=manifest.readings[manifest.tta_policy].thresholds,
+            operating_points=manifest.profile().thresholds,
+            operating_points_tta=manifest.profile(tta=True).thresholds,
             default_operating_point=settings.operating_point
             if is_set
             else manifest.default_operating_point,

@@ -81,9 +81,7 @@ def run_rows(
         raise
     except Exception as exc:  # whatever a foreign graph raises fails its batch, not its runner
         raise GraphError(f"the graph raised {type(exc).__name__}") from exc
-    arrays = (outputs.logit_N, outputs.cam_Nhw, outputs.novelty_N)
-    is_whole = all(len(array) == len(batch_NHW) for array in arrays)
-    if not is_whole or any(array.size and not np.isfinite(array).all() for array in arrays):
+    if not outputs.is_sound(len(batch_NHW)):
         raise GraphError("the graph's outputs are not whole and finite")
     return [_row(outputs, index) for index in range(len(batch_NHW))]
 

@@ -211,7 +211,7 @@ class ModelMetrics:
         """Set how many versions of a model are refused; None if the model is gone."""
         gauge = self.refused_bundles.labels(model)
         gauge.set(num_refused or 0)
-        if num_refused is None and "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        if num_refused is None and _MULTIPROCESS not in os.environ:
             self.refused_bundles.remove(model)  # files of several processes keep every label
 
 
