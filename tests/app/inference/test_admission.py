@@ -165,7 +165,7 @@ async def test_slow_bodies_hold_up_nobody(store: Path, graph: FakeGraph, png: by
         await asyncio.sleep(0.4)
         answer = await served.client.post("/predict", content=png, headers=within(1.5))
         is_answered.set()
-        await asyncio.gather(*slow)
+        await asyncio.gather(*slow, return_exceptions=True)  # some may have been refused
 
     assert answer.status_code == 200
 
