@@ -94,19 +94,22 @@ class Problem(BaseModel):
 
 def problem_of(error: ServiceError | ImageError, *, overload_status: int = 503) -> Problem:
     """Describe an error to the sender of the current request."""
-    problem = make_problem(error.code, str(error))
-    if isinstance(error, Overloaded):
-        return problem.model_copy(update={"status": overload_status})
-    return problem
+    status = overload_status if isinstance(error, Overloaded) else None
+    return make_problem(error.code, str(error), status=status)
 
 
-def make_problem(code: str, detail: str, *, request_id: str | None = None) -> Problem:
-    """Return a problem of a public code, about the current request unless an id is given."""
+def make_problem(
+    code: str, detail: str, *, request_id: str | None = None, status: int | None = None
+) -> Problem:
+    """Return a problem of a public code, about the current request unless an id is given.
+
+    Its status is that of the code unless another one is given.
+    """
     kind = PROBLEM_KINDS[code]
     return Problem(
         type=_TYPE_PREFIX + code,
         title=kind.title,
-        status=kind.status,
+        status=status or kind.status,
         detail=detail,
         code=code,
         request_id=request_id or current_request_id(),

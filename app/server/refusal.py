@@ -24,13 +24,12 @@ class Refusal:
     detail: str
     counts: bool = True
     status: int | None = None
-    """Where it differs from the status of the code."""
+    """None if it is that of the code."""
 
     def write(self, metrics: Metrics) -> bytes:
         """Return the whole answer, counted and logged."""
-        problem = make_problem(self.code, self.detail, request_id=choose_request_id(None))
-        if self.status is not None:
-            problem = problem.model_copy(update={"status": self.status})
+        request_id = choose_request_id(None)
+        problem = make_problem(self.code, self.detail, request_id=request_id, status=self.status)
         if self.counts:
             metrics.count_unread(self.code, problem.status)
             log_unread(problem.request_id, problem.status)
