@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from app.errors import Overloaded
-from app.inference.admission import Admission, Work
+from app.inference.admission import Admission, Clock, Work
 from app.inference.queue_capacity import QueueCapacity
 from tests.app.inference.histories import Ending, History, Load, Machine, Weather
 
@@ -127,18 +127,22 @@ def test_nobody_is_locked_out_for_long_in_bad_weather(seed: int) -> None:
     assert gap_between_chances(history.endings, 0, 20) < 2
 
 
+QUEUE = QueueCapacity(1)
+WORK = Work(own_s=0.1, shared_s=0.1)
+
+
+def admission_by(clock: Clock) -> Admission:
+    return Admission(
+        call_later=lambda _delay_s, _function: None, clock=clock, processor_clock=lambda: 0.0
+    )
+
+
 def test_the_service_is_calm_again_a_second_after_its_last_refusal() -> None:
     now_s = 0.0
-    admission = Admission(
-        call_later=lambda _delay_s, _function: None,
-        clock=lambda: now_s,
-        processor_clock=lambda: 0.0,
-    )
-    queue = QueueCapacity(1)
-    work = Work(own_s=0.1, shared_s=0.1)
-    with admission.arriving(queue, 1, work, deadline=10.0):
+    admission = admission_by(lambda: now_s)
+    with admission.arriving(QUEUE, 1, WORK, deadline=10.0):
         assert admission.is_calm()
-        with pytest.raises(Overloaded), admission.arriving(queue, 1, work, deadline=10.0):
+        with pytest.raises(Overloaded), admission.arriving(QUEUE, 1, WORK, deadline=10.0):
             pass
         assert not admission.is_calm()
     now_s = 1.1
@@ -148,17 +152,11 @@ def test_the_service_is_calm_again_a_second_after_its_last_refusal() -> None:
 
 def test_the_capacity_after_the_first_answer_is_the_one_after_many() -> None:
     now_s = 0.0
-    admission = Admission(
-        call_later=lambda _delay_s, _function: None,
-        clock=lambda: now_s,
-        processor_clock=lambda: 0.0,
-    )
-    queue = QueueCapacity(1)
-    work = Work(own_s=0.1, shared_s=0.1)
+    admission = admission_by(lambda: now_s)
     capacities = []
     for _ in range(30):
         with (
-            admission.arriving(queue, 1, work, deadline=100.0) as upload,
+            admission.arriving(QUEUE, 1, WORK, deadline=100.0) as upload,
             admission.learning(upload),
         ):
             now_s += 0.1
