@@ -35,7 +35,7 @@ _MAX_FAILURES = 5
 _DEADLINE_EXCEEDED = 504
 
 _LONGEST_PAUSE_S = 10.0
-_LONGEST_WAIT_S = 30.0
+_LONGEST_RETRY_S = 30.0
 _MOST_OBEYED_S = LONGEST_WAIT_S
 """A Retry-After beyond this is a mistake of somebody on the way: images would wait for days."""
 
@@ -269,7 +269,7 @@ class ScoringLoop:
             retry_after_s = min(retry_after_s, _MOST_OBEYED_S)
         self._pause.failed(retry_after_s)
         self._parts.metrics.service_up.set(int(reason != "unreachable"))
-        wait = wait_s(waiting.tries + 1, longest_s=_LONGEST_WAIT_S)
+        wait = wait_s(waiting.tries + 1, longest_s=_LONGEST_RETRY_S)
         self._postpone(waiting, reason, max(wait, retry_after_s or 0))
 
     def _on_failure(self, waiting: Waiting, reason: str) -> None:
