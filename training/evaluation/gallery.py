@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cxr.errors import ImageError
 from cxr.evaluation_schema import Picture
 from cxr.heatmap import draw_heatmap
 from cxr.preprocess import PreprocessSpec
@@ -37,7 +38,9 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
+class Candidate:
+    """A prediction that may get a picture, and the map of its plain view."""
+
     prediction: LabelledPrediction
     cam_hw: NDArray[np.float32]
 
@@ -50,7 +53,7 @@ class Gallery:
     """
 
     threshold: float
-    _chosen: dict[str, list[_Candidate]] = field(
+    _chosen: dict[str, list[Candidate]] = field(
         default_factory=lambda: {kind: [] for kind in KINDS}
     )
 
@@ -64,7 +67,7 @@ class Gallery:
         ]
         if not kinds:
             return
-        candidate = _Candidate(prediction, answer.outputs.cam_Nhw[0])
+        candidate = Candidate(prediction, answer.outputs.cam_Nhw[0])
         for kind in kinds:
             ranked = sorted(
                 [*self._chosen[kind], candidate],
@@ -74,7 +77,7 @@ class Gallery:
 
     def write(self, out_dir: Path, data_dir: Path, spec: PreprocessSpec) -> list[Picture]:
         """Draw each chosen radiograph without and with its map. Write them as JPEG under
-        `out_dir/gallery`. The files lie in `data_dir`; raises `ImageError`.
+        `out_dir/gallery`. The files lie in `data_dir`; one that has gone meanwhile is left out.
         """
         folder = out_dir / "gallery"
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +88,10 @@ class Gallery:
         for number, (kind, candidate) in enumerate(chosen, start=1):
             path = folder / f"{number:02}-{kind}.jpg"
             prediction = candidate.prediction
-            picture_HW = read_picture(data_dir / prediction.file, spec, _SIDE)
+            try:
+                picture_HW = read_picture(data_dir / prediction.file, spec, _SIDE)
+            except (OSError, ImageError):
+                continue  # its figures count, only its picture is missing
             _pair(picture_HW, candidate.cam_hw).save(path, quality=_JPEG_QUALITY)
             picture = Picture(
                 kind=kind,

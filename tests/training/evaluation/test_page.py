@@ -6,7 +6,10 @@ import pytest
 
 from cxr.evaluation_schema import EvaluatedBundle, EvaluatedData, EvaluationMetrics, UnansweredFile
 from cxr.metrics_schema import Figures
+from cxr.preprocess import PreprocessSpec
+from tests.factories import chest, make_png
 from training.evaluation.console import summary_lines
+from training.evaluation.gallery import Candidate, Gallery
 from training.evaluation.page import report
 from training.evaluation.prediction import (
     LabelledPrediction,
@@ -78,6 +81,18 @@ def prediction(number: int, label: int, probability: float, role: Role) -> Label
         view_position=None,
         warnings="novel_input",
     )
+
+
+def test_a_picture_whose_file_has_gone_since_it_was_answered_is_left_out(tmp_path: Path) -> None:
+    gallery = Gallery(threshold=0.5)
+    (tmp_path / "film1.png").write_bytes(make_png(chest(64, 64)))
+    for number in (1, 2):
+        candidate = Candidate(prediction(number, 1, 0.9, ""), np.ones((4, 4), np.float32))
+        gallery._chosen["uncertain"].append(candidate)
+    pictures = gallery.write(tmp_path / "out", tmp_path, PreprocessSpec(size=32))
+
+    assert [picture.image_id for picture in pictures] == ["film1"]
+    assert [path.name for path in (tmp_path / "out/gallery").iterdir()] == ["01-uncertain.jpg"]
 
 
 def test_the_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
